@@ -1,0 +1,280 @@
+//! Charts in one style: shown inline in a notebook, saved as SVG with one call.
+//!
+//! Colours are those of Okabe and Ito, told apart by colour-blind readers; lines also differ in
+//! their dashes, for print in grey. The background is white, so that a dark notebook theme leaves
+//! the text legible.
+
+use std::error::Error as StdError;
+use std::ops::Range;
+use std::path::Path;
+
+use plotters::coord::Shift;
+use plotters::coord::types::RangedCoordf64;
+use plotters::element::DashedPathElement;
+use plotters::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::evolve::Generation;
+use crate::metrics::{Accuracy, AccuracyCurve, Target};
+use crate::report::{ThresholdRow, write};
+
+const SIZE: (u32, u32) = (760, 460);
+const FONT: &str = "sans-serif";
+const COLOURS: [RGBColor; 6] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(230, 159, 0),
+    RGBColor(86, 180, 233),
+];
+/// Length of dash and gap of each line after the first, which is solid.
+const DASHES: [(i32, i32); 6] = [(1, 0), (9, 4), (3, 3), (14, 4), (6, 2), (2, 5)];
+const GREY: RGBColor = RGBColor(90, 90, 90);
+
+/// A finished chart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chart {
+    title: String,
+    svg: String,
+}
+
+impl Chart {
+    /// The chart as SVG.
+    pub fn svg(&self) -> &str {
+        &self.svg
+    }
+
+    /// Writes the chart as an SVG file.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        write(path.as_ref(), self.svg.as_bytes())
+    }
+
+    /// Shows the chart in a notebook whose cell ends in it; evcxr calls this.
+    pub fn evcxr_display(&self) {
+        evcxr_runtime::mime_type("image/svg+xml").text(&self.svg);
+        evcxr_runtime::mime_type("text/plain").text(format!("chart: {}", self.title));
+    }
+}
+
+type Drawn = std::result::Result<(), Box<dyn StdError>>;
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Axes<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
+fn draw(title: &str, with: impl FnOnce(&Area<'_>) -> Drawn) -> Result<Chart> {
+    let mut svg = String::new();
+    let failed = |error: Box<dyn StdError>| Error::Chart {
+        chart: title.into(),
+        reason: error.to_string(),
+    };
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        area.fill(&WHITE).map_err(|e| failed(e.into()))?;
+        with(&area).map_err(failed)?;
+        area.present().map_err(|e| failed(e.into()))?;
+    }
+    Ok(Chart {
+        title: title.into(),
+        svg,
+    })
+}
+
+/// Axes with titles, in the one style.
+fn axes<'a, 'b>(
+    area: &'a Area<'b>,
+    title: &str,
+    [x_title, y_title]: [&str; 2],
+    x: Range<f64>,
+    y: Range<f64>,
+) -> std::result::Result<Axes<'a, 'b>, Box<dyn StdError>> {
+    let mut axes = ChartBuilder::on(area)
+        .caption(title, (FONT, 20))
+        .margin(14)
+        .x_label_area_size(48)
+        .y_label_area_size(62)
+        .build_cartesian_2d(x, y)?;
+    axes.configure_mesh()
+        .x_desc(x_title)
+        .y_desc(y_title)
+        .axis_desc_style((FONT, 17))
+        .label_style((FONT, 15))
+        .x_label_formatter(&|x| format!("{x:.0}"))
+        .y_label_formatter(&|y| {
+            format!("{y:.4}")
+                .trim_end_matches('0')
+                .trim_end_matches('.')
+                .into()
+        })
+        .bold_line_style(BLACK.mix(0.12))
+        .light_line_style(TRANSPARENT)
+        .draw()?;
+    Ok(axes)
+}
+
+fn legend<'a, 'b: 'a>(axes: &mut Axes<'a, 'b>, position: SeriesLabelPosition) -> Drawn {
+    axes.configure_series_labels()
+        .position(position)
+        .label_font((FONT, 15))
+        .background_style(WHITE.mix(0.85))
+        .border_style(BLACK.mix(0.3))
+        .margin(12)
+        .draw()?;
+    Ok(())
+}
+
+/// Line number `i` of a chart, with its entry in the legend.
+fn line<'a, 'b: 'a>(
+    axes: &mut Axes<'a, 'b>,
+    i: usize,
+    name: &str,
+    points: Vec<(f64, f64)>,
+) -> Drawn {
+    let style = COLOURS[i % COLOURS.len()].stroke_width(2);
+    let (dash, gap) = DASHES[i % DASHES.len()];
+    // Drawn as a path of its own, since the legend shows the same dashes.
+    let drawn = if gap == 0 {
+        axes.draw_series(LineSeries::new(points, style))?
+    } else {
+        axes.draw_series(DashedLineSeries::new(points, dash, gap, style))?
+    };
+    drawn.label(name).legend(move |(x, y)| {
+        let ends = [(x, y), (x + 30, y)];
+        if gap == 0 {
+            PathElement::new(ends, style).into_dyn()
+        } else {
+            DashedPathElement::new(ends, dash, gap, style).into_dyn()
+        }
+    });
+    Ok(())
+}
+
+/// A horizontal line with its meaning written above its left end.
+fn level<'a, 'b: 'a>(axes: &mut Axes<'a, 'b>, x: Range<f64>, y: f64, text: &str) -> Drawn {
+    let ends = [(x.start, y), (x.end, y)];
+    axes.draw_series(DashedLineSeries::new(ends, 2, 4, GREY.stroke_width(1)))?;
+    let style = (FONT, 14).into_font().color(&GREY);
+    axes.draw_series([Text::new(text.to_string(), (x.start, y), style)])?;
+    Ok(())
+}
+
+/// What a curve is measured against.
+#[derive(Debug, Clone, Copy)]
+pub struct Goal {
+    /// The ANN's accuracy on the same images.
+    pub ann: Accuracy,
+    /// The accuracy to reach.
+    pub target: Target,
+}
+
+/// Accuracy against timestep for some networks, with the ANN's accuracy and the target as lines
+/// and every network's latency marked (the paper's figure of accuracy over timesteps).
+///
+/// # Errors
+/// [`Error::Chart`] when plotters fails.
+pub fn accuracy(
+    title: &str,
+    curves: &[(&str, &AccuracyCurve)],
+    goal: Option<Goal>,
+) -> Result<Chart> {
+    draw(title, |area| {
+        let last = curves.iter().map(|(_, c)| c.timesteps()).max().unwrap_or(1) as f64;
+        let (x, y) = (0.0..last, 0.0..100.0);
+        let titles = ["timestep", "accuracy (%)"];
+        let mut axes = axes(area, title, titles, x.clone(), y.start..y.end + 4.0)?;
+        if let Some(Goal { ann, target }) = goal {
+            level(&mut axes, x.clone(), ann.percent(), "")?;
+            level(&mut axes, x.clone(), target.percent(), "")?;
+            let (high, low) = (ann.percent(), target.percent());
+            let note = format!("ANN {high:.1} %, target {low:.1} % (dotted)");
+            let style = (FONT, 14).into_font().color(&GREY);
+            axes.draw_series([Text::new(note, (last * 0.62, high + 3.8), style)])?;
+        }
+        for (i, (name, curve)) in curves.iter().enumerate() {
+            let latency = goal.and_then(|goal| curve.latency(goal.target));
+            let label = match (goal, latency) {
+                (None, _) => (*name).to_string(),
+                (_, Some(latency)) => format!("{name}: latency {latency}"),
+                (_, None) => format!("{name}: target not reached"),
+            };
+            let points = curve.iter().enumerate();
+            let points = points.map(|(t, a)| ((t + 1) as f64, a.percent()));
+            line(&mut axes, i, &label, points.collect())?;
+            if let Some((latency, accuracy)) = latency.and_then(|l| Some((l, curve.after(l)?))) {
+                let colour = COLOURS[i % COLOURS.len()];
+                let (at, height) = (latency as f64, accuracy.percent());
+                let drop = [(at, 0.0), (at, height)];
+                axes.draw_series([PathElement::new(drop, colour.mix(0.6).stroke_width(1))])?;
+                axes.draw_series([Circle::new((at, height), 5, colour.filled())])?;
+            }
+        }
+        legend(&mut axes, SeriesLabelPosition::LowerRight)
+    })
+}
+
+/// Latency of the best and the median member over the generations of an evolution.
+///
+/// # Errors
+/// [`Error::Chart`] when plotters fails.
+pub fn convergence(title: &str, generations: &[Generation]) -> Result<Chart> {
+    draw(title, |area| {
+        let of = |pick: fn(&Generation) -> Option<usize>| -> Vec<(f64, f64)> {
+            let states = generations.iter();
+            let latencies = states.filter_map(|g| Some((g.generation as f64, pick(g)? as f64)));
+            latencies.collect()
+        };
+        let (best, median) = (of(|g| g.best.latency), of(|g| g.median.latency));
+        let highest = best.iter().chain(&median).map(|p| p.1).fold(1.0, f64::max);
+        let last = generations.last().map_or(1, |g| g.generation.max(1)) as f64;
+        let titles = ["generation", "latency on held-out images (timesteps)"];
+        let mut axes = axes(area, title, titles, 0.0..last, 0.0..highest * 1.1)?;
+        line(&mut axes, 0, "best of the population", best)?;
+        line(&mut axes, 1, "median of the population", median)?;
+        legend(&mut axes, SeriesLabelPosition::UpperRight)
+    })
+}
+
+/// Threshold of every layer before and after evolution.
+///
+/// # Errors
+/// [`Error::Chart`] when plotters fails.
+pub fn thresholds(title: &str, layers: &[ThresholdRow]) -> Result<Chart> {
+    draw(title, |area| {
+        let values = |row: &ThresholdRow| [row.baseline_threshold, row.evolved_threshold];
+        let highest = layers.iter().flat_map(values).fold(0.0, f32::max);
+        let mut axes = axes(
+            area,
+            title,
+            [
+                "layer of neurons (from 0; above the bars: evolved / baseline)",
+                "threshold",
+            ],
+            -0.5..layers.len() as f64 - 0.5,
+            0.0..f64::from(highest) * 1.15,
+        )?;
+        for (i, name) in ["as converted", "evolved"].into_iter().enumerate() {
+            let colour = COLOURS[i];
+            let bars = layers.iter().map(|row| {
+                let left = row.layer as f64 - 0.34 + 0.34 * i as f64;
+                let height = f64::from(values(row)[i]);
+                Rectangle::new([(left, 0.0), (left + 0.32, height)], colour.filled())
+            });
+            axes.draw_series(bars)?.label(name).legend(move |(x, y)| {
+                Rectangle::new([(x, y - 6), (x + 30, y + 6)], colour.filled())
+            });
+        }
+        let notes = layers.iter().map(|row| {
+            let height = f64::from(values(row)[0].max(values(row)[1])) + f64::from(highest) * 0.06;
+            let style = (FONT, 15).into_font().color(&BLACK);
+            Text::new(
+                format!("× {:.2}", row.scale),
+                (row.layer as f64 - 0.16, height),
+                style,
+            )
+        });
+        axes.draw_series(notes.collect::<Vec<_>>())?;
+        legend(&mut axes, SeriesLabelPosition::UpperRight)
+    })
+}

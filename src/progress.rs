@@ -1,0 +1,69 @@
+//! Progress of long work: a bar in a terminal, a line now and then elsewhere.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// How often a line is printed where there is no terminal, as in a notebook or a log.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// Shows how far a piece of work is, on standard error.
+pub(crate) struct Progress {
+    label: String,
+    total: usize,
+    done: usize,
+    started: Instant,
+    last_line: Instant,
+    bar: Option<ProgressBar>,
+}
+
+impl Progress {
+    pub fn new(label: impl Into<String>, total: usize) -> Self {
+        let label = label.into();
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template(
+                "{prefix:32} {bar:24} {pos:>4}/{len:<4} {elapsed:>4} (left {eta}) {msg}",
+            )
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+            ProgressBar::new(total as u64)
+                .with_style(style)
+                .with_prefix(label.clone())
+        });
+        Self {
+            label,
+            total,
+            done: 0,
+            started: Instant::now(),
+            last_line: Instant::now(),
+            bar,
+        }
+    }
+
+    /// One more step is done; `message` says how things stand.
+    pub fn step(&mut self, message: impl FnOnce() -> String) {
+        self.done += 1;
+        if let Some(bar) = &self.bar {
+            bar.set_message(message());
+            bar.inc(1);
+        } else if self.last_line.elapsed() >= LINE_EVERY && self.done < self.total {
+            self.last_line = Instant::now();
+            self.line(&message());
+        }
+    }
+
+    /// The work is over, maybe early.
+    pub fn finish(mut self, message: impl FnOnce() -> String) {
+        self.total = self.done;
+        match &self.bar {
+            Some(bar) => bar.finish_with_message(message()),
+            None => self.line(&message()),
+        }
+    }
+
+    fn line(&self, message: &str) {
+        let seconds = self.started.elapsed().as_secs_f64();
+        let (label, done, total) = (&self.label, self.done, self.total);
+        eprintln!("{label}: {done}/{total}, {seconds:.1} s, {message}");
+    }
+}

@@ -1,0 +1,499 @@
+//! Results: tidy CSV files, tables, and how results show themselves in a notebook.
+
+use std::fmt::{self, Write as _};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::convert::{Balance, Snn};
+use crate::error::{Error, Result};
+use crate::evolve::Generation;
+use crate::metrics::{AccuracyCurve, Target, improvement_percent};
+use crate::networks::Network;
+use crate::plot::Chart;
+use crate::simulate::Simulation;
+
+/// Gives a type `evcxr_display`, so that a notebook cell that ends in a value shows it: `as table`
+/// by its method `table`, `as chart` by its method `chart`.
+macro_rules! show {
+    (impl [$($generics:tt)*] $type:ty as table) => {
+        impl<$($generics)*> $type {
+            /// Shows the value in a notebook whose cell ends in it; evcxr calls this.
+            pub fn evcxr_display(&self) {
+                self.table().evcxr_display();
+            }
+        }
+    };
+    (impl [$($generics:tt)*] $type:ty as chart) => {
+        impl<$($generics)*> $type {
+            /// Shows the value in a notebook whose cell ends in it; evcxr calls this.
+            pub fn evcxr_display(&self) {
+                match self.chart() {
+                    Ok(chart) => chart.evcxr_display(),
+                    Err(error) => println!("{error}"),
+                }
+            }
+        }
+    };
+}
+pub(crate) use show;
+
+/// A small table with a title: plain text in a terminal, HTML in a notebook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    title: String,
+    header: Vec<String>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table without rows.
+    pub fn new<const N: usize>(title: impl Into<String>, header: [&str; N]) -> Self {
+        Self {
+            title: title.into(),
+            header: header.map(Into::into).into(),
+            rows: Vec::new(),
+        }
+    }
+
+    /// Appends a row; cells that are missing stay empty, and cells beyond the header are dropped.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        let cells = cells.into_iter().chain(std::iter::repeat(String::new()));
+        self.rows.push(cells.take(self.header.len()).collect());
+    }
+
+    /// The table as HTML, its text escaped.
+    pub fn html(&self) -> String {
+        let row = |cells: &[String], tag: &str| {
+            let cells = cells
+                .iter()
+                .map(|c| format!("<{tag}>{}</{tag}>", escape(c)));
+            format!("<tr>{}</tr>", cells.collect::<String>())
+        };
+        let rows: String = self.rows.iter().map(|cells| row(cells, "td")).collect();
+        format!(
+            "<table><caption>{}</caption><thead>{}</thead><tbody>{rows}</tbody></table>",
+            escape(&self.title),
+            row(&self.header, "th"),
+        )
+    }
+
+    /// Shows the table in a notebook whose cell ends in it; evcxr calls this.
+    pub fn evcxr_display(&self) {
+        evcxr_runtime::mime_type("text/html").text(self.html());
+        evcxr_runtime::mime_type("text/plain").text(self.to_string());
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut widths = vec![0; self.header.len()];
+        for cells in std::iter::once(&self.header).chain(&self.rows) {
+            for (width, cell) in widths.iter_mut().zip(cells) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        writeln!(f, "{}", self.title)?;
+        for cells in std::iter::once(&self.header).chain(&self.rows) {
+            let mut line = String::new();
+            for (&width, cell) in widths.iter().zip(cells) {
+                write!(line, "  {cell:width$}")?;
+            }
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}
+
+/// Four decimals are more than any accuracy here carries, and keep files readable.
+fn rounded(value: f64) -> f64 {
+    (value * 1e4).round() / 1e4
+}
+
+/// One line of `latency.csv`: one seed and one target.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LatencyRow {
+    /// What the run was seeded with.
+    pub seed: u64,
+    /// Of the ANN on the test images.
+    pub ann_accuracy_percent: f64,
+    /// The ANN's less the margin.
+    pub target_accuracy_percent: f64,
+    /// The conversion chosen on held-out images.
+    pub baseline: String,
+    /// On the test images; empty where the target is never reached.
+    pub baseline_latency_timesteps: Option<usize>,
+    /// On the test images; empty where the target is never reached.
+    pub evolved_latency_timesteps: Option<usize>,
+    /// 100 (1 - evolved / baseline); empty where either is.
+    pub improvement_percent: Option<f64>,
+}
+
+impl LatencyRow {
+    /// The row for a baseline and an evolved network's run on the same test images.
+    pub fn new(
+        seed: u64,
+        ann_accuracy_percent: f64,
+        target: Target,
+        baseline: Balance,
+        before: &AccuracyCurve,
+        after: &AccuracyCurve,
+    ) -> Self {
+        let (before, after) = (before.latency(target), after.latency(target));
+        Self {
+            seed,
+            ann_accuracy_percent: rounded(ann_accuracy_percent),
+            target_accuracy_percent: rounded(target.percent()),
+            baseline: baseline.to_string(),
+            baseline_latency_timesteps: before,
+            evolved_latency_timesteps: after,
+            improvement_percent: improvement_percent(before, after).map(rounded),
+        }
+    }
+}
+
+/// One line of `accuracy.csv`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AccuracyRow {
+    /// What the run was seeded with.
+    pub seed: u64,
+    /// Which network.
+    pub network: String,
+    /// From 1.
+    pub timestep: usize,
+    /// After this timestep.
+    pub accuracy_percent: f64,
+}
+
+impl AccuracyRow {
+    /// The rows of one curve.
+    pub fn of<'a>(
+        seed: u64,
+        network: &'a str,
+        curve: &'a AccuracyCurve,
+    ) -> impl Iterator<Item = Self> + 'a {
+        curve.iter().enumerate().map(move |(t, accuracy)| Self {
+            seed,
+            network: network.into(),
+            timestep: t + 1,
+            accuracy_percent: rounded(accuracy.percent()),
+        })
+    }
+}
+
+/// One line of `spikes.csv`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SpikesRow {
+    /// What the run was seeded with.
+    pub seed: u64,
+    /// Which network.
+    pub network: String,
+    /// Layer of neurons, from 0.
+    pub layer: usize,
+    /// In the layer.
+    pub neurons: usize,
+    /// Of the whole run.
+    pub timesteps: usize,
+    /// Of all neurons in all timesteps.
+    pub spikes_per_image: f64,
+    /// Spikes a neuron a timestep.
+    pub firing_rate_percent: f64,
+}
+
+impl SpikesRow {
+    /// The rows of one run, a layer each.
+    pub fn of<'a>(
+        seed: u64,
+        network: &'a str,
+        run: &'a Simulation,
+    ) -> impl Iterator<Item = Self> + 'a {
+        (0..run.layers.len()).map(move |layer| Self {
+            seed,
+            network: network.into(),
+            layer,
+            neurons: run.layers[layer].neurons,
+            timesteps: run.curve.timesteps(),
+            spikes_per_image: rounded(run.spikes_per_image(layer)),
+            firing_rate_percent: rounded(100.0 * run.firing_rate(layer)),
+        })
+    }
+}
+
+/// One line of `convergence.csv`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ConvergenceRow {
+    /// What the run was seeded with.
+    pub seed: u64,
+    /// 0 is the initial population.
+    pub generation: usize,
+    /// Networks simulated so far.
+    pub evaluations: usize,
+    /// On held-out images; empty where the target is never reached.
+    pub best_latency_timesteps: Option<usize>,
+    /// Of the best member, in percentage points summed over timesteps.
+    pub best_deficit_points: f64,
+    /// Of the median member.
+    pub median_latency_timesteps: Option<usize>,
+    /// Of the median member, in percentage points summed over timesteps.
+    pub median_deficit_points: f64,
+}
+
+impl ConvergenceRow {
+    /// The row of one generation.
+    pub fn new(seed: u64, state: &Generation) -> Self {
+        Self {
+            seed,
+            generation: state.generation,
+            evaluations: state.evaluations,
+            best_latency_timesteps: state.best.latency,
+            best_deficit_points: rounded(state.best.deficit),
+            median_latency_timesteps: state.median.latency,
+            median_deficit_points: rounded(state.median.deficit),
+        }
+    }
+}
+
+/// One line of `thresholds.csv`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ThresholdRow {
+    /// What the run was seeded with.
+    pub seed: u64,
+    /// Layer of neurons, from 0.
+    pub layer: usize,
+    /// In the layer.
+    pub neurons: usize,
+    /// As converted, in units of the ReLU's output.
+    pub baseline_threshold: f32,
+    /// As evolved.
+    pub evolved_threshold: f32,
+    /// Evolved / baseline.
+    pub scale: f64,
+}
+
+impl ThresholdRow {
+    /// The rows of a network before and after evolution, a layer each.
+    pub fn of<N: Network>(seed: u64, before: &Snn<N>, after: &Snn<N>) -> Vec<Self> {
+        let thresholds = before.thresholds().iter().zip(after.thresholds());
+        let layers = thresholds.zip(before.neurons()).enumerate();
+        let row = |(layer, ((&before, &after), neurons))| Self {
+            seed,
+            layer,
+            neurons,
+            baseline_threshold: before,
+            evolved_threshold: after,
+            scale: rounded(f64::from(after) / f64::from(before)),
+        };
+        layers.map(row).collect()
+    }
+}
+
+/// Writes one CSV file with a header; it appears under its name only when it is complete.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_csv<T: Serialize>(
+    path: impl AsRef<Path>,
+    rows: impl IntoIterator<Item = T>,
+) -> Result<()> {
+    let path = path.as_ref();
+    let failed = |error: &dyn fmt::Display| Error::Write {
+        path: path.into(),
+        reason: error.to_string(),
+    };
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for row in rows {
+        writer.serialize(row).map_err(|e| failed(&e))?;
+    }
+    write(path, &writer.into_inner().map_err(|e| failed(&e))?)
+}
+
+/// Writes beside the file and renames, so that a reader never sees half of it.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".incomplete-{}", std::process::id()));
+    let beside = PathBuf::from(beside);
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    }
+    let written = fs::write(&beside, bytes).map_err(Error::io(&beside));
+    let written = written.and_then(|()| fs::rename(&beside, path).map_err(Error::io(path)));
+    if written.is_err() {
+        let _ = fs::remove_file(&beside); // the error above says more
+    }
+    written
+}
+
+/// The files of one experiment: written into a folder of their own, and moved over those of an
+/// earlier run only when all of them are complete. Other files of the folder are left alone.
+///
+/// ```no_run
+/// use evospike::report::Output;
+///
+/// let output = Output::new("results/mine")?;
+/// output.csv("numbers.csv", [("a", 1), ("b", 2)])?;
+/// let files = output.complete()?;
+/// # Ok::<(), evospike::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Output {
+    folder: PathBuf,
+    incomplete: PathBuf,
+}
+
+impl Output {
+    /// Begins the files of `folder`, which is made if it is missing.
+    ///
+    /// # Errors
+    /// The folder cannot be written to.
+    pub fn new(folder: impl Into<PathBuf>) -> Result<Self> {
+        let folder = folder.into();
+        let incomplete = folder.join(format!(".incomplete-{}", std::process::id()));
+        fs::create_dir_all(&incomplete).map_err(Error::io(&incomplete))?;
+        Ok(Self { folder, incomplete })
+    }
+
+    /// Adds a CSV file with a header.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn csv<T: Serialize>(&self, name: &str, rows: impl IntoIterator<Item = T>) -> Result<()> {
+        write_csv(self.incomplete.join(name), rows)
+    }
+
+    /// Adds a JSON file.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn json(&self, name: &str, value: &impl Serialize) -> Result<()> {
+        let path = self.incomplete.join(name);
+        let mut text = serde_json::to_string_pretty(value).map_err(|error| Error::Write {
+            path: path.clone(),
+            reason: error.to_string(),
+        })?;
+        text.push('\n');
+        write(&path, text.as_bytes())
+    }
+
+    /// Adds a chart as SVG.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn chart(&self, name: &str, chart: &Chart) -> Result<()> {
+        chart.save(self.incomplete.join(name))
+    }
+
+    /// Moves the files to their folder and gives their paths.
+    ///
+    /// # Errors
+    /// A file cannot be moved.
+    pub fn complete(self) -> Result<Vec<PathBuf>> {
+        let entries = fs::read_dir(&self.incomplete).map_err(Error::io(&self.incomplete))?;
+        let mut files = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(Error::io(&self.incomplete))?;
+            let path = self.folder.join(entry.file_name());
+            fs::rename(entry.path(), &path).map_err(Error::io(&path))?;
+            files.push(path);
+        }
+        files.sort();
+        Ok(files)
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.incomplete); // nothing more can be done about it here
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_aligned_and_escaped() {
+        let mut table = Table::new("a < b", ["name", "n"]);
+        table.row(["long name".into(), "1".into()]);
+        table.row(["x".into()]);
+        assert_eq!(
+            table.to_string(),
+            "a < b\n  name       n\n  long name  1\n  x\n"
+        );
+        assert!(
+            table
+                .html()
+                .starts_with("<table><caption>a &lt; b</caption>")
+        );
+    }
+
+    #[test]
+    fn an_output_replaces_only_when_complete() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = || {
+            let entries = fs::read_dir(folder.path()).unwrap();
+            let mut names: Vec<_> = entries
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            names
+        };
+        let read = || fs::read_to_string(folder.path().join("a.csv")).unwrap();
+        fs::write(folder.path().join("a.csv"), "old").unwrap();
+        fs::write(folder.path().join("mine.txt"), "mine").unwrap();
+
+        let output = Output::new(folder.path()).unwrap();
+        output.csv("a.csv", [(1, 2)]).unwrap();
+        assert_eq!(read(), "old");
+        drop(output); // abandoned, as when a later step fails
+        assert_eq!((read().as_str(), names().len()), ("old", 2));
+
+        let output = Output::new(folder.path()).unwrap();
+        output.csv("a.csv", [(1, 2)]).unwrap();
+        output.json("settings.json", &1).unwrap();
+        assert_eq!(output.complete().unwrap().len(), 2);
+        assert_eq!(read(), "1,2\n");
+        assert_eq!(names(), ["a.csv", "mine.txt", "settings.json"]);
+    }
+
+    #[test]
+    fn never_reached_is_an_empty_cell() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sub/latency.csv");
+        let curve = |correct: &[usize]| AccuracyCurve::new(10, correct.to_vec()).unwrap();
+        let ann = crate::metrics::Accuracy {
+            correct: 9,
+            images: 10,
+        };
+        let target = ann.less(10.0).unwrap();
+        let row = LatencyRow::new(
+            3,
+            90.0,
+            target,
+            Balance::Max,
+            &curve(&[1, 1]),
+            &curve(&[1, 8]),
+        );
+        write_csv(&path, [row]).unwrap();
+        assert_eq!(
+            fs::read_to_string(path).unwrap(),
+            "seed,ann_accuracy_percent,target_accuracy_percent,baseline,baseline_latency_timesteps,\
+             evolved_latency_timesteps,improvement_percent\n3,90.0,80.0,max,,2,\n"
+        );
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        let error = Output::new(file.join("sub")).unwrap_err().to_string();
+        assert!(error.contains("file/sub"), "{error}");
+    }
+}

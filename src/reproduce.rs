@@ -1,0 +1,285 @@
+//! Whole experiments: data in, tidy CSV files and charts out.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ann::{Ann, TrainSettings};
+use crate::convert::{Balance, Conversion, Snn, convert};
+use crate::data::{self, Digits, HeldOut, Images, Shares};
+use crate::error::{Error, Result};
+use crate::evolve::{Evolution, EvolveSettings, Fitness, evolve};
+use crate::metrics::{Accuracy, Target};
+use crate::networks::{DigitsCnn, Network};
+use crate::plot::{self, Goal};
+use crate::report::{
+    AccuracyRow, ConvergenceRow, LatencyRow, Output, SpikesRow, Table, ThresholdRow,
+};
+use crate::simulate::{Simulation, simulate};
+
+/// Settings of [`digits`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DigitsSettings {
+    /// One whole experiment for each: the seed divides the images, draws the first weights, orders
+    /// the batches and drives the evolution.
+    pub seeds: Vec<u64>,
+    /// Shares of the held-out and the test part.
+    pub shares: Shares,
+    /// Training of the ANN; its seed is replaced by each of `seeds`.
+    pub training: TrainSettings,
+    /// Evolution of the thresholds; its seed is replaced by each of `seeds`.
+    pub evolution: EvolveSettings,
+    /// How far below the ANN's accuracy the target lies, in percentage points.
+    pub margin_percent: f64,
+}
+
+impl Default for DigitsSettings {
+    fn default() -> Self {
+        Self {
+            seeds: vec![0, 1, 2],
+            shares: Shares::default(),
+            training: TrainSettings::default(),
+            evolution: EvolveSettings::default(),
+            margin_percent: 1.0,
+        }
+    }
+}
+
+/// What an experiment gave.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// One row a seed.
+    pub latency: Vec<LatencyRow>,
+    /// The files written.
+    pub files: Vec<PathBuf>,
+}
+
+impl Report {
+    /// The result as people read it.
+    pub fn table(&self) -> Table {
+        let mut table = Table::new(
+            "Latency to the target accuracy on test images, in timesteps",
+            [
+                "seed",
+                "ANN %",
+                "target %",
+                "baseline",
+                "latency",
+                "evolved",
+                "improvement %",
+            ],
+        );
+        let text = |value: Option<String>| value.unwrap_or_else(|| "never".into());
+        for row in &self.latency {
+            table.row([
+                row.seed.to_string(),
+                format!("{:.2}", row.ann_accuracy_percent),
+                format!("{:.2}", row.target_accuracy_percent),
+                row.baseline.clone(),
+                text(row.baseline_latency_timesteps.map(|l| l.to_string())),
+                text(row.evolved_latency_timesteps.map(|l| l.to_string())),
+                row.improvement_percent
+                    .map_or_else(String::new, |i| format!("{i:.1}")),
+            ]);
+        }
+        table
+    }
+}
+
+/// Wall-clock time of one step; in a file of its own, since no two runs agree on it.
+#[derive(Serialize)]
+struct TimingRow {
+    seed: u64,
+    step: &'static str,
+    seconds: f64,
+}
+
+/// What one seed gave.
+struct Run {
+    ann: Accuracy,
+    target: Target,
+    balance: Balance,
+    baseline: Snn<DigitsCnn>,
+    evolution: Evolution<DigitsCnn>,
+    /// On the test images, with the names that they have in charts and files.
+    runs: Vec<(String, Simulation)>,
+    before: Simulation,
+    after: Simulation,
+}
+
+/// The whole way on the embedded digits: train, convert, simulate, evolve, report.
+///
+/// Writes into `folder`, over the files of an earlier run only when all new ones are complete:
+/// `latency.csv`, `accuracy.csv`, `convergence.csv`, `thresholds.csv`, `spikes.csv`,
+/// `settings.json`, `timing.csv`, and charts of the first seed. The same settings give the same
+/// bytes, but for `timing.csv`.
+///
+/// # Errors
+/// Settings out of range, or a folder that cannot be written to; then nothing in it is changed.
+pub fn digits(settings: &DigitsSettings, folder: impl Into<PathBuf>) -> Result<Report> {
+    if settings.seeds.is_empty() {
+        return Err(Error::parameter("seeds", "none", "at least one"));
+    }
+    let output = Output::new(folder)?;
+    let mut timing = Vec::new();
+    let mut runs = Vec::new();
+    for &seed in &settings.seeds {
+        runs.push((seed, run(settings, seed, &mut timing)?));
+    }
+
+    let mut latency = Vec::new();
+    let (mut accuracy, mut spikes) = (Vec::new(), Vec::new());
+    let (mut convergence, mut thresholds) = (Vec::new(), Vec::new());
+    for (seed, run) in &runs {
+        latency.push(LatencyRow::new(
+            *seed,
+            run.ann.percent(),
+            run.target,
+            run.balance,
+            &run.before.curve,
+            &run.after.curve,
+        ));
+        for (name, simulation) in &run.runs {
+            accuracy.extend(AccuracyRow::of(*seed, name, &simulation.curve));
+            spikes.extend(SpikesRow::of(*seed, name, simulation));
+        }
+        let generations = run.evolution.generations.iter();
+        convergence.extend(generations.map(|state| ConvergenceRow::new(*seed, state)));
+        thresholds.push(ThresholdRow::of(*seed, &run.baseline, &run.evolution.snn));
+    }
+    let (seed, first) = &runs[0];
+    let named = |text: &str| format!("{text}, digits, seed {seed}");
+    let curves: Vec<_> = first
+        .runs
+        .iter()
+        .map(|(n, r)| (n.as_str(), &r.curve))
+        .collect();
+    let goal = Goal {
+        ann: first.ann,
+        target: first.target,
+    };
+    let chart = plot::accuracy(&named("Accuracy on test images"), &curves, Some(goal))?;
+    output.chart("accuracy.svg", &chart)?;
+    let chart = plot::convergence(&named("Evolution"), &first.evolution.generations)?;
+    output.chart("convergence.svg", &chart)?;
+    let chart = plot::thresholds(&named("Thresholds"), &thresholds[0])?;
+    output.chart("thresholds.svg", &chart)?;
+    output.csv("latency.csv", &latency)?;
+    output.csv("accuracy.csv", accuracy)?;
+    output.csv("spikes.csv", spikes)?;
+    output.csv("convergence.csv", convergence)?;
+    output.csv("thresholds.csv", thresholds.concat())?;
+    output.csv("timing.csv", timing)?;
+    output.json(
+        "settings.json",
+        &Provenance::new("digits", DigitsCnn::NAME, settings),
+    )?;
+    Ok(Report {
+        latency,
+        files: output.complete()?,
+    })
+}
+
+/// What made the files beside it.
+#[derive(Serialize)]
+struct Provenance<'a, S> {
+    experiment: &'a str,
+    network: &'a str,
+    evospike: &'a str,
+    settings: &'a S,
+}
+
+impl<'a, S> Provenance<'a, S> {
+    fn new(experiment: &'a str, network: &'a str, settings: &'a S) -> Self {
+        Self {
+            experiment,
+            network,
+            evospike: env!("CARGO_PKG_VERSION"),
+            settings,
+        }
+    }
+}
+
+fn run(settings: &DigitsSettings, seed: u64, timing: &mut Vec<TimingRow>) -> Result<Run> {
+    let mut clock = Instant::now();
+    let mut done = |step| {
+        let seconds = clock.elapsed().as_secs_f64();
+        timing.push(TimingRow {
+            seed,
+            step,
+            seconds,
+        });
+        clock = Instant::now();
+    };
+    let timesteps = settings.evolution.timesteps;
+    let digits = data::digits()?.split(settings.shares, seed)?;
+    let mut ann = Ann::<DigitsCnn>::new(seed)?;
+    let training = TrainSettings {
+        seed,
+        ..settings.training.clone()
+    };
+    ann.train(&digits.training, &training)?;
+    done("train");
+
+    let conversion = convert(&ann, &digits.training)?;
+    let goal = ann
+        .accuracy(&digits.held_out)?
+        .less(settings.margin_percent)?;
+    let (balance, baseline) = best_balance(&conversion, &digits.held_out, goal, timesteps)?;
+    done("convert");
+
+    let evolution = EvolveSettings {
+        seed,
+        ..settings.evolution.clone()
+    };
+    let evolution = evolve(&baseline, &digits.held_out, goal, &evolution)?;
+    done("evolve");
+
+    let ann_test = ann.accuracy(&digits.test)?;
+    let target = ann_test.less(settings.margin_percent)?;
+    let before = simulate(&baseline, &digits.test, timesteps)?;
+    let after = simulate(&evolution.snn, &digits.test, timesteps)?;
+    let mut runs = Vec::new();
+    for other in [Balance::Max, Balance::Percentile(99.9)] {
+        if other != balance {
+            let run = simulate(&conversion.balance(other)?, &digits.test, timesteps)?;
+            runs.push((other.to_string(), run));
+        }
+    }
+    runs.push((format!("{balance} (baseline)"), before.clone()));
+    runs.push(("evolved".into(), after.clone()));
+    done("test");
+    Ok(Run {
+        ann: ann_test,
+        target,
+        balance,
+        baseline,
+        evolution,
+        runs,
+        before,
+        after,
+    })
+}
+
+/// The conversion of [`Balance::SWEEP`] that is best on held-out images.
+fn best_balance<N: Network<Task = Digits>>(
+    conversion: &Conversion<N>,
+    images: &Images<HeldOut, Digits>,
+    target: Target,
+    timesteps: usize,
+) -> Result<(Balance, Snn<N>)> {
+    let mut best: Option<(Fitness, Balance, Snn<N>)> = None;
+    for balance in Balance::SWEEP {
+        let snn = conversion.balance(balance)?;
+        let run = simulate(&snn, images, timesteps)?;
+        let fitness = Fitness::of(&run.curve, target);
+        if best.as_ref().is_none_or(|(least, ..)| fitness < *least) {
+            best = Some((fitness, balance, snn));
+        }
+    }
+    let Some((_, balance, snn)) = best else {
+        unreachable!("the sweep is not empty");
+    };
+    Ok((balance, snn))
+}
