@@ -333,11 +333,7 @@ impl<N: Network> Ann<N> {
 
     fn table(&self) -> Table {
         let layers = self.layers();
-        let weights = |layer: &Layer| match layer {
-            Layer::Conv { weight, .. } | Layer::Linear { weight, .. } => weight.len(),
-            Layer::AvgPool { .. } | Layer::Neurons => 0,
-        };
-        let total: usize = layers.iter().map(weights).sum();
+        let total: usize = layers.iter().map(Layer::parameters).sum();
         let title = format!("{}: {} layers, {total} weights", N::NAME, layers.len());
         let mut table = Table::new(title, ["layer", "kind", "weights"]);
         for (i, layer) in layers.iter().enumerate() {
@@ -345,7 +341,7 @@ impl<N: Network> Ann<N> {
                 Layer::Neurons => "ReLU",
                 other => other.kind(),
             };
-            table.row([i.to_string(), kind.into(), weights(layer).to_string()]);
+            table.row([i.to_string(), kind.into(), layer.parameters().to_string()]);
         }
         table
     }

@@ -47,6 +47,12 @@ impl<const CHANNELS: usize, const SIDE: usize, const CLASSES: usize> Task
 
 /// The UCI handwritten digits: 1 x 8 x 8 pixels, 10 classes.
 pub type Digits = Classify<1, 8, 10>;
+/// CIFAR-10: 3 x 32 x 32 pixels, 10 classes.
+pub type Cifar10 = Classify<3, 32, 10>;
+/// CIFAR-100: 3 x 32 x 32 pixels, 100 classes.
+pub type Cifar100 = Classify<3, 32, 100>;
+/// ImageNet: 3 x 224 x 224 pixels, 1000 classes.
+pub type ImageNet = Classify<3, 224, 1000>;
 
 /// A part of a data set: [`Whole`], [`Training`], [`HeldOut`] or [`Test`].
 pub trait Part: 'static {

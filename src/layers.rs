@@ -56,6 +56,8 @@ pub enum Layer {
     Conv {
         /// `outputs` x `inputs` x `kernel` x `kernel` weights.
         weight: Vec<f32>,
+        /// What every output of a channel adds to its input, at every timestep once it spikes.
+        bias: Option<Vec<f32>>,
         /// Channels in.
         inputs: usize,
         /// Channels out.
@@ -71,6 +73,8 @@ pub enum Layer {
     Linear {
         /// `outputs` x `inputs` weights.
         weight: Vec<f32>,
+        /// What every output adds to its input, at every timestep once it spikes.
+        bias: Option<Vec<f32>>,
         /// Features in.
         inputs: usize,
         /// Features out.
@@ -80,6 +84,20 @@ pub enum Layer {
     AvgPool {
         /// Side of a square, and step between squares.
         size: usize,
+    },
+    /// Batch normalisation with nothing before it to fold it into: x * scale + shift by channel.
+    ScaleShift {
+        /// One factor a channel.
+        scale: Vec<f32>,
+        /// One summand a channel.
+        shift: Vec<f32>,
+    },
+    /// The sum of what two lists of layers make of the same input.
+    Residual {
+        /// The longer way.
+        body: Vec<Layer>,
+        /// The shorter way; no layer is the input as it is.
+        shortcut: Vec<Layer>,
     },
     /// ReLU in the ANN, integrate-and-fire neurons in the SNN.
     Neurons,
@@ -92,7 +110,58 @@ impl Layer {
             Self::Conv { .. } => "conv",
             Self::Linear { .. } => "linear",
             Self::AvgPool { .. } => "average pooling",
+            Self::ScaleShift { .. } => "batch normalisation",
+            Self::Residual { .. } => "residual",
             Self::Neurons => "neurons",
+        }
+    }
+
+    /// Number of weights and biases.
+    pub fn parameters(&self) -> usize {
+        let sum = |layers: &[Self]| layers.iter().map(Self::parameters).sum::<usize>();
+        match self {
+            Self::Conv { weight, bias, .. } | Self::Linear { weight, bias, .. } => {
+                weight.len() + bias.as_ref().map_or(0, Vec::len)
+            }
+            Self::ScaleShift { scale, shift } => scale.len() + shift.len(),
+            Self::Residual { body, shortcut } => sum(body) + sum(shortcut),
+            Self::AvgPool { .. } | Self::Neurons => 0,
+        }
+    }
+
+    /// Appends the layer to others: batch normalisation becomes part of the weights and bias
+    /// before it. A mean of outputs and what is done to every output alike may change places, so
+    /// average pooling can stand between.
+    pub(crate) fn fold_into(self, layers: &mut Vec<Self>) {
+        let pooling = |layer: &&mut Self| matches!(layer, Self::AvgPool { .. });
+        match (&self, layers.iter_mut().rev().find(|layer| !pooling(layer))) {
+            (
+                Self::ScaleShift { scale, shift },
+                Some(
+                    Self::Conv {
+                        weight,
+                        bias,
+                        outputs,
+                        ..
+                    }
+                    | Self::Linear {
+                        weight,
+                        bias,
+                        outputs,
+                        ..
+                    },
+                ),
+            ) if *outputs == scale.len() && *outputs > 0 => {
+                let each = weight.len() / *outputs;
+                for (weights, scale) in weight.chunks_exact_mut(each).zip(scale) {
+                    weights.iter_mut().for_each(|w| *w *= scale);
+                }
+                let bias = bias.get_or_insert_with(|| vec![0.0; *outputs]);
+                for (bias, (scale, shift)) in bias.iter_mut().zip(scale.iter().zip(shift)) {
+                    *bias = *bias * scale + shift;
+                }
+            }
+            _ => layers.push(self),
         }
     }
 }
@@ -121,6 +190,8 @@ pub(crate) struct Stage {
     tap_start: Vec<u32>,
     /// Weights of one input channel.
     channel_stride: usize,
+    /// What each output channel adds to its input; empty for none.
+    bias: Vec<f32>,
 }
 
 /// An input position reaches an output position through one place of the kernel.
@@ -141,6 +212,7 @@ struct Synapses {
     kernel: [usize; 2],
     stride: usize,
     padding: usize,
+    bias: Vec<f32>,
 }
 
 impl Stages {
@@ -156,9 +228,31 @@ impl Stages {
             let wrong = |found: String, expected: String| {
                 Err(Error::layer(i, layer.kind(), found, expected))
             };
-            if let Layer::Conv { weight, .. } | Layer::Linear { weight, .. } = layer {
+            if let Layer::Conv {
+                weight,
+                bias,
+                outputs,
+                ..
+            }
+            | Layer::Linear {
+                weight,
+                bias,
+                outputs,
+                ..
+            } = layer
+            {
+                let bias = bias.as_deref();
                 if let Some(bad) = weight.iter().find(|w| !w.is_finite()) {
                     return wrong(format!("weight {bad}"), "finite weights".into());
+                }
+                if let Some(bad) = bias.and_then(|b| b.iter().find(|b| !b.is_finite())) {
+                    return wrong(format!("bias {bad}"), "finite biases".into());
+                }
+                if let Some(bias) = bias.filter(|bias| bias.len() != *outputs) {
+                    return wrong(
+                        format!("{} biases", bias.len()),
+                        format!("{outputs}, one an output channel"),
+                    );
                 }
                 if synapses.is_some() {
                     return wrong(
@@ -170,6 +264,7 @@ impl Stages {
             match layer {
                 Layer::Conv {
                     weight,
+                    bias,
                     inputs,
                     outputs,
                     kernel,
@@ -213,12 +308,14 @@ impl Stages {
                         kernel: [*kernel; 2],
                         stride: *stride,
                         padding: *padding,
+                        bias: bias.clone().unwrap_or_default(),
                     });
                     shape = Shape::new(*outputs, height, width);
                     names.push(format!("conv {kernel}x{kernel}"));
                 }
                 Layer::Linear {
                     weight,
+                    bias,
                     inputs,
                     outputs,
                 } => {
@@ -243,6 +340,7 @@ impl Stages {
                         kernel,
                         stride: 1,
                         padding: 0,
+                        bias: bias.clone().unwrap_or_default(),
                     });
                     shape = Shape::new(*outputs, 1, 1);
                     names.push("linear".into());
@@ -261,6 +359,18 @@ impl Stages {
                     shape.height /= size;
                     shape.width /= size;
                     names.push("average pooling".into());
+                }
+                Layer::ScaleShift { .. } => {
+                    return wrong(
+                        "no weights of as many outputs before it".into(),
+                        "a convolution or linear layer to fold it into, with nothing but average pooling between".into(),
+                    );
+                }
+                Layer::Residual { .. } => {
+                    return wrong(
+                        "a residual addition".into(),
+                        "a plain chain of layers: residual networks cannot be simulated yet".into(),
+                    );
                 }
                 Layer::Neurons => {
                     let Some(synapses) = synapses.take() else {
@@ -386,6 +496,7 @@ impl Synapses {
             weight: self.weight,
             taps,
             tap_start,
+            bias: self.bias,
         })
     }
 }
@@ -408,9 +519,23 @@ impl Stage {
         }
     }
 
+    /// Sets `current` to what flows without any input, the bias, in units of `charge`.
+    #[inline]
+    pub fn rest(&self, charge: f32, current: &mut [f32]) {
+        if self.bias.is_empty() {
+            current.fill(0.0);
+            return;
+        }
+        for current in current.chunks_exact_mut(self.bias.len()) {
+            for (current, bias) in current.iter_mut().zip(&self.bias) {
+                *current = bias / charge;
+            }
+        }
+    }
+
     /// The stage's output for one dense input, both as rows, columns, channels.
     pub fn forward(&self, input: &[f32], output: &mut [f32]) {
-        output.fill(0.0);
+        self.rest(1.0, output);
         for (index, &value) in input.iter().enumerate() {
             if value != 0.0 {
                 self.add(index, value, output);

@@ -36,57 +36,171 @@ use dfdx::nn::{
     ZeroSizedModule,
 };
 use dfdx::prelude::{
-    Axes2, Axes3, Axis, Const, Device, Dim, GatherTo, HasShape, MeanTo, Module, PermuteTo, Rank1,
-    Rank3, Rank4, ReLU, ReshapeTo, Storage, Tape, Tensor, TryConcatAlong, TryMatMul,
-    UnbiasedLinear,
+    Const, Device, Dim, DropoutOneIn, HasShape, Linear, Module, ModuleMut, OwnedTape, Rank1, Rank3,
+    Rank4, ReLU, ReshapeTo, Shape, Storage, Tape, Tensor, UnbiasedLinear, WithEmptyTape,
 };
 use num_traits::Float;
 use rand_distr::Uniform;
 use rand_distr::uniform::SampleUniform;
 
 use crate::layers::Layer;
+use crate::ops::{Accelerated, ConvShape, EPSILON, Flat, NormShape};
 
 /// Images of `C` channels in a batch of `B`.
 type Batch<B, const C: usize, const SIDE: usize, E, D, T> =
     Tensor<(B, Const<C>, Const<SIDE>, Const<SIDE>), E, D, T>;
 
-/// 3 x 3 cross-correlation with same padding and no bias: `IN` x `SIDE` x `SIDE` to `OUT` x
-/// `SIDE` x `SIDE`. First weights are uniform with the variance 2 / fan-in of He et al. (2015).
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Conv3x3<const IN: usize, const OUT: usize, const SIDE: usize>;
+/// The values of a tensor in order. It keeps its gradient.
+fn flat<S: Shape, E: Dtype, D: Device<E>, T: Tape<E, D>>(
+    tensor: Tensor<S, E, D, T>,
+) -> Result<Flat<E, D, T>, D::Err> {
+    let size = tensor.shape().num_elements();
+    tensor.try_reshape_like(&(size,))
+}
 
-/// [`Conv3x3`] with its weights on a device.
-#[derive(Debug, Clone)]
-pub struct BuiltConv3x3<
+/// The values of a parameter, on a tape of their own.
+fn parameter<S: Shape, E: Dtype, D: Device<E>, T: Tape<E, D>>(
+    tensor: &Tensor<S, E, D>,
+) -> Result<Flat<E, D, T>, D::Err> {
+    flat(tensor.retaped())
+}
+
+/// `KERNEL` x `KERNEL` cross-correlation without bias, of step `STRIDE`, with as many zeros around
+/// the image as half a kernel: `IN` x `SIDE` x `SIDE` to `OUT` x `OUT_SIDE` x `OUT_SIDE`. First
+/// weights are uniform with the variance 2 / fan-in of He et al. (2015).
+///
+/// `OUT_SIDE` must be what the convolution gives:
+///
+/// ```compile_fail,E0080
+/// use dfdx::prelude::*;
+/// use evospike::modules::Conv3x3Stride2;
+/// let dev = Cpu::default();
+/// let net = dev.build_module::<Conv3x3Stride2<1, 4, 8, 3>, f32>(); // 8 / 2 is 4
+/// let images: Tensor<Rank4<5, 1, 8, 8>, f32, _> = dev.ones();
+/// net.forward(images);
+/// ```
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Conv<
     const IN: usize,
     const OUT: usize,
+    const KERNEL: usize,
+    const STRIDE: usize,
     const SIDE: usize,
+    const OUT_SIDE: usize,
+>;
+
+/// 3 x 3 [convolution](Conv) with same padding: `IN` x `SIDE` x `SIDE` to `OUT` x `SIDE` x `SIDE`.
+pub type Conv3x3<const IN: usize, const OUT: usize, const SIDE: usize> =
+    Conv<IN, OUT, 3, 1, SIDE, SIDE>;
+/// 3 x 3 [convolution](Conv) of step 2: `IN` x `SIDE` x `SIDE` to `OUT` x `HALF` x `HALF`.
+pub type Conv3x3Stride2<const IN: usize, const OUT: usize, const SIDE: usize, const HALF: usize> =
+    Conv<IN, OUT, 3, 2, SIDE, HALF>;
+/// 1 x 1 [convolution](Conv) of step 2, the shortcut of a residual network that halves:
+/// `IN` x `SIDE` x `SIDE` to `OUT` x `HALF` x `HALF`.
+pub type Conv1x1Stride2<const IN: usize, const OUT: usize, const SIDE: usize, const HALF: usize> =
+    Conv<IN, OUT, 1, 2, SIDE, HALF>;
+
+/// [`Conv`] with its weights on a device.
+#[derive(Debug, Clone)]
+pub struct BuiltConv<
+    const IN: usize,
+    const OUT: usize,
+    const KERNEL: usize,
+    const STRIDE: usize,
+    const SIDE: usize,
+    const OUT_SIDE: usize,
     E: Dtype,
     D: Storage<E>,
 > {
     /// Kernels: output channel, input channel, row, column.
-    pub weight: Tensor<Rank4<OUT, IN, 3, 3>, E, D>,
+    pub weight: Tensor<Rank4<OUT, IN, KERNEL, KERNEL>, E, D>,
 }
 
-impl<const IN: usize, const OUT: usize, const SIDE: usize, E: Dtype, D: Device<E>>
-    BuildOnDevice<D, E> for Conv3x3<IN, OUT, SIDE>
+// Six sizes in every implementation: written once.
+macro_rules! for_conv {
+    ($(($($generics:tt)*) $trait:ty { $($body:tt)* })*) => {$(
+        impl<
+            const IN: usize, const OUT: usize, const KERNEL: usize,
+            const STRIDE: usize, const SIDE: usize, const OUT_SIDE: usize,
+            E: Dtype, $($generics)*
+        > $trait for BuiltConv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE, E, D> { $($body)* }
+    )*};
+}
+
+impl<
+    const IN: usize,
+    const OUT: usize,
+    const KERNEL: usize,
+    const STRIDE: usize,
+    const SIDE: usize,
+    const OUT_SIDE: usize,
+    E: Dtype,
+    D: Device<E>,
+> BuildOnDevice<D, E> for Conv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE>
 where
-    BuiltConv3x3<IN, OUT, SIDE, E, D>: BuildModule<D, E>,
+    BuiltConv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE, E, D>: BuildModule<D, E>,
 {
-    type Built = BuiltConv3x3<IN, OUT, SIDE, E, D>;
+    type Built = BuiltConv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE, E, D>;
 }
 
-impl<const IN: usize, const OUT: usize, const SIDE: usize, E: Dtype, D: Storage<E>> NonMutableModule
-    for BuiltConv3x3<IN, OUT, SIDE, E, D>
+impl<
+    const IN: usize,
+    const OUT: usize,
+    const KERNEL: usize,
+    const STRIDE: usize,
+    const SIDE: usize,
+    const OUT_SIDE: usize,
+    E: Dtype,
+    D: Storage<E>,
+> BuiltConv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE, E, D>
 {
+    const SHAPE: ConvShape = {
+        let shape = ConvShape {
+            inputs: IN,
+            outputs: OUT,
+            side: SIDE,
+            kernel: KERNEL,
+            stride: STRIDE,
+            padding: KERNEL / 2,
+        };
+        assert!(
+            shape.out_side() == OUT_SIDE,
+            "Conv: OUT_SIDE is SIDE / STRIDE, rounded up"
+        );
+        shape
+    };
 }
 
-impl<const IN: usize, const OUT: usize, const SIDE: usize, E, D: Device<E>> TensorCollection<E, D>
-    for BuiltConv3x3<IN, OUT, SIDE, E, D>
-where
+for_conv! {
+    (D: Storage<E>) NonMutableModule {}
+
+    (B: Dim, D: Accelerated<E>, T: Tape<E, D>) Module<Batch<B, IN, SIDE, E, D, T>> {
+        type Output = Batch<B, OUT, OUT_SIDE, E, D, T>;
+        type Error = D::Err;
+
+        fn try_forward(
+            &self,
+            images: Batch<B, IN, SIDE, E, D, T>,
+        ) -> Result<Self::Output, D::Err> {
+            let batch = images.shape().0;
+            D::convolve(flat(images)?, parameter(&self.weight)?, Self::SHAPE)?
+                .try_reshape_like(&(batch, Const, Const, Const))
+        }
+    }
+}
+
+impl<
+    const IN: usize,
+    const OUT: usize,
+    const KERNEL: usize,
+    const STRIDE: usize,
+    const SIDE: usize,
+    const OUT_SIDE: usize,
     E: Dtype + Float + SampleUniform,
+    D: Device<E>,
+> TensorCollection<E, D> for BuiltConv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE, E, D>
 {
-    type To<E2: Dtype, D2: Device<E2>> = BuiltConv3x3<IN, OUT, SIDE, E2, D2>;
+    type To<E2: Dtype, D2: Device<E2>> = BuiltConv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE, E2, D2>;
 
     fn iter_tensors<V: ModuleVisitor<Self, E, D>>(
         visitor: &mut V,
@@ -97,154 +211,355 @@ where
                 |s| &s.weight,
                 |s| &mut s.weight,
                 TensorOptions::reset_with(|weight| {
-                    let limit = E::from_f64((6.0 / (9 * IN) as f64).sqrt()).unwrap_or(E::ONE);
+                    let fan_in = (KERNEL * KERNEL * IN) as f64;
+                    let limit = E::from_f64((6.0 / fan_in).sqrt()).unwrap_or(E::ONE);
                     weight.try_fill_with_distr(Uniform::new(-limit, limit))
                 }),
             ),
-            |weight| BuiltConv3x3 { weight },
+            |weight| BuiltConv { weight },
         )
     }
 }
 
-/// For every kernel place and output position, which pixel it reads; `pixels` stands for the
-/// zeros of the padding. In the order input channel, kernel row, kernel column, row, column.
-fn patches(channels: usize, side: usize) -> Vec<usize> {
-    let mut indices = Vec::with_capacity(channels * 9 * side * side);
-    for channel in 0..channels {
-        for (kernel_row, kernel_column) in (0..3).flat_map(|r| (0..3).map(move |c| (r, c))) {
-            for (row, column) in (0..side).flat_map(|r| (0..side).map(move |c| (r, c))) {
-                // With one zero before the image: 0 is padding, 1..=side the image.
-                let (row, column) = (row + kernel_row, column + kernel_column);
-                let inside = (1..=side).contains(&row) && (1..=side).contains(&column);
-                indices.push(if inside {
-                    (channel * side + row - 1) * side + column - 1
-                } else {
-                    channels * side * side
-                });
+/// Layers without parameters: their types, and how they map a tensor.
+macro_rules! plain_layers {
+    ($($(#[$doc:meta])* $name:ident [$($size:ident)*]
+        ($($from:ty),*) to ($($to:ty),*)
+        if $holds:expr, $rule:literal;
+        |$x:ident| $forward:expr;
+        |$layers:ident| $describe:expr;
+    )*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, Default)]
+        pub struct $name<$(const $size: usize),*>;
+
+        impl<$(const $size: usize),*> ZeroSizedModule for $name<$($size),*> {}
+        impl<$(const $size: usize),*> NonMutableModule for $name<$($size),*> {}
+        impl<$(const $size: usize,)* B: Dim, E: Dtype, D: Accelerated<E>, T: Tape<E, D>>
+            Module<Tensor<(B, $($from),*), E, D, T>> for $name<$($size),*>
+        {
+            type Output = Tensor<(B, $($to),*), E, D, T>;
+            type Error = D::Err;
+
+            fn try_forward(
+                &self,
+                input: Tensor<(B, $($from),*), E, D, T>,
+            ) -> Result<Self::Output, D::Err> {
+                const { assert!($holds, $rule) };
+                let batch = input.shape().0;
+                let $x = flat(input)?;
+                $forward?.try_reshape_like(&(batch, $(<$to>::default()),*))
             }
         }
-    }
-    indices
+        impl<$(const $size: usize),*> Follows<($($from,)*)> for $name<$($size),*> {
+            type Out = ($($to,)*);
+        }
+        impl<$(const $size: usize),*> Describe for $name<$($size),*> {
+            fn describe(&self, $layers: &mut Vec<Layer>) {
+                $describe
+            }
+        }
+    )*};
 }
 
-impl<const IN: usize, const OUT: usize, const SIDE: usize, B: Dim, E, D, T>
-    Module<Batch<B, IN, SIDE, E, D, T>> for BuiltConv3x3<IN, OUT, SIDE, E, D>
-where
-    E: Dtype,
-    D: Device<E>,
-    T: Tape<E, D>,
-{
-    type Output = Batch<B, OUT, SIDE, E, D, T>;
+plain_layers! {
+    /// Average pooling over 2 x 2 squares: `CHANNELS` x `SIDE` x `SIDE` to `CHANNELS` x `HALF` x
+    /// `HALF`. `SIDE` must be twice `HALF`:
+    ///
+    /// ```compile_fail,E0080
+    /// use dfdx::prelude::*;
+    /// use evospike::modules::AvgPool2;
+    /// let dev = Cpu::default();
+    /// let images: Tensor<Rank4<5, 1, 8, 8>, f32, _> = dev.ones();
+    /// AvgPool2::<1, 8, 3>.forward(images);
+    /// ```
+    AvgPool2 [CHANNELS SIDE HALF]
+        (Const<CHANNELS>, Const<SIDE>, Const<SIDE>) to (Const<CHANNELS>, Const<HALF>, Const<HALF>)
+        if SIDE == 2 * HALF, "AvgPool2: SIDE must be twice HALF";
+        |images| D::average_pool(images, SIDE, 2);
+        |layers| layers.push(Layer::AvgPool { size: 2 });
+
+    /// Mean of every channel: `CHANNELS` x `SIDE` x `SIDE` to `CHANNELS` features.
+    GlobalAvgPool [CHANNELS SIDE]
+        (Const<CHANNELS>, Const<SIDE>, Const<SIDE>) to (Const<CHANNELS>)
+        if SIDE > 0, "GlobalAvgPool: SIDE must not be 0";
+        |images| D::average_pool(images, SIDE, SIDE);
+        |layers| layers.push(Layer::AvgPool { size: SIDE });
+
+    /// `CHANNELS` x `SIDE` x `SIDE` as one vector of `FEATURES`, in that order. `FEATURES` must be
+    /// their product:
+    ///
+    /// ```compile_fail,E0080
+    /// use dfdx::prelude::*;
+    /// use evospike::modules::Flatten;
+    /// let dev = Cpu::default();
+    /// let images: Tensor<Rank4<5, 2, 4, 4>, f32, _> = dev.ones();
+    /// Flatten::<2, 4, 16>.forward(images);
+    /// ```
+    Flatten [CHANNELS SIDE FEATURES]
+        (Const<CHANNELS>, Const<SIDE>, Const<SIDE>) to (Const<FEATURES>)
+        if FEATURES == CHANNELS * SIDE * SIDE, "Flatten: FEATURES is CHANNELS x SIDE x SIDE";
+        |images| Ok::<_, D::Err>(images);
+        // Nothing: [`Layer::Linear`] takes images as they are.
+        |_layers| {};
+}
+
+/// max(x, 0), as dfdx's `ReLU` and on all cores: neurons, once converted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Relu;
+
+impl ZeroSizedModule for Relu {}
+impl NonMutableModule for Relu {}
+impl<S: Shape, E: Dtype, D: Accelerated<E>, T: Tape<E, D>> Module<Tensor<S, E, D, T>> for Relu {
+    type Output = Tensor<S, E, D, T>;
     type Error = D::Err;
 
-    /// Gathers the patches into columns and multiplies by the kernels, on any device.
-    fn try_forward(&self, images: Batch<B, IN, SIDE, E, D, T>) -> Result<Self::Output, D::Err> {
-        let device = self.weight.device().clone();
-        let (batch, positions) = (images.shape().0, SIDE * SIDE);
-        let count = batch.size();
-        let pixels = images
-            .try_reshape_like(&(count, IN * positions))?
-            .try_permute::<(usize, usize), Axes2<1, 0>>()?;
-        let zeros: Tensor<(usize, usize), E, D> = device.try_zeros_like(&(1, count))?;
-        let indices = patches(IN, SIDE);
-        let indices: Tensor<(usize,), usize, D> =
-            device.try_tensor_from_vec(indices.clone(), (indices.len(),))?;
-        let columns: Tensor<(usize, usize), E, D, T> = (pixels, zeros)
-            .try_concat_along(Axis::<0>)?
-            .try_gather(indices)?;
-        self.weight
-            .retaped::<T>()
-            .try_reshape_like(&(OUT, IN * 9))?
-            .try_matmul(columns.try_reshape_like(&(IN * 9, positions * count))?)?
-            .try_reshape_like(&(OUT, positions, count))?
-            .try_permute::<(usize, usize, usize), Axes3<2, 0, 1>>()?
-            .try_reshape_like(&(batch, Const, Const, Const))
+    fn try_forward(&self, input: Tensor<S, E, D, T>) -> Result<Self::Output, D::Err> {
+        let shape = *input.shape();
+        D::relu(flat(input)?)?.try_reshape_like(&shape)
     }
 }
 
-/// Average pooling over 2 x 2 squares: `CHANNELS` x `SIDE` x `SIDE` to `CHANNELS` x `HALF` x
-/// `HALF`. `SIDE` must be twice `HALF`:
+/// Batch normalisation of images (Ioffe and Szegedy 2015), `CHANNELS` x `SIDE` x `SIDE`: every
+/// channel to mean 0 and variance 1, times `weight`, plus `bias`.
 ///
-/// ```compile_fail,E0080
-/// use dfdx::prelude::*;
-/// use evospike::modules::AvgPool2;
-/// let dev = Cpu::default();
-/// let images: Tensor<Rank4<5, 1, 8, 8>, f32, _> = dev.ones();
-/// AvgPool2::<1, 8, 3>.forward(images);
-/// ```
+/// As in PyTorch: ε is 1e-5, the running mean and the running, unbiased variance take a tenth of
+/// each training batch's. [`ModuleMut`] with a tape trains; [`Module`] uses the running statistics,
+/// with a tape too, since an attack on a trained network needs gradients.
+///
+/// It follows a convolution or linear layer, whose weights it is folded into once converted;
+/// average pooling may stand between.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct AvgPool2<const CHANNELS: usize, const SIDE: usize, const HALF: usize>;
+pub struct BatchNorm<const CHANNELS: usize, const SIDE: usize>;
 
-impl<const CHANNELS: usize, const SIDE: usize, const HALF: usize> ZeroSizedModule
-    for AvgPool2<CHANNELS, SIDE, HALF>
-{
+/// [`BatchNorm`] of `FEATURES` features, after a linear layer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct BatchNorm1d<const FEATURES: usize>;
+
+/// [`BatchNorm`] or [`BatchNorm1d`] with its parameters on a device.
+#[derive(Debug, Clone)]
+pub struct BuiltBatchNorm<const CHANNELS: usize, E: Dtype, D: Storage<E>> {
+    /// Scale of each channel, 1 at first.
+    pub weight: Tensor<Rank1<CHANNELS>, E, D>,
+    /// Shift of each channel, 0 at first.
+    pub bias: Tensor<Rank1<CHANNELS>, E, D>,
+    /// Mean of each channel in training; not trained by gradient.
+    pub running_mean: Tensor<Rank1<CHANNELS>, E, D>,
+    /// Unbiased variance of each channel in training; not trained by gradient.
+    pub running_var: Tensor<Rank1<CHANNELS>, E, D>,
 }
-impl<const CHANNELS: usize, const SIDE: usize, const HALF: usize> NonMutableModule
-    for AvgPool2<CHANNELS, SIDE, HALF>
+
+/// What the running statistics take of a batch's.
+const MOMENTUM: f64 = 0.1;
+
+impl<const CHANNELS: usize, const SIDE: usize, E: Dtype, D: Device<E>> BuildOnDevice<D, E>
+    for BatchNorm<CHANNELS, SIDE>
 {
+    type Built = BuiltBatchNorm<CHANNELS, E, D>;
+}
+impl<const FEATURES: usize, E: Dtype, D: Device<E>> BuildOnDevice<D, E> for BatchNorm1d<FEATURES> {
+    type Built = BuiltBatchNorm<FEATURES, E, D>;
 }
 
-impl<const CHANNELS: usize, const SIDE: usize, const HALF: usize, B: Dim, E, D, T>
-    Module<Batch<B, CHANNELS, SIDE, E, D, T>> for AvgPool2<CHANNELS, SIDE, HALF>
-where
-    E: Dtype,
-    D: Device<E>,
-    T: Tape<E, D>,
+impl<const CHANNELS: usize, E: Dtype, D: Device<E>> TensorCollection<E, D>
+    for BuiltBatchNorm<CHANNELS, E, D>
 {
-    type Output = Batch<B, CHANNELS, HALF, E, D, T>;
-    type Error = D::Err;
+    type To<E2: Dtype, D2: Device<E2>> = BuiltBatchNorm<CHANNELS, E2, D2>;
 
-    fn try_forward(
-        &self,
-        images: Batch<B, CHANNELS, SIDE, E, D, T>,
-    ) -> Result<Self::Output, D::Err> {
-        const { assert!(SIDE == 2 * HALF, "AvgPool2: SIDE must be twice HALF") };
-        let batch = images.shape().0;
-        let pairs_of_rows = batch.size() * CHANNELS * HALF;
-        images
-            .try_reshape_like(&(pairs_of_rows, Const::<2>, Const::<HALF>, Const::<2>))?
-            .try_mean::<(usize, Const<HALF>), Axes2<1, 3>>()?
-            .try_reshape_like(&(batch, Const, Const, Const))
+    fn iter_tensors<V: ModuleVisitor<Self, E, D>>(
+        visitor: &mut V,
+    ) -> Result<Option<Self::To<V::E2, V::D2>>, V::Err> {
+        visitor.visit_fields(
+            (
+                Self::tensor(
+                    "weight",
+                    |s| &s.weight,
+                    |s| &mut s.weight,
+                    TensorOptions::reset_to_ones(),
+                ),
+                Self::tensor(
+                    "bias",
+                    |s| &s.bias,
+                    |s| &mut s.bias,
+                    TensorOptions::reset_to_zeros(),
+                ),
+                Self::tensor(
+                    "running_mean",
+                    |s| &s.running_mean,
+                    |s| &mut s.running_mean,
+                    TensorOptions::detached(|t| t.try_fill_with_zeros()),
+                ),
+                Self::tensor(
+                    "running_var",
+                    |s| &s.running_var,
+                    |s| &mut s.running_var,
+                    TensorOptions::detached(|t| t.try_fill_with_ones()),
+                ),
+            ),
+            |(weight, bias, running_mean, running_var)| BuiltBatchNorm {
+                weight,
+                bias,
+                running_mean,
+                running_var,
+            },
+        )
     }
 }
 
-/// `CHANNELS` x `SIDE` x `SIDE` as one vector of `FEATURES`, in that order. `FEATURES` must be
-/// their product.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Flatten<const CHANNELS: usize, const SIDE: usize, const FEATURES: usize>;
-
-impl<const CHANNELS: usize, const SIDE: usize, const FEATURES: usize> ZeroSizedModule
-    for Flatten<CHANNELS, SIDE, FEATURES>
-{
-}
-impl<const CHANNELS: usize, const SIDE: usize, const FEATURES: usize> NonMutableModule
-    for Flatten<CHANNELS, SIDE, FEATURES>
-{
-}
-
-impl<const CHANNELS: usize, const SIDE: usize, const FEATURES: usize, B: Dim, E, D, T>
-    Module<Batch<B, CHANNELS, SIDE, E, D, T>> for Flatten<CHANNELS, SIDE, FEATURES>
-where
-    E: Dtype,
-    D: Device<E>,
-    T: Tape<E, D>,
-{
-    type Output = Tensor<(B, Const<FEATURES>), E, D, T>;
-    type Error = D::Err;
-
-    fn try_forward(
-        &self,
-        images: Batch<B, CHANNELS, SIDE, E, D, T>,
-    ) -> Result<Self::Output, D::Err> {
-        const {
-            assert!(
-                FEATURES == CHANNELS * SIDE * SIDE,
-                "Flatten: FEATURES is CHANNELS x SIDE x SIDE"
-            )
+impl<const CHANNELS: usize, E: Dtype, D: Accelerated<E>> BuiltBatchNorm<CHANNELS, E, D> {
+    fn evaluate<T: Tape<E, D>>(&self, x: Flat<E, D, T>, positions: usize) -> Normed<E, D, T> {
+        let statistics = [
+            parameter(&self.running_mean)?,
+            parameter(&self.running_var)?,
+        ];
+        let shape = NormShape {
+            channels: CHANNELS,
+            positions,
         };
-        let batch = images.shape().0;
-        images.try_reshape_like(&(batch, Const))
+        let (weight, bias) = (parameter(&self.weight)?, parameter(&self.bias)?);
+        D::normalise_by(x, weight, bias, statistics, shape)
     }
+
+    fn train<T: Tape<E, D>>(&mut self, x: Flat<E, D, T>, positions: usize) -> Normed<E, D, T> {
+        let shape = NormShape {
+            channels: CHANNELS,
+            positions,
+        };
+        let n = (x.shape().0 / CHANNELS) as f64;
+        let (weight, bias) = (parameter(&self.weight)?, parameter(&self.bias)?);
+        let (y, mean, variance) = D::normalise(x, weight, bias, shape)?;
+        let size = (Const::<CHANNELS>,);
+        let (mean, variance) = (
+            mean.try_reshape_like(&size)?,
+            variance.try_reshape_like(&size)?,
+        );
+        self.running_mean
+            .try_axpy(1.0 - MOMENTUM, &mean, MOMENTUM)?;
+        // Of a single value there is no unbiased variance: it stays the 0 that it is.
+        let unbiased = n / (n - 1.0).max(1.0);
+        self.running_var
+            .try_axpy(1.0 - MOMENTUM, &variance, MOMENTUM * unbiased)?;
+        Ok(y)
+    }
+}
+
+type Normed<E, D, T> = Result<Flat<E, D, T>, <D as dfdx::prelude::HasErr>::Err>;
+
+macro_rules! batch_norm {
+    ([$($side:ident)*] $positions:expr; $($size:ty),*) => {
+        impl<const CHANNELS: usize, $(const $side: usize,)* B: Dim, E: Dtype, D, T: Tape<E, D>>
+            Module<Tensor<(B, $($size),*), E, D, T>> for BuiltBatchNorm<CHANNELS, E, D>
+        where
+            D: Accelerated<E>,
+        {
+            type Output = Tensor<(B, $($size),*), E, D, T>;
+            type Error = D::Err;
+
+            fn try_forward(
+                &self,
+                x: Tensor<(B, $($size),*), E, D, T>,
+            ) -> Result<Self::Output, D::Err> {
+                let size = *x.shape();
+                self.evaluate(flat(x)?, $positions)?.try_reshape_like(&size)
+            }
+        }
+        impl<const CHANNELS: usize, $(const $side: usize,)* B: Dim, E: Dtype, D>
+            ModuleMut<Tensor<(B, $($size),*), E, D, OwnedTape<E, D>>>
+            for BuiltBatchNorm<CHANNELS, E, D>
+        where
+            D: Accelerated<E>,
+        {
+            type Output = Tensor<(B, $($size),*), E, D, OwnedTape<E, D>>;
+            type Error = D::Err;
+
+            fn try_forward_mut(
+                &mut self,
+                x: Tensor<(B, $($size),*), E, D, OwnedTape<E, D>>,
+            ) -> Result<Self::Output, D::Err> {
+                let size = *x.shape();
+                self.train(flat(x)?, $positions)?.try_reshape_like(&size)
+            }
+        }
+    };
+}
+batch_norm!([] 1; Const<CHANNELS>);
+batch_norm!([SIDE] SIDE * SIDE; Const<CHANNELS>, Const<SIDE>, Const<SIDE>);
+
+/// Residual addition (He et al. 2016): `body(x) + shortcut(x)`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ResidualAdd<Body, Shortcut = Identity> {
+    /// The layers to be trained.
+    pub body: Body,
+    /// [`Identity`], or a convolution where the size changes.
+    pub shortcut: Shortcut,
+}
+
+/// What it is given.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Identity;
+
+impl ZeroSizedModule for Identity {}
+impl NonMutableModule for Identity {}
+impl<X> Module<X> for Identity
+where
+    X: dfdx::prelude::HasErr,
+{
+    type Output = X;
+    type Error = X::Err;
+
+    fn try_forward(&self, x: X) -> Result<X, X::Err> {
+        Ok(x)
+    }
+}
+
+impl<E: Dtype, D: Device<E>, F: BuildOnDevice<D, E>, R: BuildOnDevice<D, E>> BuildOnDevice<D, E>
+    for ResidualAdd<F, R>
+{
+    type Built = ResidualAdd<F::Built, R::Built>;
+}
+
+impl<E: Dtype, D: Device<E>, F: TensorCollection<E, D>, R: TensorCollection<E, D>>
+    TensorCollection<E, D> for ResidualAdd<F, R>
+{
+    type To<E2: Dtype, D2: Device<E2>> = ResidualAdd<F::To<E2, D2>, R::To<E2, D2>>;
+
+    fn iter_tensors<V: ModuleVisitor<Self, E, D>>(
+        visitor: &mut V,
+    ) -> Result<Option<Self::To<V::E2, V::D2>>, V::Err> {
+        visitor.visit_fields(
+            (
+                Self::module("body", |s| &s.body, |s| &mut s.body),
+                Self::module("shortcut", |s| &s.shortcut, |s| &mut s.shortcut),
+            ),
+            |(body, shortcut)| ResidualAdd { body, shortcut },
+        )
+    }
+}
+
+macro_rules! residual {
+    ($($module:ident $forward:ident $($mut:ident)?;)*) => {$(
+        impl<X, S: Shape, E: Dtype, D: Accelerated<E>, T: Tape<E, D>, F, R> $module<X>
+            for ResidualAdd<F, R>
+        where
+            X: WithEmptyTape,
+            F: $module<X, Output = Tensor<S, E, D, T>, Error = D::Err>,
+            R: $module<X, Output = Tensor<S, E, D, T>, Error = D::Err>,
+        {
+            type Output = Tensor<S, E, D, T>;
+            type Error = D::Err;
+
+            fn $forward(&$($mut)? self, x: X) -> Result<Self::Output, D::Err> {
+                let body = self.body.$forward(x.with_empty_tape())?;
+                let shortcut = self.shortcut.$forward(x)?;
+                let shape = *body.shape();
+                D::sum(flat(body)?, flat(shortcut)?)?.try_reshape_like(&shape)
+            }
+        }
+    )*};
+}
+residual! {
+    Module try_forward;
+    ModuleMut try_forward_mut mut;
 }
 
 /// A layer, or a tuple of layers, that takes an input of shape `In` and can be converted to
@@ -253,33 +568,52 @@ where
     message = "`{Self}` does not take what the layer before it gives, {In}, or does not convert to spiking neurons",
     label = "this layer does not fit here",
     note = "sizes follow on: Conv3x3<IN, OUT, SIDE> gives (Const<OUT>, Const<SIDE>, Const<SIDE>), AvgPool2<CHANNELS, SIDE, HALF> halves SIDE, Flatten gives (Const<FEATURES>,)",
-    note = "layers that convert: Conv3x3, AvgPool2, Flatten, UnbiasedLinear, ReLU and tuples of them"
+    note = "layers that convert: Conv3x3, Conv3x3Stride2, Conv1x1Stride2, AvgPool2, GlobalAvgPool, Flatten, UnbiasedLinear, Linear, BatchNorm, BatchNorm1d, Relu, ReLU, DropoutOneIn, ResidualAdd, Identity and tuples of them"
 )]
 pub trait Follows<In> {
     /// Shape of one output, without the batch.
     type Out;
 }
 
-impl<const IN: usize, const OUT: usize, const SIDE: usize> Follows<Rank3<IN, SIDE, SIDE>>
-    for Conv3x3<IN, OUT, SIDE>
+impl<
+    const IN: usize,
+    const OUT: usize,
+    const KERNEL: usize,
+    const STRIDE: usize,
+    const SIDE: usize,
+    const OUT_SIDE: usize,
+> Follows<Rank3<IN, SIDE, SIDE>> for Conv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE>
 {
-    type Out = Rank3<OUT, SIDE, SIDE>;
-}
-impl<const CHANNELS: usize, const SIDE: usize, const HALF: usize>
-    Follows<Rank3<CHANNELS, SIDE, SIDE>> for AvgPool2<CHANNELS, SIDE, HALF>
-{
-    type Out = Rank3<CHANNELS, HALF, HALF>;
-}
-impl<const CHANNELS: usize, const SIDE: usize, const FEATURES: usize>
-    Follows<Rank3<CHANNELS, SIDE, SIDE>> for Flatten<CHANNELS, SIDE, FEATURES>
-{
-    type Out = Rank1<FEATURES>;
+    type Out = Rank3<OUT, OUT_SIDE, OUT_SIDE>;
 }
 impl<const IN: usize, const OUT: usize> Follows<Rank1<IN>> for UnbiasedLinear<IN, OUT> {
     type Out = Rank1<OUT>;
 }
+impl<const IN: usize, const OUT: usize> Follows<Rank1<IN>> for Linear<IN, OUT> {
+    type Out = Rank1<OUT>;
+}
+impl<const CHANNELS: usize, const SIDE: usize> Follows<Rank3<CHANNELS, SIDE, SIDE>>
+    for BatchNorm<CHANNELS, SIDE>
+{
+    type Out = Rank3<CHANNELS, SIDE, SIDE>;
+}
+impl<const FEATURES: usize> Follows<Rank1<FEATURES>> for BatchNorm1d<FEATURES> {
+    type Out = Rank1<FEATURES>;
+}
 impl<In> Follows<In> for ReLU {
     type Out = In;
+}
+impl<In> Follows<In> for Relu {
+    type Out = In;
+}
+impl<In> Follows<In> for Identity {
+    type Out = In;
+}
+impl<In, const N: usize> Follows<In> for DropoutOneIn<N> {
+    type Out = In;
+}
+impl<In, F: Follows<In>, R: Follows<In, Out = F::Out>> Follows<In> for ResidualAdd<F, R> {
+    type Out = F::Out;
 }
 
 /// A built module that tells which plain layers it is.
@@ -288,32 +622,27 @@ pub trait Describe {
     fn describe(&self, layers: &mut Vec<Layer>);
 }
 
-impl<const IN: usize, const OUT: usize, const SIDE: usize, D: Device<f32>> Describe
-    for BuiltConv3x3<IN, OUT, SIDE, f32, D>
+impl<
+    const IN: usize,
+    const OUT: usize,
+    const KERNEL: usize,
+    const STRIDE: usize,
+    const SIDE: usize,
+    const OUT_SIDE: usize,
+    D: Device<f32>,
+> Describe for BuiltConv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE, f32, D>
 {
     fn describe(&self, layers: &mut Vec<Layer>) {
         layers.push(Layer::Conv {
             weight: self.weight.as_vec(),
+            bias: None,
             inputs: IN,
             outputs: OUT,
-            kernel: 3,
-            stride: 1,
-            padding: 1,
+            kernel: KERNEL,
+            stride: STRIDE,
+            padding: Self::SHAPE.padding,
         });
     }
-}
-impl<const CHANNELS: usize, const SIDE: usize, const HALF: usize> Describe
-    for AvgPool2<CHANNELS, SIDE, HALF>
-{
-    fn describe(&self, layers: &mut Vec<Layer>) {
-        layers.push(Layer::AvgPool { size: 2 });
-    }
-}
-impl<const CHANNELS: usize, const SIDE: usize, const FEATURES: usize> Describe
-    for Flatten<CHANNELS, SIDE, FEATURES>
-{
-    /// Nothing: [`Layer::Linear`] takes images as they are.
-    fn describe(&self, _: &mut Vec<Layer>) {}
 }
 impl<const IN: usize, const OUT: usize, D: Device<f32>> Describe
     for built::UnbiasedLinear<IN, OUT, f32, D>
@@ -321,14 +650,63 @@ impl<const IN: usize, const OUT: usize, D: Device<f32>> Describe
     fn describe(&self, layers: &mut Vec<Layer>) {
         layers.push(Layer::Linear {
             weight: self.weight.as_vec(),
+            bias: None,
             inputs: IN,
             outputs: OUT,
         });
     }
 }
+impl<const IN: usize, const OUT: usize, D: Device<f32>> Describe
+    for built::Linear<IN, OUT, f32, D>
+{
+    fn describe(&self, layers: &mut Vec<Layer>) {
+        layers.push(Layer::Linear {
+            weight: self.weight.as_vec(),
+            bias: Some(self.bias.as_vec()),
+            inputs: IN,
+            outputs: OUT,
+        });
+    }
+}
+impl<const CHANNELS: usize, D: Device<f32>> Describe for BuiltBatchNorm<CHANNELS, f32, D> {
+    /// Folded into the convolution or linear layer before.
+    fn describe(&self, layers: &mut Vec<Layer>) {
+        let epsilon = EPSILON as f32;
+        let deviations = self.running_var.as_vec().into_iter();
+        let scale: Vec<f32> = (self.weight.as_vec().into_iter())
+            .zip(deviations.map(|variance| (variance + epsilon).sqrt()))
+            .map(|(weight, deviation)| weight / deviation)
+            .collect();
+        let shift = (self.bias.as_vec().into_iter())
+            .zip(self.running_mean.as_vec().into_iter().zip(&scale))
+            .map(|(bias, (mean, scale))| bias - mean * scale)
+            .collect();
+        Layer::ScaleShift { scale, shift }.fold_into(layers);
+    }
+}
 impl Describe for ReLU {
     fn describe(&self, layers: &mut Vec<Layer>) {
         layers.push(Layer::Neurons);
+    }
+}
+impl Describe for Relu {
+    fn describe(&self, layers: &mut Vec<Layer>) {
+        layers.push(Layer::Neurons);
+    }
+}
+impl Describe for Identity {
+    fn describe(&self, _: &mut Vec<Layer>) {}
+}
+impl<const N: usize> Describe for DropoutOneIn<N> {
+    /// Nothing: it trains only.
+    fn describe(&self, _: &mut Vec<Layer>) {}
+}
+impl<F: Describe, R: Describe> Describe for ResidualAdd<F, R> {
+    fn describe(&self, layers: &mut Vec<Layer>) {
+        let (mut body, mut shortcut) = (Vec::new(), Vec::new());
+        self.body.describe(&mut body);
+        self.shortcut.describe(&mut shortcut);
+        layers.push(Layer::Residual { body, shortcut });
     }
 }
 
@@ -412,52 +790,5 @@ mod tests {
             dev.tensor_from_vec((0..16).map(|x| x as f32).collect(), Default::default());
         let out = super::AvgPool2::<1, 4, 2>.forward(image);
         assert_eq!(out.as_vec(), [2.5, 4.5, 10.5, 12.5]);
-    }
-
-    /// Analytic gradients of a loss through convolution, pooling and ReLU against central
-    /// differences in f64.
-    #[test]
-    fn gradients_agree_with_finite_differences() {
-        type Net = (
-            super::Conv3x3<2, 3, 4>,
-            super::AvgPool2<3, 4, 2>,
-            ReLU,
-            super::Flatten<3, 2, 12>,
-        );
-        let dev = Cpu::seed_from_u64(2);
-        let net = dev.build_module::<Net, f64>();
-        let images: Tensor<Rank4<2, 2, 4, 4>, f64, _> = dev.sample_normal();
-        let mix: Tensor<Rank2<2, 12>, f64, _> = dev.sample_normal();
-        let tape = Gradients::leaky();
-        let loss = net.forward(images.trace(tape)) * mix.clone();
-        let gradients = loss.square().sum::<Rank0, _>().backward();
-
-        let loss_at = |net: &<Net as BuildOnDevice<Cpu, f64>>::Built,
-                       images: &Tensor<_, f64, _>| {
-            (net.forward(images.clone()) * mix.clone())
-                .square()
-                .sum::<Rank0, _>()
-                .array()
-        };
-        let step = 1e-5;
-        let check = |analytic: Vec<f64>, numeric: &mut dyn FnMut(usize, f64) -> f64| {
-            assert!(analytic.iter().any(|g| g.abs() > 0.1));
-            for (i, a) in analytic.iter().enumerate() {
-                let n = (numeric(i, step) - numeric(i, -step)) / (2.0 * step);
-                assert!((a - n).abs() < 1e-6 * (1.0 + a.abs()), "{i}: {a} {n}");
-            }
-        };
-        check(gradients.get(&images).as_vec(), &mut |i, by| {
-            let mut values = images.as_vec();
-            values[i] += by;
-            loss_at(&net, &dev.tensor_from_vec(values, Default::default()))
-        });
-        check(gradients.get(&net.0.weight).as_vec(), &mut |i, by| {
-            let mut net = net.clone();
-            let mut values = net.0.weight.as_vec();
-            values[i] += by;
-            net.0.weight.copy_from(&values);
-            loss_at(&net, &images)
-        });
     }
 }

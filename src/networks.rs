@@ -81,3 +81,45 @@ mod digits_cnn {
     }
 }
 pub use digits_cnn::DigitsCnn;
+
+/// VGG15 of 3 x 32 x 32 images with batch normalisation, of five widths; its first linear layer has
+/// `$hidden` outputs.
+macro_rules! vgg15_bn {
+    ($($(#[$doc:meta])* $name:ident, $module:ident: $a:literal $b:literal $c:literal $d:literal
+        flat $flat:literal hidden $hidden:literal; $task:ident $classes:literal;)*) => {$(
+        mod $module {
+            use crate::data::$task;
+            use crate::modules::{AvgPool2, BatchNorm, BatchNorm1d, Conv3x3, Flatten, Relu};
+            use dfdx::prelude::UnbiasedLinear;
+
+            type Conv<const IN: usize, const OUT: usize, const SIDE: usize> =
+                (Conv3x3<IN, OUT, SIDE>, BatchNorm<OUT, SIDE>, Relu);
+            type Pooled<const IN: usize, const OUT: usize, const SIDE: usize, const HALF: usize> =
+                (Conv3x3<IN, OUT, SIDE>, BatchNorm<OUT, SIDE>, AvgPool2<OUT, SIDE, HALF>, Relu);
+
+            network! {
+                $(#[$doc])*
+                pub $name for $task = (
+                    (Conv<3, $a, 32>, Pooled<$a, $a, 32, 16>),
+                    (Conv<$a, $b, 16>, Pooled<$b, $b, 16, 8>),
+                    (Conv<$b, $c, 8>, Conv<$c, $c, 8>, Pooled<$c, $c, 8, 4>),
+                    (Conv<$c, $d, 4>, Conv<$d, $d, 4>, Pooled<$d, $d, 4, 2>),
+                    (Conv<$d, $d, 2>, Conv<$d, $d, 2>, Pooled<$d, $d, 2, 1>),
+                    (
+                        (Flatten<$d, 1, $flat>, UnbiasedLinear<$flat, $hidden>),
+                        (BatchNorm1d<$hidden>, Relu, UnbiasedLinear<$hidden, $classes>),
+                    ),
+                );
+            }
+        }
+        pub use $module::$name;
+    )*};
+}
+
+vgg15_bn! {
+    /// VGG15 of half the usual width with batch normalisation, for CIFAR-10.
+    Vgg15HalfBn, vgg15_half_bn: 32 64 128 256 flat 256 hidden 512; Cifar10 10;
+    /// VGG15 of a quarter of the usual width with batch normalisation, for CIFAR-10: one that two
+    /// cores can train.
+    Vgg15QuarterBn, vgg15_quarter_bn: 16 32 64 128 flat 128 hidden 256; Cifar10 10;
+}

@@ -223,8 +223,8 @@ impl<'a> Simulator<'a> {
                 }
             } else {
                 for t in 0..timesteps {
-                    sum_currents(stage, input.at(t), current);
                     let charge = thresholds[layer - 1];
+                    sum_currents(stage, charge, input.at(t), current);
                     integrate_and_fire(potential, current, charge, thresholds[layer], output);
                 }
             }
@@ -236,7 +236,7 @@ impl<'a> Simulator<'a> {
         sum.fill(0.0);
         let label = self.images.label(image);
         for (t, correct) in totals.correct.iter_mut().enumerate() {
-            sum_currents(last, input.at(t), current);
+            sum_currents(last, thresholds[hidden - 1], input.at(t), current);
             for (sum, current) in sum.iter_mut().zip(&*current) {
                 *sum += current * thresholds[hidden - 1];
             }
@@ -245,8 +245,9 @@ impl<'a> Simulator<'a> {
     }
 }
 
-fn sum_currents(stage: &Stage, spikes: &[u32], current: &mut [f32]) {
-    current.fill(0.0);
+/// The current in units of `charge`, what a spike of the layer before carries.
+fn sum_currents(stage: &Stage, charge: f32, spikes: &[u32], current: &mut [f32]) {
+    stage.rest(charge, current);
     for &neuron in spikes {
         stage.add(neuron as usize, 1.0, current);
     }

@@ -1,0 +1,454 @@
+//! The layers' maths, once for any device and number, and faster on the CPU in `f32`.
+//!
+//! Tensors come as [`Flat`] vectors with their sizes beside them: dfdx reshapes for nothing, a
+//! reshaped tensor keeps its gradient, and what does not depend on sizes is compiled once.
+
+use std::ops::Range;
+
+use dfdx::dtypes::Dtype;
+use dfdx::prelude::{
+    Axes2, Axes3, Axis, BroadcastTo, Cpu, CpuError, Device, GatherTo, Gradients, HasShape, MeanTo,
+    PermuteTo, PutTape, ReshapeTo, SplitTape, Tape, Tensor, TensorFromVec, TryAdd, TryConcatAlong,
+    TryDiv, TryMatMul, TryMul, TrySub,
+};
+
+use crate::kernels;
+
+/// A tensor's values in order, whatever its shape.
+pub type Flat<E, D, T> = Tensor<(usize,), E, D, T>;
+
+/// Sizes of a convolution of square images by square kernels.
+#[derive(Debug, Clone, Copy)]
+pub struct ConvShape {
+    /// Channels in.
+    pub inputs: usize,
+    /// Channels out.
+    pub outputs: usize,
+    /// Side of an image.
+    pub side: usize,
+    /// Side of a kernel.
+    pub kernel: usize,
+    /// Step between outputs.
+    pub stride: usize,
+    /// Zeros around the image.
+    pub padding: usize,
+}
+
+impl ConvShape {
+    /// Side of an output.
+    pub const fn out_side(&self) -> usize {
+        (self.side + 2 * self.padding - self.kernel) / self.stride + 1
+    }
+
+    pub(crate) fn positions(&self) -> usize {
+        self.out_side() * self.out_side()
+    }
+
+    /// Weights of one output channel.
+    pub(crate) fn places(&self) -> usize {
+        self.inputs * self.kernel * self.kernel
+    }
+
+    pub(crate) fn input_size(&self) -> usize {
+        self.inputs * self.side * self.side
+    }
+
+    pub(crate) fn output_size(&self) -> usize {
+        self.outputs * self.positions()
+    }
+
+    /// Input channel, kernel row and kernel column of a place.
+    pub(crate) fn place(&self, place: usize) -> (usize, usize, usize) {
+        let k = self.kernel;
+        (place / (k * k), place / k % k, place % k)
+    }
+
+    /// The input row that kernel row `kernel` reads for output row `out`, none in the padding;
+    /// columns alike.
+    pub(crate) fn reads(&self, out: usize, kernel: usize) -> Option<usize> {
+        let row = (out * self.stride + kernel).checked_sub(self.padding)?;
+        (row < self.side).then_some(row)
+    }
+
+    /// The output columns for which kernel column `kernel` reads a pixel of the image.
+    pub(crate) fn inside(&self, kernel: usize) -> Range<usize> {
+        let start = self.padding.saturating_sub(kernel).div_ceil(self.stride);
+        let end = (self.side + self.padding).saturating_sub(kernel);
+        let end = end.div_ceil(self.stride).min(self.out_side());
+        start.min(end)..end
+    }
+
+    /// For every place and output position, which pixel it reads; `input_size` stands for the
+    /// zeros of the padding.
+    fn patches(&self) -> Vec<usize> {
+        let mut indices = Vec::with_capacity(self.places() * self.positions());
+        for place in 0..self.places() {
+            let (channel, row, column) = self.place(place);
+            for out in 0..self.positions() {
+                let r = self.reads(out / self.out_side(), row);
+                let c = self.reads(out % self.out_side(), column);
+                indices.push(match (r, c) {
+                    (Some(r), Some(c)) => (channel * self.side + r) * self.side + c,
+                    _ => self.input_size(),
+                });
+            }
+        }
+        indices
+    }
+}
+
+/// Sizes of a batch normalisation: `channels` of `positions` pixels each, in every image.
+#[derive(Debug, Clone, Copy)]
+pub struct NormShape {
+    /// Channels.
+    pub channels: usize,
+    /// Pixels of a channel; 1 for features.
+    pub positions: usize,
+}
+
+/// Added to variances.
+pub const EPSILON: f64 = 1e-5;
+
+/// Output, and mean and variance (divided by n) of each channel.
+type Normed<E, D, T> = (
+    Flat<E, D, T>,
+    Tensor<(usize,), E, D>,
+    Tensor<(usize,), E, D>,
+);
+
+/// A device that runs evospike's layers. The methods given here are the definition, on dfdx's
+/// operations and for any device; the CPU has its own for `f32`.
+pub trait Accelerated<E: Dtype>: Device<E> {
+    /// Cross-correlation, no bias: gathers the patches into columns and multiplies by the kernels
+    /// (output channel, input channel, row, column).
+    ///
+    /// # Errors
+    /// The device's, such as memory that cannot be had.
+    fn convolve<T: Tape<E, Self>>(
+        images: Flat<E, Self, T>,
+        weight: Flat<E, Self, T>,
+        shape: ConvShape,
+    ) -> Result<Flat<E, Self, T>, Self::Err> {
+        let device = weight.device().clone();
+        let count = images.shape().0 / shape.input_size();
+        let pixels = images
+            .try_reshape_like(&(count, shape.input_size()))?
+            .try_permute::<(usize, usize), Axes2<1, 0>>()?;
+        let zeros: Tensor<(usize, usize), E, Self> = device.try_zeros_like(&(1, count))?;
+        let indices = shape.patches();
+        let size = (indices.len(),);
+        let indices: Tensor<(usize,), usize, Self> = device.try_tensor_from_vec(indices, size)?;
+        let columns: Tensor<(usize, usize), E, Self, T> = (pixels, zeros)
+            .try_concat_along(Axis::<0>)?
+            .try_gather(indices)?;
+        let columns = columns.try_reshape_like(&(shape.places(), shape.positions() * count))?;
+        weight
+            .try_reshape_like(&(shape.outputs, shape.places()))?
+            .try_matmul(columns)?
+            .try_reshape_like(&(shape.outputs, shape.positions(), count))?
+            .try_permute::<(usize, usize, usize), Axes3<2, 0, 1>>()?
+            .try_reshape_like(&(count * shape.output_size(),))
+    }
+
+    /// Means of `size` x `size` squares of planes of `side` x `side`.
+    ///
+    /// # Errors
+    /// The device's, such as memory that cannot be had.
+    fn average_pool<T: Tape<E, Self>>(
+        images: Flat<E, Self, T>,
+        side: usize,
+        size: usize,
+    ) -> Result<Flat<E, Self, T>, Self::Err> {
+        let half = side / size;
+        let rows = images.shape().0 / (size * side);
+        images
+            .try_reshape_like(&(rows, size, half, size))?
+            .try_mean::<(usize, usize), Axes2<1, 3>>()?
+            .try_reshape_like(&(rows * half,))
+    }
+
+    /// Batch normalisation by the batch's own mean and variance.
+    ///
+    /// # Errors
+    /// The device's, such as memory that cannot be had.
+    fn normalise<T: Tape<E, Self>>(
+        x: Flat<E, Self, T>,
+        weight: Flat<E, Self, T>,
+        bias: Flat<E, Self, T>,
+        shape: NormShape,
+    ) -> Result<Normed<E, Self, T>, Self::Err> {
+        let size = *x.shape();
+        let images = size.0 / (shape.channels * shape.positions);
+        let each = (images, shape.channels, shape.positions);
+        let x = x.try_reshape_like(&each)?;
+        let mean = x.retaped::<T>().try_mean::<(usize,), Axes2<0, 2>>()?;
+        let running_mean = mean.retaped();
+        let centred = x.try_sub(mean.try_broadcast_like::<_, Axes2<0, 2>>(&each)?)?;
+        let variance = centred
+            .retaped::<T>()
+            .try_square()?
+            .try_mean::<(usize,), Axes2<0, 2>>()?;
+        let running_variance = variance.retaped();
+        let y = affine(centred, weight, bias, variance)?.try_reshape_like(&size)?;
+        Ok((y, running_mean, running_variance))
+    }
+
+    /// Batch normalisation by a given mean and variance, which get no gradient.
+    ///
+    /// # Errors
+    /// The device's, such as memory that cannot be had.
+    fn normalise_by<T: Tape<E, Self>>(
+        x: Flat<E, Self, T>,
+        weight: Flat<E, Self, T>,
+        bias: Flat<E, Self, T>,
+        [mean, variance]: [Tensor<(usize,), E, Self>; 2],
+        shape: NormShape,
+    ) -> Result<Flat<E, Self, T>, Self::Err> {
+        let size = *x.shape();
+        let images = size.0 / (shape.channels * shape.positions);
+        let each = (images, shape.channels, shape.positions);
+        let centred = x
+            .try_reshape_like(&each)?
+            .try_sub(mean.try_broadcast_like::<_, Axes2<0, 2>>(&each)?)?;
+        affine(centred, weight, bias, variance.retaped())?.try_reshape_like(&size)
+    }
+
+    /// max(x, 0).
+    ///
+    /// # Errors
+    /// The device's, such as memory that cannot be had.
+    fn relu<T: Tape<E, Self>>(x: Flat<E, Self, T>) -> Result<Flat<E, Self, T>, Self::Err> {
+        x.try_relu()
+    }
+
+    /// Sum of two tensors.
+    ///
+    /// # Errors
+    /// The device's, such as memory that cannot be had.
+    fn sum<T: Tape<E, Self>>(
+        a: Flat<E, Self, T>,
+        b: Flat<E, Self, T>,
+    ) -> Result<Flat<E, Self, T>, Self::Err> {
+        a.try_add(b)
+    }
+}
+
+/// centred * weight / sqrt(variance + ε) + bias, the last three by channel.
+fn affine<E: Dtype, D: Device<E>, T: Tape<E, D>>(
+    centred: Tensor<(usize, usize, usize), E, D, T>,
+    weight: Flat<E, D, T>,
+    bias: Flat<E, D, T>,
+    variance: Flat<E, D, T>,
+) -> Result<Tensor<(usize, usize, usize), E, D, T>, D::Err> {
+    let each = *centred.shape();
+    let epsilon = E::from_f64(EPSILON).unwrap_or_default();
+    let scale = weight
+        .try_div(variance.try_add(epsilon)?.try_sqrt()?)?
+        .try_broadcast_like::<_, Axes2<0, 2>>(&each)?;
+    let shift = bias.try_broadcast_like::<_, Axes2<0, 2>>(&each)?;
+    centred.try_mul(scale)?.try_add(shift)
+}
+
+impl Accelerated<f64> for Cpu {}
+#[cfg(feature = "cuda")]
+impl Accelerated<f32> for dfdx::prelude::Cuda {}
+#[cfg(feature = "cuda")]
+impl Accelerated<f64> for dfdx::prelude::Cuda {}
+
+type Plain = Tensor<(usize,), f32, Cpu>;
+type Grads = Gradients<f32, Cpu>;
+
+/// The values of a tensor without a tape.
+fn values(tensor: &Plain) -> Vec<f32> {
+    let mut out = vec![0.0; tensor.shape().0];
+    tensor.copy_into(&mut out);
+    out
+}
+
+/// An output of `len` values that `fill` writes; on a tape, `backward` gets the gradient by the
+/// output and adds to those by the inputs.
+fn output<T: Tape<f32, Cpu>>(
+    device: &Cpu,
+    out: Vec<f32>,
+    mut tape: T,
+    backward: impl FnOnce(&[f32], &mut Grads) -> Result<(), CpuError> + 'static,
+) -> Result<Flat<f32, Cpu, T>, CpuError> {
+    let size = (out.len(),);
+    let out = device.try_tensor_from_vec(out, size)?;
+    let ghost = out.ghost();
+    tape.add_backward_op(move |gradients| {
+        // Taken out for the time, since the others are borrowed from the same map.
+        let by_output = std::mem::take(&mut **gradients.get_or_alloc_mut(&ghost)?);
+        let done = backward(&by_output, gradients);
+        **gradients.get_or_alloc_mut(&ghost)? = by_output;
+        done
+    });
+    Ok(out.put_tape(tape))
+}
+
+/// A tensor as stored in order: of a tensor that is not (permuted, broadcast) a copy.
+fn split<T: Tape<f32, Cpu>>(x: Flat<f32, Cpu, T>) -> Result<(Plain, T), CpuError> {
+    Ok(x.try_contiguous()?.split_tape())
+}
+
+impl Accelerated<f32> for Cpu {
+    fn convolve<T: Tape<f32, Self>>(
+        images: Flat<f32, Self, T>,
+        weight: Flat<f32, Self, T>,
+        shape: ConvShape,
+    ) -> Result<Flat<f32, Self, T>, CpuError> {
+        let (x, tape) = split(images)?;
+        let (w, other) = split(weight)?;
+        let count = x.shape().0 / shape.input_size();
+        let mut y = vec![0.0; count * shape.output_size()];
+        kernels::convolve(&shape, &values(&x), &values(&w), &mut y);
+        let device = x.device().clone();
+        output(&device, y, tape.merge(other), move |dy, gradients| {
+            let dw = gradients.get_or_alloc_mut(&w)?;
+            kernels::convolve_by_weights(&shape, &values(&x), dy, dw);
+            let dx = gradients.get_or_alloc_mut(&x)?;
+            kernels::convolve_by_images(&shape, &values(&w), dy, dx);
+            Ok(())
+        })
+    }
+
+    fn average_pool<T: Tape<f32, Self>>(
+        images: Flat<f32, Self, T>,
+        side: usize,
+        size: usize,
+    ) -> Result<Flat<f32, Self, T>, CpuError> {
+        let (x, tape) = split(images)?;
+        let mut y = vec![0.0; x.shape().0 / (size * size)];
+        kernels::average_pool(side, size, &values(&x), &mut y);
+        let ghost = x.ghost();
+        output(x.device(), y, tape, move |dy, gradients| {
+            let dx = gradients.get_or_alloc_mut(&ghost)?;
+            kernels::average_pool_backward(side, size, dy, dx);
+            Ok(())
+        })
+    }
+
+    fn normalise<T: Tape<f32, Self>>(
+        x: Flat<f32, Self, T>,
+        weight: Flat<f32, Self, T>,
+        bias: Flat<f32, Self, T>,
+        shape: NormShape,
+    ) -> Result<Normed<f32, Self, T>, CpuError> {
+        let device = x.device().clone();
+        let (x, tape) = split(x)?;
+        let data = values(&x);
+        let [mean, variance] = kernels::statistics(shape.channels, shape.positions, &data);
+        let size = (shape.channels,);
+        let y = norm(
+            x,
+            &data,
+            tape,
+            [weight, bias],
+            [&mean, &variance],
+            shape,
+            true,
+        )?;
+        Ok((
+            y,
+            device.try_tensor_from_vec(mean, size)?,
+            device.try_tensor_from_vec(variance, size)?,
+        ))
+    }
+
+    fn normalise_by<T: Tape<f32, Self>>(
+        x: Flat<f32, Self, T>,
+        weight: Flat<f32, Self, T>,
+        bias: Flat<f32, Self, T>,
+        [mean, variance]: [Plain; 2],
+        shape: NormShape,
+    ) -> Result<Flat<f32, Self, T>, CpuError> {
+        let (x, tape) = split(x)?;
+        let data = values(&x);
+        let statistics = [&*values(&mean), &*values(&variance)];
+        norm(x, &data, tape, [weight, bias], statistics, shape, false)
+    }
+
+    fn relu<T: Tape<f32, Self>>(x: Flat<f32, Self, T>) -> Result<Flat<f32, Self, T>, CpuError> {
+        let (x, tape) = split(x)?;
+        let mut y = vec![0.0; x.shape().0];
+        kernels::relu(&values(&x), &mut y);
+        let device = x.device().clone();
+        output(&device, y, tape, move |dy, gradients| {
+            let dx = gradients.get_or_alloc_mut(&x)?;
+            kernels::relu_backward(&values(&x), dy, dx);
+            Ok(())
+        })
+    }
+
+    fn sum<T: Tape<f32, Self>>(
+        a: Flat<f32, Self, T>,
+        b: Flat<f32, Self, T>,
+    ) -> Result<Flat<f32, Self, T>, CpuError> {
+        let ((a, tape), (b, other)) = (split(a)?, split(b)?);
+        let mut y = values(&a);
+        kernels::accumulate(&values(&b), &mut y);
+        let (ghost_a, ghost_b) = (a.ghost(), b.ghost());
+        output(a.device(), y, tape.merge(other), move |dy, gradients| {
+            kernels::accumulate(dy, gradients.get_or_alloc_mut(&ghost_a)?);
+            kernels::accumulate(dy, gradients.get_or_alloc_mut(&ghost_b)?);
+            Ok(())
+        })
+    }
+}
+
+/// Batch normalisation of `x`, whose values are `data`; `own` statistics are the batch's and hand
+/// gradients on to `x`.
+fn norm<T: Tape<f32, Cpu>>(
+    x: Plain,
+    data: &[f32],
+    tape: T,
+    [weight, bias]: [Flat<f32, Cpu, T>; 2],
+    [mean, variance]: [&[f32]; 2],
+    shape: NormShape,
+    own: bool,
+) -> Result<Flat<f32, Cpu, T>, CpuError> {
+    let ((w, tape_w), (b, tape_b)) = (split(weight)?, split(bias)?);
+    let deviation = |variance: &f32| 1.0 / (variance + EPSILON as f32).sqrt();
+    let inverse: Vec<f32> = variance.iter().map(deviation).collect();
+    let weights = values(&w);
+    let scale: Vec<f32> = weights.iter().zip(&inverse).map(|(w, i)| w * i).collect();
+    let shift = values(&b).into_iter().zip(mean.iter().zip(&scale));
+    let shift: Vec<f32> = shift.map(|(b, (mean, scale))| b - mean * scale).collect();
+    let mut y = vec![0.0; data.len()];
+    kernels::scale_shift(shape.positions, &scale, &shift, data, &mut y);
+    let (ghost_b, mean) = (b.ghost(), mean.to_vec());
+    let device = x.device().clone();
+    output(
+        &device,
+        y,
+        tape.merge(tape_w).merge(tape_b),
+        move |dy, gradients| {
+            let NormShape {
+                channels,
+                positions,
+            } = shape;
+            let data = values(&x);
+            let n = (data.len() / channels) as f32;
+            let sums = kernels::norm_sums(channels, positions, &mean, &data, dy);
+            for (d, sums) in gradients.get_or_alloc_mut(&ghost_b)?.iter_mut().zip(&sums) {
+                *d += sums[0] as f32;
+            }
+            let dw = gradients.get_or_alloc_mut(&w)?.iter_mut();
+            for ((d, sums), inverse) in dw.zip(&sums).zip(&inverse) {
+                *d += sums[1] as f32 * inverse;
+            }
+            // With u = (x - mean) / deviation: dx = scale (dy - mean of dy - u mean of (dy u)).
+            let (mut by_x, mut constant) = (vec![0.0; channels], vec![0.0; channels]);
+            if own {
+                for c in 0..channels {
+                    let [sum, product] = sums[c].map(|sum| sum as f32 / n);
+                    by_x[c] = -scale[c] * product * inverse[c] * inverse[c];
+                    constant[c] = -scale[c] * sum - by_x[c] * mean[c];
+                }
+            }
+            let dx = gradients.get_or_alloc_mut(&x)?;
+            kernels::norm_backward(positions, [&scale, &by_x, &constant], &data, dy, dx);
+            Ok(())
+        },
+    )
+}
