@@ -7,6 +7,7 @@
 use rayon::prelude::*;
 
 use crate::ops::ConvShape;
+use crate::winograd;
 
 /// Chunks of images whose gradients by the weights are summed apart, then in order.
 const CHUNKS: usize = 8;
@@ -14,15 +15,42 @@ const CHUNKS: usize = 8;
 /// Values that an elementwise task handles: enough to outweigh its start.
 const SPAN: usize = 1 << 14;
 
+/// Functions whose loops are compiled twice, for any processor and for vectors of 256 bits, and
+/// chosen when they run. Both give the same numbers: nothing is fused or put in another order.
+macro_rules! widest {
+    ($($(#[$doc:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) $body:block)*) => {$(
+        $(#[$doc])*
+        #[allow(clippy::too_many_arguments)]
+        fn $name($($argument: $type),*) {
+            #[inline(always)]
+            #[allow(clippy::too_many_arguments)]
+            fn plain($($argument: $type),*) $body
+
+            #[cfg(target_arch = "x86_64")]
+            if is_x86_feature_detected!("avx2") {
+                #[target_feature(enable = "avx2")]
+                #[allow(clippy::too_many_arguments)]
+                fn wide($($argument: $type),*) {
+                    plain($($argument),*)
+                }
+                // SAFETY: the processor has AVX2, as was just found.
+                return unsafe { wide($($argument),*) };
+            }
+            plain($($argument),*)
+        }
+    )*};
+}
+pub(crate) use widest;
+
 /// A matrix in a slice: value (row, column) is at `row * rows + column * columns`.
 #[derive(Clone, Copy)]
-struct Matrix<'a> {
+pub(crate) struct Matrix<'a> {
     data: &'a [f32],
     rows: usize,
     columns: usize,
 }
 
-fn matrix(data: &[f32], rows: usize, columns: usize) -> Matrix<'_> {
+pub(crate) fn matrix(data: &[f32], rows: usize, columns: usize) -> Matrix<'_> {
     Matrix {
         data,
         rows,
@@ -31,7 +59,7 @@ fn matrix(data: &[f32], rows: usize, columns: usize) -> Matrix<'_> {
 }
 
 impl Matrix<'_> {
-    fn transposed(self) -> Self {
+    pub(crate) fn transposed(self) -> Self {
         Self {
             rows: self.columns,
             columns: self.rows,
@@ -42,7 +70,7 @@ impl Matrix<'_> {
 
 /// `out` (m x n, `stride` from row to row) becomes a (m x k) times b (k x n), on this thread;
 /// added to what it holds if `add`.
-fn multiply(
+pub(crate) fn multiply(
     [m, n, k]: [usize; 3],
     out: &mut [f32],
     stride: usize,
@@ -168,6 +196,9 @@ fn exchange(images: usize, channels: usize, positions: usize, from: &[f32], to: 
 
 /// Convolution of every image.
 pub(crate) fn convolve(shape: &ConvShape, x: &[f32], w: &[f32], y: &mut [f32]) {
+    if winograd::suits(shape) {
+        return winograd::convolve(shape, x, w, y);
+    }
     let (places, positions) = (shape.places(), shape.positions());
     let [x_size, y_size] = [shape.input_size(), shape.output_size()];
     let group = group(shape);
@@ -195,6 +226,9 @@ pub(crate) fn convolve(shape: &ConvShape, x: &[f32], w: &[f32], y: &mut [f32]) {
 
 /// Gradient by the images.
 pub(crate) fn convolve_by_images(shape: &ConvShape, w: &[f32], dy: &[f32], dx: &mut [f32]) {
+    if winograd::suits(shape) {
+        return winograd::convolve_by_images(shape, w, dy, dx);
+    }
     let (places, positions) = (shape.places(), shape.positions());
     let [x_size, y_size] = [shape.input_size(), shape.output_size()];
     let group = group(shape);
@@ -249,6 +283,9 @@ fn sum_of_chunks(
 
 /// Gradient by the weights.
 pub(crate) fn convolve_by_weights(shape: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
+    if winograd::suits(shape) {
+        return winograd::convolve_by_weights(shape, x, dy, dw);
+    }
     let (places, positions) = (shape.places(), shape.positions());
     let [x_size, y_size] = [shape.input_size(), shape.output_size()];
     let group = group(shape);

@@ -17,6 +17,7 @@ pub mod random;
 pub mod report;
 pub mod reproduce;
 pub mod simulate;
+mod winograd;
 pub use error::{Error, Result};
 
 /// Everything a notebook needs: `use evospike::prelude::*;`.

@@ -1,0 +1,228 @@
+//! Every layer's gradients against central differences in `f64`, where the definition runs, and the
+//! kernels for `f32` against the definition.
+
+use dfdx::nn::{
+    BuildOnDevice, RecursiveWalker, TensorCollection, TensorOptions, TensorVisitor, ToDtype,
+    ViewTensorMut, ViewTensorRef,
+};
+use dfdx::prelude::*;
+use evospike::modules::{
+    AvgPool2, BatchNorm, BatchNorm1d, Conv, Conv1x1Stride2, Conv3x3, Conv3x3Stride2, Flatten,
+    GlobalAvgPool, Identity, Relu, ResidualAdd,
+};
+
+/// Adds `by` to parameter number `at`, counted over all tensors, or random values to all of them.
+struct Nudge {
+    at: usize,
+    by: f64,
+}
+
+impl TensorVisitor<f64, Cpu> for Nudge {
+    type Viewer = ViewTensorMut;
+    type Err = CpuError;
+    type E2 = f64;
+    type D2 = Cpu;
+
+    fn visit<S: Shape>(
+        &mut self,
+        options: TensorOptions<S, f64, Cpu>,
+        tensor: &mut Tensor<S, f64, Cpu>,
+    ) -> Result<Option<Tensor<S, f64, Cpu>>, CpuError> {
+        if options.do_gradient_update {
+            let mut values = tensor.as_vec();
+            if let Some(value) = values.get_mut(self.at) {
+                *value += self.by;
+            }
+            self.at = self.at.wrapping_sub(values.len());
+            tensor.copy_from(&values);
+        }
+        Ok(None)
+    }
+}
+
+/// Gradients of all trained parameters, one after the other.
+struct Collect<'a, E: Dtype>(&'a Gradients<E, Cpu>, Vec<f64>)
+where
+    Cpu: Device<E>;
+
+impl<E: Dtype + Into<f64>> TensorVisitor<E, Cpu> for Collect<'_, E>
+where
+    Cpu: Device<E>,
+{
+    type Viewer = ViewTensorRef;
+    type Err = CpuError;
+    type E2 = E;
+    type D2 = Cpu;
+
+    fn visit<S: Shape>(
+        &mut self,
+        options: TensorOptions<S, E, Cpu>,
+        tensor: &Tensor<S, E, Cpu>,
+    ) -> Result<Option<Tensor<S, E, Cpu>>, CpuError> {
+        if options.do_gradient_update {
+            let gradient = self.0.get(tensor).as_vec();
+            self.1.extend(gradient.into_iter().map(Into::into));
+        }
+        Ok(None)
+    }
+}
+
+fn close(a: &[f64], b: &[f64], tolerance: f64, what: &str) {
+    assert_eq!(a.len(), b.len(), "{what}");
+    let scale = b.iter().fold(0.1_f64, |m, b| m.max(b.abs()));
+    for (i, (a, b)) in a.iter().zip(b).enumerate() {
+        assert!((a - b).abs() <= tolerance * scale, "{what} {i}: {a} {b}");
+    }
+}
+
+/// Output, gradient by the input and by the parameters of the sum of squares of the output times
+/// `mix`.
+macro_rules! results {
+    ($net:expr, $forward:ident, $input:expr, $mix:expr) => {{
+        #[allow(unused_mut)]
+        let mut net = $net.clone();
+        let out = net.$forward($input.clone().leaky_trace());
+        let values: Vec<f64> = out.as_vec().into_iter().map(f64::from).collect();
+        let gradients = (out * $mix.clone()).square().sum::<Rank0, _>().backward();
+        let by_input: Vec<f64> = gradients
+            .get(&$input)
+            .as_vec()
+            .into_iter()
+            .map(f64::from)
+            .collect();
+        let mut collect = Collect(&gradients, Vec::new());
+        TensorCollection::iter_tensors(&mut RecursiveWalker {
+            m: &net,
+            f: &mut collect,
+        })
+        .unwrap();
+        (values, by_input, collect.1)
+    }};
+}
+
+macro_rules! check {
+    ($($name:ident: $net:ty, $forward:ident, $input:ty => $output:ty;)*) => {$(
+        #[test]
+        fn $name() {
+            type Built = <$net as BuildOnDevice<Cpu, f32>>::Built;
+            let dev = Cpu::seed_from_u64(3);
+            let fast: Built = dev.build_module::<$net, f32>();
+            let exact = ToDtype::<f32, Cpu>::to_dtype::<f64>(&fast);
+            let input32: Tensor<$input, f32, _> = dev.sample_normal();
+            let mix32: Tensor<$output, f32, _> = dev.sample_normal();
+            let (input, mix) = (input32.clone().to_dtype::<f64>(), mix32.clone().to_dtype::<f64>());
+
+            let (a, b) = (
+                results!(fast, $forward, input32, mix32),
+                results!(exact, $forward, input, mix),
+            );
+            close(&a.0, &b.0, 2e-5, "fast output");
+            close(&a.1, &b.1, 1e-4, "fast gradient by input");
+            close(&a.2, &b.2, 1e-4, "fast gradient by parameters");
+
+            let loss = |net: &<Built as TensorCollection<f32, Cpu>>::To<f64, Cpu>, input: &Tensor<$input, f64, Cpu>| -> f64 {
+                #[allow(unused_mut)]
+                let mut net = net.clone();
+                let out = net.$forward(input.clone().leaky_trace());
+                (out * mix.clone()).as_vec().iter().map(|x| x * x).sum()
+            };
+            // A stride through the values, no more than 60 of each, keeps large layers cheap.
+            let step = 1e-5;
+            for i in (0..b.1.len()).step_by(b.1.len() / 60 + 1) {
+                let at = |by: f64| {
+                    let mut values = input.as_vec();
+                    values[i] += by;
+                    loss(&exact, &dev.tensor_from_vec(values, Default::default()))
+                };
+                let numeric = (at(step) - at(-step)) / (2.0 * step);
+                assert!((numeric - b.1[i]).abs() < 1e-5 * (1.0 + numeric.abs()), "input {i}: {numeric} {}", b.1[i]);
+            }
+            for i in (0..b.2.len()).step_by(b.2.len() / 60 + 1) {
+                let at = |by: f64| {
+                    let mut net = exact.clone();
+                    TensorCollection::iter_tensors(&mut RecursiveWalker { m: &mut net, f: &mut Nudge { at: i, by } }).unwrap();
+                    loss(&net, &input)
+                };
+                let numeric = (at(step) - at(-step)) / (2.0 * step);
+                assert!((numeric - b.2[i]).abs() < 1e-5 * (1.0 + numeric.abs()), "parameter {i}: {numeric} {}", b.2[i]);
+            }
+        }
+    )*};
+}
+
+check! {
+    conv_of_odd_side: Conv3x3<3, 4, 5>, forward, Rank4<2, 3, 5, 5> => Rank4<2, 4, 5, 5>;
+    conv_of_one_image: Conv3x3<3, 5, 6>, forward, Rank4<1, 3, 6, 6> => Rank4<1, 5, 6, 6>;
+    conv_of_many_channels: Conv3x3<17, 19, 4>, forward, Rank4<5, 17, 4, 4> => Rank4<5, 19, 4, 4>;
+    conv_of_many_small_images: Conv3x3<16, 18, 2>, forward, Rank4<37, 16, 2, 2> => Rank4<37, 18, 2, 2>;
+    conv_of_wide_images: Conv3x3<9, 8, 32>, forward, Rank4<3, 9, 32, 32> => Rank4<3, 8, 32, 32>;
+    conv_of_middling_images: Conv3x3<8, 8, 12>, forward, Rank4<3, 8, 12, 12> => Rank4<3, 8, 12, 12>;
+    conv_of_one_pixel: Conv3x3<9, 10, 1>, forward, Rank4<3, 9, 1, 1> => Rank4<3, 10, 1, 1>;
+    conv_of_five: Conv<2, 3, 5, 1, 6, 6>, forward, Rank4<2, 2, 6, 6> => Rank4<2, 3, 6, 6>;
+    strided_conv: Conv3x3Stride2<3, 4, 6, 3>, forward, Rank4<3, 3, 6, 6> => Rank4<3, 4, 3, 3>;
+    strided_conv_of_odd_side: Conv3x3Stride2<2, 4, 7, 4>, forward, Rank4<2, 2, 7, 7> => Rank4<2, 4, 4, 4>;
+    strided_1x1_conv: Conv1x1Stride2<3, 4, 8, 4>, forward, Rank4<2, 3, 8, 8> => Rank4<2, 4, 4, 4>;
+    pool: AvgPool2<3, 6, 3>, forward, Rank4<2, 3, 6, 6> => Rank4<2, 3, 3, 3>;
+    global_pool: GlobalAvgPool<3, 5>, forward, Rank4<2, 3, 5, 5> => Rank2<2, 3>;
+    relu: Relu, forward, Rank2<3, 7> => Rank2<3, 7>;
+    norm: BatchNorm<3, 5>, forward_mut, Rank4<4, 3, 5, 5> => Rank4<4, 3, 5, 5>;
+    norm_of_one_image: BatchNorm<3, 3>, forward_mut, Rank4<1, 3, 3, 3> => Rank4<1, 3, 3, 3>;
+    norm_of_features: BatchNorm1d<6>, forward_mut, Rank2<5, 6> => Rank2<5, 6>;
+    norm_of_a_trained_network: BatchNorm<3, 5>, forward, Rank4<4, 3, 5, 5> => Rank4<4, 3, 5, 5>;
+    residual: ResidualAdd<(Conv3x3<3, 3, 4>, BatchNorm<3, 4>, Relu), Identity>, forward_mut,
+        Rank4<2, 3, 4, 4> => Rank4<2, 3, 4, 4>;
+    residual_that_halves:
+        ResidualAdd<(Conv3x3Stride2<3, 4, 4, 2>, Relu, Conv3x3<4, 4, 2>), Conv1x1Stride2<3, 4, 4, 2>>,
+        forward, Rank4<2, 3, 4, 4> => Rank4<2, 4, 2, 2>;
+    network:
+        ((Conv3x3<3, 4, 4>, BatchNorm<4, 4>, AvgPool2<4, 4, 2>, Relu), Flatten<4, 2, 16>, UnbiasedLinear<16, 5>),
+        forward_mut, Rank4<3, 3, 4, 4> => Rank2<3, 5>;
+}
+
+/// `torch.nn.BatchNorm2d` on the same numbers (PyTorch 2): output and running statistics.
+#[test]
+fn norm_is_pytorchs() {
+    let dev = Cpu::default();
+    let mut net = dev.build_module::<BatchNorm<1, 2>, f32>();
+    let x: Tensor<Rank4<1, 1, 2, 2>, f32, _> = dev.tensor([[[[1.0, 2.0], [3.0, 6.0]]]]);
+    let y = net.forward_mut(x.leaky_trace()).as_vec();
+    for (y, expected) in y.iter().zip([-1.069_04, -0.534_52, 0.0, 1.603_56]) {
+        assert!((y - expected).abs() < 1e-4, "{y} {expected}");
+    }
+    assert!((net.running_mean.as_vec()[0] - 0.3).abs() < 1e-6);
+    // 0.9 * 1 + 0.1 * 14 / 3
+    assert!((net.running_var.as_vec()[0] - 1.366_667).abs() < 1e-5);
+}
+
+#[test]
+fn tuples_are_saved_and_loaded() {
+    type Net = (
+        (Conv3x3<3, 4, 4>, BatchNorm<4, 4>, AvgPool2<4, 4, 2>, Relu),
+        (Flatten<4, 2, 16>, UnbiasedLinear<16, 5>),
+    );
+    let dev = Cpu::seed_from_u64(4);
+    let mut net = dev.build_module::<Net, f32>();
+    let x: Tensor<Rank4<6, 3, 4, 4>, f32, _> = dev.sample_normal();
+    let _ = net.forward_mut(x.leaky_trace());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("net.safetensors");
+    net.save_safetensors(&path).unwrap();
+    let mut other = dev.build_module::<Net, f32>();
+    assert_ne!(
+        net.forward(x.clone()).as_vec(),
+        other.forward(x.clone()).as_vec()
+    );
+    other.load_safetensors(&path).unwrap();
+    assert_eq!(net.forward(x.clone()).as_vec(), other.forward(x).as_vec());
+    let names = std::fs::read(&path).unwrap();
+    let header = String::from_utf8_lossy(&names[8..600]).into_owned();
+    for name in [
+        "0.0.weight",
+        "0.1.weight",
+        "0.1.bias",
+        "0.1.running_mean",
+        "0.1.running_var",
+    ] {
+        assert!(header.contains(&format!("\"{name}\"")), "{name}: {header}");
+    }
+}
