@@ -53,6 +53,11 @@ impl Tiling {
     }
 }
 
+/// A length whose multiples do not fall on the same lines of a cache, as powers of two would.
+const fn padded(length: usize) -> usize {
+    length.next_multiple_of(16) + 16
+}
+
 /// Whether this way is open, and shorter than im2col.
 pub(crate) fn suits(shape: &ConvShape) -> bool {
     let ConvShape {
@@ -313,7 +318,7 @@ fn tiles(
 ) -> usize {
     let plane = tiling.side * tiling.side;
     let count = images.len() / (channels * plane);
-    let stride = count * tiling.n * tiling.n;
+    let stride = padded(count * tiling.n * tiling.n);
     out.resize(channels * 16 * stride, 0.0);
     out.par_chunks_mut(16 * stride).enumerate().for_each_init(
         Buffers::default,
@@ -350,15 +355,14 @@ fn run(shape: &ConvShape, x: &[f32], w: &[f32], y: &mut [f32], turned: bool) {
     let groups = x.chunks(tiling.group * inputs * plane);
     for (x, y) in groups.zip(y.chunks_mut(tiling.group * outputs * plane)) {
         let stride = tiles(tiling, x, inputs, transform_input, &mut v);
-        m.resize(16 * outputs * stride, 0.0);
+        let step = padded(outputs * stride);
+        m.resize(16 * step, 0.0);
         let (v, kernels) = (&v, &kernels);
-        m.par_chunks_mut(outputs * stride)
-            .enumerate()
-            .for_each(|(f, m)| {
-                let a = matrix(&kernels[f * inputs..], 16 * inputs, 1);
-                let b = matrix(&v[f * stride..], 16 * stride, 1);
-                multiply([outputs, stride, inputs], m, stride, false, a, b);
-            });
+        m.par_chunks_mut(step).enumerate().for_each(|(f, m)| {
+            let a = matrix(&kernels[f * inputs..], 16 * inputs, 1);
+            let b = matrix(&v[f * stride..], 16 * stride, 1);
+            multiply([outputs, stride, inputs], m, stride, false, a, b);
+        });
         let m = &m;
         y.par_chunks_mut(tiling.lanes * outputs * plane)
             .enumerate()
@@ -366,7 +370,6 @@ fn run(shape: &ConvShape, x: &[f32], w: &[f32], y: &mut [f32], turned: bool) {
                 let first = block * tiling.lanes * tiling.n * tiling.n;
                 for channel in 0..outputs {
                     let m = &m[channel * stride + first..];
-                    let step = outputs * stride;
                     transform_output(tiling, m, step, outputs, channel, turned, buffers, y);
                 }
             });
