@@ -346,7 +346,11 @@ impl Stages {
                     names.push("linear".into());
                 }
                 Layer::AvgPool { size } => {
-                    if *size == 0 || shape.height % size != 0 || shape.width % size != 0 {
+                    if *size == 0
+                        || [shape.height, shape.width]
+                            .iter()
+                            .any(|side| side % size != 0)
+                    {
                         return wrong(
                             format!("squares of side {size}"),
                             format!("a side that divides {} and {}", shape.height, shape.width),

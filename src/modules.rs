@@ -36,12 +36,14 @@ use dfdx::nn::{
     ZeroSizedModule,
 };
 use dfdx::prelude::{
-    Const, Device, Dim, DropoutOneIn, HasShape, Linear, Module, ModuleMut, OwnedTape, Rank1, Rank3,
-    Rank4, ReLU, ReshapeTo, Shape, Storage, Tape, Tensor, UnbiasedLinear, WithEmptyTape,
+    Const, Device, Dim, HasShape, Module, ModuleMut, OwnedTape, Rank1, Rank3, Rank4, ReshapeTo,
+    Shape, Storage, Tape, Tensor, WithEmptyTape,
 };
 use num_traits::Float;
 use rand_distr::Uniform;
 use rand_distr::uniform::SampleUniform;
+
+pub use dfdx::prelude::{DropoutOneIn, Linear, ReLU, UnbiasedLinear};
 
 use crate::layers::Layer;
 use crate::ops::{Accelerated, ConvShape, EPSILON, Flat, NormShape};

@@ -82,44 +82,312 @@ mod digits_cnn {
 }
 pub use digits_cnn::DigitsCnn;
 
-/// VGG15 of 3 x 32 x 32 images with batch normalisation, of five widths; its first linear layer has
-/// `$hidden` outputs.
-macro_rules! vgg15_bn {
-    ($($(#[$doc:meta])* $name:ident, $module:ident: $a:literal $b:literal $c:literal $d:literal
-        flat $flat:literal hidden $hidden:literal; $task:ident $classes:literal;)*) => {$(
+mod mlp {
+    use crate::data::Digits;
+    use crate::modules::{Flatten, Relu};
+    use dfdx::prelude::UnbiasedLinear;
+
+    network! {
+        /// Two layers of neurons, fully connected, for 8 x 8 digits; no bias.
+        pub Mlp for Digits = (
+            (Flatten<1, 8, 64>, UnbiasedLinear<64, 128>, Relu),
+            (UnbiasedLinear<128, 64>, Relu),
+            UnbiasedLinear<64, 10>,
+        );
+    }
+}
+pub use mlp::Mlp;
+
+/// A convolution, what comes after it and neurons, with 2 x 2 average pooling before them or
+/// without; the same for a linear layer.
+macro_rules! blocks {
+    (plain) => {
+        type Block<const IN: usize, const OUT: usize, const SIDE: usize> =
+            (Conv3x3<IN, OUT, SIDE>, Relu, DropoutOneIn<10>);
+        type Pooled<const IN: usize, const OUT: usize, const SIDE: usize, const HALF: usize> = (
+            Conv3x3<IN, OUT, SIDE>,
+            AvgPool2<OUT, SIDE, HALF>,
+            Relu,
+            DropoutOneIn<10>,
+        );
+        type Hidden<const IN: usize, const OUT: usize> =
+            (UnbiasedLinear<IN, OUT>, Relu, DropoutOneIn<10>);
+    };
+    (norm) => {
+        type Block<const IN: usize, const OUT: usize, const SIDE: usize> =
+            (Conv3x3<IN, OUT, SIDE>, BatchNorm<OUT, SIDE>, Relu);
+        type Pooled<const IN: usize, const OUT: usize, const SIDE: usize, const HALF: usize> = (
+            Conv3x3<IN, OUT, SIDE>,
+            BatchNorm<OUT, SIDE>,
+            AvgPool2<OUT, SIDE, HALF>,
+            Relu,
+        );
+        type Hidden<const IN: usize, const OUT: usize> =
+            (UnbiasedLinear<IN, OUT>, BatchNorm1d<OUT>, Relu);
+    };
+}
+
+/// VGG15 of 3 x 32 x 32 images: thirteen convolutions of four widths and a hidden linear layer,
+/// 2 x 2 average pooling before ReLU, no bias but what batch normalisation folds into.
+macro_rules! vgg15 {
+    ($(mod $module:ident, $kind:ident $a:literal $b:literal $c:literal $d:literal $hidden:literal {
+        $($(#[$doc:meta])* $name:ident for $task:ident $classes:literal;)*
+    })*) => {$(
         mod $module {
-            use crate::data::$task;
-            use crate::modules::{AvgPool2, BatchNorm, BatchNorm1d, Conv3x3, Flatten, Relu};
-            use dfdx::prelude::UnbiasedLinear;
+            #[allow(unused_imports)] // Each kind of block has its own.
+            use crate::modules::{
+                AvgPool2, BatchNorm, BatchNorm1d, Conv3x3, DropoutOneIn, Flatten, Relu,
+                UnbiasedLinear,
+            };
 
-            type Conv<const IN: usize, const OUT: usize, const SIDE: usize> =
-                (Conv3x3<IN, OUT, SIDE>, BatchNorm<OUT, SIDE>, Relu);
-            type Pooled<const IN: usize, const OUT: usize, const SIDE: usize, const HALF: usize> =
-                (Conv3x3<IN, OUT, SIDE>, BatchNorm<OUT, SIDE>, AvgPool2<OUT, SIDE, HALF>, Relu);
-
-            network! {
+            blocks!($kind);
+            type Features = (
+                (Block<3, $a, 32>, Pooled<$a, $a, 32, 16>),
+                (Block<$a, $b, 16>, Pooled<$b, $b, 16, 8>),
+                (Block<$b, $c, 8>, Block<$c, $c, 8>, Pooled<$c, $c, 8, 4>),
+                (Block<$c, $d, 4>, Block<$d, $d, 4>, Pooled<$d, $d, 4, 2>),
+                (Block<$d, $d, 2>, Block<$d, $d, 2>, Pooled<$d, $d, 2, 1>),
+                (Flatten<$d, 1, $d>, Hidden<$d, $hidden>),
+            );
+            $(network! {
                 $(#[$doc])*
-                pub $name for $task = (
-                    (Conv<3, $a, 32>, Pooled<$a, $a, 32, 16>),
-                    (Conv<$a, $b, 16>, Pooled<$b, $b, 16, 8>),
-                    (Conv<$b, $c, 8>, Conv<$c, $c, 8>, Pooled<$c, $c, 8, 4>),
-                    (Conv<$c, $d, 4>, Conv<$d, $d, 4>, Pooled<$d, $d, 4, 2>),
-                    (Conv<$d, $d, 2>, Conv<$d, $d, 2>, Pooled<$d, $d, 2, 1>),
-                    (
-                        (Flatten<$d, 1, $flat>, UnbiasedLinear<$flat, $hidden>),
-                        (BatchNorm1d<$hidden>, Relu, UnbiasedLinear<$hidden, $classes>),
-                    ),
-                );
-            }
+                pub $name for crate::data::$task = (Features, UnbiasedLinear<$hidden, $classes>);
+            })*
         }
-        pub use $module::$name;
+        pub use $module::{$($name),*};
     )*};
 }
 
-vgg15_bn! {
-    /// VGG15 of half the usual width with batch normalisation, for CIFAR-10.
-    Vgg15HalfBn, vgg15_half_bn: 32 64 128 256 flat 256 hidden 512; Cifar10 10;
-    /// VGG15 of a quarter of the usual width with batch normalisation, for CIFAR-10: one that two
-    /// cores can train.
-    Vgg15QuarterBn, vgg15_quarter_bn: 16 32 64 128 flat 128 hidden 256; Cifar10 10;
+vgg15! {
+    mod vgg15, plain 64 128 256 512 4096 {
+        /// The VGG15 of Lu and Sengupta (2020) for CIFAR-10: no bias, dropout of 0.1.
+        Vgg15 for Cifar10 10;
+        /// [`Vgg15`] for CIFAR-100.
+        Vgg15Cifar100 for Cifar100 100;
+    }
+    mod vgg15_half, norm 32 64 128 256 512 {
+        /// VGG15 of half the usual width with batch normalisation, for CIFAR-10.
+        Vgg15HalfBn for Cifar10 10;
+        /// [`Vgg15HalfBn`] for CIFAR-100.
+        Vgg15HalfBnCifar100 for Cifar100 100;
+    }
+    mod vgg15_quarter, norm 16 32 64 128 256 {
+        /// VGG15 of a quarter of the usual width with batch normalisation, for CIFAR-10: one that
+        /// two cores can train.
+        Vgg15QuarterBn for Cifar10 10;
+        /// [`Vgg15QuarterBn`] for CIFAR-100.
+        Vgg15QuarterBnCifar100 for Cifar100 100;
+    }
+}
+
+mod resnet20 {
+    use crate::data::{Cifar10, Cifar100};
+    use crate::modules::{
+        BatchNorm, Conv1x1Stride2, Conv3x3, Conv3x3Stride2, GlobalAvgPool, Relu, ResidualAdd,
+        UnbiasedLinear,
+    };
+
+    type Body<const C: usize, const SIDE: usize> = (
+        (Conv3x3<C, C, SIDE>, BatchNorm<C, SIDE>, Relu),
+        (Conv3x3<C, C, SIDE>, BatchNorm<C, SIDE>),
+    );
+    type Same<const C: usize, const SIDE: usize> = (ResidualAdd<Body<C, SIDE>>, Relu);
+    type Halving<const IN: usize, const OUT: usize, const SIDE: usize, const HALF: usize> = (
+        ResidualAdd<
+            (
+                (
+                    Conv3x3Stride2<IN, OUT, SIDE, HALF>,
+                    BatchNorm<OUT, HALF>,
+                    Relu,
+                ),
+                (Conv3x3<OUT, OUT, HALF>, BatchNorm<OUT, HALF>),
+            ),
+            (Conv1x1Stride2<IN, OUT, SIDE, HALF>, BatchNorm<OUT, HALF>),
+        >,
+        Relu,
+    );
+    type Features = (
+        (Conv3x3<3, 16, 32>, BatchNorm<16, 32>, Relu),
+        (Same<16, 32>, Same<16, 32>, Same<16, 32>),
+        (Halving<16, 32, 32, 16>, Same<32, 16>, Same<32, 16>),
+        (Halving<32, 64, 16, 8>, Same<64, 8>, Same<64, 8>),
+        GlobalAvgPool<64, 8>,
+    );
+
+    network! {
+        /// ResNet20 (He et al. 2016) for CIFAR-10, strided convolutions where it halves and no max
+        /// pooling. It trains; residual networks cannot be simulated yet.
+        pub ResNet20 for Cifar10 = (Features, UnbiasedLinear<64, 10>);
+    }
+    network! {
+        /// [`ResNet20`] for CIFAR-100.
+        pub ResNet20Cifar100 for Cifar100 = (Features, UnbiasedLinear<64, 100>);
+    }
+}
+pub use resnet20::{ResNet20, ResNet20Cifar100};
+
+mod vgg16 {
+    use crate::data::ImageNet;
+    use crate::modules::{AvgPool2, Conv3x3, Flatten, Relu, UnbiasedLinear};
+
+    type Block<const IN: usize, const OUT: usize, const SIDE: usize> =
+        (Conv3x3<IN, OUT, SIDE>, Relu);
+    type Pooled<const IN: usize, const OUT: usize, const SIDE: usize, const HALF: usize> =
+        (Conv3x3<IN, OUT, SIDE>, AvgPool2<OUT, SIDE, HALF>, Relu);
+
+    network! {
+        /// VGG16 (Simonyan and Zisserman 2015) for ImageNet, average pooling before ReLU, no bias.
+        pub Vgg16 for ImageNet = (
+            (Block<3, 64, 224>, Pooled<64, 64, 224, 112>),
+            (Block<64, 128, 112>, Pooled<128, 128, 112, 56>),
+            (Block<128, 256, 56>, Block<256, 256, 56>, Pooled<256, 256, 56, 28>),
+            (Block<256, 512, 28>, Block<512, 512, 28>, Pooled<512, 512, 28, 14>),
+            (Block<512, 512, 14>, Block<512, 512, 14>, Pooled<512, 512, 14, 7>),
+            (
+                (Flatten<512, 7, 25088>, UnbiasedLinear<25088, 4096>, Relu),
+                (UnbiasedLinear<4096, 4096>, Relu, UnbiasedLinear<4096, 1000>),
+            ),
+        );
+    }
+}
+pub use vgg16::Vgg16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::{Layer, Stages};
+    use dfdx::prelude::AdamConfig;
+
+    fn pixels<N: Network>(images: usize) -> Vec<f32> {
+        let values = 0..images * N::Task::SHAPE.size();
+        values.map(|i| (i * 7919 % 256) as f32 / 255.0).collect()
+    }
+
+    #[test]
+    fn networks_have_the_parameters_they_should() {
+        fn parameters<N: Network>() -> usize {
+            let layers = N::build(0).unwrap().layers();
+            layers.iter().map(Layer::parameters).sum()
+        }
+        let vgg = |[a, b, c, d, hidden]: [usize; 5], classes| {
+            let places = 3 * a + a * a + a * b + b * b + b * c + 2 * c * c + c * d + 5 * d * d;
+            9 * places + d * hidden + hidden * classes
+        };
+        let biases = |[a, b, c, d, hidden]: [usize; 5]| 2 * a + 2 * b + 3 * c + 6 * d + hidden;
+        let (full, quarter) = ([64, 128, 256, 512, 4096], [16, 32, 64, 128, 256]);
+        assert_eq!(parameters::<Vgg15Cifar100>(), vgg(full, 100));
+        assert_eq!(
+            parameters::<Vgg15QuarterBn>(),
+            vgg(quarter, 10) + biases(quarter)
+        );
+        let stages = 9 * (3 * 16 + 6 * 16 * 16 + 16 * 32 + 5 * 32 * 32 + 32 * 64 + 5 * 64 * 64);
+        let shortcuts = 16 * 32 + 32 * 64;
+        let channels = 7 * 16 + (6 + 1) * 32 + (6 + 1) * 64; // a bias each, once folded
+        assert_eq!(
+            parameters::<ResNet20>(),
+            stages + shortcuts + 640 + channels
+        );
+    }
+
+    #[test]
+    fn residual_networks_train_and_say_that_they_cannot_be_simulated() {
+        let mut net = ResNet20::build(1).unwrap();
+        let targets: Vec<f32> = (0..40).map(|i| f32::from(i % 10 == i / 10)).collect();
+        let mut step = || {
+            let adam = AdamConfig::default();
+            net.step(pixels::<ResNet20>(4), targets.clone(), 4, &adam)
+                .unwrap()
+                .0
+        };
+        let first = step();
+        let last = (0..5).map(|_| step()).last().unwrap();
+        assert!(last < first, "{first} {last}");
+        let error = Stages::new(Cifar10::SHAPE, &net.layers(), 10).unwrap_err();
+        assert!(
+            error.to_string().contains("cannot be simulated yet"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_imagenet_sized_network_runs() {
+        let net = Vgg16::build(0).unwrap();
+        let logits = net.forward(pixels::<Vgg16>(1), 1).unwrap();
+        assert_eq!(logits.len(), 1000);
+        assert!(logits.iter().all(|x| x.is_finite() && *x != 0.0));
+    }
+
+    mod folded {
+        use crate::data::Digits;
+        use crate::modules::*;
+        network! {
+            pub Folded for Digits = (
+                (Conv3x3<1, 8, 8>, BatchNorm<8, 8>, AvgPool2<8, 8, 4>, Relu),
+                (Conv3x3<8, 10, 4>, AvgPool2<10, 4, 2>, BatchNorm<10, 2>, Relu),
+                (Flatten<10, 2, 40>, UnbiasedLinear<40, 12>, BatchNorm1d<12>, Relu),
+                Linear<12, 10>,
+            );
+        }
+    }
+
+    /// dfdx's logits with batch normalisation apart, and the engine's with it folded.
+    #[test]
+    fn folded_normalisation_gives_the_same_logits() {
+        use folded::Folded;
+        let mut net = Folded::build(3).unwrap();
+        let targets: Vec<f32> = (0..320).map(|i| f32::from(i % 10 == i / 10 % 10)).collect();
+        for _ in 0..20 {
+            let adam = AdamConfig {
+                lr: 0.01,
+                ..Default::default()
+            };
+            net.step(pixels::<Folded>(32), targets.clone(), 32, &adam)
+                .unwrap();
+        }
+        let layers = net.layers();
+        assert!(matches!(&layers[0], Layer::Conv { bias: Some(_), .. }));
+        assert_eq!(layers.len(), 9);
+        let stages = Stages::new(Digits::SHAPE, &layers, 10).unwrap();
+        let logits = net.forward(pixels::<Folded>(32), 32).unwrap();
+        // One channel: rows, columns, channels is the same order.
+        for (image, logits) in pixels::<Folded>(32).chunks(64).zip(logits.chunks(10)) {
+            let mut values = image.to_vec();
+            for (i, stage) in stages.stages.iter().enumerate() {
+                let mut out = vec![0.0; stage.output.size()];
+                stage.forward(&values, &mut out);
+                if i < stages.spiking() {
+                    out.iter_mut().for_each(|x| *x = x.max(0.0));
+                }
+                values = out;
+            }
+            for (a, b) in values.iter().zip(logits) {
+                assert!((a - b).abs() < 1e-4, "{a} {b}");
+            }
+        }
+    }
+
+    /// The bias flows at every timestep: without it, or with it scaled by a threshold, the spiking
+    /// network would lose its accuracy.
+    #[test]
+    fn a_folded_network_spikes_as_it_classified() {
+        use crate::prelude::*;
+        let digits = data::digits().unwrap().split(Shares::default(), 0).unwrap();
+        let mut ann = Ann::<folded::Folded>::new(0).unwrap();
+        let settings = TrainSettings {
+            epochs: 8,
+            ..TrainSettings::default()
+        };
+        ann.train(&digits.training, &settings).unwrap();
+        let snn = convert(&ann, &digits.training.take(200))
+            .and_then(|conversion| conversion.balance(Balance::Max))
+            .unwrap();
+        let images = digits.held_out.take(200);
+        let run = simulate(&snn, &images, 300).unwrap();
+        let ann = ann.accuracy(&images).unwrap();
+        let last = run.curve.after(300).unwrap().correct;
+        assert!(ann.correct > 160, "{ann:?}");
+        assert!(last + 6 >= ann.correct, "{last} {ann:?}");
+    }
+
+    use crate::data::{Cifar10, Digits};
 }

@@ -233,13 +233,16 @@ pub trait Accelerated<E: Dtype>: Device<E> {
     }
 }
 
+/// Images, channels, positions.
+type Planes<E, D, T> = Tensor<(usize, usize, usize), E, D, T>;
+
 /// centred * weight / sqrt(variance + ε) + bias, the last three by channel.
 fn affine<E: Dtype, D: Device<E>, T: Tape<E, D>>(
-    centred: Tensor<(usize, usize, usize), E, D, T>,
+    centred: Planes<E, D, T>,
     weight: Flat<E, D, T>,
     bias: Flat<E, D, T>,
     variance: Flat<E, D, T>,
-) -> Result<Tensor<(usize, usize, usize), E, D, T>, D::Err> {
+) -> Result<Planes<E, D, T>, D::Err> {
     let each = *centred.shape();
     let epsilon = E::from_f64(EPSILON).unwrap_or_default();
     let scale = weight
