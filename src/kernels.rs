@@ -4,6 +4,9 @@
 //! its data, never by the number of threads, so that every sum has one order and results do not
 //! depend on how many cores there are. Gradients are added to what `dx`, `dw`, ... hold.
 
+use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, PoisonError};
+
 use rayon::prelude::*;
 
 use crate::ops::ConvShape;
@@ -41,6 +44,57 @@ macro_rules! widest {
     )*};
 }
 pub(crate) use widest;
+
+/// Room for numbers that is used again: new pages from the system, and zeros in them, cost as much
+/// as the layers that are not convolutions.
+pub(crate) struct Buffer {
+    /// At least `length` of them.
+    values: Vec<f32>,
+    length: usize,
+}
+
+static SPARE: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
+
+impl Buffer {
+    /// `length` numbers of any value.
+    pub fn new(length: usize) -> Self {
+        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+        // The smallest that is long enough, or the longest.
+        let best = (0..spare.len()).min_by_key(|&i| {
+            let have = spare[i].len();
+            (have < length, have.abs_diff(length))
+        });
+        let mut values = best.map_or_else(Vec::new, |i| spare.swap_remove(i));
+        drop(spare);
+        if values.len() < length {
+            values = vec![0.0; length];
+        }
+        Self { values, length }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        const SPARES: usize = 8;
+        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < SPARES {
+            spare.push(std::mem::take(&mut self.values));
+        }
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        &self.values[..self.length]
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.values[..self.length]
+    }
+}
 
 /// A matrix in a slice: value (row, column) is at `row * rows + column * columns`.
 #[derive(Clone, Copy)]

@@ -12,7 +12,7 @@ use dfdx::prelude::{
     TryDiv, TryMatMul, TryMul, TrySub,
 };
 
-use crate::kernels;
+use crate::kernels::{self, Buffer};
 
 /// A tensor's values in order, whatever its shape.
 pub type Flat<E, D, T> = Tensor<(usize,), E, D, T>;
@@ -261,9 +261,9 @@ impl Accelerated<f64> for dfdx::prelude::Cuda {}
 type Plain = Tensor<(usize,), f32, Cpu>;
 type Grads = Gradients<f32, Cpu>;
 
-/// The values of a tensor without a tape.
-fn values(tensor: &Plain) -> Vec<f32> {
-    let mut out = vec![0.0; tensor.shape().0];
+/// The values of a tensor without a tape: a copy, since dfdx does not lend them.
+fn values(tensor: &Plain) -> Buffer {
+    let mut out = Buffer::new(tensor.shape().0);
     tensor.copy_into(&mut out);
     out
 }
@@ -388,7 +388,7 @@ impl Accelerated<f32> for Cpu {
         b: Flat<f32, Self, T>,
     ) -> Result<Flat<f32, Self, T>, CpuError> {
         let ((a, tape), (b, other)) = (split(a)?, split(b)?);
-        let mut y = values(&a);
+        let mut y = values(&a).to_vec();
         kernels::accumulate(&values(&b), &mut y);
         let (ghost_a, ghost_b) = (a.ghost(), b.ghost());
         output(a.device(), y, tape.merge(other), move |dy, gradients| {
@@ -415,7 +415,7 @@ fn norm<T: Tape<f32, Cpu>>(
     let inverse: Vec<f32> = variance.iter().map(deviation).collect();
     let weights = values(&w);
     let scale: Vec<f32> = weights.iter().zip(&inverse).map(|(w, i)| w * i).collect();
-    let shift = values(&b).into_iter().zip(mean.iter().zip(&scale));
+    let shift = values(&b).to_vec().into_iter().zip(mean.iter().zip(&scale));
     let shift: Vec<f32> = shift.map(|(b, (mean, scale))| b - mean * scale).collect();
     let mut y = vec![0.0; data.len()];
     kernels::scale_shift(shape.positions, &scale, &shift, data, &mut y);

@@ -13,7 +13,7 @@
 
 use rayon::prelude::*;
 
-use crate::kernels::{matrix, multiply, widest};
+use crate::kernels::{Buffer, matrix, multiply, widest};
 use crate::ops::ConvShape;
 
 /// Tiles that one round of matrix products takes: wide enough for them, small enough for caches.
@@ -314,15 +314,15 @@ fn tiles(
     images: &[f32],
     channels: usize,
     transform: impl Fn(Tiling, usize, &[f32], usize, &mut Buffers, &mut [f32]) + Sync,
-    out: &mut Vec<f32>,
+    out: &mut [f32],
 ) -> usize {
     let plane = tiling.side * tiling.side;
     let count = images.len() / (channels * plane);
     let stride = padded(count * tiling.n * tiling.n);
-    out.resize(channels * 16 * stride, 0.0);
-    out.par_chunks_mut(16 * stride).enumerate().for_each_init(
-        Buffers::default,
-        |buffers, (channel, out)| {
+    out[..channels * 16 * stride]
+        .par_chunks_mut(16 * stride)
+        .enumerate()
+        .for_each_init(Buffers::default, |buffers, (channel, out)| {
             for (first, lanes, tile) in tiling.blocks(count) {
                 let block = &images[first * channels * plane..][..lanes * channels * plane];
                 let out = &mut out[tile..];
@@ -336,8 +336,7 @@ fn tiles(
                     buffers.pixels = pixels;
                 }
             }
-        },
-    );
+        });
     stride
 }
 
@@ -351,18 +350,22 @@ fn run(shape: &ConvShape, x: &[f32], w: &[f32], y: &mut [f32], turned: bool) {
     let tiling = Tiling::new(shape.side);
     let plane = shape.side * shape.side;
     let kernels = transform_kernels(shape, w, turned);
-    let (mut v, mut m) = (Vec::new(), Vec::new());
+    let most = padded((x.len() / (inputs * plane)).min(tiling.group) * tiling.n * tiling.n);
+    let mut v = Buffer::new(16 * inputs * most);
+    let mut m = Buffer::new(16 * padded(outputs * most));
     let groups = x.chunks(tiling.group * inputs * plane);
     for (x, y) in groups.zip(y.chunks_mut(tiling.group * outputs * plane)) {
         let stride = tiles(tiling, x, inputs, transform_input, &mut v);
         let step = padded(outputs * stride);
-        m.resize(16 * step, 0.0);
         let (v, kernels) = (&v, &kernels);
-        m.par_chunks_mut(step).enumerate().for_each(|(f, m)| {
-            let a = matrix(&kernels[f * inputs..], 16 * inputs, 1);
-            let b = matrix(&v[f * stride..], 16 * stride, 1);
-            multiply([outputs, stride, inputs], m, stride, false, a, b);
-        });
+        m[..16 * step]
+            .par_chunks_mut(step)
+            .enumerate()
+            .for_each(|(f, m)| {
+                let a = matrix(&kernels[f * inputs..], 16 * inputs, 1);
+                let b = matrix(&v[f * stride..], 16 * stride, 1);
+                multiply([outputs, stride, inputs], m, stride, false, a, b);
+            });
         let m = &m;
         y.par_chunks_mut(tiling.lanes * outputs * plane)
             .enumerate()
@@ -393,7 +396,9 @@ pub(crate) fn convolve_by_weights(shape: &ConvShape, x: &[f32], dy: &[f32], dw: 
     } = *shape;
     let tiling = Tiling::new(shape.side);
     let plane = shape.side * shape.side;
-    let (mut v, mut q) = (Vec::new(), Vec::new());
+    let most = padded((x.len() / (inputs * plane)).min(tiling.group) * tiling.n * tiling.n);
+    let mut v = Buffer::new(16 * inputs * most);
+    let mut q = Buffer::new(16 * outputs * most);
     let mut sums = vec![0.0; 16 * outputs * inputs];
     let groups = x.chunks(tiling.group * inputs * plane);
     for (x, dy) in groups.zip(dy.chunks(tiling.group * outputs * plane)) {
