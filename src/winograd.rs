@@ -228,28 +228,29 @@ widest! {
         let (p1, rest) = rest.split_at_mut(count);
         let (p2, p3) = rest.split_at_mut(count);
         let p3 = &mut p3[..count];
-        for row in [false, true] {
-            let s = |column: usize| {
-                let at = |r: usize| &m[(r * 4 + column) * stride..][..count];
-                (at(1), at(2), if row { at(3) } else { at(0) })
-            };
-            let (c0, c1, c2, c3) = (s(0), s(1), s(2), s(3));
-            let sum = |c: (&[f32], &[f32], &[f32]), k: usize| {
-                if row { c.0[k] - c.1[k] - c.2[k] } else { c.2[k] + c.0[k] + c.1[k] }
-            };
-            let (left, right) = if row { (&mut *p2, &mut *p3) } else { (&mut *p0, &mut *p1) };
+        let at = |i: usize| &m[i * stride..][..count];
+        for (sign, outer, left, right) in [(1.0, 0, p0, p1), (-1.0, 12, p2, p3)] {
+            let (left, right) = (&mut left[..count], &mut right[..count]);
+            let (a0, a1, a2, a3) = (at(outer), at(outer + 1), at(outer + 2), at(outer + 3));
+            let (b0, b1, b2, b3) = (at(4), at(5), at(6), at(7));
+            let (c0, c1, c2, c3) = (at(8), at(9), at(10), at(11));
             for k in 0..count {
-                let [s0, s1, s2, s3] = [sum(c0, k), sum(c1, k), sum(c2, k), sum(c3, k)];
+                // The sum of three rows above, the difference b - c - a below.
+                let s0 = b0[k] + sign * (c0[k] + a0[k]);
+                let s1 = b1[k] + sign * (c1[k] + a1[k]);
+                let s2 = b2[k] + sign * (c2[k] + a2[k]);
+                let s3 = b3[k] + sign * (c3[k] + a3[k]);
                 left[k] = s0 + s1 + s2;
                 right[k] = s1 - s2 - s3;
             }
         }
+        let phases = &buffers.phases[..];
         for (lane, image) in images.chunks_exact_mut(channels * side * side).enumerate() {
             let image = &mut image[channel * side * side..][..side * side];
             for (y, row) in image.chunks_exact_mut(side).enumerate() {
-                let (left, right) = if y % 2 == 0 { (&*p0, &*p1) } else { (&*p2, &*p3) };
-                let at = (y / 2) * width;
-                let (left, right) = (&left[at..][..width], &right[at..][..width]);
+                let pair = &phases[(y % 2) * 2 * count..];
+                let (left, right) = (&pair[(y / 2) * width..], &pair[count + (y / 2) * width..]);
+                let (left, right) = (&left[..width], &right[..width]);
                 if lanes == 1 && add {
                     for (to, (l, r)) in row.chunks_exact_mut(2).zip(left.iter().zip(right)) {
                         to[0] += l;
