@@ -69,6 +69,9 @@ impl Buffer {
         if values.len() < length {
             values = vec![0.0; length];
         }
+        if cfg!(debug_assertions) {
+            values.fill(f32::NAN); // Shows who reads what was not written.
+        }
         Self { values, length }
     }
 }

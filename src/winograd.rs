@@ -309,17 +309,19 @@ fn transform_kernels(shape: &ConvShape, w: &[f32], turned: bool) -> Vec<f32> {
     out
 }
 
-/// The transformed tiles of every channel of some images, as [channels][16][tiles].
-fn tiles(
+/// The transformed tiles of every channel of some images, as [channels][16][tiles]: how many, and
+/// the step from one of the 16 to the next. What lies between is any value.
+fn transformed(
     tiling: Tiling,
     images: &[f32],
     channels: usize,
     transform: impl Fn(Tiling, usize, &[f32], usize, &mut Buffers, &mut [f32]) + Sync,
     out: &mut [f32],
-) -> usize {
+) -> [usize; 2] {
     let plane = tiling.side * tiling.side;
     let count = images.len() / (channels * plane);
-    let stride = padded(count * tiling.n * tiling.n);
+    let tiles = count * tiling.n * tiling.n;
+    let stride = padded(tiles);
     out[..channels * 16 * stride]
         .par_chunks_mut(16 * stride)
         .enumerate()
@@ -338,7 +340,7 @@ fn tiles(
                 }
             }
         });
-    stride
+    [tiles, stride]
 }
 
 /// Convolution of every image, or with `turned` its gradient by the images.
@@ -356,7 +358,7 @@ fn run(shape: &ConvShape, x: &[f32], w: &[f32], y: &mut [f32], turned: bool) {
     let mut m = Buffer::new(16 * padded(outputs * most));
     let groups = x.chunks(tiling.group * inputs * plane);
     for (x, y) in groups.zip(y.chunks_mut(tiling.group * outputs * plane)) {
-        let stride = tiles(tiling, x, inputs, transform_input, &mut v);
+        let [tiles, stride] = transformed(tiling, x, inputs, transform_input, &mut v);
         let step = padded(outputs * stride);
         let (v, kernels) = (&v, &kernels);
         m[..16 * step]
@@ -365,7 +367,7 @@ fn run(shape: &ConvShape, x: &[f32], w: &[f32], y: &mut [f32], turned: bool) {
             .for_each(|(f, m)| {
                 let a = matrix(&kernels[f * inputs..], 16 * inputs, 1);
                 let b = matrix(&v[f * stride..], 16 * stride, 1);
-                multiply([outputs, stride, inputs], m, stride, false, a, b);
+                multiply([outputs, tiles, inputs], m, stride, false, a, b);
             });
         let m = &m;
         y.par_chunks_mut(tiling.lanes * outputs * plane)
@@ -403,8 +405,8 @@ pub(crate) fn convolve_by_weights(shape: &ConvShape, x: &[f32], dy: &[f32], dw: 
     let mut sums = vec![0.0; 16 * outputs * inputs];
     let groups = x.chunks(tiling.group * inputs * plane);
     for (x, dy) in groups.zip(dy.chunks(tiling.group * outputs * plane)) {
-        let stride = tiles(tiling, x, inputs, transform_input, &mut v);
-        tiles(tiling, dy, outputs, transform_gradient, &mut q);
+        let [tiles, stride] = transformed(tiling, x, inputs, transform_input, &mut v);
+        transformed(tiling, dy, outputs, transform_gradient, &mut q);
         let (v, q) = (&v, &q);
         // Each of the 16 sums belongs to one task: its order is that of the images.
         sums.par_chunks_mut(outputs * inputs)
@@ -412,7 +414,7 @@ pub(crate) fn convolve_by_weights(shape: &ConvShape, x: &[f32], dy: &[f32], dw: 
             .for_each(|(f, sum)| {
                 let a = matrix(&q[f * stride..], 16 * stride, 1);
                 let b = matrix(&v[f * stride..], 16 * stride, 1).transposed();
-                multiply([outputs, inputs, stride], sum, inputs, true, a, b);
+                multiply([outputs, inputs, tiles], sum, inputs, true, a, b);
             });
     }
     let back = |[a, b, c, d]: [f32; 4]| {

@@ -226,3 +226,39 @@ fn tuples_are_saved_and_loaded() {
         assert!(header.contains(&format!("\"{name}\"")), "{name}: {header}");
     }
 }
+
+/// Bit for bit: no sum's order depends on how many threads there are.
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    type Net = (
+        (
+            Conv3x3<3, 16, 16>,
+            BatchNorm<16, 16>,
+            AvgPool2<16, 16, 8>,
+            Relu,
+        ),
+        (Conv3x3<16, 24, 8>, BatchNorm<24, 8>, Relu),
+        (Conv3x3Stride2<24, 8, 8, 4>, Relu),
+    );
+    let dev = Cpu::seed_from_u64(5);
+    let net = dev.build_module::<Net, f32>();
+    let input: Tensor<Rank4<37, 3, 16, 16>, f32, _> = dev.sample_normal();
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        pool.unwrap().install(|| {
+            let mut net = net.clone();
+            let out = net.forward_mut(input.leaky_trace());
+            let values = out.as_vec();
+            let gradients = out.square().sum::<Rank0, _>().backward();
+            let mut collect = Collect(&gradients, Vec::new());
+            TensorCollection::iter_tensors(&mut RecursiveWalker {
+                m: &net,
+                f: &mut collect,
+            })
+            .unwrap();
+            (values, gradients.get(&input).as_vec(), collect.1)
+        })
+    };
+    let one = run(1);
+    assert!(one == run(2) && one == run(5));
+}
