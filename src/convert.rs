@@ -160,7 +160,7 @@ pub(crate) fn images_channels_last(stages: &Stages, images: Samples<'_>) -> Vec<
     let size = stages.input.size();
     let mut out = vec![0.0; images.len() * size];
     for (i, out) in out.chunks_exact_mut(size).enumerate() {
-        let image: Vec<f32> = images.pixels(i).collect();
+        let image: Vec<f32> = images.input(i).collect();
         to_channels_last(stages.input, &image, out);
     }
     out
