@@ -136,6 +136,12 @@ impl<N: Network> Conversion<N> {
     }
 }
 
+impl<N: Network> Conversion<N> {
+    pub(crate) fn stages(&self) -> &Stages {
+        &self.stages
+    }
+}
+
 /// Outputs of every ReLU on every image.
 fn activations(stages: &Stages, images: Samples<'_>) -> Vec<Activations> {
     let inputs = images_channels_last(stages, images);

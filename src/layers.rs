@@ -393,7 +393,7 @@ impl Synapses {
 impl Stage {
     /// Adds to `current` what input `index` (rows, columns, channels) adds to every output it
     /// reaches, times `value`. Of a spike, `value` is 1.
-    #[inline]
+    #[inline(always)]
     pub fn add(&self, index: usize, value: f32, current: &mut [f32]) {
         let (position, channel) = (index / self.input.channels, index % self.input.channels);
         let weight = &self.weight[channel * self.channel_stride..][..self.channel_stride];
