@@ -248,7 +248,8 @@ impl Stages {
                     names.push("linear".into());
                 }
                 Layer::AvgPool { size } => {
-                    if *size == 0 || shape.height % size != 0 || shape.width % size != 0 {
+                    let divides = |side: usize| side.is_multiple_of(*size);
+                    if *size == 0 || !divides(shape.height) || !divides(shape.width) {
                         return wrong(
                             format!("squares of side {size}"),
                             format!("a side that divides {} and {}", shape.height, shape.width),

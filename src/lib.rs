@@ -65,7 +65,7 @@ pub mod prelude {
     pub use crate::ann::{Ann, TrainSettings};
     pub use crate::convert::{Balance, Conversion, Snn, convert};
     pub use crate::data::{self, Digits, HeldOut, Images, Shares, Split, Test, Training};
-    pub use crate::evolve::{DeSettings, EvolveSettings, Evolution, best_balance, evolve};
+    pub use crate::evolve::{DeSettings, Evolution, EvolveSettings, best_balance, evolve};
     pub use crate::metrics::{Accuracy, AccuracyCurve, Target, improvement_percent};
     pub use crate::modules::{AvgPool2, Conv3x3, Flatten};
     pub use crate::network;

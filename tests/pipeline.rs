@@ -37,7 +37,10 @@ fn the_same_seed_gives_the_same_files_at_any_number_of_threads() {
     let run = |threads: usize| {
         let folder = tempfile::tempdir().unwrap();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-        let report = pool.build().unwrap().install(|| digits(&small(), folder.path()));
+        let report = pool
+            .build()
+            .unwrap()
+            .install(|| digits(&small(), folder.path()));
         assert_eq!(report.unwrap().latency.len(), 2);
         files(folder.path())
     };
@@ -51,7 +54,13 @@ fn the_same_seed_gives_the_same_files_at_any_number_of_threads() {
 fn stopping_early_finds_the_same_network() -> evospike::Result<()> {
     let digits = data::digits()?.split(Shares::default(), 0)?;
     let mut ann = Ann::<DigitsCnn>::new(0)?;
-    ann.train(&digits.training, &TrainSettings { epochs: 6, ..Default::default() })?;
+    ann.train(
+        &digits.training,
+        &TrainSettings {
+            epochs: 6,
+            ..Default::default()
+        },
+    )?;
     let snn = convert(&ann, &digits.training)?.balance(Balance::Percentile(99.9))?;
     let target = ann.target(&digits.held_out, 2.0)?;
     let run = |stop_early| {
@@ -67,7 +76,10 @@ fn stopping_early_finds_the_same_network() -> evospike::Result<()> {
     let (early, whole) = (run(true)?, run(false)?);
     assert_eq!(early.scales, whole.scales);
     assert_eq!(early.generations, whole.generations);
-    assert!(whole.fitness.latency <= 40, "the target is never reached, so nothing stopped early");
+    assert!(
+        whole.fitness.latency <= 40,
+        "the target is never reached, so nothing stopped early"
+    );
     Ok(())
 }
 
@@ -95,7 +107,10 @@ fn settings_that_cannot_be_change_nothing() {
         assert!(error.starts_with(name), "{name}: {error}");
     }
     assert_eq!(files(folder.path()).len(), 1);
-    assert_eq!(fs::read_to_string(folder.path().join("latency.csv")).unwrap(), "old");
+    assert_eq!(
+        fs::read_to_string(folder.path().join("latency.csv")).unwrap(),
+        "old"
+    );
 }
 
 fn evospike(arguments: &[&str]) -> Output {
@@ -114,9 +129,18 @@ fn bad_arguments_get_one_line_and_exit_code_2() {
     ] {
         let output = evospike(&[&arguments[..], &["--out", "/dev/null/x"]].concat());
         let text = String::from_utf8(output.stderr).unwrap();
-        let known = text.lines().filter(|line| line.starts_with("error")).count();
+        let known = text
+            .lines()
+            .filter(|line| line.starts_with("error"))
+            .count();
         assert_eq!(known, 1, "{text}");
-        assert!(output.status.code().is_some_and(|code| code == 2 || code == 1), "{text}");
+        assert!(
+            output
+                .status
+                .code()
+                .is_some_and(|code| code == 2 || code == 1),
+            "{text}"
+        );
     }
     assert!(evospike(&["--help"]).status.success());
 }
