@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::{Classify, Images, Part, Samples, Task, Training};
 use crate::error::{Error, Result};
 use crate::layers::{Layer, Stages};
-use crate::metrics::{Accuracy, predict};
+use crate::metrics::{Accuracy, Target, predict};
 use crate::modules::{Describe, Follows};
 use crate::networks::Network;
 use crate::progress::Progress;
@@ -221,10 +221,10 @@ pub struct TrainSettings {
 impl Default for TrainSettings {
     fn default() -> Self {
         Self {
-            epochs: 20,
-            batch: 32,
-            learning_rate: 3e-3,
-            weight_decay: 1e-4,
+            epochs: 30,
+            batch: 16,
+            learning_rate: 5e-3,
+            weight_decay: 0.1,
             seed: 0,
         }
     }
@@ -311,15 +311,25 @@ impl<N: Network> Ann<N> {
     /// # Errors
     /// No image, or [`Error::Device`] when memory cannot be had.
     pub fn accuracy<P: Part>(&self, images: &Images<P, N::Task>) -> Result<Accuracy> {
-        if images.is_empty() {
-            return Err(Error::parameter("images", "none", "at least one"));
-        }
+        Ok(self.target(images, 0.0)?.ann())
+    }
+
+    /// The accuracy that a spiking network is to reach on these images: this network's, less a
+    /// margin in percentage points.
+    ///
+    /// # Errors
+    /// No image; a margin that is negative or leaves nothing to reach; [`Error::Device`].
+    pub fn target<P: Part>(
+        &self,
+        images: &Images<P, N::Task>,
+        margin_percent: f64,
+    ) -> Result<Target> {
         let logits = self.logits(images)?;
-        let hits = |(i, row): &(usize, &Vec<f32>)| predict(row) == images.label(*i);
-        Ok(Accuracy {
-            correct: logits.iter().enumerate().filter(hits).count(),
-            images: images.len(),
-        })
+        let hits = logits.iter().enumerate();
+        let hits: Vec<bool> = hits
+            .map(|(i, row)| predict(row) == images.label(i))
+            .collect();
+        Target::new(hits, margin_percent)
     }
 
     /// The plain layers that the network is, weights included.

@@ -136,6 +136,12 @@ impl<N: Network> Conversion<N> {
     }
 }
 
+impl<N: Network> Conversion<N> {
+    pub(crate) fn stages(&self) -> &Stages {
+        &self.stages
+    }
+}
+
 /// Outputs of every ReLU on every image.
 fn activations(stages: &Stages, images: Samples<'_>) -> Vec<Activations> {
     let inputs = images_channels_last(stages, images);
@@ -160,7 +166,7 @@ pub(crate) fn images_channels_last(stages: &Stages, images: Samples<'_>) -> Vec<
     let size = stages.input.size();
     let mut out = vec![0.0; images.len() * size];
     for (i, out) in out.chunks_exact_mut(size).enumerate() {
-        let image: Vec<f32> = images.pixels(i).collect();
+        let image: Vec<f32> = images.input(i).collect();
         to_channels_last(stages.input, &image, out);
     }
     out
@@ -317,9 +323,9 @@ mod tests {
         let error = message(snn.with_thresholds(vec![1.0; 3]));
         assert_eq!(
             error,
-            "thresholds: found 3 values, expected 4, one a layer of neurons"
+            "thresholds: found 3 values, expected 6, one a layer of neurons"
         );
-        let error = message(snn.scaled(&[1.0, 1.0, -1.0, 1.0]));
+        let error = message(snn.scaled(&[1.0, 1.0, -1.0, 1.0, 1.0, 1.0]));
         assert!(
             error.starts_with("layer 2 (neurons): found threshold -"),
             "{error}"

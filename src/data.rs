@@ -13,17 +13,39 @@
 //! ann.train(&digits.test, &TrainSettings::default())?; // expected `Training`, found `Test`
 //! # Ok(()) }
 //! ```
+//!
+//! Sets that come with a test part are read as [`TrainTest`]: [`cifar10`], [`cifar100`], [`idx`]
+//! for the MNIST family, [`folder`] for images in folders, and [`Images::from_arrays`] for
+//! anything else.
+//!
+//! ```no_run
+//! use evospike::prelude::*;
+//!
+//! let cifar = data::cifar10("data")?.normalised(&data::Normalisation::CIFAR10)?;
+//! let parts = cifar.hold_out(0.1, 0)?; // a tenth of the training images, for evolution
+//! # Ok::<(), evospike::Error>(())
+//! ```
 
+mod files;
+mod folder;
+
+use std::borrow::Cow;
 use std::fmt;
 use std::io::Read;
 use std::marker::PhantomData;
+use std::path::Path;
 use std::sync::Arc;
 
+use rand::RngExt;
 use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
+
+pub use files::{cifar10, cifar100, idx, idx_files};
+pub use folder::{class_folders, folder};
 
 use crate::error::{Error, Result};
 use crate::layers::Shape;
-use crate::random::{Stream, rng};
+use crate::random::{Rng, Stream, rng};
 use crate::report::{Table, show};
 
 /// A classification task: the shape of its images and the number of its classes.
@@ -41,17 +63,25 @@ pub struct Classify<const CHANNELS: usize, const SIDE: usize, const CLASSES: usi
 impl<const CHANNELS: usize, const SIDE: usize, const CLASSES: usize> Task
     for Classify<CHANNELS, SIDE, CLASSES>
 {
-    const SHAPE: Shape = Shape::new(CHANNELS, SIDE, SIDE);
-    const CLASSES: usize = CLASSES;
+    const SHAPE: Shape = {
+        assert!(CHANNELS > 0 && SIDE > 0, "an image has pixels");
+        Shape::new(CHANNELS, SIDE, SIDE)
+    };
+    const CLASSES: usize = {
+        assert!(CLASSES > 0 && CLASSES <= 1 << 16, "labels are u16");
+        CLASSES
+    };
 }
 
 /// The UCI handwritten digits: 1 x 8 x 8 pixels, 10 classes.
 pub type Digits = Classify<1, 8, 10>;
+/// MNIST and its kin with ten classes (Fashion-MNIST, KMNIST): 1 x 28 x 28 pixels.
+pub type Mnist = Classify<1, 28, 10>;
 /// CIFAR-10: 3 x 32 x 32 pixels, 10 classes.
 pub type Cifar10 = Classify<3, 32, 10>;
 /// CIFAR-100: 3 x 32 x 32 pixels, 100 classes.
 pub type Cifar100 = Classify<3, 32, 100>;
-/// ImageNet: 3 x 224 x 224 pixels, 1000 classes.
+/// ImageNet: 3 x 224 x 224 pixels, 1,000 classes.
 pub type ImageNet = Classify<3, 224, 1000>;
 
 /// A part of a data set: [`Whole`], [`Training`], [`HeldOut`] or [`Test`].
@@ -90,15 +120,104 @@ struct Store {
     labels: Vec<u16>,
     /// What a pixel is divided by to lie in 0..=1.
     full_scale: f32,
+    class_names: Vec<String>,
 }
 
 impl Store {
-    fn image(&self, index: usize) -> impl ExactSizeIterator<Item = f32> + '_ {
+    fn image(&self, index: usize) -> &[u8] {
         let size = self.shape.size();
-        let scale = self.full_scale;
-        self.pixels[index * size..][..size]
-            .iter()
-            .map(move |&pixel| f32::from(pixel) / scale)
+        &self.pixels[index * size..][..size]
+    }
+}
+
+/// How the pixels of each channel become the input of a network: (pixel - mean) / std, where the
+/// pixel lies in 0..=1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Normalisation {
+    mean: Cow<'static, [f32]>,
+    std: Cow<'static, [f32]>,
+}
+
+impl Normalisation {
+    /// Mean and standard deviation of the training images of CIFAR-10, per channel.
+    pub const CIFAR10: Self = Self::of(&[0.4914, 0.4822, 0.4465], &[0.2470, 0.2435, 0.2616]);
+    /// Mean and standard deviation of the training images of CIFAR-100, per channel.
+    pub const CIFAR100: Self = Self::of(&[0.5071, 0.4865, 0.4409], &[0.2673, 0.2564, 0.2762]);
+    /// Mean and standard deviation of the training images of MNIST.
+    pub const MNIST: Self = Self::of(&[0.1307], &[0.3081]);
+    /// The values that torchvision's ImageNet networks were trained with.
+    pub const IMAGENET: Self = Self::of(&[0.485, 0.456, 0.406], &[0.229, 0.224, 0.225]);
+
+    const fn of(mean: &'static [f32], std: &'static [f32]) -> Self {
+        Self {
+            mean: Cow::Borrowed(mean),
+            std: Cow::Borrowed(std),
+        }
+    }
+
+    /// A mean and a standard deviation for each channel.
+    ///
+    /// # Errors
+    /// Lists of different lengths, a number that is not finite, or a `std` that is not positive.
+    pub fn new(mean: impl Into<Vec<f32>>, std: impl Into<Vec<f32>>) -> Result<Self> {
+        let normalisation = Self {
+            mean: Cow::Owned(mean.into()),
+            std: Cow::Owned(std.into()),
+        };
+        normalisation.check(normalisation.mean.len())?;
+        Ok(normalisation)
+    }
+
+    /// Of each channel, in units of full scale.
+    pub fn mean(&self) -> &[f32] {
+        &self.mean
+    }
+
+    /// Of each channel, in units of full scale.
+    pub fn std(&self) -> &[f32] {
+        &self.std
+    }
+
+    fn check(&self, channels: usize) -> Result<()> {
+        for (name, values) in [("mean", &self.mean), ("std", &self.std)] {
+            let values_are_good = values.iter().all(|value| value.is_finite());
+            if values.len() != channels || !values_are_good {
+                let expected = format!("{channels} finite numbers, one a channel");
+                return Err(Error::parameter(name, format!("{values:?}"), expected));
+            }
+        }
+        // A tiny divisor would turn pixels into infinities.
+        if self.std.iter().any(|&std| std < 1e-6) {
+            return Err(Error::parameter(
+                "std",
+                format!("{:?}", self.std),
+                "positive numbers of at least 0.000001",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// What each of the 256 pixel values becomes, for each channel.
+struct Scale {
+    normalisation: Option<Normalisation>,
+    inputs: Vec<[f32; 256]>,
+}
+
+impl Scale {
+    fn new(shape: Shape, full_scale: f32, normalisation: Option<Normalisation>) -> Self {
+        let inputs = (0..shape.channels).map(|channel| {
+            std::array::from_fn(|pixel| {
+                let share = pixel as f32 / full_scale;
+                normalisation
+                    .as_ref()
+                    .map_or(share, |n| (share - n.mean[channel]) / n.std[channel])
+            })
+        });
+        Self {
+            inputs: inputs.collect(),
+            normalisation,
+        }
     }
 }
 
@@ -107,25 +226,26 @@ impl Store {
 /// Cheap to clone: the pixels are shared.
 pub struct Images<P: Part, K: Task> {
     store: Arc<Store>,
+    scale: Arc<Scale>,
     indices: Arc<[usize]>,
+    /// Which images of the store evolution sees, so that a list that names one is told so.
+    held_out: Arc<[usize]>,
     types: PhantomData<fn() -> (P, K)>,
 }
 
 impl<P: Part, K: Task> Clone for Images<P, K> {
     fn clone(&self) -> Self {
-        Self {
-            store: Arc::clone(&self.store),
-            indices: Arc::clone(&self.indices),
-            types: PhantomData,
-        }
+        self.part(Arc::clone(&self.indices))
     }
 }
 
 impl<P: Part, K: Task> Images<P, K> {
-    fn part<Q: Part>(&self, indices: Vec<usize>) -> Images<Q, K> {
+    fn part<Q: Part>(&self, indices: impl Into<Arc<[usize]>>) -> Images<Q, K> {
         Images {
             store: Arc::clone(&self.store),
+            scale: Arc::clone(&self.scale),
             indices: indices.into(),
+            held_out: Arc::clone(&self.held_out),
             types: PhantomData,
         }
     }
@@ -148,23 +268,119 @@ impl<P: Part, K: Task> Images<P, K> {
         self.store.labels[self.indices[i]].into()
     }
 
-    /// Pixels of image `i` in 0..=1: channels, rows, columns.
+    /// Place of image `i` in the order in which the data set is read, from 0. Parts keep it, and
+    /// index files ([`listed`](Self::listed)) mean it.
+    ///
+    /// # Panics
+    /// If `i` is not below [`len`](Self::len), as indexing a slice does.
+    pub fn index(&self, i: usize) -> usize {
+        self.indices[i]
+    }
+
+    /// Pixels of image `i` in 0..=1, before any normalisation: channels, rows, columns.
     ///
     /// # Panics
     /// If `i` is not below [`len`](Self::len), as indexing a slice does.
     pub fn pixels(&self, i: usize) -> impl ExactSizeIterator<Item = f32> + '_ {
-        self.store.image(self.indices[i])
+        let image = self.store.image(self.indices[i]).iter();
+        image.map(|&pixel| f32::from(pixel) / self.store.full_scale)
+    }
+
+    /// What a network sees of image `i`: its normalised pixels, or those of
+    /// [`pixels`](Self::pixels) where there is no normalisation. Channels, rows, columns.
+    ///
+    /// # Panics
+    /// If `i` is not below [`len`](Self::len), as indexing a slice does.
+    pub fn input(&self, i: usize) -> Vec<f32> {
+        self.view().input(i).collect()
+    }
+
+    /// What every class is called.
+    pub fn class_names(&self) -> &[String] {
+        &self.store.class_names
+    }
+
+    /// The same images, given to networks as (pixel - mean) / std.
+    ///
+    /// ```
+    /// # use evospike::prelude::*;
+    /// let digits = data::digits()?.normalised(&data::Normalisation::new([0.3], [0.4])?)?;
+    /// assert_eq!(digits.input(0)[0], (0.0 - 0.3) / 0.4);
+    /// # Ok::<(), evospike::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A normalisation for another number of channels.
+    pub fn normalised(&self, normalisation: &Normalisation) -> Result<Self> {
+        normalisation.check(K::SHAPE.channels)?;
+        let scale = Scale::new(K::SHAPE, self.store.full_scale, Some(normalisation.clone()));
+        Ok(Self {
+            scale: Arc::new(scale),
+            ..self.clone()
+        })
+    }
+
+    /// The normalisation of the images, where they have one.
+    pub fn normalisation(&self) -> Option<&Normalisation> {
+        self.scale.normalisation.as_ref()
     }
 
     /// The first `count` images (all, where there are fewer).
     pub fn take(&self, count: usize) -> Self {
-        self.part(self.indices[..count.min(self.len())].to_vec())
+        self.part(&self.indices[..count.min(self.len())])
+    }
+
+    /// The images that a file lists, in its order: one [`index`](Self::index) a line.
+    ///
+    /// ```no_run
+    /// # use evospike::prelude::*;
+    /// let cifar = data::folder::<data::Cifar10>("cifar10")?;
+    /// let parts = cifar.hold_out_listed("held-out-5000.txt", 0)?;
+    /// let calibration = parts.training.listed("balance-train-1000.txt")?;
+    /// # Ok::<(), evospike::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A file that cannot be read or lists nothing; a line that is no index, names an image twice,
+    /// or names one that is not in this part, such as a held-out image.
+    pub fn listed(&self, path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let mut mine = vec![false; self.store.labels.len()];
+        for &index in &*self.indices {
+            mine[index] = true;
+        }
+        let indices = files::index_file(path, mine.len())?;
+        for (line, &index) in indices.iter().enumerate() {
+            if !mine[index] {
+                let held_out = P::NAME != HeldOut::NAME && self.held_out.contains(&index);
+                return Err(Error::data(
+                    path.display(),
+                    format!("line {}", line + 1),
+                    match held_out {
+                        true => format!("image {index}, which is held out"),
+                        false => format!("image {index}, which is not among them"),
+                    },
+                    format!("one of the {} images of the {} part", self.len(), P::NAME),
+                ));
+            }
+        }
+        Ok(self.part(indices))
+    }
+
+    /// Images of the store by class.
+    fn classes(&self) -> Vec<Vec<usize>> {
+        let mut classes = vec![Vec::new(); K::CLASSES];
+        for i in 0..self.len() {
+            classes[self.label(i)].push(self.indices[i]);
+        }
+        classes
     }
 
     /// The parts' view without types, for the engine.
     pub(crate) fn view(&self) -> Samples<'_> {
         Samples {
             store: &self.store,
+            scale: &self.scale,
             indices: &self.indices,
         }
     }
@@ -178,8 +394,8 @@ impl<P: Part, K: Task> Images<P, K> {
             format!("{} images, {} part, {}", self.len(), P::NAME, K::SHAPE),
             ["class", "images"],
         );
-        for (class, count) in counts.iter().enumerate() {
-            table.row([class.to_string(), count.to_string()]);
+        for (class, count) in self.class_names().iter().zip(counts) {
+            table.row([class.clone(), count.to_string()]);
         }
         table
     }
@@ -197,10 +413,11 @@ show!(impl [P: Part, K: Task] Images<P, K> as table);
 #[derive(Clone, Copy)]
 pub(crate) struct Samples<'a> {
     store: &'a Store,
+    scale: &'a Scale,
     indices: &'a [usize],
 }
 
-impl Samples<'_> {
+impl<'a> Samples<'a> {
     pub fn len(&self) -> usize {
         self.indices.len()
     }
@@ -209,19 +426,108 @@ impl Samples<'_> {
         self.store.labels[self.indices[i]].into()
     }
 
-    /// Image `i` as channels, rows, columns.
-    pub fn pixels(&self, i: usize) -> impl ExactSizeIterator<Item = f32> + '_ {
-        self.store.image(self.indices[i])
+    /// Image `i` as the network sees it: channels, rows, columns.
+    pub fn input(&self, i: usize) -> impl Iterator<Item = f32> + use<'a> {
+        let area = self.store.shape.height * self.store.shape.width;
+        let channels = self.store.image(self.indices[i]).chunks_exact(area);
+        let channels = channels.zip(&self.scale.inputs);
+        channels.flat_map(|(pixels, inputs)| pixels.iter().map(|&pixel| inputs[pixel as usize]))
     }
 
     /// Some images, one after the other.
     pub fn batch(&self, of: &[usize]) -> Vec<f32> {
-        of.iter().flat_map(|&i| self.pixels(i)).collect()
+        let mut batch = Vec::with_capacity(of.len() * self.store.shape.size());
+        of.iter().for_each(|&i| batch.extend(self.input(i)));
+        batch
+    }
+
+    /// Some images, one after the other, each moved and mirrored at random. `augment` was checked.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the training loop"))]
+    pub fn augmented(&self, of: &[usize], augment: Augment, rng: &mut Rng) -> Vec<f32> {
+        if augment == Augment::NONE {
+            return self.batch(of);
+        }
+        let Shape { height, width, .. } = self.store.shape;
+        let padding = augment.crop_padding;
+        let mut batch = Vec::with_capacity(of.len() * self.store.shape.size());
+        for &i in of {
+            let (mut down, mut right) = (padding, padding);
+            if padding > 0 {
+                down = rng.random_range(0..=2 * padding);
+                right = rng.random_range(0..=2 * padding);
+            }
+            let mirrored = augment.flip && rng.random::<bool>();
+            let channels = self
+                .store
+                .image(self.indices[i])
+                .chunks_exact(height * width);
+            for (pixels, inputs) in channels.zip(&self.scale.inputs) {
+                for row in down..down + height {
+                    let row = row.checked_sub(padding).filter(|&row| row < height);
+                    let row = row.map(|row| &pixels[row * width..][..width]);
+                    let input = |column: usize| {
+                        // Out of the image lies black, as where it is padded before it is cropped.
+                        let column = (right + column).checked_sub(padding);
+                        let pixel = column.and_then(|column| row?.get(column));
+                        inputs[usize::from(pixel.copied().unwrap_or(0))]
+                    };
+                    match mirrored {
+                        true => batch.extend((0..width).rev().map(input)),
+                        false => batch.extend((0..width).map(input)),
+                    }
+                }
+            }
+        }
+        batch
+    }
+}
+
+/// How training images vary from epoch to epoch, before they are normalised: torchvision's
+/// `RandomCrop` with padding, then `RandomHorizontalFlip`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Augment {
+    /// Black pixels around an image out of which a part of its old size is cut at random; 0 leaves
+    /// it in its place. Less than the image's height and width.
+    pub crop_padding: usize,
+    /// Whether every second image is mirrored, left to right.
+    pub flip: bool,
+}
+
+impl Augment {
+    /// Images as they are.
+    pub const NONE: Self = Self {
+        crop_padding: 0,
+        flip: false,
+    };
+    /// What networks for CIFAR-10 and CIFAR-100 are commonly trained with.
+    pub const CIFAR: Self = Self {
+        crop_padding: 4,
+        flip: true,
+    };
+
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the training loop"))]
+    pub(crate) fn check(&self, shape: Shape) -> Result<()> {
+        let limit = shape.height.min(shape.width);
+        if self.crop_padding < limit {
+            return Ok(());
+        }
+        Err(Error::parameter(
+            "augment.crop_padding",
+            self.crop_padding,
+            format!("less than {limit}, the side of an image"),
+        ))
+    }
+}
+
+impl Default for Augment {
+    /// [`Augment::NONE`].
+    fn default() -> Self {
+        Self::NONE
     }
 }
 
 /// Which share of each class goes where; the rest is the training part.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Shares {
     /// For evolution, 0..1.
     pub held_out: f64,
@@ -264,10 +570,7 @@ impl<K: Task> Images<Whole, K> {
                 return Err(Error::parameter(name, share, "a share between 0 and 1"));
             }
         }
-        let mut classes = vec![Vec::new(); K::CLASSES];
-        for i in 0..self.len() {
-            classes[self.label(i)].push(self.indices[i]);
-        }
+        let mut classes = self.classes();
         let mut rng = rng(seed, Stream::Split);
         let (mut training, mut held_out, mut test) = (Vec::new(), Vec::new(), Vec::new());
         for class in &mut classes {
@@ -283,26 +586,213 @@ impl<K: Task> Images<Whole, K> {
             held_out.extend_from_slice(second);
             training.extend_from_slice(third);
         }
+        self.divide(training, held_out, (self, test), &mut rng)
+            .map_err(|part| {
+                Error::parameter(
+                    "shares",
+                    format!("{shares:?}, which leaves no image to the part `{part}`"),
+                    "shares that leave images to every part",
+                )
+            })
+    }
+
+    /// The parts, each in a random order; the name of a part without images.
+    fn divide<P: Part>(
+        &self,
+        mut training: Vec<usize>,
+        mut held_out: Vec<usize>,
+        (test_of, mut test): (&Images<P, K>, Vec<usize>),
+        rng: &mut Rng,
+    ) -> Result<Split<K>, &'static str> {
         for (name, part) in [
             ("training", &mut training),
             ("held_out", &mut held_out),
             ("test", &mut test),
         ] {
             if part.is_empty() {
-                return Err(Error::parameter(
-                    "shares",
-                    format!("{shares:?}, which leaves no image to the part `{name}`"),
-                    "shares that leave images to every part",
-                ));
+                return Err(name);
             }
             // Mixed classes, so that the first n images of a part are a fair sample of it.
-            part.shuffle(&mut rng);
+            part.shuffle(rng);
         }
+        let held_out: Arc<[usize]> = held_out.into();
+        let of_training = Self {
+            held_out: Arc::clone(&held_out),
+            ..self.clone()
+        };
         Ok(Split {
-            training: self.part(training),
-            held_out: self.part(held_out),
-            test: self.part(test),
+            training: of_training.part(training),
+            held_out: of_training.part(held_out),
+            test: test_of.part(test),
         })
+    }
+
+    /// Images from arrays: `pixels` of 0..=255 as channels, rows, columns of one image after the
+    /// other, and a label for each. The classes are called "0", "1", ...
+    ///
+    /// ```
+    /// # use evospike::prelude::*;
+    /// type Tiny = data::Classify<1, 2, 3>; // 1 x 2 x 2 pixels, 3 classes
+    /// let images = Images::<data::Whole, Tiny>::from_arrays(vec![0, 255, 0, 9], vec![2])?;
+    /// assert_eq!((images.len(), images.label(0)), (1, 2));
+    /// # Ok::<(), evospike::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// No image, a number of pixels that is not the images', or a label that is no class.
+    pub fn from_arrays(pixels: Vec<u8>, labels: Vec<u16>) -> Result<Self> {
+        if labels.is_empty() {
+            return Err(Error::parameter("labels", "none", "at least one"));
+        }
+        if labels.len().checked_mul(K::SHAPE.size()) != Some(pixels.len()) {
+            return Err(Error::parameter(
+                "pixels",
+                format!("{} values", pixels.len()),
+                format!("{} for each of {} images", K::SHAPE.size(), labels.len()),
+            ));
+        }
+        let wrong = labels
+            .iter()
+            .position(|&label| label as usize >= K::CLASSES);
+        if let Some(image) = wrong {
+            return Err(Error::parameter(
+                "labels",
+                format!("{} for image {image}", labels[image]),
+                format!("a class below {}", K::CLASSES),
+            ));
+        }
+        Ok(Self::new(pixels, labels, 255.0, numbered(K::CLASSES)))
+    }
+
+    /// All checks are the caller's.
+    fn new(pixels: Vec<u8>, labels: Vec<u16>, full_scale: f32, class_names: Vec<String>) -> Self {
+        Self {
+            indices: (0..labels.len()).collect(),
+            scale: Arc::new(Scale::new(K::SHAPE, full_scale, None)),
+            store: Arc::new(Store {
+                shape: K::SHAPE,
+                pixels,
+                labels,
+                full_scale,
+                class_names,
+            }),
+            held_out: Arc::new([]),
+            types: PhantomData,
+        }
+    }
+}
+
+fn numbered(classes: usize) -> Vec<String> {
+    (0..classes).map(|class| class.to_string()).collect()
+}
+
+/// A data set that comes with a test part of its own, in reading order.
+#[derive(Debug, Clone)]
+pub struct TrainTest<K: Task> {
+    /// To be divided into training and held-out images.
+    pub training: Images<Whole, K>,
+    /// Chooses nothing.
+    pub test: Images<Test, K>,
+}
+
+impl<K: Task> TrainTest<K> {
+    /// Makes `test` the test part of `training`.
+    ///
+    /// # Errors
+    /// Parts that differ in the names of their classes or in their normalisation.
+    pub fn new(training: Images<Whole, K>, test: Images<Whole, K>) -> Result<Self> {
+        let mut names = training.class_names().iter().zip(test.class_names());
+        if let Some((expected, found)) = names.find(|(training, test)| training != test) {
+            return Err(Error::parameter(
+                "test",
+                format!("class `{found}`"),
+                format!("`{expected}`, as in the training images"),
+            ));
+        }
+        if training.normalisation() != test.normalisation() {
+            return Err(Error::parameter(
+                "test",
+                format!("{:?}", test.normalisation()),
+                format!("the training images' {:?}", training.normalisation()),
+            ));
+        }
+        Ok(Self {
+            test: test.part(Arc::clone(&test.indices)),
+            training,
+        })
+    }
+
+    /// Both parts with [`Images::normalised`].
+    ///
+    /// # Errors
+    /// A normalisation for another number of channels.
+    pub fn normalised(&self, normalisation: &Normalisation) -> Result<Self> {
+        Ok(Self {
+            training: self.training.normalised(normalisation)?,
+            test: self.test.normalised(normalisation)?,
+        })
+    }
+
+    /// Takes a `share` of every class out of the training images, at random, for evolution. The
+    /// images of each part come in a random order.
+    ///
+    /// A network that was trained elsewhere has memorised its training images: use
+    /// [`hold_out_listed`](Self::hold_out_listed) with those it was not trained on.
+    ///
+    /// # Errors
+    /// A share outside 0..1, or one that leaves a part without images.
+    pub fn hold_out(&self, share: f64, seed: u64) -> Result<Split<K>> {
+        let expected = "a share between 0 and 1 that leaves images to every part";
+        if !(share > 0.0 && share < 1.0) {
+            return Err(Error::parameter("share", share, expected));
+        }
+        let mut rng = rng(seed, Stream::Split);
+        let (mut training, mut held_out) = (Vec::new(), Vec::new());
+        for class in &mut self.training.classes() {
+            class.shuffle(&mut rng);
+            let (first, rest) = class.split_at((share * class.len() as f64).round() as usize);
+            held_out.extend_from_slice(first);
+            training.extend_from_slice(rest);
+        }
+        self.divide(training, held_out, &mut rng)
+            .map_err(|_| Error::parameter("share", share, expected))
+    }
+
+    /// Takes the training images that a file lists, one [`index`](Images::index) a line, for
+    /// evolution: for a network that was trained elsewhere, those it was not trained on. The
+    /// images of each part come in a random order, by `seed`.
+    ///
+    /// # Errors
+    /// As for [`Images::listed`], and a list that leaves no image to train on.
+    pub fn hold_out_listed(&self, path: impl AsRef<Path>, seed: u64) -> Result<Split<K>> {
+        let path = path.as_ref();
+        let held_out = self.training.listed(path)?.indices.to_vec();
+        let mut taken = vec![false; self.training.store.labels.len()];
+        for &index in &held_out {
+            taken[index] = true;
+        }
+        let indices = self.training.indices.iter().copied();
+        let training = indices.filter(|&index| !taken[index]).collect();
+        let listed = held_out.len();
+        self.divide(training, held_out, &mut rng(seed, Stream::Split))
+            .map_err(|part| {
+                Error::data(
+                    path.display(),
+                    "end",
+                    format!("{listed} images, which leaves none to the part `{part}`"),
+                    "a list that leaves images to every part",
+                )
+            })
+    }
+
+    fn divide(
+        &self,
+        training: Vec<usize>,
+        held_out: Vec<usize>,
+        rng: &mut Rng,
+    ) -> Result<Split<K>, &'static str> {
+        let test = (&self.test, self.test.indices.to_vec());
+        self.training.divide(training, held_out, test, rng)
     }
 }
 
@@ -362,16 +852,8 @@ fn from_csv<K: Task>(file: &str, text: impl Read, full_scale: u8) -> Result<Imag
     if labels.is_empty() {
         return Err(Error::data(file, "end", "no line", "at least one image"));
     }
-    Ok(Images {
-        indices: (0..labels.len()).collect(),
-        store: Arc::new(Store {
-            shape: K::SHAPE,
-            pixels,
-            labels,
-            full_scale: full_scale.into(),
-        }),
-        types: PhantomData,
-    })
+    let names = numbered(K::CLASSES);
+    Ok(Images::new(pixels, labels, full_scale.into(), names))
 }
 
 #[cfg(test)]
@@ -454,5 +936,209 @@ mod tests {
             assert!(error.contains(place), "{error}");
             assert!(error.contains("tiny.csv"), "{error}");
         }
+    }
+
+    /// `count` images of the three classes in turn, numbered by their first pixel.
+    fn numbered_images(count: u8) -> Images<Whole, Tiny> {
+        let pixels = (0..count).flat_map(|i| [i, 50, 100, 150]).collect();
+        Images::from_arrays(pixels, (0..u16::from(count)).map(|i| i % 3).collect()).unwrap()
+    }
+
+    fn train_test() -> TrainTest<Tiny> {
+        TrainTest::new(numbered_images(30), numbered_images(6)).unwrap()
+    }
+
+    fn indices<P: Part>(images: &Images<P, Tiny>) -> Vec<usize> {
+        (0..images.len()).map(|i| images.index(i)).collect()
+    }
+
+    #[test]
+    fn a_set_with_a_test_part_holds_out_of_its_training_part() {
+        let set = train_test();
+        let parts = set.hold_out(0.2, 1).unwrap();
+        let lengths = (parts.training.len(), parts.held_out.len(), parts.test.len());
+        assert_eq!(lengths, (24, 6, 6));
+        let mut all = [indices(&parts.training), indices(&parts.held_out)].concat();
+        all.sort_unstable();
+        assert_eq!(all, (0..30).collect::<Vec<_>>());
+        for class in 0..3 {
+            let labels = (0..6).map(|i| parts.held_out.label(i));
+            assert_eq!(labels.filter(|&label| label == class).count(), 2);
+        }
+        for i in 0..6 {
+            let first = parts.held_out.pixels(i).next().unwrap();
+            assert_eq!(first, parts.held_out.index(i) as f32 / 255.0);
+        }
+        let again = |seed| indices(&set.hold_out(0.2, seed).unwrap().held_out);
+        assert_eq!(again(1), indices(&parts.held_out));
+        assert_ne!(again(2), indices(&parts.held_out));
+        for share in [0.0, 1.0, -1.0, f64::NAN, 0.01, 0.99] {
+            let error = set.hold_out(share, 0).unwrap_err().to_string();
+            assert!(error.starts_with("share: found"), "{error}");
+        }
+    }
+
+    #[test]
+    fn lists_hold_out_and_pick_by_reading_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let set = train_test();
+        let held_out = list("held-out.txt", "7\n3\n20\n");
+        let parts = set.hold_out_listed(&held_out, 0).unwrap();
+        let mut found = indices(&parts.held_out);
+        found.sort_unstable();
+        assert_eq!((found, parts.training.len()), (vec![3, 7, 20], 27));
+
+        let picked = parts.training.listed(list("some.txt", "29\n0\n")).unwrap();
+        assert_eq!(indices(&picked), [29, 0]);
+        assert_eq!(picked.pixels(0).next(), Some(29.0 / 255.0));
+        let test = parts.test.listed(list("test.txt", "5\n3\n")).unwrap();
+        assert_eq!(indices(&test), [5, 3]);
+        let held_out = parts.held_out.listed(list("one.txt", "20\n")).unwrap();
+        assert_eq!(indices(&held_out), [20]);
+
+        let bad = list("bad.txt", "1\n20\n");
+        let error = parts.training.listed(&bad).unwrap_err().to_string();
+        let expected = "bad.txt, line 2: found image 20, which is held out, expected one of the 27";
+        assert!(error.contains(expected), "{error}");
+        let error = picked.listed(&bad).unwrap_err().to_string();
+        assert!(
+            error.contains("line 1: found image 1, which is not among"),
+            "{error}"
+        );
+        let error = parts.held_out.listed(&bad).unwrap_err().to_string();
+        assert!(
+            error.contains("line 1: found image 1, which is not among"),
+            "{error}"
+        );
+        let all: String = (0..30).map(|i| format!("{i}\n")).collect();
+        let error = set.hold_out_listed(list("all.txt", &all), 0).unwrap_err();
+        assert!(
+            error.to_string().contains("all.txt, end: found 30 images"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn arrays_are_checked() {
+        let from = |pixels: &[u8], labels: &[u16]| {
+            let images = Images::<Whole, Tiny>::from_arrays(pixels.into(), labels.into());
+            images.unwrap_err().to_string()
+        };
+        assert!(from(&[], &[]).starts_with("labels: found none"));
+        assert!(from(&[1; 7], &[0, 1]).starts_with("pixels: found 7 values, expected 4 for"));
+        assert!(from(&[1; 8], &[0, 3]).starts_with("labels: found 3 for image 1"));
+    }
+
+    #[test]
+    fn normalisation_is_what_networks_see_of_the_pixels() {
+        type Colours = Classify<3, 1, 2>;
+        let images = Images::<Whole, Colours>::from_arrays(vec![0, 128, 255], vec![1]).unwrap();
+        let raw = [0.0, 128.0 / 255.0, 1.0];
+        assert_eq!(images.input(0), raw);
+        let set = TrainTest::new(images.clone(), images).unwrap();
+        let set = set.normalised(&Normalisation::CIFAR10).unwrap();
+        let (mean, std) = ([0.4914f32, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]);
+        let expected: Vec<f32> = (0..3).map(|c| (raw[c] - mean[c]) / std[c]).collect();
+        assert_eq!(set.test.input(0), expected);
+        assert_eq!(set.test.view().batch(&[0, 0]), expected.repeat(2));
+        assert_eq!(set.test.pixels(0).collect::<Vec<_>>(), raw);
+        assert_eq!(
+            set.test.take(1).normalisation(),
+            Some(&Normalisation::CIFAR10)
+        );
+
+        let error = set
+            .test
+            .normalised(&Normalisation::MNIST)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("mean: found [0.1307], expected 3 finite"),
+            "{error}"
+        );
+        for (mean, std) in [
+            (vec![0.5, 0.5], vec![1.0]),
+            (vec![0.5], vec![0.0]),
+            (vec![0.5], vec![-1.0]),
+            (vec![0.5], vec![f32::NAN]),
+            (vec![f32::INFINITY], vec![1.0]),
+        ] {
+            assert!(Normalisation::new(mean, std).is_err());
+        }
+    }
+
+    #[test]
+    fn augmentation_moves_and_mirrors_before_normalisation() {
+        let pixels = (1..=8).collect();
+        let images = Images::<Whole, Classify<2, 2, 1>>::from_arrays(pixels, vec![0]).unwrap();
+        let draws = |images: &Images<Whole, Classify<2, 2, 1>>, augment, seed| {
+            let mut rng = rng(seed, Stream::Batches);
+            let batch = images.view().augmented(&[0; 900], augment, &mut rng);
+            batch.chunks(8).map(<[f32]>::to_vec).collect::<Vec<_>>()
+        };
+        let rounded = |image: &[f32]| -> [u8; 8] {
+            std::array::from_fn(|i| (image[i] * 255.0).round() as u8)
+        };
+        let count = |images: &[Vec<f32>], image: [u8; 8]| {
+            images.iter().filter(|i| rounded(i) == image).count()
+        };
+        assert_eq!(draws(&images, Augment::NONE, 0)[0], images.input(0));
+
+        let (crop_padding, flip) = (1, true);
+        let flips = draws(
+            &images,
+            Augment {
+                flip,
+                ..Augment::NONE
+            },
+            0,
+        );
+        let mirrored = count(&flips, [2, 1, 4, 3, 6, 5, 8, 7]);
+        assert!((390..510).contains(&mirrored), "{mirrored}"); // 450 +- 4 sigma
+        assert_eq!(mirrored + count(&flips, [1, 2, 3, 4, 5, 6, 7, 8]), 900);
+
+        let crops = draws(
+            &images,
+            Augment {
+                crop_padding,
+                ..Augment::NONE
+            },
+            0,
+        );
+        for moved in [
+            [1, 2, 3, 4, 5, 6, 7, 8], // in place
+            [4, 0, 0, 0, 8, 0, 0, 0], // up and left
+            [0, 1, 0, 3, 0, 5, 0, 7], // right
+            [0, 0, 1, 2, 0, 0, 5, 6], // down
+        ] {
+            let count = count(&crops, moved);
+            assert!((62..138).contains(&count), "{count}"); // 100 +- 4 sigma
+        }
+        let both = Augment { crop_padding, flip };
+        assert_eq!(draws(&images, both, 5), draws(&images, both, 5));
+        assert_ne!(draws(&images, both, 5), draws(&images, both, 6));
+
+        // What comes in from outside is black, which normalisation makes -mean / std.
+        let normalisation = Normalisation::new([0.5, 0.25], [0.5, 0.5]).unwrap();
+        let normalised = draws(&images.normalised(&normalisation).unwrap(), both, 5);
+        for (normalised, raw) in normalised.iter().zip(draws(&images, both, 5)) {
+            for (i, (&normalised, raw)) in normalised.iter().zip(raw).enumerate() {
+                assert_eq!(normalised, (raw - [0.5, 0.25][i / 4]) / 0.5);
+            }
+        }
+
+        let shape = Shape::new(1, 8, 9);
+        let padded = |crop_padding| Augment { crop_padding, flip }.check(shape);
+        padded(7).unwrap();
+        let error = padded(8).unwrap_err().to_string();
+        assert!(
+            error.contains("augment.crop_padding: found 8, expected less than 8"),
+            "{error}"
+        );
     }
 }

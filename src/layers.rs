@@ -346,11 +346,8 @@ impl Stages {
                     names.push("linear".into());
                 }
                 Layer::AvgPool { size } => {
-                    if *size == 0
-                        || [shape.height, shape.width]
-                            .iter()
-                            .any(|side| side % size != 0)
-                    {
+                    let divides = |side: usize| side.is_multiple_of(*size);
+                    if *size == 0 || !divides(shape.height) || !divides(shape.width) {
                         return wrong(
                             format!("squares of side {size}"),
                             format!("a side that divides {} and {}", shape.height, shape.width),
@@ -508,7 +505,7 @@ impl Synapses {
 impl Stage {
     /// Adds to `current` what input `index` (rows, columns, channels) adds to every output it
     /// reaches, times `value`. Of a spike, `value` is 1.
-    #[inline]
+    #[inline(always)]
     pub fn add(&self, index: usize, value: f32, current: &mut [f32]) {
         let (position, channel) = (index / self.input.channels, index % self.input.channels);
         let weight = &self.weight[channel * self.channel_stride..][..self.channel_stride];

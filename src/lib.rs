@@ -1,5 +1,47 @@
-//! draft
+//! Train a network with dfdx, convert it to a spiking network, simulate it, and let evolution tune
+//! its thresholds: the system of *Neuroevolution Guided Hybrid Spiking Neural Network Training*
+//! (Lu and Sengupta, Front. Neurosci. 16:838523, 2022), made for evcxr Jupyter notebooks.
+//!
+//! The whole pipeline, on handwritten digits that are embedded in the crate:
+//!
+//! ```
+//! use evospike::prelude::*;
+//!
+//! let digits = data::digits()?.split(Shares::default(), 0)?; // training, held-out, test
+//!
+//! let mut ann = Ann::<DigitsCnn>::new(0)?; // every size of its layers is in its type
+//! ann.train(&digits.training, &TrainSettings { epochs: 5, ..Default::default() })?;
+//!
+//! let conversion = convert(&ann, &digits.training)?; // thresholds from activations
+//! let snn = conversion.balance(Balance::Percentile(99.9))?;
+//! let before = simulate(&snn, &digits.test, 64)?; // accuracy after each of 64 timesteps
+//!
+//! let target = ann.target(&digits.held_out, 1.0)?; // 1 percentage point below the ANN
+//! let settings = EvolveSettings { generations: 1, ..Default::default() };
+//! let evolved = evolve(&snn, &digits.held_out, &target, &settings)?;
+//! let after = simulate(&evolved.snn, &digits.test, 64)?;
+//!
+//! let target = ann.target(&digits.test, 1.0)?;
+//! let latencies = (before.curve.latency(&target), after.curve.latency(&target));
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let file = |name: &str| folder.path().join(name); // your folder, such as results/mine
+//! write_csv(file("accuracy.csv"), report::AccuracyRow::of(0, "evolved", &after.curve))?;
+//! let curves = [("converted", &before.curve), ("evolved", &after.curve)];
+//! plot::accuracy("Digits", &curves, Some(&target))?.save(file("accuracy.svg"))?;
+//! println!("latency before and after: {latencies:?}");
+//! # Ok::<(), evospike::Error>(())
+//! ```
+//!
+//! Data flows one way, one module a step: [`data`] → [`ann`] → [`convert`](mod@convert) →
+//! [`simulate`](mod@simulate) → [`evolve`](mod@evolve) → [`report`] and [`plot`];
+//! [`reproduce`] runs whole experiments. What accuracy, target and latency mean is defined in
+//! [`metrics`]. A network is a tuple of typed [`modules`] with a name ([`networks`]); the engine
+//! behind runs plain [`layers`].
+//!
+//! Results are the same for the same seed ([`random`]), at any number of threads, on one machine.
 #![warn(missing_docs)]
+#![deny(unsafe_op_in_unsafe_fn)]
+
 pub mod ann;
 pub mod convert;
 pub mod data;
@@ -18,6 +60,7 @@ pub mod report;
 pub mod reproduce;
 pub mod simulate;
 mod winograd;
+
 pub use error::{Error, Result};
 
 /// Everything a notebook needs: `use evospike::prelude::*;`.
@@ -27,7 +70,7 @@ pub mod prelude {
     pub use crate::data::{
         self, Cifar10, Cifar100, Digits, HeldOut, ImageNet, Images, Shares, Split, Test, Training,
     };
-    pub use crate::evolve::{DeSettings, Evolution, EvolveSettings, evolve};
+    pub use crate::evolve::{DeSettings, Evolution, EvolveSettings, best_balance, evolve};
     pub use crate::metrics::{Accuracy, AccuracyCurve, Target, improvement_percent};
     pub use crate::modules::{
         AvgPool2, BatchNorm, BatchNorm1d, Conv1x1Stride2, Conv3x3, Conv3x3Stride2, DropoutOneIn,
@@ -35,7 +78,7 @@ pub mod prelude {
     };
     pub use crate::network;
     pub use crate::networks::{self, DigitsCnn, Network};
-    pub use crate::plot::{self, Chart, Goal};
+    pub use crate::plot::{self, Chart};
     pub use crate::report::{self, Output, Table, write_csv};
     pub use crate::simulate::{Simulation, simulate};
 }

@@ -56,9 +56,11 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> evospike::Result<()> {
-    let mut settings = DigitsSettings::default();
-    settings.seeds = arguments.seeds;
-    settings.margin_percent = arguments.margin;
+    let mut settings = DigitsSettings {
+        seeds: arguments.seeds,
+        margin_percent: arguments.margin,
+        ..DigitsSettings::default()
+    };
     settings.evolution.timesteps = arguments.timesteps;
     settings.evolution.generations = arguments.generations;
     settings.evolution.optimiser.population = arguments.population;

@@ -2,13 +2,18 @@
 //!
 //! - *Accuracy* after timestep t: share of images whose output, summed over timesteps 1..=t, is
 //!   largest at the label (of equal outputs, the one of the lowest class counts).
-//! - *Target*: the accuracy of the ANN on the same images, less a margin in percentage points.
+//! - *Target*: the accuracy of the ANN on the same images, less a margin in percentage points
+//!   (made by [`Ann::target`](crate::ann::Ann::target)).
 //! - *Latency*: the first timestep from which the accuracy stays at or above the target,
 //!   min { t : accuracy(u) >= target for all u in t..=T }, or none.
 
+use std::sync::Arc;
+
+use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::random::Rng;
 
 /// How many of some images were classified correctly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,25 +34,6 @@ impl Accuracy {
     pub fn standard_error(self) -> f64 {
         let share = self.correct as f64 / self.images as f64;
         100.0 * (share * (1.0 - share) / self.images as f64).sqrt()
-    }
-
-    /// The accuracy to reach: this one less `margin_percent` percentage points.
-    ///
-    /// # Errors
-    /// A margin that is negative or leaves nothing to reach.
-    pub fn less(self, margin_percent: f64) -> Result<Target> {
-        let percent = self.percent() - margin_percent;
-        if !(margin_percent >= 0.0 && percent > 0.0) {
-            return Err(Error::parameter(
-                "margin_percent",
-                margin_percent,
-                format!(
-                    "0 or more, and less than the accuracy of {:.1} %",
-                    self.percent()
-                ),
-            ));
-        }
-        Ok(Target { percent })
     }
 }
 
@@ -74,16 +60,45 @@ pub fn predict(outputs: &[f32]) -> usize {
     best
 }
 
-/// An accuracy to reach, made by [`Accuracy::less`].
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
+/// The accuracy to reach on some images: the ANN's, less a margin.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Target {
-    percent: f64,
+    ann: Arc<[bool]>,
+    margin_percent: f64,
 }
 
 impl Target {
-    /// In percent.
-    pub fn percent(self) -> f64 {
-        self.percent
+    /// From whether the ANN classified each image correctly, and the margin in percentage points.
+    ///
+    /// # Errors
+    /// A margin that is negative or leaves nothing to reach; no image.
+    pub fn new(ann: impl Into<Arc<[bool]>>, margin_percent: f64) -> Result<Self> {
+        let target = Self {
+            ann: ann.into(),
+            margin_percent,
+        };
+        if target.ann.is_empty() {
+            return Err(Error::parameter("images", "none", "at least one"));
+        }
+        if !(margin_percent == 0.0 || margin_percent > 0.0 && target.percent() > 0.0) {
+            let most = target.ann();
+            let expected = format!("0 or more, and less than the ANN's accuracy of {most}");
+            return Err(Error::parameter("margin_percent", margin_percent, expected));
+        }
+        Ok(target)
+    }
+
+    /// The ANN's accuracy.
+    pub fn ann(&self) -> Accuracy {
+        Accuracy {
+            correct: self.ann.iter().filter(|&&correct| correct).count(),
+            images: self.ann.len(),
+        }
+    }
+
+    /// The accuracy to reach, in percent.
+    pub fn percent(&self) -> f64 {
+        self.ann().percent() - self.margin_percent
     }
 }
 
@@ -141,32 +156,121 @@ impl AccuracyCurve {
     /// First timestep from which the accuracy stays at or above the target.
     ///
     /// ```
-    /// use evospike::metrics::{Accuracy, AccuracyCurve};
+    /// use evospike::metrics::{AccuracyCurve, Target};
     ///
-    /// let target = Accuracy { correct: 9, images: 10 }.less(10.0)?; // 80 %
+    /// let ann = [true, true, true, true, true, true, true, true, true, false]; // 90 %
+    /// let target = Target::new(ann, 10.0)?; // 80 %
     /// let curve = AccuracyCurve::new(10, vec![1, 8, 7, 8, 9])?;
-    /// assert_eq!(curve.latency(target), Some(4)); // 80 % after timestep 2, but it does not stay
+    /// assert_eq!(curve.latency(&target), Some(4)); // 80 % after timestep 2, but it does not stay
     /// # Ok::<(), evospike::Error>(())
     /// ```
-    pub fn latency(&self, target: Target) -> Option<usize> {
-        let tail = self
-            .iter()
-            .rev()
-            .take_while(|a| a.percent() >= target.percent);
-        match tail.count() {
-            0 => None,
-            stays => Some(self.timesteps() - stays + 1),
-        }
+    pub fn latency(&self, target: &Target) -> Option<usize> {
+        let latency = first_to_stay(self.iter().map(Accuracy::percent), target.percent());
+        (latency <= self.timesteps()).then_some(latency)
+    }
+}
+
+/// First timestep from which all of these accuracies reach the target; one more than there are
+/// timesteps where the last does not.
+fn first_to_stay(
+    percent: impl DoubleEndedIterator<Item = f64> + ExactSizeIterator,
+    target: f64,
+) -> usize {
+    let timesteps = percent.len();
+    timesteps + 1 - percent.rev().take_while(|&p| p >= target).count()
+}
+
+/// Which images were classified correctly after each timestep.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hits {
+    timesteps: usize,
+    rows: Vec<bool>, // a row of timesteps an image
+}
+
+impl Hits {
+    /// From a row of `timesteps` values an image.
+    pub(crate) fn new(timesteps: usize, rows: Vec<bool>) -> Self {
+        Self { timesteps, rows }
     }
 
-    /// How far the accuracy is below the target, summed over the timesteps before the latency
-    /// (all timesteps, where the target is never reached), in percentage points.
-    pub fn deficit(&self, target: Target) -> f64 {
-        let before = self.latency(target).map_or(self.timesteps(), |l| l - 1);
-        self.iter()
-            .take(before)
-            .map(|a| (target.percent - a.percent()).max(0.0))
-            .sum()
+    /// Accuracy after every timestep.
+    pub fn curve(&self) -> AccuracyCurve {
+        let mut correct = vec![0; self.timesteps];
+        for row in self.rows.chunks_exact(self.timesteps) {
+            correct
+                .iter_mut()
+                .zip(row)
+                .for_each(|(sum, &hit)| *sum += usize::from(hit));
+        }
+        AccuracyCurve {
+            images: self.rows.len() / self.timesteps,
+            correct,
+        }
+    }
+}
+
+/// Bootstrap resamples of some images: each draws as many images as there are, with replacement
+/// (Efron 1979). What holds on most of them is more than luck with these images.
+pub(crate) struct Resamples {
+    count: usize,
+    /// How often each resample holds each image: a row of resamples an image.
+    weights: Vec<u32>,
+}
+
+impl Resamples {
+    /// `count` resamples of `images` images; with 0, the images themselves once.
+    pub fn new(images: usize, count: usize, rng: &mut Rng) -> Self {
+        if count == 0 {
+            return Self {
+                count: 1,
+                weights: vec![1; images],
+            };
+        }
+        let mut weights = vec![0; images * count];
+        for resample in 0..count {
+            for _ in 0..images {
+                weights[rng.random_range(0..images) * count + resample] += 1;
+            }
+        }
+        Self { count, weights }
+    }
+
+    /// Of every resample: the latency to the target, one more than the timesteps where it is never
+    /// reached, and how many percentage points the accuracy was below the target, summed over the
+    /// timesteps before. The ANN's accuracy is that on the same resample.
+    pub fn latencies(&self, hits: &Hits, target: &Target) -> Vec<(usize, f64)> {
+        let (count, timesteps) = (self.count, hits.timesteps);
+        let mut correct = vec![0u32; timesteps * count];
+        let mut ann = vec![0u32; count];
+        let rows = hits.rows.chunks_exact(timesteps).zip(&*target.ann);
+        for ((row, &ann_hit), weights) in rows.zip(self.weights.chunks_exact(count)) {
+            let add = |sums: &mut [u32]| {
+                sums.iter_mut()
+                    .zip(weights)
+                    .for_each(|(sum, weight)| *sum += weight);
+            };
+            if ann_hit {
+                add(&mut ann);
+            }
+            for (sums, _) in correct
+                .chunks_exact_mut(count)
+                .zip(row)
+                .filter(|(_, hit)| **hit)
+            {
+                add(sums);
+            }
+        }
+        let percent = |correct: u32| 100.0 * f64::from(correct) / target.ann.len() as f64;
+        let of = |resample: usize| {
+            let goal = percent(ann[resample]) - target.margin_percent;
+            let curve = (0..timesteps).map(|t| percent(correct[t * count + resample]));
+            let latency = first_to_stay(curve.clone(), goal);
+            let deficits = curve
+                .take(latency - 1)
+                .map(|percent| (goal - percent).max(0.0));
+            (latency, deficits.sum())
+        };
+        (0..count).map(of).collect()
     }
 }
 
@@ -179,26 +283,65 @@ pub fn improvement_percent(baseline: Option<usize>, evolved: Option<usize>) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::{Stream, rng};
 
+    /// An ANN that is always right, so that the target is 100 % less the margin.
     fn target(percent: f64) -> Target {
-        Target { percent }
+        Target::new([true; 10], 100.0 - percent).unwrap()
     }
 
     #[test]
     fn latency_is_where_accuracy_starts_to_stay() {
         let curve = |correct: &[usize]| AccuracyCurve::new(10, correct.to_vec()).unwrap();
-        assert_eq!(curve(&[9, 9, 9]).latency(target(90.0)), Some(1));
-        assert_eq!(curve(&[1, 9, 8, 9]).latency(target(90.0)), Some(4));
-        assert_eq!(curve(&[1, 9, 9, 8]).latency(target(90.0)), None);
-        assert_eq!(curve(&[1, 9, 9, 8]).latency(target(80.0)), Some(2));
+        assert_eq!(curve(&[9, 9, 9]).latency(&target(90.0)), Some(1));
+        assert_eq!(curve(&[1, 9, 8, 9]).latency(&target(90.0)), Some(4));
+        assert_eq!(curve(&[1, 9, 9, 8]).latency(&target(90.0)), None);
+        assert_eq!(curve(&[1, 9, 9, 8]).latency(&target(80.0)), Some(2));
+    }
+
+    /// Image i is right from timestep `from[i]`, of 5.
+    fn hits(from: &[usize]) -> Hits {
+        let rows = from
+            .iter()
+            .flat_map(|&from| (1..=5).map(move |t| t >= from));
+        Hits::new(5, rows.collect())
     }
 
     #[test]
-    fn deficit_counts_timesteps_before_the_latency_only() {
-        let curve = AccuracyCurve::new(10, vec![5, 9, 7, 8, 10]).unwrap();
-        assert_eq!(curve.deficit(target(80.0)), 30.0 + 0.0 + 10.0);
-        assert_eq!(curve.latency(target(101.0)), None);
-        assert_eq!(curve.deficit(target(90.0)), 40.0 + 0.0 + 20.0 + 10.0);
+    fn without_resampling_the_images_count_once() {
+        let hits = hits(&[1, 1, 1, 1, 1, 2, 2, 2, 3, 5]);
+        assert_eq!(hits.curve().correct, [5, 8, 9, 9, 10]);
+        let once = Resamples::new(10, 0, &mut rng(0, Stream::Bootstrap));
+        assert_eq!(once.latencies(&hits, &target(90.0)), [(3, 40.0 + 10.0)]);
+        assert_eq!(once.latencies(&hits, &target(50.0)), [(1, 0.0)]);
+        let worse = Hits::new(2, [true, false].repeat(10));
+        assert_eq!(once.latencies(&worse, &target(90.0)), [(3, 90.0)]);
+    }
+
+    #[test]
+    fn resamples_pair_the_network_with_the_ann() {
+        let resamples = Resamples::new(10, 200, &mut rng(0, Stream::Bootstrap));
+        for resample in 0..200 {
+            let weights = resamples.weights.iter().skip(resample).step_by(200);
+            assert_eq!(weights.sum::<u32>(), 10);
+        }
+        // Right exactly where the ANN is: at the target from the start, whatever is drawn.
+        let ann = [true, true, false, true, true, true, true, true, true, true];
+        let same = Hits::new(3, ann.iter().flat_map(|&hit| [hit; 3]).collect());
+        let target = Target::new(ann, 0.0).unwrap();
+        assert!(
+            resamples
+                .latencies(&same, &target)
+                .iter()
+                .all(|&(l, d)| l == 1 && d == 0.0)
+        );
+        // One image late: late in the share 1 - (9/10)^10 of resamples, those that hold it.
+        let late = resamples.latencies(&hits(&[4, 1, 9, 1, 1, 1, 1, 1, 1, 1]), &target);
+        let late = late.iter().filter(|(l, _)| *l == 4).count();
+        assert!(
+            (100..160).contains(&late),
+            "{late} of 200, expected about 130"
+        );
     }
 
     #[test]
@@ -209,15 +352,13 @@ mod tests {
 
     #[test]
     fn margins_must_leave_a_target() {
-        let accuracy = Accuracy {
-            correct: 9,
-            images: 10,
-        };
-        assert!(accuracy.less(0.0).is_ok());
-        for margin in [-1.0, 90.0, f64::NAN] {
-            let error = accuracy.less(margin).unwrap_err().to_string();
-            assert!(error.starts_with("margin_percent"), "{error}");
+        let ann = [true, true, false, true]; // 75 %
+        assert_eq!(Target::new(ann, 5.0).unwrap().percent(), 70.0);
+        for margin in [-1.0, 75.0, f64::NAN] {
+            let error = Target::new(ann, margin).unwrap_err().to_string();
+            assert!(error.starts_with("margin_percent: found"), "{error}");
         }
+        assert!(Target::new([], 1.0).is_err());
     }
 
     #[test]

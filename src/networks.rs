@@ -69,12 +69,12 @@ mod digits_cnn {
     use dfdx::prelude::{ReLU, UnbiasedLinear};
 
     network! {
-        /// The paper's kind of network for 8 x 8 digits: four layers of neurons, average pooling
+        /// The paper's kind of network for 8 x 8 digits: six layers of neurons, average pooling
         /// before ReLU, no bias.
         pub DigitsCnn for Digits = (
-            (Conv3x3<1, 16, 8>, ReLU),
-            (Conv3x3<16, 16, 8>, AvgPool2<16, 8, 4>, ReLU),
-            (Conv3x3<16, 32, 4>, AvgPool2<32, 4, 2>, ReLU),
+            (Conv3x3<1, 16, 8>, ReLU, Conv3x3<16, 16, 8>, AvgPool2<16, 8, 4>, ReLU),
+            (Conv3x3<16, 32, 4>, ReLU, Conv3x3<32, 32, 4>, AvgPool2<32, 4, 2>, ReLU),
+            (Conv3x3<32, 32, 2>, ReLU),
             (Flatten<32, 2, 128>, UnbiasedLinear<128, 64>, ReLU),
             UnbiasedLinear<64, 10>,
         );

@@ -15,7 +15,7 @@ use plotters::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::evolve::Generation;
-use crate::metrics::{Accuracy, AccuracyCurve, Target};
+use crate::metrics::{AccuracyCurve, Target};
 use crate::report::{ThresholdRow, write};
 
 const SIZE: (u32, u32) = (760, 460);
@@ -151,22 +151,11 @@ fn line<'a, 'b: 'a>(
     Ok(())
 }
 
-/// A horizontal line with its meaning written above its left end.
-fn level<'a, 'b: 'a>(axes: &mut Axes<'a, 'b>, x: Range<f64>, y: f64, text: &str) -> Drawn {
+/// A dotted horizontal line.
+fn level<'a, 'b: 'a>(axes: &mut Axes<'a, 'b>, x: Range<f64>, y: f64) -> Drawn {
     let ends = [(x.start, y), (x.end, y)];
     axes.draw_series(DashedLineSeries::new(ends, 2, 4, GREY.stroke_width(1)))?;
-    let style = (FONT, 14).into_font().color(&GREY);
-    axes.draw_series([Text::new(text.to_string(), (x.start, y), style)])?;
     Ok(())
-}
-
-/// What a curve is measured against.
-#[derive(Debug, Clone, Copy)]
-pub struct Goal {
-    /// The ANN's accuracy on the same images.
-    pub ann: Accuracy,
-    /// The accuracy to reach.
-    pub target: Target,
 }
 
 /// Accuracy against timestep for some networks, with the ANN's accuracy and the target as lines
@@ -177,24 +166,24 @@ pub struct Goal {
 pub fn accuracy(
     title: &str,
     curves: &[(&str, &AccuracyCurve)],
-    goal: Option<Goal>,
+    target: Option<&Target>,
 ) -> Result<Chart> {
     draw(title, |area| {
         let last = curves.iter().map(|(_, c)| c.timesteps()).max().unwrap_or(1) as f64;
         let (x, y) = (0.0..last, 0.0..100.0);
         let titles = ["timestep", "accuracy (%)"];
         let mut axes = axes(area, title, titles, x.clone(), y.start..y.end + 4.0)?;
-        if let Some(Goal { ann, target }) = goal {
-            level(&mut axes, x.clone(), ann.percent(), "")?;
-            level(&mut axes, x.clone(), target.percent(), "")?;
-            let (high, low) = (ann.percent(), target.percent());
+        if let Some(target) = target {
+            let (high, low) = (target.ann().percent(), target.percent());
+            level(&mut axes, x.clone(), high)?;
+            level(&mut axes, x.clone(), low)?;
             let note = format!("ANN {high:.1} %, target {low:.1} % (dotted)");
             let style = (FONT, 14).into_font().color(&GREY);
             axes.draw_series([Text::new(note, (last * 0.62, high + 3.8), style)])?;
         }
         for (i, (name, curve)) in curves.iter().enumerate() {
-            let latency = goal.and_then(|goal| curve.latency(goal.target));
-            let label = match (goal, latency) {
+            let latency = target.and_then(|target| curve.latency(target));
+            let label = match (target, latency) {
                 (None, _) => (*name).to_string(),
                 (_, Some(latency)) => format!("{name}: latency {latency}"),
                 (_, None) => format!("{name}: target not reached"),
@@ -220,10 +209,11 @@ pub fn accuracy(
 /// [`Error::Chart`] when plotters fails.
 pub fn convergence(title: &str, generations: &[Generation]) -> Result<Chart> {
     draw(title, |area| {
-        let of = |pick: fn(&Generation) -> Option<usize>| -> Vec<(f64, f64)> {
+        let of = |pick: fn(&Generation) -> usize| -> Vec<(f64, f64)> {
             let states = generations.iter();
-            let latencies = states.filter_map(|g| Some((g.generation as f64, pick(g)? as f64)));
-            latencies.collect()
+            states
+                .map(|g| (g.generation as f64, pick(g) as f64))
+                .collect()
         };
         let (best, median) = (of(|g| g.best.latency), of(|g| g.median.latency));
         let highest = best.iter().chain(&median).map(|p| p.1).fold(1.0, f64::max);

@@ -19,6 +19,8 @@ pub enum Stream {
     Batches = 3,
     /// The optimiser of the evolution.
     Evolution = 4,
+    /// Resamples of images.
+    Bootstrap = 5,
 }
 
 /// ChaCha with 8 rounds, whose numbers are the same on every machine: `stream` of `seed`.

@@ -140,8 +140,7 @@ impl LatencyRow {
     /// The row for a baseline and an evolved network's run on the same test images.
     pub fn new(
         seed: u64,
-        ann_accuracy_percent: f64,
-        target: Target,
+        target: &Target,
         baseline: Balance,
         before: &AccuracyCurve,
         after: &AccuracyCurve,
@@ -149,7 +148,7 @@ impl LatencyRow {
         let (before, after) = (before.latency(target), after.latency(target));
         Self {
             seed,
-            ann_accuracy_percent: rounded(ann_accuracy_percent),
+            ann_accuracy_percent: rounded(target.ann().percent()),
             target_accuracy_percent: rounded(target.percent()),
             baseline: baseline.to_string(),
             baseline_latency_timesteps: before,
@@ -235,13 +234,14 @@ pub struct ConvergenceRow {
     pub generation: usize,
     /// Networks simulated so far.
     pub evaluations: usize,
-    /// On held-out images; empty where the target is never reached.
-    pub best_latency_timesteps: Option<usize>,
-    /// Of the best member, in percentage points summed over timesteps.
+    /// Of the best member on held-out images, see [`Fitness`](crate::evolve::Fitness); one more
+    /// than there are timesteps where the target is not reached.
+    pub best_latency_timesteps: usize,
+    /// Of the best member: mean percentage points below the target, summed over timesteps.
     pub best_deficit_points: f64,
-    /// Of the median member.
-    pub median_latency_timesteps: Option<usize>,
-    /// Of the median member, in percentage points summed over timesteps.
+    /// As for the best member.
+    pub median_latency_timesteps: usize,
+    /// As for the best member.
     pub median_deficit_points: f64,
 }
 
@@ -467,19 +467,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sub/latency.csv");
         let curve = |correct: &[usize]| AccuracyCurve::new(10, correct.to_vec()).unwrap();
-        let ann = crate::metrics::Accuracy {
-            correct: 9,
-            images: 10,
-        };
-        let target = ann.less(10.0).unwrap();
-        let row = LatencyRow::new(
-            3,
-            90.0,
-            target,
-            Balance::Max,
-            &curve(&[1, 1]),
-            &curve(&[1, 8]),
-        );
+        let mut ann = [true; 10];
+        ann[4] = false;
+        let target = Target::new(ann, 10.0).unwrap();
+        let (before, after) = (curve(&[1, 1]), curve(&[1, 8]));
+        let row = LatencyRow::new(3, &target, Balance::Max, &before, &after);
         write_csv(&path, [row]).unwrap();
         assert_eq!(
             fs::read_to_string(path).unwrap(),

@@ -24,16 +24,18 @@ use crate::convert::{Snn, images_channels_last};
 use crate::data::{Images, Part, Samples};
 use crate::error::{Error, Result};
 use crate::layers::{Stage, Stages};
-use crate::metrics::{AccuracyCurve, predict};
+use crate::metrics::{AccuracyCurve, Hits, predict};
 use crate::networks::Network;
 use crate::plot;
 use crate::report::show;
 
 /// What one run over some images gave.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Simulation {
     /// Accuracy after every timestep.
     pub curve: AccuracyCurve,
+    /// Which images were right after every timestep.
+    pub hits: Hits,
     /// Spikes of every layer of neurons.
     pub layers: Vec<LayerSpikes>,
 }
@@ -120,13 +122,6 @@ impl Spikes {
     }
 }
 
-/// Sums over images.
-#[derive(Clone)]
-struct Totals {
-    correct: Vec<usize>,
-    spikes: Vec<u64>,
-}
-
 impl<'a> Simulator<'a> {
     pub fn new(stages: &'a Stages, images: Samples<'a>) -> Result<Self> {
         if images.len() == 0 {
@@ -150,32 +145,29 @@ impl<'a> Simulator<'a> {
         if timesteps == 0 {
             return Err(Error::parameter("timesteps", 0, "1 or more"));
         }
-        let nothing = || Totals {
-            correct: vec![0; timesteps],
-            spikes: vec![0; self.stages.spiking()],
-        };
+        let mut hits = vec![false; self.images.len() * timesteps];
         // Whole numbers add up to the same in any order: any number of threads gives the same.
-        let totals = (0..self.images.len())
-            .into_par_iter()
+        let nothing = || vec![0; self.stages.spiking()];
+        let spikes = hits
+            .par_chunks_exact_mut(timesteps)
+            .enumerate()
             .fold(
                 || (nothing(), self.scratch()),
-                |(mut totals, mut scratch), image| {
-                    self.image(image, thresholds, timesteps, &mut scratch, &mut totals);
-                    (totals, scratch)
+                |(mut spikes, mut scratch), (image, hits)| {
+                    self.image(image, thresholds, &mut scratch, hits, &mut spikes);
+                    (spikes, scratch)
                 },
             )
-            .map(|(totals, _)| totals)
-            .reduce(nothing, |mut a, b| {
-                a.correct
-                    .iter_mut()
-                    .zip(b.correct)
-                    .for_each(|(a, b)| *a += b);
-                a.spikes.iter_mut().zip(b.spikes).for_each(|(a, b)| *a += b);
+            .map(|(spikes, _)| spikes)
+            .reduce(nothing, |mut a, b: Vec<u64>| {
+                a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
                 a
             });
-        let layers = self.stages.stages.iter().zip(totals.spikes);
+        let hits = Hits::new(timesteps, hits);
+        let layers = self.stages.stages.iter().zip(spikes);
         Ok(Simulation {
-            curve: AccuracyCurve::new(self.images.len(), totals.correct)?,
+            curve: hits.curve(),
+            hits,
             layers: layers
                 .map(|(stage, spikes)| LayerSpikes {
                     neurons: stage.output.size(),
@@ -200,10 +192,42 @@ impl<'a> Simulator<'a> {
         &self,
         image: usize,
         thresholds: &[f32],
-        timesteps: usize,
         scratch: &mut Scratch,
-        totals: &mut Totals,
+        hits: &mut [bool],
+        spikes: &mut [u64],
     ) {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has AVX2, as was just found.
+            return unsafe { self.image_avx2(image, thresholds, scratch, hits, spikes) };
+        }
+        self.image_anywhere(image, thresholds, scratch, hits, spikes);
+    }
+
+    /// The same code, compiled for wider vectors; the same sums in the same order.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn image_avx2(
+        &self,
+        image: usize,
+        thresholds: &[f32],
+        scratch: &mut Scratch,
+        hits: &mut [bool],
+        spikes: &mut [u64],
+    ) {
+        self.image_anywhere(image, thresholds, scratch, hits, spikes);
+    }
+
+    #[inline(always)]
+    fn image_anywhere(
+        &self,
+        image: usize,
+        thresholds: &[f32],
+        scratch: &mut Scratch,
+        hits: &mut [bool],
+        spikes: &mut [u64],
+    ) {
+        let timesteps = hits.len();
         let Scratch {
             input,
             output,
@@ -228,24 +252,25 @@ impl<'a> Simulator<'a> {
                     integrate_and_fire(potential, current, charge, thresholds[layer], output);
                 }
             }
-            totals.spikes[layer] += output.neurons.len() as u64;
+            spikes[layer] += output.neurons.len() as u64;
             std::mem::swap(input, output);
         }
         let classes = last.output.size();
         let (current, sum) = (&mut current[..classes], &mut potential[..classes]);
         sum.fill(0.0);
         let label = self.images.label(image);
-        for (t, correct) in totals.correct.iter_mut().enumerate() {
+        for (t, hit) in hits.iter_mut().enumerate() {
             sum_currents(last, thresholds[hidden - 1], input.at(t), current);
             for (sum, current) in sum.iter_mut().zip(&*current) {
                 *sum += current * thresholds[hidden - 1];
             }
-            *correct += usize::from(predict(sum) == label);
+            *hit = predict(sum) == label;
         }
     }
 }
 
 /// The current in units of `charge`, what a spike of the layer before carries.
+#[inline(always)]
 fn sum_currents(stage: &Stage, charge: f32, spikes: &[u32], current: &mut [f32]) {
     stage.rest(charge, current);
     for &neuron in spikes {
@@ -254,6 +279,7 @@ fn sum_currents(stage: &Stage, charge: f32, spikes: &[u32], current: &mut [f32])
 }
 
 /// One timestep of a layer. A spike of the layer before carried `charge`.
+#[inline(always)]
 fn integrate_and_fire(
     potential: &mut [f32],
     current: &[f32],

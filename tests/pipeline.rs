@@ -1,0 +1,146 @@
+//! The whole pipeline, small: same results at any number of threads, and the command line.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use evospike::prelude::*;
+use evospike::reproduce::{DigitsSettings, digits};
+
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(folder).unwrap();
+    entries
+        .map(|entry| entry.unwrap())
+        .map(|entry| {
+            let name = entry.file_name().into_string().unwrap();
+            (name, fs::read(entry.path()).unwrap())
+        })
+        .filter(|(name, _)| name != "timing.csv") // wall-clock times
+        .collect()
+}
+
+fn small() -> DigitsSettings {
+    let mut settings = DigitsSettings {
+        seeds: vec![0, 7],
+        ..DigitsSettings::default()
+    };
+    settings.training.epochs = 4;
+    settings.evolution.generations = 2;
+    settings.evolution.optimiser.population = 1;
+    settings.evolution.timesteps = 20;
+    settings
+}
+
+#[test]
+fn the_same_seed_gives_the_same_files_at_any_number_of_threads() {
+    let run = |threads: usize| {
+        let folder = tempfile::tempdir().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        let report = pool
+            .build()
+            .unwrap()
+            .install(|| digits(&small(), folder.path()));
+        assert_eq!(report.unwrap().latency.len(), 2);
+        files(folder.path())
+    };
+    let one = run(1);
+    assert_eq!(one.len(), 9);
+    assert!(one == run(1), "a second run differs");
+    assert!(one == run(2), "two threads differ from one");
+}
+
+#[test]
+fn stopping_early_finds_the_same_network() -> evospike::Result<()> {
+    let digits = data::digits()?.split(Shares::default(), 0)?;
+    let mut ann = Ann::<DigitsCnn>::new(0)?;
+    ann.train(
+        &digits.training,
+        &TrainSettings {
+            epochs: 6,
+            ..Default::default()
+        },
+    )?;
+    let snn = convert(&ann, &digits.training)?.balance(Balance::Percentile(99.9))?;
+    let target = ann.target(&digits.held_out, 2.0)?;
+    let run = |stop_early| {
+        let mut settings = EvolveSettings {
+            generations: 4,
+            timesteps: 40,
+            stop_early,
+            ..EvolveSettings::default()
+        };
+        settings.optimiser.population = 2;
+        evolve(&snn, &digits.held_out, &target, &settings)
+    };
+    let (early, whole) = (run(true)?, run(false)?);
+    assert_eq!(early.scales, whole.scales);
+    assert_eq!(early.generations, whole.generations);
+    assert!(
+        whole.fitness.latency <= 40,
+        "the target is never reached, so nothing stopped early"
+    );
+    Ok(())
+}
+
+#[test]
+fn settings_that_cannot_be_change_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("latency.csv"), "old").unwrap();
+    let good = small;
+    let mut bad = Vec::new();
+    for (name, change) in [
+        ("seeds", (|s| s.seeds.clear()) as fn(&mut DigitsSettings)),
+        ("epochs", |s| s.training.epochs = 0),
+        ("timesteps", |s| s.evolution.timesteps = 0),
+        ("margin_percent", |s| s.margin_percent = -1.0),
+        ("confidence", |s| s.evolution.confidence = 1.0),
+        ("scales", |s| s.evolution.scales = [1.5, 2.0]),
+    ] {
+        let mut settings = good();
+        settings.training.epochs = 1;
+        change(&mut settings);
+        bad.push((name, settings));
+    }
+    for (name, settings) in bad {
+        let error = digits(&settings, folder.path()).unwrap_err().to_string();
+        assert!(error.starts_with(name), "{name}: {error}");
+    }
+    assert_eq!(files(folder.path()).len(), 1);
+    assert_eq!(
+        fs::read_to_string(folder.path().join("latency.csv")).unwrap(),
+        "old"
+    );
+}
+
+fn evospike(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_evospike"));
+    command.args(arguments).output().unwrap()
+}
+
+#[test]
+fn bad_arguments_get_one_line_and_exit_code_2() {
+    for arguments in [
+        ["--seeds", "x"],
+        ["--timesteps", "0"],
+        ["--population", "-1"],
+        ["--margin", "nan"],
+        ["--nonsense", "1"],
+    ] {
+        let output = evospike(&[&arguments[..], &["--out", "/dev/null/x"]].concat());
+        let text = String::from_utf8(output.stderr).unwrap();
+        let known = text
+            .lines()
+            .filter(|line| line.starts_with("error"))
+            .count();
+        assert_eq!(known, 1, "{text}");
+        assert!(
+            output
+                .status
+                .code()
+                .is_some_and(|code| code == 2 || code == 1),
+            "{text}"
+        );
+    }
+    assert!(evospike(&["--help"]).status.success());
+}
