@@ -118,6 +118,7 @@ fn legend<'a, 'b: 'a>(axes: &mut Axes<'a, 'b>, position: SeriesLabelPosition) ->
     axes.configure_series_labels()
         .position(position)
         .label_font((FONT, 15))
+        .legend_area_size(40) // keys are 30 wide, and do not touch their names
         .background_style(WHITE.mix(0.85))
         .border_style(BLACK.mix(0.3))
         .margin(12)
@@ -218,7 +219,10 @@ pub fn convergence(title: &str, generations: &[Generation]) -> Result<Chart> {
         let (best, median) = (of(|g| g.best.latency), of(|g| g.median.latency));
         let highest = best.iter().chain(&median).map(|p| p.1).fold(1.0, f64::max);
         let last = generations.last().map_or(1, |g| g.generation.max(1)) as f64;
-        let titles = ["generation", "latency on held-out images (timesteps)"];
+        let titles = [
+            "generation (a latency beyond the last timestep: target not kept)",
+            "latency on held-out images (timesteps)",
+        ];
         let mut axes = axes(area, title, titles, 0.0..last, 0.0..highest * 1.1)?;
         line(&mut axes, 0, "best of the population", best)?;
         line(&mut axes, 1, "median of the population", median)?;
@@ -265,6 +269,6 @@ pub fn thresholds(title: &str, layers: &[ThresholdRow]) -> Result<Chart> {
             )
         });
         axes.draw_series(notes.collect::<Vec<_>>())?;
-        legend(&mut axes, SeriesLabelPosition::UpperRight)
+        legend(&mut axes, SeriesLabelPosition::UpperLeft)
     })
 }
