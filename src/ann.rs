@@ -231,7 +231,7 @@ impl Default for TrainSettings {
 }
 
 impl TrainSettings {
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let positive = [("epochs", self.epochs), ("batch", self.batch)];
         for (name, value) in positive {
             if value == 0 {

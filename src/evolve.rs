@@ -89,6 +89,28 @@ impl Default for DeSettings {
     }
 }
 
+impl DeSettings {
+    fn check(&self) -> Result<()> {
+        let [low, high] = self.factor;
+        if !(0.0 <= low && low <= high && high < 2.0) {
+            let found = format!("{:?}", self.factor);
+            return Err(Error::parameter(
+                "factor",
+                found,
+                "0 <= first <= second < 2",
+            ));
+        }
+        if !(0.0..=1.0).contains(&self.recombination) {
+            let found = self.recombination;
+            return Err(Error::parameter("recombination", found, "0 to 1"));
+        }
+        if self.population == 0 {
+            return Err(Error::parameter("population", 0, "1 or more"));
+        }
+        Ok(())
+    }
+}
+
 /// Differential evolution (Storn and Price 1997), minimising any ordered fitness.
 ///
 /// [`ask`](Self::ask) gives the points to measure, [`tell`](Self::tell) takes their fitness. The
@@ -128,22 +150,7 @@ impl<F: PartialOrd + Copy> DifferentialEvolution<F> {
         settings: DeSettings,
         seed: u64,
     ) -> Result<Self> {
-        let [low, high] = settings.factor;
-        if !(0.0 <= low && low <= high && high < 2.0) {
-            let found = format!("{:?}", settings.factor);
-            return Err(Error::parameter(
-                "factor",
-                found,
-                "0 <= first <= second < 2",
-            ));
-        }
-        if !(0.0..=1.0).contains(&settings.recombination) {
-            let found = settings.recombination;
-            return Err(Error::parameter("recombination", found, "0 to 1"));
-        }
-        if settings.population == 0 {
-            return Err(Error::parameter("population", 0, "1 or more"));
-        }
+        settings.check()?;
         let ordered = |[low, high]: &[f64; 2]| low < high && (high - low).is_finite();
         if bounds.is_empty() || !bounds.iter().all(ordered) {
             let found = format!("{bounds:?}");
@@ -349,16 +356,13 @@ impl<'a> Judge<'a> {
         target: &'a Target,
         settings: &EvolveSettings,
     ) -> Result<Self> {
+        settings.check()?;
         if target.ann().images != images.len() {
             return Err(Error::parameter(
                 "target",
                 format!("one made on {} images", target.ann().images),
                 format!("the ANN's on these {} held-out images", images.len()),
             ));
-        }
-        if !(settings.confidence > 0.0 && settings.confidence < 1.0) {
-            let found = settings.confidence;
-            return Err(Error::parameter("confidence", found, "between 0 and 1"));
         }
         let mut rng = rng(settings.seed, Stream::Bootstrap);
         Ok(Self {
@@ -440,6 +444,30 @@ impl Default for EvolveSettings {
     }
 }
 
+impl EvolveSettings {
+    /// Refuses settings out of range, so that nothing runs first.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.optimiser.check()?;
+        if self.timesteps == 0 {
+            return Err(Error::parameter("timesteps", 0, "1 or more"));
+        }
+        if !(self.confidence > 0.0 && self.confidence < 1.0) {
+            let found = self.confidence;
+            return Err(Error::parameter("confidence", found, "between 0 and 1"));
+        }
+        let [low, high] = self.scales;
+        if !(0.0 < low && low <= 1.0 && 1.0 <= high && low < high && high.is_finite()) {
+            let found = format!("{:?}", self.scales);
+            return Err(Error::parameter(
+                "scales",
+                found,
+                "0 < first <= 1 <= second, not both 1",
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// The state of an evolution after one generation.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Generation {
@@ -485,15 +513,6 @@ pub fn evolve<N: Network>(
 ) -> Result<Evolution<N>> {
     let thresholds = snn.thresholds();
     let judge = Judge::new(&snn.stages, images, target, settings)?;
-    let [low, high] = settings.scales;
-    if !(0.0 < low && low <= 1.0 && 1.0 <= high && high.is_finite()) {
-        let found = format!("{:?}", settings.scales);
-        return Err(Error::parameter(
-            "scales",
-            found,
-            "0 < first <= 1 <= second",
-        ));
-    }
     let mut de: DifferentialEvolution<Fitness> = DifferentialEvolution::new(
         &vec![settings.scales; thresholds.len()],
         Some(&vec![1.0; thresholds.len()]),

@@ -10,7 +10,7 @@ use evospike::reproduce::{DigitsSettings, digits};
 /// Train a network on handwritten digits, convert it to a spiking network, evolve its thresholds
 /// and report the latency won at equal accuracy.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, allow_negative_numbers = true)]
 struct Arguments {
     /// Seeds, one whole experiment each
     #[arg(long, value_delimiter = ',', default_values_t = DigitsSettings::default().seeds)]

@@ -48,6 +48,25 @@ impl Default for DigitsSettings {
     }
 }
 
+impl DigitsSettings {
+    /// Refuses settings out of range before anything is trained.
+    fn check(&self) -> Result<()> {
+        if self.seeds.is_empty() {
+            return Err(Error::parameter("seeds", "none", "at least one"));
+        }
+        if !(0.0..100.0).contains(&self.margin_percent) {
+            let found = self.margin_percent;
+            return Err(Error::parameter(
+                "margin_percent",
+                found,
+                "0 to less than 100",
+            ));
+        }
+        self.training.check()?;
+        self.evolution.check()
+    }
+}
+
 /// What an experiment gave.
 #[derive(Debug, Clone)]
 pub struct Report {
@@ -119,9 +138,7 @@ struct Run {
 /// # Errors
 /// Settings out of range, or a folder that cannot be written to; then nothing in it is changed.
 pub fn digits(settings: &DigitsSettings, folder: impl Into<PathBuf>) -> Result<Report> {
-    if settings.seeds.is_empty() {
-        return Err(Error::parameter("seeds", "none", "at least one"));
-    }
+    settings.check()?;
     let output = Output::new(folder)?;
     let mut timing = Vec::new();
     let mut runs = Vec::new();

@@ -125,22 +125,21 @@ fn bad_arguments_get_one_line_and_exit_code_2() {
         ["--timesteps", "0"],
         ["--population", "-1"],
         ["--margin", "nan"],
+        ["--margin", "-1"],
+        ["--margin", "200"],
         ["--nonsense", "1"],
     ] {
-        let output = evospike(&[&arguments[..], &["--out", "/dev/null/x"]].concat());
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("out");
+        let output = evospike(&[&arguments[..], &["--out", out.to_str().unwrap()]].concat());
         let text = String::from_utf8(output.stderr).unwrap();
-        let known = text
-            .lines()
-            .filter(|line| line.starts_with("error"))
-            .count();
-        assert_eq!(known, 1, "{text}");
-        assert!(
-            output
-                .status
-                .code()
-                .is_some_and(|code| code == 2 || code == 1),
-            "{text}"
-        );
+        // One line and no more: nothing was trained first.
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.starts_with("error"), "{text}");
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(!out.exists(), "{arguments:?} left files");
     }
+    let nowhere = evospike(&["--out", "/dev/null/x"]);
+    assert_eq!(nowhere.status.code(), Some(1));
     assert!(evospike(&["--help"]).status.success());
 }
