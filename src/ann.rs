@@ -14,7 +14,7 @@ use dfdx::prelude::{
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use crate::data::{Classify, Images, Part, Samples, Task, Training};
+use crate::data::{Augment, Classify, Images, Part, Samples, Task, Training};
 use crate::error::{Error, Result};
 use crate::layers::{Layer, Stages};
 use crate::metrics::{Accuracy, Target, predict};
@@ -214,7 +214,9 @@ pub struct TrainSettings {
     pub learning_rate: f64,
     /// Decoupled weight decay (Loshchilov and Hutter 2019).
     pub weight_decay: f64,
-    /// Orders the images.
+    /// How the images vary from epoch to epoch.
+    pub augment: Augment,
+    /// Orders and varies the images.
     pub seed: u64,
 }
 
@@ -225,6 +227,7 @@ impl Default for TrainSettings {
             batch: 16,
             learning_rate: 5e-3,
             weight_decay: 0.1,
+            augment: Augment::NONE,
             seed: 0,
         }
     }
@@ -367,6 +370,7 @@ fn train(
     label: &str,
 ) -> Result<Vec<Epoch>> {
     settings.check()?;
+    settings.augment.check(images.shape())?;
     if images.len() == 0 {
         return Err(Error::parameter("images", "none", "at least one"));
     }
@@ -390,8 +394,8 @@ fn train(
                 weight_decay: Some(WeightDecay::Decoupled(settings.weight_decay)),
                 ..AdamConfig::default()
             };
-            let (loss, logits) =
-                network.step(images.batch(batch), targets, batch.len(), &config)?;
+            let pixels = images.augmented(batch, settings.augment, &mut rng);
+            let (loss, logits) = network.step(pixels, targets, batch.len(), &config)?;
             if !loss.is_finite() {
                 return Err(Error::Diverged {
                     epoch,

@@ -422,6 +422,10 @@ impl<'a> Samples<'a> {
         self.indices.len()
     }
 
+    pub fn shape(&self) -> Shape {
+        self.store.shape
+    }
+
     pub fn label(&self, i: usize) -> usize {
         self.store.labels[self.indices[i]].into()
     }
@@ -442,7 +446,6 @@ impl<'a> Samples<'a> {
     }
 
     /// Some images, one after the other, each moved and mirrored at random. `augment` was checked.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the training loop"))]
     pub fn augmented(&self, of: &[usize], augment: Augment, rng: &mut Rng) -> Vec<f32> {
         if augment == Augment::NONE {
             return self.batch(of);
@@ -505,7 +508,6 @@ impl Augment {
         flip: true,
     };
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the training loop"))]
     pub(crate) fn check(&self, shape: Shape) -> Result<()> {
         let limit = shape.height.min(shape.width);
         if self.crop_padding < limit {

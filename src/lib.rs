@@ -68,7 +68,8 @@ pub mod prelude {
     pub use crate::ann::{Ann, TrainSettings};
     pub use crate::convert::{Balance, Conversion, Snn, convert};
     pub use crate::data::{
-        self, Cifar10, Cifar100, Digits, HeldOut, ImageNet, Images, Shares, Split, Test, Training,
+        self, Augment, Cifar10, Cifar100, Digits, HeldOut, ImageNet, Images, Shares, Split, Test,
+        Training,
     };
     pub use crate::evolve::{DeSettings, Evolution, EvolveSettings, best_balance, evolve};
     pub use crate::metrics::{Accuracy, AccuracyCurve, Target, improvement_percent};
