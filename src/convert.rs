@@ -18,7 +18,9 @@ use crate::data::{Images, Samples, Task, Training};
 use crate::error::{Error, Result};
 use crate::layers::{Stages, to_channels_last};
 use crate::networks::Network;
+use crate::neurons::Neurons;
 use crate::report::{Table, show};
+use crate::simulate::SpikingNetwork;
 
 /// Which statistic of a layer's activations becomes its threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -132,7 +134,10 @@ impl<N: Network> Conversion<N> {
             ));
         }
         let thresholds = self.activations.iter().map(|a| a.percentile(percent));
-        Snn::new(Arc::clone(&self.stages), thresholds.collect())
+        Snn::new(
+            Arc::clone(&self.stages),
+            thresholds.map(|t| Neurons::new([t])).collect(),
+        )
     }
 }
 
@@ -144,110 +149,113 @@ impl<N: Network> Conversion<N> {
 
 /// Outputs of every ReLU on every image.
 fn activations(stages: &Stages, images: Samples<'_>) -> Vec<Activations> {
-    let inputs = images_channels_last(stages, images);
-    let mut layers = Vec::with_capacity(stages.spiking());
-    let mut values = inputs;
-    for stage in &stages.stages[..stages.spiking()] {
-        let mut next = vec![0.0; images.len() * stage.output.size()];
-        next.par_chunks_exact_mut(stage.output.size())
-            .zip(values.par_chunks_exact(stage.input.size()))
-            .for_each(|(out, image)| {
-                stage.forward(image, out);
-                out.iter_mut().for_each(|value| *value = value.max(0.0));
-            });
-        layers.push(Activations::of(next.clone()));
-        values = next;
+    let of = |i: usize| {
+        let pixels: Vec<f32> = images.input(i).collect();
+        let mut image = vec![0.0; pixels.len()];
+        to_channels_last(stages.input, &pixels, &mut image);
+        stages.forward(&image)
+    };
+    let mut layers = vec![Vec::new(); stages.spiking()];
+    let all: Vec<usize> = (0..images.len()).collect();
+    for batch in all.chunks(64) {
+        let currents: Vec<_> = batch.par_iter().map(|&i| of(i)).collect();
+        for currents in currents {
+            for (layer, current) in layers.iter_mut().zip(currents) {
+                layer.extend(current.into_iter().map(|z| z.max(0.0)));
+            }
+        }
     }
-    layers
+    layers.into_iter().map(Activations::of).collect()
 }
 
-/// The images in the engine's order.
-pub(crate) fn images_channels_last(stages: &Stages, images: Samples<'_>) -> Vec<f32> {
-    let size = stages.input.size();
-    let mut out = vec![0.0; images.len() * size];
-    for (i, out) in out.chunks_exact_mut(size).enumerate() {
-        let image: Vec<f32> = images.input(i).collect();
-        to_channels_last(stages.input, &image, out);
-    }
-    out
-}
-
-/// Network `N` as a spiking network: integrate-and-fire neurons with soft reset, whose initial
-/// membrane potential is 0. See [`simulate`](crate::simulate::simulate) for their equations.
+/// Network `N` as a spiking network; integrate-and-fire neurons with soft reset and an initial
+/// membrane potential of 0 unless changed by [`with`](Self::with). Their equations are in
+/// [`neurons`](mod@crate::neurons).
 pub struct Snn<N: Network> {
-    pub(crate) stages: Arc<Stages>,
-    thresholds: Vec<f32>,
-    network: PhantomData<fn() -> N>,
+    pub(crate) network: SpikingNetwork,
+    name: PhantomData<fn() -> N>,
 }
 
 impl<N: Network> Clone for Snn<N> {
     fn clone(&self) -> Self {
         Self {
-            stages: Arc::clone(&self.stages),
-            thresholds: self.thresholds.clone(),
-            network: PhantomData,
+            network: self.network.clone(),
+            name: PhantomData,
         }
     }
 }
 
 impl<N: Network> Snn<N> {
-    fn new(stages: Arc<Stages>, thresholds: Vec<f32>) -> Result<Self> {
-        if thresholds.len() != stages.spiking() {
-            return Err(Error::parameter(
-                "thresholds",
-                format!("{} values", thresholds.len()),
-                format!("{}, one a layer of neurons", stages.spiking()),
-            ));
-        }
-        for (layer, &threshold) in thresholds.iter().enumerate() {
-            if !(threshold > 0.0 && threshold.is_finite()) {
-                return Err(Error::layer(
-                    layer,
-                    "neurons",
-                    format!("threshold {threshold}"),
-                    "a finite threshold above 0",
-                ));
-            }
-        }
+    fn new(stages: Arc<Stages>, neurons: Vec<Neurons>) -> Result<Self> {
         Ok(Self {
-            stages,
-            thresholds,
-            network: PhantomData,
+            network: SpikingNetwork::of(stages, neurons)?,
+            name: PhantomData,
         })
     }
 
-    /// Threshold of every layer of neurons, in units of its ReLU's output.
-    pub fn thresholds(&self) -> &[f32] {
-        &self.thresholds
+    /// The network without its type.
+    pub fn network(&self) -> &SpikingNetwork {
+        &self.network
+    }
+
+    /// Parameters of every layer of neurons.
+    pub fn neurons(&self) -> &[Neurons] {
+        self.network.neurons()
+    }
+
+    /// Threshold of every layer of neurons, in units of its ReLU's output; the mean where every
+    /// channel has its own.
+    pub fn thresholds(&self) -> Vec<f32> {
+        let mean = |values: &[f32]| values.iter().sum::<f32>() / values.len() as f32;
+        let layers = self.neurons().iter();
+        layers.map(|layer| mean(&layer.threshold)).collect()
     }
 
     /// Number of neurons in every layer of neurons.
-    pub fn neurons(&self) -> Vec<usize> {
-        let stages = &self.stages.stages[..self.stages.spiking()];
+    pub fn sizes(&self) -> Vec<usize> {
+        let stages = &self.network.stages.stages[..self.neurons().len()];
         stages.iter().map(|stage| stage.output.size()).collect()
     }
 
-    /// The same network with other thresholds.
+    /// The same network with other neurons: `change` is called for every layer.
+    ///
+    /// ```no_run
+    /// # use evospike::prelude::*;
+    /// # fn example(snn: Snn<DigitsCnn>) -> evospike::Result<()> {
+    /// let half = snn.with(|neurons| neurons.initial = 0.5)?; // start half a threshold up
+    /// let leaky = snn.with(|neurons| neurons.leak = vec![0.99])?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
-    /// Not one threshold a layer of neurons, or one that is not finite and above 0.
-    pub fn with_thresholds(&self, thresholds: Vec<f32>) -> Result<Self> {
-        Self::new(Arc::clone(&self.stages), thresholds)
+    /// Parameters out of range.
+    pub fn with(&self, change: impl FnMut(&mut Neurons)) -> Result<Self> {
+        let mut neurons = self.neurons().to_vec();
+        neurons.iter_mut().for_each(change);
+        self.with_neurons(neurons)
+    }
+
+    /// The same network with other neurons, one set of parameters a layer.
+    ///
+    /// # Errors
+    /// Not one set a layer of neurons, or parameters out of range.
+    pub fn with_neurons(&self, neurons: Vec<Neurons>) -> Result<Self> {
+        Self::new(Arc::clone(&self.network.stages), neurons)
     }
 
     /// The same network with every threshold multiplied by its layer's scale.
     ///
     /// # Errors
-    /// As [`with_thresholds`](Self::with_thresholds).
+    /// Not one scale a layer of neurons, or one that is not finite and above 0.
     pub fn scaled(&self, scales: &[f64]) -> Result<Self> {
-        if scales.len() != self.thresholds.len() {
+        if scales.len() != self.neurons().len() {
             return Err(Error::parameter(
                 "scales",
                 format!("{} values", scales.len()),
-                format!("{}, one a layer of neurons", self.thresholds.len()),
+                format!("{}, one a layer of neurons", self.neurons().len()),
             ));
         }
-        self.with_thresholds(scale(&self.thresholds, scales))
+        self.with_neurons(scale(self.neurons(), scales))
     }
 
     fn table(&self) -> Table {
@@ -255,8 +263,8 @@ impl<N: Network> Snn<N> {
             format!("{} as a spiking network, input {}", N::NAME, N::Task::SHAPE),
             ["layer", "synapses", "shape", "neurons", "threshold"],
         );
-        for (i, stage) in self.stages.stages.iter().enumerate() {
-            let (neurons, threshold) = match self.thresholds.get(i) {
+        for (i, stage) in self.network.stages.stages.iter().enumerate() {
+            let (neurons, threshold) = match self.thresholds().get(i) {
                 Some(threshold) => (stage.output.size().to_string(), format!("{threshold:.4}")),
                 None => ("integrates its input".into(), String::new()),
             };
@@ -272,10 +280,15 @@ impl<N: Network> Snn<N> {
     }
 }
 
-/// Thresholds times scales; of equal number.
-pub(crate) fn scale(thresholds: &[f32], scales: &[f64]) -> Vec<f32> {
-    let scaled = thresholds.iter().zip(scales);
-    scaled.map(|(&t, &s)| (f64::from(t) * s) as f32).collect()
+/// Neurons with their thresholds times their layer's scale; of equal number.
+pub(crate) fn scale(neurons: &[Neurons], scales: &[f64]) -> Vec<Neurons> {
+    let mut scaled = neurons.to_vec();
+    for (neurons, scale) in scaled.iter_mut().zip(scales) {
+        for threshold in &mut neurons.threshold {
+            *threshold = (f64::from(*threshold) * scale) as f32;
+        }
+    }
+    scaled
 }
 
 show!(impl [N: Network] Snn<N> as table);
@@ -320,10 +333,10 @@ mod tests {
             error.starts_with("layer 0 (neurons): found threshold 0"),
             "{error}"
         );
-        let error = message(snn.with_thresholds(vec![1.0; 3]));
+        let error = message(snn.with_neurons(vec![Neurons::new([1.0]); 3]));
         assert_eq!(
             error,
-            "thresholds: found 3 values, expected 6, one a layer of neurons"
+            "neurons: found parameters of 3 layers, expected 6, one a layer of neurons"
         );
         let error = message(snn.scaled(&[1.0, 1.0, -1.0, 1.0, 1.0, 1.0]));
         assert!(

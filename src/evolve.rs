@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::layers::Stages;
 use crate::metrics::{Resamples, Target};
 use crate::networks::Network;
+use crate::neurons::Neurons;
 use crate::plot;
 use crate::progress::Progress;
 use crate::random::{Rng, Stream, rng};
@@ -374,13 +375,13 @@ impl<'a> Judge<'a> {
         })
     }
 
-    fn fitness(&self, thresholds: &[f32]) -> Result<Fitness> {
-        self.after(thresholds, self.timesteps)
+    fn fitness(&self, neurons: &[Neurons]) -> Result<Fitness> {
+        self.after(neurons, self.timesteps)
     }
 
     /// The fitness after fewer timesteps: never worse than after all of them.
-    fn after(&self, thresholds: &[f32], timesteps: usize) -> Result<Fitness> {
-        let run = self.simulator.run(thresholds, timesteps)?;
+    fn after(&self, neurons: &[Neurons], timesteps: usize) -> Result<Fitness> {
+        let run = self.simulator.run(neurons, timesteps)?;
         let each = self.resamples.latencies(&run.hits, self.target);
         let mut latencies: Vec<usize> = each.iter().map(|(latency, _)| *latency).collect();
         latencies.sort_unstable();
@@ -394,12 +395,12 @@ impl<'a> Judge<'a> {
 
     /// The fitness, or [`Fitness::WORST`] of a network that is seen to be worse than `parent`
     /// after as many timesteps as the parent's latency.
-    fn against(&self, thresholds: &[f32], parent: Fitness) -> Result<Fitness> {
+    fn against(&self, neurons: &[Neurons], parent: Fitness) -> Result<Fitness> {
         let first = parent.latency;
-        if first < self.timesteps && self.after(thresholds, first)? > parent {
+        if first < self.timesteps && self.after(neurons, first)? > parent {
             return Ok(Fitness::WORST);
         }
-        self.fitness(thresholds)
+        self.fitness(neurons)
     }
 }
 
@@ -511,11 +512,11 @@ pub fn evolve<N: Network>(
     target: &Target,
     settings: &EvolveSettings,
 ) -> Result<Evolution<N>> {
-    let thresholds = snn.thresholds();
-    let judge = Judge::new(&snn.stages, images, target, settings)?;
+    let layers = snn.neurons().len();
+    let judge = Judge::new(&snn.network.stages, images, target, settings)?;
     let mut de: DifferentialEvolution<Fitness> = DifferentialEvolution::new(
-        &vec![settings.scales; thresholds.len()],
-        Some(&vec![1.0; thresholds.len()]),
+        &vec![settings.scales; layers],
+        Some(&vec![1.0; layers]),
         settings.optimiser.clone(),
         settings.seed,
     )?;
@@ -526,10 +527,10 @@ pub fn evolve<N: Network>(
         let points = de.ask();
         evaluations += points.len();
         let fitness = points.iter().enumerate().map(|(i, scales)| {
-            let thresholds = scale(thresholds, scales);
+            let neurons = scale(snn.neurons(), scales);
             match de.fitness().get(i) {
-                Some(&parent) if settings.stop_early => judge.against(&thresholds, parent),
-                _ => judge.fitness(&thresholds),
+                Some(&parent) if settings.stop_early => judge.against(&neurons, parent),
+                _ => judge.fitness(&neurons),
             }
         });
         let fitness = fitness.collect::<Result<_>>()?;
@@ -581,7 +582,7 @@ pub fn best_balance<N: Network>(
             Err(Error::Layer { .. }) => continue,
             snn => snn?,
         };
-        let fitness = judge.fitness(snn.thresholds())?;
+        let fitness = judge.fitness(snn.neurons())?;
         if best.as_ref().is_none_or(|(least, ..)| fitness < *least) {
             best = Some((fitness, balance, snn));
         }

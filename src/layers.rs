@@ -15,6 +15,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::kernels::widest;
 
 /// Shape of an image or of a layer's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -174,225 +175,106 @@ pub(crate) struct Stages {
     pub stages: Vec<Stage>,
 }
 
-/// Synapses and the neurons they end in.
+/// One layer of neurons (or the output) and all synapses that end in it.
 #[derive(Debug, Clone)]
 pub(crate) struct Stage {
     /// As people write it: `conv 3x3, average pooling`.
     pub name: String,
-    pub input: Shape,
     pub output: Shape,
-    /// Weights by input channel, kernel row, kernel column, output channel: the weights that one
-    /// input adds to one output position are contiguous.
-    weight: Vec<f32>,
-    /// For every input position, the output positions that it reaches.
-    taps: Vec<Tap>,
-    /// Where the taps of an input position start; one more entry closes the last.
-    tap_start: Vec<u32>,
-    /// Weights of one input channel.
-    channel_stride: usize,
+    /// Their currents add up; more than one where a residual addition comes before the neurons.
+    pub synapses: Vec<Synapses>,
     /// What each output channel adds to its input; empty for none.
-    bias: Vec<f32>,
+    pub bias: Vec<f32>,
 }
 
-/// An input position reaches an output position through one place of the kernel.
+/// Where synapses begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    Image,
+    /// Layer of neurons, from 0.
+    Neurons(usize),
+}
+
+/// Output channels that are computed at a time.
+pub(crate) const LANES: usize = 32;
+
+/// Weights from one input to [`LANES`] output channels: two lines of the cache.
 #[derive(Debug, Clone, Copy)]
-struct Tap {
-    /// First channel of the output position.
-    output: u32,
-    /// First weight of the kernel's place, within an input channel.
-    kernel: u32,
+#[repr(C, align(64))]
+pub(crate) struct Row(pub [f32; LANES]);
+
+/// A convolution, whatever it was written as. Values are numbered rows, columns, channels.
+#[derive(Debug, Clone)]
+pub(crate) struct Synapses {
+    pub source: Source,
+    pub input: Shape,
+    pub output: Shape,
+    /// Rows of weights in a block: kernel row, kernel column, input channel, and one of zeros.
+    pub rows: usize,
+    /// Block after block of [`LANES`] output channels, zero where there is none.
+    pub weight: Vec<Row>,
+    runs: Vec<Run>,
+    /// Where the runs of each output position begin, and end with the next one's.
+    run_start: Vec<u32>,
+}
+
+/// Inputs next to each other that reach an output position through weights next to each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// Input positions.
+    pub start: u32,
+    pub end: u32,
+    /// Row of weights less number of the input, wrapping.
+    pub offset: u32,
+}
+
+/// What lies between a source and the neurons to come, while layers are read.
+#[derive(Clone)]
+struct Branch {
+    source: Source,
+    input: Shape,
+    /// Side of the squares that the input is averaged over first.
+    pool: usize,
+    kernel: Option<Kernel>,
 }
 
 /// A convolution that is still growing: pooling is folded into it.
-struct Synapses {
-    pool: usize,
-    weight: Vec<f32>, // [inputs][kernel][kernel][outputs]
+#[derive(Clone)]
+struct Kernel {
+    weight: Vec<f32>, // [rows][columns][inputs][outputs]
     inputs: usize,
     outputs: usize,
-    kernel: [usize; 2],
+    size: [usize; 2],
     stride: usize,
     padding: usize,
     bias: Vec<f32>,
 }
 
+/// Reads layers in order.
+struct Compiler {
+    stages: Vec<Stage>,
+    names: Vec<String>,
+    /// Number of the layer, those within residual ones counted.
+    layer: usize,
+}
+
 impl Stages {
     /// Checks that the layers fit each other and compiles them.
     pub fn new(input: Shape, layers: &[Layer], classes: usize) -> Result<Self> {
-        let mut stages = Vec::new();
-        let mut names = Vec::new();
-        let mut stage_input = input;
-        let mut shape = input;
-        let mut pool = 1;
-        let mut synapses: Option<Synapses> = None;
-        for (i, layer) in layers.iter().enumerate() {
-            let wrong = |found: String, expected: String| {
-                Err(Error::layer(i, layer.kind(), found, expected))
-            };
-            if let Layer::Conv {
-                weight,
-                bias,
-                outputs,
-                ..
-            }
-            | Layer::Linear {
-                weight,
-                bias,
-                outputs,
-                ..
-            } = layer
-            {
-                let bias = bias.as_deref();
-                if let Some(bad) = weight.iter().find(|w| !w.is_finite()) {
-                    return wrong(format!("weight {bad}"), "finite weights".into());
-                }
-                if let Some(bad) = bias.and_then(|b| b.iter().find(|b| !b.is_finite())) {
-                    return wrong(format!("bias {bad}"), "finite biases".into());
-                }
-                if let Some(bias) = bias.filter(|bias| bias.len() != *outputs) {
-                    return wrong(
-                        format!("{} biases", bias.len()),
-                        format!("{outputs}, one an output channel"),
-                    );
-                }
-                if synapses.is_some() {
-                    return wrong(
-                        "a second layer of weights with no neurons between".into(),
-                        "a ReLU after each layer of weights".into(),
-                    );
-                }
-            }
-            match layer {
-                Layer::Conv {
-                    weight,
-                    bias,
-                    inputs,
-                    outputs,
-                    kernel,
-                    stride,
-                    padding,
-                } => {
-                    if *inputs != shape.channels {
-                        return wrong(
-                            format!("{inputs} input channels"),
-                            format!("{} as the layer before gives", shape.channels),
-                        );
-                    }
-                    if *stride == 0 || *kernel == 0 || *outputs == 0 {
-                        return wrong(
-                            format!("kernel {kernel}, stride {stride}, {outputs} outputs"),
-                            "at least 1 of each".into(),
-                        );
-                    }
-                    if weight.len() != inputs * outputs * kernel * kernel {
-                        return wrong(
-                            format!("{} weights", weight.len()),
-                            format!("{outputs} x {inputs} x {kernel} x {kernel}"),
-                        );
-                    }
-                    let [height, width] = [shape.height, shape.width].map(|side| {
-                        (side + 2 * padding)
-                            .checked_sub(*kernel)
-                            .map_or(0, |room| room / stride + 1)
-                    });
-                    if height * width == 0 {
-                        return wrong(
-                            format!("an image of {shape}"),
-                            format!("at least the kernel's {kernel} x {kernel}"),
-                        );
-                    }
-                    synapses = Some(Synapses {
-                        pool,
-                        weight: channels_last(weight, *outputs, *inputs, [*kernel; 2]),
-                        inputs: *inputs,
-                        outputs: *outputs,
-                        kernel: [*kernel; 2],
-                        stride: *stride,
-                        padding: *padding,
-                        bias: bias.clone().unwrap_or_default(),
-                    });
-                    shape = Shape::new(*outputs, height, width);
-                    names.push(format!("conv {kernel}x{kernel}"));
-                }
-                Layer::Linear {
-                    weight,
-                    bias,
-                    inputs,
-                    outputs,
-                } => {
-                    if *inputs != shape.size() {
-                        return wrong(
-                            format!("{inputs} inputs"),
-                            format!("{} as the layer before gives ({shape})", shape.size()),
-                        );
-                    }
-                    if weight.len() != inputs * outputs || *outputs == 0 {
-                        return wrong(
-                            format!("{} weights", weight.len()),
-                            format!("{outputs} x {inputs}"),
-                        );
-                    }
-                    let kernel = [shape.height, shape.width];
-                    synapses = Some(Synapses {
-                        pool,
-                        weight: channels_last(weight, *outputs, shape.channels, kernel),
-                        inputs: shape.channels,
-                        outputs: *outputs,
-                        kernel,
-                        stride: 1,
-                        padding: 0,
-                        bias: bias.clone().unwrap_or_default(),
-                    });
-                    shape = Shape::new(*outputs, 1, 1);
-                    names.push("linear".into());
-                }
-                Layer::AvgPool { size } => {
-                    let divides = |side: usize| side.is_multiple_of(*size);
-                    if *size == 0 || !divides(shape.height) || !divides(shape.width) {
-                        return wrong(
-                            format!("squares of side {size}"),
-                            format!("a side that divides {} and {}", shape.height, shape.width),
-                        );
-                    }
-                    match &mut synapses {
-                        Some(synapses) => synapses.pool_after(*size),
-                        None => pool *= size,
-                    }
-                    shape.height /= size;
-                    shape.width /= size;
-                    names.push("average pooling".into());
-                }
-                Layer::ScaleShift { .. } => {
-                    return wrong(
-                        "no weights of as many outputs before it".into(),
-                        "a convolution or linear layer to fold it into, with nothing but average pooling between".into(),
-                    );
-                }
-                Layer::Residual { .. } => {
-                    return wrong(
-                        "a residual addition".into(),
-                        "a plain chain of layers: residual networks cannot be simulated yet".into(),
-                    );
-                }
-                Layer::Neurons => {
-                    let Some(synapses) = synapses.take() else {
-                        return wrong(
-                            "neurons with no weights before them".into(),
-                            "a convolution or linear layer before each ReLU".into(),
-                        );
-                    };
-                    let name = std::mem::take(&mut names).join(", ");
-                    stages.push(synapses.stage(name, stage_input, shape)?);
-                    (stage_input, pool) = (shape, 1);
-                }
-            }
-        }
-        let Some(synapses) = synapses else {
+        let mut compiler = Compiler {
+            stages: Vec::new(),
+            names: Vec::new(),
+            layer: 0,
+        };
+        let branches = vec![Branch::new(Source::Image, input)];
+        let (branches, shape) = compiler.read(layers, branches, input)?;
+        if branches.iter().any(|branch| branch.kernel.is_none()) {
             return Err(Error::network(
                 "neurons or pooling as the last layer",
                 "a linear layer or convolution that gives one value a class",
             ));
-        };
-        if stages.is_empty() {
+        }
+        if compiler.stages.is_empty() {
             return Err(Error::network("no layer of neurons", "at least one"));
         }
         if shape != Shape::new(classes, 1, 1) {
@@ -401,147 +283,412 @@ impl Stages {
                 format!("{classes} x 1 x 1, one value a class"),
             ));
         }
-        stages.push(synapses.stage(names.join(", "), stage_input, shape)?);
-        Ok(Self { input, stages })
+        compiler.stage(branches, shape)?;
+        Ok(Self {
+            input,
+            stages: compiler.stages,
+        })
     }
 
     /// Number of layers of neurons.
     pub fn spiking(&self) -> usize {
         self.stages.len() - 1
     }
-}
 
-/// [outputs][inputs][rows][columns] to [inputs][rows][columns][outputs].
-fn channels_last(weight: &[f32], outputs: usize, inputs: usize, kernel: [usize; 2]) -> Vec<f32> {
-    let each = inputs * kernel[0] * kernel[1];
-    let mut out = vec![0.0; weight.len()];
-    for (o, weights) in weight.chunks_exact(each).enumerate() {
-        for (i, &w) in weights.iter().enumerate() {
-            out[i * outputs + o] = w;
-        }
-    }
-    out
-}
-
-impl Synapses {
-    /// Folds `size` x `size` average pooling of the output into the kernel.
-    fn pool_after(&mut self, size: usize) {
-        let old = self.kernel;
-        let new = old.map(|kernel| kernel + self.stride * (size - 1));
-        let outputs = self.outputs;
-        let mut weight = vec![0.0; self.inputs * new[0] * new[1] * outputs];
-        let each = 1.0 / (size * size) as f32;
-        for i in 0..self.inputs {
-            for (row, column) in (0..old[0]).flat_map(|r| (0..old[1]).map(move |c| (r, c))) {
-                let from = &self.weight[((i * old[0] + row) * old[1] + column) * outputs..];
-                for (dr, dc) in (0..size).flat_map(|r| (0..size).map(move |c| (r, c))) {
-                    let (r, c) = (row + dr * self.stride, column + dc * self.stride);
-                    let to = &mut weight[((i * new[0] + r) * new[1] + c) * outputs..][..outputs];
-                    for (to, from) in to.iter_mut().zip(from) {
-                        *to += from * each;
+    /// Inputs of all layers of neurons and of the output on a dense image, as an ANN with ReLU has
+    /// them; everything as rows, columns, channels.
+    pub fn forward(&self, image: &[f32]) -> Vec<Vec<f32>> {
+        let mut currents: Vec<Vec<f32>> = Vec::with_capacity(self.stages.len());
+        for stage in &self.stages {
+            let mut current = stage.rest();
+            for synapses in &stage.synapses {
+                match synapses.source {
+                    Source::Image => synapses.add_dense(image, &mut current),
+                    Source::Neurons(layer) => {
+                        let relu: Vec<f32> = currents[layer].iter().map(|x| x.max(0.0)).collect();
+                        synapses.add_dense(&relu, &mut current);
                     }
                 }
             }
+            currents.push(current);
         }
-        self.weight = weight;
-        self.kernel = new;
-        self.stride *= size;
+        currents
+    }
+}
+
+impl Compiler {
+    fn read(
+        &mut self,
+        layers: &[Layer],
+        mut branches: Vec<Branch>,
+        mut shape: Shape,
+    ) -> Result<(Vec<Branch>, Shape)> {
+        for layer in layers {
+            let number = self.layer;
+            self.layer += 1;
+            let wrong = |found: String, expected: &str| {
+                Err(Error::layer(number, layer.kind(), found, expected))
+            };
+            match layer {
+                Layer::Conv { .. } | Layer::Linear { .. } => {
+                    if branches.iter().any(|branch| branch.kernel.is_some()) {
+                        let found = "a second layer of weights with no neurons between";
+                        return wrong(found.into(), "a ReLU after each layer of weights");
+                    }
+                    let (kernel, output, name) = Kernel::new(number, layer, shape)?;
+                    // Of a sum, the bias counts once.
+                    for (i, branch) in branches.iter_mut().enumerate() {
+                        let bias = if i == 0 { kernel.bias.clone() } else { vec![] };
+                        let weight = kernel.weight.clone();
+                        branch.kernel = Some(Kernel {
+                            bias,
+                            weight,
+                            ..kernel
+                        });
+                    }
+                    shape = output;
+                    self.names.push(name);
+                }
+                Layer::AvgPool { size } => {
+                    let divides = |side: usize| side.is_multiple_of(*size);
+                    if *size == 0 || !divides(shape.height) || !divides(shape.width) {
+                        let expected =
+                            format!("a side that divides {} and {}", shape.height, shape.width);
+                        return wrong(format!("squares of side {size}"), &expected);
+                    }
+                    for branch in &mut branches {
+                        match &mut branch.kernel {
+                            Some(kernel) => kernel.pool_after(*size),
+                            None => branch.pool *= size,
+                        }
+                    }
+                    shape.height /= size;
+                    shape.width /= size;
+                    self.names.push("average pooling".into());
+                }
+                Layer::ScaleShift { .. } => {
+                    return wrong(
+                        "no weights of as many outputs before it".into(),
+                        "a convolution or linear layer to fold it into, with nothing but average pooling between",
+                    );
+                }
+                Layer::Residual { body, shortcut } => {
+                    let before = std::mem::take(&mut self.names);
+                    let (body, body_shape) = self.read(body, branches.clone(), shape)?;
+                    let of_body = std::mem::replace(&mut self.names, before);
+                    let (shortcut, shortcut_shape) = self.read(shortcut, branches, shape)?;
+                    if body_shape != shortcut_shape {
+                        let expected = format!("{shortcut_shape} as of its shortcut");
+                        return wrong(format!("a body's output of {body_shape}"), &expected);
+                    }
+                    self.names.push(format!("+ {}", of_body.join(", ")));
+                    (branches, shape) = ([body, shortcut].concat(), body_shape);
+                }
+                Layer::Neurons => {
+                    if branches
+                        .iter()
+                        .all(|branch| branch.source == Source::Image && branch.kernel.is_none())
+                    {
+                        let expected = "a convolution or linear layer before each ReLU";
+                        return wrong("neurons with no weights before them".into(), expected);
+                    }
+                    let source = Source::Neurons(self.stages.len());
+                    self.stage(branches, shape)?;
+                    branches = vec![Branch::new(source, shape)];
+                }
+            }
+        }
+        Ok((branches, shape))
     }
 
-    fn stage(mut self, name: String, input: Shape, output: Shape) -> Result<Stage> {
-        let widest = self.weight.len().max(input.size()).max(output.size());
+    /// Ends the branches in a layer of neurons, or in the output.
+    fn stage(&mut self, branches: Vec<Branch>, output: Shape) -> Result<()> {
+        let mut bias = Vec::new();
+        let mut synapses = Vec::with_capacity(branches.len());
+        for branch in branches {
+            let kernel = branch.kernel.as_ref();
+            let own = kernel.map_or(&[][..], |kernel| &kernel.bias);
+            bias.resize(bias.len().max(own.len()), 0.0);
+            bias.iter_mut().zip(own).for_each(|(sum, b)| *sum += b);
+            synapses.push(branch.synapses(output)?);
+        }
+        self.stages.push(Stage {
+            name: std::mem::take(&mut self.names).join(", "),
+            output,
+            synapses,
+            bias,
+        });
+        Ok(())
+    }
+}
+
+impl Kernel {
+    /// Of a layer of weights, with the shape of its output and its name.
+    fn new(number: usize, layer: &Layer, shape: Shape) -> Result<(Self, Shape, String)> {
+        let wrong = |found: String, expected: String| {
+            Err(Error::layer(number, layer.kind(), found, expected))
+        };
+        let (weight, bias, inputs, outputs) = match layer {
+            Layer::Conv {
+                weight,
+                bias,
+                inputs,
+                outputs,
+                ..
+            }
+            | Layer::Linear {
+                weight,
+                bias,
+                inputs,
+                outputs,
+            } => (
+                weight,
+                bias.as_deref().unwrap_or_default(),
+                *inputs,
+                *outputs,
+            ),
+            _ => unreachable!("a layer of weights"),
+        };
+        if let Some(bad) = weight.iter().find(|w| !w.is_finite()) {
+            return wrong(format!("weight {bad}"), "finite weights".into());
+        }
+        if let Some(bad) = bias.iter().find(|b| !b.is_finite()) {
+            return wrong(format!("bias {bad}"), "finite biases".into());
+        }
+        if outputs == 0 {
+            return wrong("no output".into(), "at least 1".into());
+        }
+        if !bias.is_empty() && bias.len() != outputs {
+            let expected = format!("{outputs}, one an output channel");
+            return wrong(format!("{} biases", bias.len()), expected);
+        }
+        let (size, stride, padding, output, name) = match *layer {
+            Layer::Conv {
+                kernel,
+                stride,
+                padding,
+                ..
+            } => {
+                if inputs != shape.channels {
+                    let expected = format!("{} as the layer before gives", shape.channels);
+                    return wrong(format!("{inputs} input channels"), expected);
+                }
+                if stride == 0 || kernel == 0 {
+                    let found = format!("kernel {kernel}, stride {stride}");
+                    return wrong(found, "at least 1 of each".into());
+                }
+                let [height, width] = [shape.height, shape.width].map(|side| {
+                    let room = (side + 2 * padding).checked_sub(kernel);
+                    room.map_or(0, |room| room / stride + 1)
+                });
+                if height * width == 0 {
+                    let expected = format!("at least the kernel's {kernel} x {kernel}");
+                    return wrong(format!("an image of {shape}"), expected);
+                }
+                let output = Shape::new(outputs, height, width);
+                let name = format!("conv {kernel}x{kernel}");
+                ([kernel; 2], stride, padding, output, name)
+            }
+            _ => {
+                if inputs != shape.size() {
+                    let expected = format!("{} as the layer before gives ({shape})", shape.size());
+                    return wrong(format!("{inputs} inputs"), expected);
+                }
+                let size = [shape.height, shape.width];
+                (size, 1, 0, Shape::new(outputs, 1, 1), "linear".into())
+            }
+        };
+        let places = size[0] * size[1];
+        if weight.len() != outputs * shape.channels * places {
+            let expected = format!("{outputs} x {} x {} x {}", shape.channels, size[0], size[1]);
+            return wrong(format!("{} weights", weight.len()), expected);
+        }
+        let mut ordered = vec![0.0; weight.len()];
+        for (o, weights) in weight.chunks_exact(shape.channels * places).enumerate() {
+            for (i, &w) in weights.iter().enumerate() {
+                let (channel, place) = (i / places, i % places);
+                ordered[(place * shape.channels + channel) * outputs + o] = w;
+            }
+        }
+        let kernel = Self {
+            weight: ordered,
+            inputs: shape.channels,
+            outputs,
+            size,
+            stride,
+            padding,
+            bias: bias.into(),
+        };
+        Ok((kernel, output, name))
+    }
+
+    /// Hands every channel on as it is.
+    fn identity(channels: usize) -> Self {
+        let one = |i| f32::from(i / channels == i % channels);
+        Self {
+            weight: (0..channels * channels).map(one).collect(),
+            inputs: channels,
+            outputs: channels,
+            size: [1; 2],
+            stride: 1,
+            padding: 0,
+            bias: Vec::new(),
+        }
+    }
+
+    /// Folds `side` x `side` average pooling of the output into the kernel.
+    fn pool_after(&mut self, side: usize) {
+        let new = self.size.map(|size| size + self.stride * (side - 1));
+        let each = self.inputs * self.outputs;
+        let mut weight = vec![0.0; new[0] * new[1] * each];
+        let share = 1.0 / (side * side) as f32;
+        for (place, from) in self.weight.chunks_exact(each).enumerate() {
+            let (row, column) = (place / self.size[1], place % self.size[1]);
+            for (dr, dc) in (0..side).flat_map(|r| (0..side).map(move |c| (r, c))) {
+                let (r, c) = (row + dr * self.stride, column + dc * self.stride);
+                let to = &mut weight[(r * new[1] + c) * each..][..each];
+                to.iter_mut()
+                    .zip(from)
+                    .for_each(|(to, from)| *to += from * share);
+            }
+        }
+        self.weight = weight;
+        self.size = new;
+        self.stride *= side;
+    }
+}
+
+impl Branch {
+    fn new(source: Source, input: Shape) -> Self {
+        Self {
+            source,
+            input,
+            pool: 1,
+            kernel: None,
+        }
+    }
+
+    fn synapses(self, output: Shape) -> Result<Synapses> {
+        let Self {
+            source,
+            input,
+            pool,
+            kernel,
+        } = self;
+        let kernel = kernel.unwrap_or_else(|| Kernel::identity(input.channels));
+        let channels = kernel.inputs;
+        let rows = kernel.size[0] * kernel.size[1] * channels + 1;
+        let blocks = kernel.outputs.div_ceil(LANES);
+        let widest = (rows * blocks * LANES).max(input.size()).max(output.size());
         if u32::try_from(widest).is_err() {
             return Err(Error::network(
                 format!("a stage of {widest} values"),
                 "at most 2^32 - 1 inputs, outputs and weights a stage",
             ));
         }
-        let share = 1.0 / (self.pool * self.pool) as f32;
-        self.weight.iter_mut().for_each(|w| *w *= share);
-        let (mut taps, mut tap_start) = (Vec::new(), vec![0]);
-        for row in 0..input.height {
-            for column in 0..input.width {
-                // The pooled position that this one is part of, counted with the padding.
-                let (row, column) = (
-                    row / self.pool + self.padding,
-                    column / self.pool + self.padding,
-                );
-                for r in 0..output.height {
-                    let Some(kernel_row) = row.checked_sub(r * self.stride) else {
-                        break;
-                    };
-                    if kernel_row >= self.kernel[0] {
-                        continue;
-                    }
-                    for c in 0..output.width {
-                        let Some(kernel_column) = column.checked_sub(c * self.stride) else {
-                            break;
-                        };
-                        if kernel_column < self.kernel[1] {
-                            let kernel = kernel_row * self.kernel[1] + kernel_column;
-                            taps.push(Tap {
-                                output: ((r * output.width + c) * output.channels) as u32,
-                                kernel: (kernel * output.channels) as u32,
-                            });
-                        }
-                    }
-                }
-                tap_start.push(taps.len() as u32);
+        let share = 1.0 / (pool * pool) as f32;
+        let mut weight = vec![Row([0.0; LANES]); rows * blocks];
+        for (row, weights) in kernel.weight.chunks_exact(kernel.outputs).enumerate() {
+            for (block, weights) in weights.chunks(LANES).enumerate() {
+                let to = &mut weight[block * rows + row].0;
+                to.iter_mut()
+                    .zip(weights)
+                    .for_each(|(to, w)| *to = w * share);
             }
         }
-        Ok(Stage {
-            name,
+        // A kernel of more rows than the image, which padding allows, reads only what is there.
+        let [height, width] = [input.height / pool, input.width / pool];
+        let (mut runs, mut run_start): (Vec<Run>, _) = (Vec::new(), vec![0]);
+        for out in 0..output.height * output.width {
+            let first = runs.len();
+            let corner = [out / output.width, out % output.width].map(|x| x * kernel.stride);
+            for row in (0..kernel.size[0]).flat_map(|r| (0..pool).map(move |p| (r, p))) {
+                let at = (corner[0] + row.0).checked_sub(kernel.padding);
+                let Some(r) = at.filter(|&r| r < height) else {
+                    continue;
+                };
+                for column in (0..kernel.size[1]).flat_map(|c| (0..pool).map(move |p| (c, p))) {
+                    let at = (corner[1] + column.0).checked_sub(kernel.padding);
+                    let Some(c) = at.filter(|&c| c < width) else {
+                        continue;
+                    };
+                    let position = (r * pool + row.1) * input.width + c * pool + column.1;
+                    let place = row.0 * kernel.size[1] + column.0;
+                    let number = |x: usize| (x * channels) as u32; // they were checked above
+                    let offset = number(place).wrapping_sub(number(position));
+                    match runs[first..].last_mut() {
+                        Some(run) if run.end == position as u32 && run.offset == offset => {
+                            run.end += 1;
+                        }
+                        _ => runs.push(Run {
+                            start: position as u32,
+                            end: position as u32 + 1,
+                            offset,
+                        }),
+                    }
+                }
+            }
+            run_start.push(runs.len() as u32);
+        }
+        Ok(Synapses {
+            source,
             input,
             output,
-            channel_stride: self.kernel[0] * self.kernel[1] * output.channels,
-            weight: self.weight,
-            taps,
-            tap_start,
-            bias: self.bias,
+            rows,
+            weight,
+            runs,
+            run_start,
         })
     }
 }
 
-impl Stage {
-    /// Adds to `current` what input `index` (rows, columns, channels) adds to every output it
-    /// reaches, times `value`. Of a spike, `value` is 1.
-    #[inline(always)]
-    pub fn add(&self, index: usize, value: f32, current: &mut [f32]) {
-        let (position, channel) = (index / self.input.channels, index % self.input.channels);
-        let weight = &self.weight[channel * self.channel_stride..][..self.channel_stride];
-        let width = self.output.channels;
-        let taps = self.tap_start[position] as usize..self.tap_start[position + 1] as usize;
-        for tap in &self.taps[taps] {
-            let to = &mut current[tap.output as usize..][..width];
-            let from = &weight[tap.kernel as usize..][..width];
-            for (to, from) in to.iter_mut().zip(from) {
-                *to += from * value;
-            }
-        }
-    }
-
-    /// Sets `current` to what flows without any input, the bias, in units of `charge`.
+impl Synapses {
+    /// What reaches an output position.
     #[inline]
-    pub fn rest(&self, charge: f32, current: &mut [f32]) {
-        if self.bias.is_empty() {
-            current.fill(0.0);
-            return;
-        }
-        for current in current.chunks_exact_mut(self.bias.len()) {
-            for (current, bias) in current.iter_mut().zip(&self.bias) {
-                *current = bias / charge;
+    pub fn runs(&self, position: usize) -> &[Run] {
+        &self.runs[self.run_start[position] as usize..self.run_start[position + 1] as usize]
+    }
+
+    /// Adds to `current` what a dense input makes flow.
+    pub fn add_dense(&self, input: &[f32], current: &mut [f32]) {
+        let channels = self.input.channels;
+        for (position, current) in current.chunks_exact_mut(self.output.channels).enumerate() {
+            let blocks = current
+                .chunks_mut(LANES)
+                .zip(self.weight.chunks_exact(self.rows));
+            for (current, weight) in blocks {
+                let mut sum = [0.0; LANES];
+                for run in self.runs(position) {
+                    let inputs = run.start as usize * channels..run.end as usize * channels;
+                    let row = (inputs.start as u32).wrapping_add(run.offset) as usize;
+                    add_rows(&weight[row..], &input[inputs], &mut sum);
+                }
+                current.iter_mut().zip(sum).for_each(|(to, sum)| *to += sum);
             }
         }
     }
+}
 
-    /// The stage's output for one dense input, both as rows, columns, channels.
-    pub fn forward(&self, input: &[f32], output: &mut [f32]) {
-        self.rest(1.0, output);
-        for (index, &value) in input.iter().enumerate() {
+widest! {
+    /// Adds each row times its value.
+    fn add_rows(rows: &[Row], values: &[f32], sum: &mut [f32; LANES]) {
+        for (row, &value) in rows.iter().zip(values) {
             if value != 0.0 {
-                self.add(index, value, output);
+                sum.iter_mut().zip(row.0).for_each(|(sum, w)| *sum += w * value);
             }
         }
+    }
+}
+
+impl Stage {
+    /// What flows without any input: the bias.
+    pub fn rest(&self) -> Vec<f32> {
+        let mut current = vec![0.0; self.output.size()];
+        if !self.bias.is_empty() {
+            let positions = current.chunks_exact_mut(self.bias.len());
+            positions.for_each(|position| position.copy_from_slice(&self.bias));
+        }
+        current
     }
 }
 

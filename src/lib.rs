@@ -45,6 +45,7 @@
 pub mod ann;
 pub mod convert;
 pub mod data;
+mod engine;
 pub mod error;
 pub mod evolve;
 mod kernels;
@@ -52,6 +53,7 @@ pub mod layers;
 pub mod metrics;
 pub mod modules;
 pub mod networks;
+pub mod neurons;
 pub mod ops;
 pub mod plot;
 mod progress;
@@ -79,7 +81,8 @@ pub mod prelude {
     };
     pub use crate::network;
     pub use crate::networks::{self, DigitsCnn, Network};
+    pub use crate::neurons::{Charge, Neurons, Reset};
     pub use crate::plot::{self, Chart};
     pub use crate::report::{self, Output, Table, write_csv};
-    pub use crate::simulate::{Simulation, simulate};
+    pub use crate::simulate::{Simulation, SpikingNetwork, simulate};
 }

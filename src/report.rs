@@ -213,7 +213,8 @@ impl SpikesRow {
         network: &'a str,
         run: &'a Simulation,
     ) -> impl Iterator<Item = Self> + 'a {
-        (0..run.layers.len()).map(move |layer| Self {
+        // The output layer, the last, does not spike.
+        (0..run.layers.len() - 1).map(move |layer| Self {
             seed,
             network: network.into(),
             layer,
@@ -280,9 +281,10 @@ pub struct ThresholdRow {
 impl ThresholdRow {
     /// The rows of a network before and after evolution, a layer each.
     pub fn of<N: Network>(seed: u64, before: &Snn<N>, after: &Snn<N>) -> Vec<Self> {
-        let thresholds = before.thresholds().iter().zip(after.thresholds());
-        let layers = thresholds.zip(before.neurons()).enumerate();
-        let row = |(layer, ((&before, &after), neurons))| Self {
+        let (before_thresholds, after_thresholds) = (before.thresholds(), after.thresholds());
+        let thresholds = before_thresholds.into_iter().zip(after_thresholds);
+        let layers = thresholds.zip(before.sizes()).enumerate();
+        let row = |(layer, ((before, after), neurons))| Self {
             seed,
             layer,
             neurons,

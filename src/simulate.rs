@@ -1,31 +1,21 @@
 //! Simulation over timesteps, and the accuracy after every one of them from a single run.
 //!
-//! In every timestep, layer by layer with no delay between layers, every neuron does
-//!
-//! ```text
-//! v(t) = v(t-1) + z(t)          integrate the input current z
-//! s(t) = 1 if v(t) >= θ else 0  fire at the threshold θ
-//! v(t) = v(t) - θ s(t)          soft reset: subtract the threshold
-//! ```
-//!
-//! from v(0) = 0 (Rueckauer et al. 2017, equations 2 to 4). The image itself is the first layer's
-//! input at every timestep (direct coding), a spike carries the threshold θ of its layer, and the
-//! output layer has no threshold: it sums its input current over the timesteps.
-//!
-//! Since a layer reads only the layers before it in the same timestep, the engine computes all
-//! timesteps of one layer before it goes on to the next. The first layer's current is the same at
-//! every timestep and is computed once an image. Spikes are few, so currents are sums over the
-//! spikes of the rows of weights that they reach.
+//! What a neuron does in a timestep is defined in [`neurons`](mod@crate::neurons). Layers update in
+//! order within a timestep, with no delay between them. The image itself is the first layer's input
+//! at every timestep (direct coding), and the output layer has no neurons: it sums its input
+//! current over the timesteps, and the largest sum is the prediction.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::convert::{Snn, images_channels_last};
-use crate::data::{Images, Part, Samples};
+use crate::convert::Snn;
+use crate::data::{Images, Part, Samples, Task};
+use crate::engine::{Drive, Engine};
 use crate::error::{Error, Result};
-use crate::layers::{Stage, Stages};
+use crate::layers::{Layer, Shape, Source, Stages, to_channels_last};
 use crate::metrics::{AccuracyCurve, Hits, predict};
 use crate::networks::Network;
+use crate::neurons::Neurons;
 use crate::plot;
 use crate::report::show;
 
@@ -36,28 +26,41 @@ pub struct Simulation {
     pub curve: AccuracyCurve,
     /// Which images were right after every timestep.
     pub hits: Hits,
-    /// Spikes of every layer of neurons.
+    /// Activity of every layer of neurons, and last of the output layer, which does not spike.
     pub layers: Vec<LayerSpikes>,
 }
 
-/// Spikes of one layer of neurons in a whole run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Activity of one layer in a whole run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerSpikes {
-    /// Neurons in the layer.
+    /// Neurons in the layer; classes of the output layer.
     pub neurons: usize,
-    /// Spikes of all its neurons in all timesteps of all images.
-    pub spikes: u64,
+    /// Spikes of all its neurons on all images, in each timestep.
+    pub spikes: Vec<u64>,
+    /// Synaptic operations: weights that the spikes that arrive add to its input currents, on all
+    /// images, in each timestep. Average pooling is part of the weights before it.
+    pub operations: Vec<u64>,
+}
+
+impl LayerSpikes {
+    fn none(timesteps: usize) -> Self {
+        Self {
+            neurons: 0,
+            spikes: vec![0; timesteps],
+            operations: vec![0; timesteps],
+        }
+    }
 }
 
 impl Simulation {
     /// Spikes of layer `layer` for each image.
     pub fn spikes_per_image(&self, layer: usize) -> f64 {
-        self.layers[layer].spikes as f64 / self.curve.images() as f64
+        self.layers[layer].spikes.iter().sum::<u64>() as f64 / self.curve.images() as f64
     }
 
     /// Spikes a neuron a timestep in layer `layer`, 0..=1.
     pub fn firing_rate(&self, layer: usize) -> f64 {
-        let LayerSpikes { neurons, .. } = self.layers[layer];
+        let neurons = self.layers[layer].neurons;
         self.spikes_per_image(layer) / (neurons * self.curve.timesteps()) as f64
     }
 
@@ -82,228 +85,271 @@ pub fn simulate<N: Network, P: Part>(
     images: &Images<P, N::Task>,
     timesteps: usize,
 ) -> Result<Simulation> {
-    Simulator::new(&snn.stages, images.view())?.run(snn.thresholds(), timesteps)
+    snn.network.simulate(images, timesteps)
 }
 
-/// Images made ready for many runs with other thresholds.
+/// A spiking network without types, as every [`Snn`] is one: made of plain layers at run time.
+///
+/// ```
+/// use evospike::layers::{Layer, Shape};
+/// use evospike::neurons::Neurons;
+/// use evospike::simulate::SpikingNetwork;
+///
+/// let linear = |weight: Vec<f32>, inputs, outputs| Layer::Linear { weight, bias: None, inputs, outputs };
+/// let layers = [linear(vec![0.5], 1, 1), Layer::Neurons, linear(vec![1.0, 2.0], 1, 2)];
+/// let network = SpikingNetwork::new(Shape::new(1, 1, 1), &layers, vec![Neurons::new([1.0])], 2)?;
+/// let trace = network.trace(&[1.0], 4)?; // a current of 0.5 at every timestep
+/// assert_eq!(trace.spikes[0], [vec![], vec![0], vec![], vec![0]]);
+/// assert_eq!(trace.output[1], [1.0, 2.0]);
+/// # Ok::<(), evospike::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct SpikingNetwork {
+    pub(crate) stages: std::sync::Arc<Stages>,
+    pub(crate) neurons: Vec<Neurons>,
+}
+
+/// Everything that a run on one image showed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trace {
+    /// Layer by layer and timestep by timestep, the neurons that fired, in order; numbered by
+    /// channel, row, column.
+    pub spikes: Vec<Vec<Vec<usize>>>,
+    /// Current into the output layer in each timestep, not summed over them: one value a class.
+    pub output: Vec<Vec<f32>>,
+}
+
+impl SpikingNetwork {
+    /// Layers that take an input of this shape and give one value for each of `classes`, with the
+    /// parameters of every layer of neurons in order.
+    ///
+    /// # Errors
+    /// Layers that do not fit each other, weights that are not finite, parameters out of range.
+    pub fn new(
+        input: Shape,
+        layers: &[Layer],
+        neurons: Vec<Neurons>,
+        classes: usize,
+    ) -> Result<Self> {
+        Self::of(Stages::new(input, layers, classes)?.into(), neurons)
+    }
+
+    pub(crate) fn of(stages: std::sync::Arc<Stages>, neurons: Vec<Neurons>) -> Result<Self> {
+        Engine::new(&stages, &neurons)?;
+        Ok(Self { stages, neurons })
+    }
+
+    /// Parameters of every layer of neurons.
+    pub fn neurons(&self) -> &[Neurons] {
+        &self.neurons
+    }
+
+    /// Runs on every image for `timesteps` timesteps.
+    ///
+    /// # Errors
+    /// No image or no timestep; images of another shape, or of more classes, than the network's.
+    pub fn simulate<P: Part, K: Task>(
+        &self,
+        images: &Images<P, K>,
+        timesteps: usize,
+    ) -> Result<Simulation> {
+        let classes = self.stages.stages[self.neurons.len()].output.size();
+        if K::SHAPE != self.stages.input || K::CLASSES != classes {
+            return Err(Error::parameter(
+                "images",
+                format!("{} of {} classes", K::SHAPE, K::CLASSES),
+                format!("{} of {classes} classes, as the network's", self.stages.input),
+            ));
+        }
+        Simulator::new(&self.stages, images.view())?.run(&self.neurons, timesteps)
+    }
+
+    /// Runs on one input, the same at every timestep, or one for each timestep after the other:
+    /// channels, rows, columns.
+    ///
+    /// # Errors
+    /// No timestep, or not as many values as an input has, or as all timesteps' inputs have.
+    pub fn trace(&self, input: &[f32], timesteps: usize) -> Result<Trace> {
+        if timesteps == 0 {
+            return Err(Error::parameter("timesteps", 0, "1 or more"));
+        }
+        let size = self.stages.input.size();
+        if input.len() != size && input.len() != size * timesteps {
+            return Err(Error::parameter(
+                "input",
+                format!("{} values", input.len()),
+                format!("{size}, or {size} for each of {timesteps} timesteps"),
+            ));
+        }
+        let drives = drives(&self.stages, input);
+        let drives: Vec<_> = drives
+            .iter()
+            .map(|drive| {
+                drive.as_deref().map(match input.len() == size {
+                    true => Drive::Constant as fn(_) -> _,
+                    false => Drive::Varying,
+                })
+            })
+            .collect();
+        let engine = Engine::new(&self.stages, &self.neurons)?;
+        let mut trace = Trace {
+            spikes: vec![Vec::new(); self.neurons.len()],
+            output: Vec::new(),
+        };
+        engine.run(&drives, timesteps, &mut engine.scratch(), |chunk| {
+            for t in 0..chunk.timesteps {
+                trace.output.push(chunk.output(t).collect());
+                let layers = chunk.events.iter().zip(&self.stages.stages);
+                for ((events, stage), spikes) in layers.zip(&mut trace.spikes) {
+                    let Shape {
+                        channels,
+                        height,
+                        width,
+                    } = stage.output;
+                    let number = |&i: &u32| {
+                        let (position, channel) = (i as usize / channels, i as usize % channels);
+                        channel * height * width + position
+                    };
+                    let mut fired: Vec<usize> = events.at(t).iter().map(number).collect();
+                    fired.sort_unstable();
+                    spikes.push(fired);
+                }
+            }
+        });
+        Ok(trace)
+    }
+}
+
+/// Current that an input makes flow into each stage, without the bias; none into those that only
+/// spikes reach. Some inputs after each other give their currents after each other.
+fn drives(stages: &Stages, inputs: &[f32]) -> Vec<Option<Vec<f32>>> {
+    let mut image = vec![0.0; stages.input.size()];
+    let from_image = |stage: &crate::layers::Stage| {
+        stage
+            .synapses
+            .iter()
+            .any(|synapses| synapses.source == Source::Image)
+    };
+    let mut drive = |stage: &crate::layers::Stage| {
+        let mut current = Vec::new();
+        for input in inputs.chunks_exact(stages.input.size()) {
+            to_channels_last(stages.input, input, &mut image);
+            let start = current.len();
+            current.resize(start + stage.output.size(), 0.0);
+            for synapses in &stage.synapses {
+                if synapses.source == Source::Image {
+                    synapses.add_dense(&image, &mut current[start..]);
+                }
+            }
+        }
+        current
+    };
+    let stages = stages.stages.iter();
+    stages
+        .map(|stage| from_image(stage).then(|| drive(stage)))
+        .collect()
+}
+
+/// Images made ready for many runs with other neurons.
 pub(crate) struct Simulator<'a> {
     stages: &'a Stages,
     images: Samples<'a>,
-    /// Current into the first layer of neurons: image by image, the same at every timestep.
-    first: Vec<f32>,
+    /// What each image makes flow; kept where that takes little memory, since it is the same in
+    /// every run.
+    drives: Option<Vec<Vec<Option<Vec<f32>>>>>,
 }
 
-/// What the engine works in, one for each thread.
-struct Scratch {
-    input: Spikes,
-    output: Spikes,
-    current: Vec<f32>,
-    potential: Vec<f32>,
-}
-
-/// The spikes of a layer for one image: the neurons that fired, timestep after timestep.
-#[derive(Default)]
-struct Spikes {
-    neurons: Vec<u32>,
-    ends: Vec<usize>,
-}
-
-impl Spikes {
-    fn clear(&mut self) {
-        self.neurons.clear();
-        self.ends.clear();
-    }
-
-    fn at(&self, timestep: usize) -> &[u32] {
-        let start = timestep
-            .checked_sub(1)
-            .map_or(0, |before| self.ends[before]);
-        &self.neurons[start..self.ends[timestep]]
-    }
-}
+/// Values that a [`Simulator`] keeps: half a GiB.
+const KEPT: usize = 1 << 27;
 
 impl<'a> Simulator<'a> {
     pub fn new(stages: &'a Stages, images: Samples<'a>) -> Result<Self> {
         if images.len() == 0 {
             return Err(Error::parameter("images", "none", "at least one"));
         }
-        let stage = &stages.stages[0];
-        let pixels = images_channels_last(stages, images);
-        let mut first = vec![0.0; images.len() * stage.output.size()];
-        first
-            .par_chunks_exact_mut(stage.output.size())
-            .zip(pixels.par_chunks_exact(stage.input.size()))
-            .for_each(|(current, image)| stage.forward(image, current));
-        Ok(Self {
+        let mut simulator = Self {
             stages,
             images,
-            first,
-        })
+            drives: None,
+        };
+        if images.len().saturating_mul(stages.stages[0].output.size()) <= KEPT {
+            let all = (0..images.len()).into_par_iter();
+            simulator.drives = Some(all.map(|image| simulator.drives(image)).collect());
+        }
+        Ok(simulator)
     }
 
-    pub fn run(&self, thresholds: &[f32], timesteps: usize) -> Result<Simulation> {
+    fn drives(&self, image: usize) -> Vec<Option<Vec<f32>>> {
+        let pixels: Vec<f32> = self.images.input(image).collect();
+        drives(self.stages, &pixels)
+    }
+
+    pub fn run(&self, neurons: &[Neurons], timesteps: usize) -> Result<Simulation> {
         if timesteps == 0 {
             return Err(Error::parameter("timesteps", 0, "1 or more"));
         }
+        let engine = Engine::new(self.stages, neurons)?;
+        let nothing = || vec![LayerSpikes::none(timesteps); self.stages.stages.len()];
         let mut hits = vec![false; self.images.len() * timesteps];
         // Whole numbers add up to the same in any order: any number of threads gives the same.
-        let nothing = || vec![0; self.stages.spiking()];
-        let spikes = hits
+        let counts = hits
             .par_chunks_exact_mut(timesteps)
             .enumerate()
             .fold(
-                || (nothing(), self.scratch()),
-                |(mut spikes, mut scratch), (image, hits)| {
-                    self.image(image, thresholds, &mut scratch, hits, &mut spikes);
-                    (spikes, scratch)
+                || (nothing(), engine.scratch()),
+                |(mut counts, mut scratch), (image, hits)| {
+                    let fresh = match &self.drives {
+                        Some(_) => Vec::new(),
+                        None => self.drives(image),
+                    };
+                    let drives = self.drives.as_ref().map_or(&fresh, |drives| &drives[image]);
+                    let drives: Vec<_> = drives
+                        .iter()
+                        .map(|d| d.as_deref().map(Drive::Constant))
+                        .collect();
+                    let label = self.images.label(image);
+                    let mut sum = vec![0.0; self.stages.stages[neurons.len()].output.size()];
+                    engine.run(&drives, timesteps, &mut scratch, |chunk| {
+                        for t in 0..chunk.timesteps {
+                            sum.iter_mut()
+                                .zip(chunk.output(t))
+                                .for_each(|(sum, z)| *sum += z);
+                            hits[chunk.first + t] = predict(&sum) == label;
+                            for (i, counts) in counts.iter_mut().enumerate() {
+                                let spikes = chunk.events.get(i).map_or(0, |e| e.at(t).len());
+                                counts.spikes[chunk.first + t] += spikes as u64;
+                                counts.operations[chunk.first + t] += chunk.operations[i][t];
+                            }
+                        }
+                    });
+                    (counts, scratch)
                 },
             )
-            .map(|(spikes, _)| spikes)
-            .reduce(nothing, |mut a, b: Vec<u64>| {
-                a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+            .map(|(counts, _)| counts)
+            .reduce(nothing, |mut a, b| {
+                for (a, b) in a.iter_mut().zip(&b) {
+                    a.spikes
+                        .iter_mut()
+                        .zip(&b.spikes)
+                        .for_each(|(a, b)| *a += b);
+                    a.operations
+                        .iter_mut()
+                        .zip(&b.operations)
+                        .for_each(|(a, b)| *a += b);
+                }
                 a
             });
         let hits = Hits::new(timesteps, hits);
-        let layers = self.stages.stages.iter().zip(spikes);
+        let layers = self.stages.stages.iter().zip(counts);
         Ok(Simulation {
             curve: hits.curve(),
             hits,
             layers: layers
-                .map(|(stage, spikes)| LayerSpikes {
+                .map(|(stage, counts)| LayerSpikes {
                     neurons: stage.output.size(),
-                    spikes,
+                    ..counts
                 })
                 .collect(),
         })
     }
-
-    fn scratch(&self) -> Scratch {
-        let stages = &self.stages.stages;
-        let widest = stages.iter().map(|s| s.output.size()).max().unwrap_or(0);
-        Scratch {
-            input: Spikes::default(),
-            output: Spikes::default(),
-            current: vec![0.0; widest],
-            potential: vec![0.0; widest],
-        }
-    }
-
-    fn image(
-        &self,
-        image: usize,
-        thresholds: &[f32],
-        scratch: &mut Scratch,
-        hits: &mut [bool],
-        spikes: &mut [u64],
-    ) {
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor has AVX2, as was just found.
-            return unsafe { self.image_avx2(image, thresholds, scratch, hits, spikes) };
-        }
-        self.image_anywhere(image, thresholds, scratch, hits, spikes);
-    }
-
-    /// The same code, compiled for wider vectors; the same sums in the same order.
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2")]
-    fn image_avx2(
-        &self,
-        image: usize,
-        thresholds: &[f32],
-        scratch: &mut Scratch,
-        hits: &mut [bool],
-        spikes: &mut [u64],
-    ) {
-        self.image_anywhere(image, thresholds, scratch, hits, spikes);
-    }
-
-    #[inline(always)]
-    fn image_anywhere(
-        &self,
-        image: usize,
-        thresholds: &[f32],
-        scratch: &mut Scratch,
-        hits: &mut [bool],
-        spikes: &mut [u64],
-    ) {
-        let timesteps = hits.len();
-        let Scratch {
-            input,
-            output,
-            current,
-            potential,
-        } = scratch;
-        let (last, hidden) = (&self.stages.stages[thresholds.len()], thresholds.len());
-        for (layer, stage) in self.stages.stages[..hidden].iter().enumerate() {
-            let neurons = stage.output.size();
-            let (current, potential) = (&mut current[..neurons], &mut potential[..neurons]);
-            potential.fill(0.0);
-            output.clear();
-            if layer == 0 {
-                let constant = &self.first[image * neurons..][..neurons];
-                for _ in 0..timesteps {
-                    integrate_and_fire(potential, constant, 1.0, thresholds[0], output);
-                }
-            } else {
-                for t in 0..timesteps {
-                    let charge = thresholds[layer - 1];
-                    sum_currents(stage, charge, input.at(t), current);
-                    integrate_and_fire(potential, current, charge, thresholds[layer], output);
-                }
-            }
-            spikes[layer] += output.neurons.len() as u64;
-            std::mem::swap(input, output);
-        }
-        let classes = last.output.size();
-        let (current, sum) = (&mut current[..classes], &mut potential[..classes]);
-        sum.fill(0.0);
-        let label = self.images.label(image);
-        for (t, hit) in hits.iter_mut().enumerate() {
-            sum_currents(last, thresholds[hidden - 1], input.at(t), current);
-            for (sum, current) in sum.iter_mut().zip(&*current) {
-                *sum += current * thresholds[hidden - 1];
-            }
-            *hit = predict(sum) == label;
-        }
-    }
-}
-
-/// The current in units of `charge`, what a spike of the layer before carries.
-#[inline(always)]
-fn sum_currents(stage: &Stage, charge: f32, spikes: &[u32], current: &mut [f32]) {
-    stage.rest(charge, current);
-    for &neuron in spikes {
-        stage.add(neuron as usize, 1.0, current);
-    }
-}
-
-/// One timestep of a layer. A spike of the layer before carried `charge`.
-#[inline(always)]
-fn integrate_and_fire(
-    potential: &mut [f32],
-    current: &[f32],
-    charge: f32,
-    threshold: f32,
-    spikes: &mut Spikes,
-) {
-    // Most neurons do not fire: a block that holds none that does is one pass of vector code.
-    const BLOCK: usize = 16;
-    let blocks = potential.chunks_mut(BLOCK).zip(current.chunks(BLOCK));
-    for (block, (potential, current)) in blocks.enumerate() {
-        let mut fires = false;
-        for (v, z) in potential.iter_mut().zip(current) {
-            *v += z * charge;
-            fires |= *v >= threshold;
-        }
-        if fires {
-            for (i, v) in potential.iter_mut().enumerate() {
-                if *v >= threshold {
-                    *v -= threshold;
-                    spikes.neurons.push((block * BLOCK + i) as u32);
-                }
-            }
-        }
-    }
-    spikes.ends.push(spikes.neurons.len());
 }

@@ -1,0 +1,631 @@
+//! The fast engine: what [`simulate`](mod@crate::simulate) runs.
+//!
+//! Layers of a feed-forward network read only the layers before them in the same timestep, so the
+//! engine computes a layer over a whole chunk of timesteps before it goes on to the next. Within
+//! a layer everything is ordered around one output position and [`LANES`] of its channels: their
+//! membrane potentials and the sum of their current stay in registers, and the spikes that reach
+//! the position in a timestep come as a list of rows of weights to be added. That list is the same
+//! for all channels of the position. Spikes are kept sorted by timestep and neuron, so the ones
+//! that one row of a kernel sees are next to each other and the list is a copy of few pieces.
+//!
+//! An image is simulated by one thread from beginning to end; images are shared out among threads.
+//! What is added up across images are whole numbers. Results therefore do not depend on the number
+//! of threads.
+
+use std::borrow::Cow;
+
+use crate::error::{Error, Result};
+use crate::layers::{LANES, Row, Source, Stages, Synapses};
+use crate::neurons::{Neurons, Reset};
+
+/// Timesteps that a layer is computed for at a time.
+const CHUNK: usize = 64;
+/// Rows of weights that are listed before they are added: lists of a tile stay in the cache.
+const TILE: usize = 1 << 15;
+/// Values that are copied at a time, whether needed or not.
+const COPY: usize = 16;
+
+/// A network made ready to run with certain neurons.
+pub(crate) struct Engine<'a> {
+    stages: &'a Stages,
+    layers: Vec<Prepared<'a>>,
+}
+
+/// One stage's parameters in the engine's order.
+struct Prepared<'a> {
+    synapses: Vec<Charged<'a>>,
+    blocks: Vec<Lanes>,
+    neurons: Option<Dynamics>,
+}
+
+/// Synapses and what the spikes that arrive carry.
+struct Charged<'a> {
+    synapses: &'a Synapses,
+    weight: Cow<'a, [Row]>,
+    charge: f32,
+}
+
+/// Parameters of [`LANES`] channels. Where there is no channel the threshold is never reached.
+#[derive(Clone)]
+struct Lanes {
+    threshold: [f32; LANES],
+    leak: [f32; LANES],
+    initial: [f32; LANES],
+    bias: [f32; LANES],
+}
+
+#[derive(Clone, Copy)]
+struct Dynamics {
+    reset: Reset,
+    leaky: bool,
+    refractory: u32,
+}
+
+/// The spikes of a layer in a chunk of timesteps: neurons (rows, columns, channels) in order.
+#[derive(Default)]
+pub(crate) struct Events {
+    neurons: Vec<u32>,
+    /// Where each timestep and position begins, and the end.
+    starts: Vec<u32>,
+    positions: usize,
+}
+
+impl Events {
+    /// Neurons that fired in a timestep of the chunk.
+    pub fn at(&self, timestep: usize) -> &[u32] {
+        let [start, end] =
+            [timestep, timestep + 1].map(|t| self.starts[t * self.positions] as usize);
+        &self.neurons[start..end]
+    }
+}
+
+/// What one thread works in.
+pub(crate) struct Scratch {
+    /// Of each layer: position, block, lane.
+    potential: Vec<Vec<[f32; LANES]>>,
+    waiting: Vec<Vec<[u32; LANES]>>,
+    events: Vec<Events>,
+    /// Which lanes fired: timestep, position, block.
+    fired: Vec<u32>,
+    lists: Lists,
+    /// Input current of the output layer: timestep, block.
+    output: Vec<[f32; LANES]>,
+    /// Spikes that arrived times the outputs that each reached, by stage and timestep.
+    operations: Vec<Vec<u64>>,
+}
+
+/// Rows to be added for each output position, timestep and kind of synapses of a tile.
+#[derive(Default)]
+struct Lists {
+    rows: Vec<u32>,
+    used: usize,
+    ends: Vec<u32>,
+}
+
+/// Current that flows into the first layers whatever the spikes: the image's.
+#[derive(Clone, Copy)]
+pub(crate) enum Drive<'a> {
+    /// The same at every timestep; one value an output of the stage.
+    Constant(&'a [f32]),
+    /// Of each timestep of the run.
+    Varying(&'a [f32]),
+}
+
+/// A chunk of timesteps that was computed.
+pub(crate) struct Chunk<'a> {
+    /// First timestep, from 0, and number of timesteps.
+    pub first: usize,
+    pub timesteps: usize,
+    /// Spikes of every layer of neurons.
+    pub events: &'a [Events],
+    output: &'a [[f32; LANES]],
+    blocks: usize,
+    classes: usize,
+    /// Synaptic operations by stage and timestep.
+    pub operations: &'a [Vec<u64>],
+}
+
+impl Chunk<'_> {
+    /// Input current of the output layer in a timestep of the chunk, one value a class.
+    pub fn output(&self, timestep: usize) -> impl Iterator<Item = f32> + '_ {
+        let blocks = &self.output[timestep * self.blocks..][..self.blocks];
+        blocks.iter().flatten().copied().take(self.classes)
+    }
+}
+
+impl<'a> Engine<'a> {
+    /// # Errors
+    /// Not one set of parameters a layer of neurons, or parameters out of range.
+    pub fn new(stages: &'a Stages, neurons: &[Neurons]) -> Result<Self> {
+        if neurons.len() != stages.spiking() {
+            return Err(Error::parameter(
+                "neurons",
+                format!("parameters of {} layers", neurons.len()),
+                format!("{}, one a layer of neurons", stages.spiking()),
+            ));
+        }
+        for (layer, (neurons, stage)) in neurons.iter().zip(&stages.stages).enumerate() {
+            neurons.check(layer, stage.output.channels)?;
+        }
+        let prepare = |(layer, stage): (usize, &'a crate::layers::Stage)| {
+            let synapses = stage.synapses.iter();
+            Prepared {
+                synapses: synapses.filter_map(|s| Charged::new(s, neurons)).collect(),
+                blocks: Lanes::of(stage.output.channels, &stage.bias, neurons.get(layer)),
+                neurons: neurons.get(layer).map(|neurons| Dynamics {
+                    reset: neurons.reset,
+                    leaky: neurons.leak.iter().any(|&leak| leak != 1.0),
+                    refractory: neurons.refractory.try_into().unwrap_or(u32::MAX),
+                }),
+            }
+        };
+        Ok(Self {
+            layers: stages.stages.iter().enumerate().map(prepare).collect(),
+            stages,
+        })
+    }
+
+    pub fn scratch(&self) -> Scratch {
+        let each = |stage: &crate::layers::Stage| {
+            stage.output.height * stage.output.width * stage.output.channels.div_ceil(LANES)
+        };
+        let stages = &self.stages.stages;
+        let spiking = &stages[..self.stages.spiking()];
+        let refractory = |layer: &Prepared| layer.neurons.is_some_and(|n| n.refractory > 0);
+        Scratch {
+            potential: spiking
+                .iter()
+                .map(|s| vec![[0.0; LANES]; each(s)])
+                .collect(),
+            waiting: (spiking.iter().zip(&self.layers))
+                .map(|(s, layer)| vec![[0; LANES]; if refractory(layer) { each(s) } else { 0 }])
+                .collect(),
+            events: spiking.iter().map(|_| Events::default()).collect(),
+            fired: Vec::new(),
+            lists: Lists::default(),
+            output: Vec::new(),
+            operations: vec![Vec::new(); stages.len()],
+        }
+    }
+
+    /// Simulates one image and shows every chunk of timesteps, in order. `drive` is the current
+    /// into each stage that the image itself makes flow, bias left out; none where it reaches only
+    /// neurons.
+    pub fn run(
+        &self,
+        drive: &[Option<Drive<'_>>],
+        timesteps: usize,
+        scratch: &mut Scratch,
+        mut show: impl FnMut(&Chunk<'_>),
+    ) {
+        for (layer, potential) in self.layers.iter().zip(&mut scratch.potential) {
+            for position in potential.chunks_exact_mut(layer.blocks.len()) {
+                for (potential, lanes) in position.iter_mut().zip(&layer.blocks) {
+                    *potential = lanes.initial;
+                }
+            }
+        }
+        scratch
+            .waiting
+            .iter_mut()
+            .for_each(|waiting| waiting.fill([0; LANES]));
+        for first in (0..timesteps).step_by(CHUNK) {
+            let chunk = first..timesteps.min(first + CHUNK);
+            for stage in 0..self.layers.len() {
+                self.stage(stage, chunk.clone(), drive[stage], scratch);
+            }
+            show(&Chunk {
+                first,
+                timesteps: chunk.len(),
+                events: &scratch.events,
+                output: &scratch.output,
+                blocks: self.layers[self.layers.len() - 1].blocks.len(),
+                classes: self.stages.stages[self.layers.len() - 1].output.channels,
+                operations: &scratch.operations,
+            });
+        }
+    }
+
+    fn stage(
+        &self,
+        stage: usize,
+        chunk: std::ops::Range<usize>,
+        drive: Option<Drive<'_>>,
+        scratch: &mut Scratch,
+    ) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+                // SAFETY: the processor has what the function is compiled for, as was just found.
+                return unsafe { self.stage_avx512(stage, chunk, drive, scratch) };
+            }
+            if is_x86_feature_detected!("avx2") {
+                // SAFETY: as above.
+                return unsafe { self.stage_avx2(stage, chunk, drive, scratch) };
+            }
+        }
+        self.stage_with(fired, stage, chunk, drive, scratch);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512vl,avx2,bmi1,bmi2,popcnt")]
+    fn stage_avx512(
+        &self,
+        stage: usize,
+        chunk: std::ops::Range<usize>,
+        drive: Option<Drive<'_>>,
+        scratch: &mut Scratch,
+    ) {
+        self.stage_with(x86::fired, stage, chunk, drive, scratch);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn stage_avx2(
+        &self,
+        stage: usize,
+        chunk: std::ops::Range<usize>,
+        drive: Option<Drive<'_>>,
+        scratch: &mut Scratch,
+    ) {
+        self.stage_with(x86::fired, stage, chunk, drive, scratch);
+    }
+
+    /// One stage over a chunk of timesteps; the same sums in the same order on every processor.
+    #[inline(always)]
+    fn stage_with(
+        &self,
+        fired: impl Fn(&[f32; LANES], &[f32; LANES]) -> u32 + Copy,
+        stage: usize,
+        chunk: std::ops::Range<usize>,
+        drive: Option<Drive<'_>>,
+        scratch: &mut Scratch,
+    ) {
+        let layer = &self.layers[stage];
+        let output = self.stages.stages[stage].output;
+        let (positions, blocks) = (output.height * output.width, layer.blocks.len());
+        let timesteps = chunk.len();
+        let Scratch {
+            potential,
+            waiting,
+            events,
+            fired: marks,
+            lists,
+            output: sums,
+            operations,
+        } = scratch;
+        operations[stage].clear();
+        operations[stage].resize(timesteps, 0);
+        match layer.neurons {
+            Some(_) => marks.resize(timesteps * positions * blocks, 0),
+            None => sums.resize(timesteps * blocks, [0.0; LANES]),
+        }
+        let mut position = 0;
+        while position < positions {
+            let first = position;
+            lists.clear();
+            while position < positions && lists.used < TILE {
+                for t in 0..timesteps {
+                    for charged in &layer.synapses {
+                        let Source::Neurons(source) = charged.synapses.source else {
+                            continue;
+                        };
+                        let arrived = lists.add(charged.synapses, position, t, &events[source]);
+                        operations[stage][t] += (arrived * output.channels) as u64;
+                    }
+                }
+                position += 1;
+            }
+            for (block, lanes) in layer.blocks.iter().enumerate() {
+                for at in first..position {
+                    // The current without any spike.
+                    let rest = |t: usize| {
+                        let Some(drive) = drive else {
+                            return lanes.bias;
+                        };
+                        let values = match drive {
+                            Drive::Constant(values) => values,
+                            Drive::Varying(values) => {
+                                &values[(chunk.start + t) * output.size()..][..output.size()]
+                            }
+                        };
+                        let channels = output.channels.min((block + 1) * LANES);
+                        let values = &values[at * output.channels..][block * LANES..channels];
+                        let mut rest = lanes.bias;
+                        rest.iter_mut().zip(values).for_each(|(rest, z)| *rest += z);
+                        rest
+                    };
+                    let constant = match drive {
+                        Some(Drive::Varying(_)) => None,
+                        _ => Some(rest(0)),
+                    };
+                    let current = |t: usize| {
+                        let mut z = constant.unwrap_or_else(|| rest(t));
+                        for (i, charged) in layer.synapses.iter().enumerate() {
+                            let list =
+                                lists.of(((at - first) * timesteps + t) * layer.synapses.len() + i);
+                            let rows = charged.synapses.rows;
+                            let sum = sum_rows(&charged.weight[block * rows..][..rows], list);
+                            z.iter_mut()
+                                .zip(sum)
+                                .for_each(|(z, sum)| *z += sum * charged.charge);
+                        }
+                        z
+                    };
+                    let Some(dynamics) = layer.neurons else {
+                        for t in 0..timesteps {
+                            sums[t * blocks + block] = current(t);
+                        }
+                        continue;
+                    };
+                    let place = at * blocks + block;
+                    let mut v = potential[stage][place];
+                    if dynamics.refractory > 0 {
+                        let waiting = &mut waiting[stage][place];
+                        for t in 0..timesteps {
+                            let z = current(t);
+                            let mark = step_refractory(&mut v, waiting, &z, lanes, dynamics);
+                            marks[(t * positions + at) * blocks + block] = mark;
+                        }
+                    } else {
+                        for t in 0..timesteps {
+                            let z = current(t);
+                            if dynamics.leaky {
+                                v.iter_mut()
+                                    .zip(&lanes.leak)
+                                    .for_each(|(v, leak)| *v *= leak);
+                            }
+                            v.iter_mut().zip(&z).for_each(|(v, z)| *v += z);
+                            let mark = fired(&v, &lanes.threshold);
+                            match dynamics.reset {
+                                Reset::Subtract => {
+                                    for (v, &threshold) in v.iter_mut().zip(&lanes.threshold) {
+                                        *v -= if *v >= threshold { threshold } else { 0.0 };
+                                    }
+                                }
+                                Reset::Zero => {
+                                    for (v, &threshold) in v.iter_mut().zip(&lanes.threshold) {
+                                        *v = if *v >= threshold { 0.0 } else { *v };
+                                    }
+                                }
+                            }
+                            marks[(t * positions + at) * blocks + block] = mark;
+                        }
+                    }
+                    potential[stage][place] = v;
+                }
+            }
+        }
+        if layer.neurons.is_some() {
+            let marks = &marks[..timesteps * positions * blocks];
+            events[stage].collect(marks, positions, blocks, output.channels);
+        }
+    }
+}
+
+/// A timestep of neurons that may have to wait after a spike. Where there is no channel the
+/// threshold is infinite.
+fn step_refractory(
+    v: &mut [f32; LANES],
+    waiting: &mut [u32; LANES],
+    z: &[f32; LANES],
+    lanes: &Lanes,
+    dynamics: Dynamics,
+) -> u32 {
+    let mut mark = 0;
+    for i in 0..LANES {
+        v[i] *= lanes.leak[i];
+        if waiting[i] > 0 {
+            waiting[i] -= 1;
+            continue;
+        }
+        v[i] += z[i];
+        if v[i] >= lanes.threshold[i] {
+            v[i] = match dynamics.reset {
+                Reset::Subtract => v[i] - lanes.threshold[i],
+                Reset::Zero => 0.0,
+            };
+            waiting[i] = dynamics.refractory;
+            mark |= 1 << i;
+        }
+    }
+    mark
+}
+
+/// Sum of the listed rows, an even number of them: two sums at a time, since an addition takes
+/// longer than the processor needs to begin the next.
+#[inline(always)]
+fn sum_rows(rows: &[Row], list: &[u32]) -> [f32; LANES] {
+    let (mut even, mut odd) = ([0.0; LANES], [0.0; LANES]);
+    for pair in list.chunks_exact(2) {
+        let (a, b) = (&rows[pair[0] as usize].0, &rows[pair[1] as usize].0);
+        for i in 0..LANES {
+            even[i] += a[i];
+            odd[i] += b[i];
+        }
+    }
+    for i in 0..LANES {
+        even[i] += odd[i];
+    }
+    even
+}
+
+/// Which potentials reach their thresholds, a bit each.
+#[inline(always)]
+fn fired(v: &[f32; LANES], threshold: &[f32; LANES]) -> u32 {
+    let reached = v.iter().zip(threshold).map(|(v, threshold)| v >= threshold);
+    reached
+        .enumerate()
+        .fold(0, |mark, (i, reached)| mark | u32::from(reached) << i)
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::LANES;
+    use std::arch::x86_64::{_CMP_GE_OQ, _mm256_cmp_ps, _mm256_loadu_ps, _mm256_movemask_ps};
+
+    /// [`fired`](super::fired), for processors with AVX2 only.
+    #[inline(always)]
+    pub fn fired(v: &[f32; LANES], threshold: &[f32; LANES]) -> u32 {
+        let mut mark = 0;
+        for i in (0..LANES).step_by(8) {
+            // SAFETY: eight values from `i` on lie in both arrays, and the callers were compiled
+            // for AVX2.
+            let eight = unsafe {
+                let reached = _mm256_cmp_ps::<_CMP_GE_OQ>(
+                    _mm256_loadu_ps(v.as_ptr().add(i)),
+                    _mm256_loadu_ps(threshold.as_ptr().add(i)),
+                );
+                _mm256_movemask_ps(reached) as u32
+            };
+            mark |= eight << i;
+        }
+        mark
+    }
+}
+
+impl Lists {
+    fn clear(&mut self) {
+        self.used = 0;
+        self.ends.clear();
+    }
+
+    fn of(&self, list: usize) -> &[u32] {
+        let start = list.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.rows[start as usize..self.ends[list] as usize]
+    }
+
+    /// Lists the rows that are to be added at a position in a timestep, and one of zeros where
+    /// their number is odd. Gives their number.
+    #[inline(always)]
+    fn add(&mut self, synapses: &Synapses, position: usize, t: usize, events: &Events) -> usize {
+        let start = self.used;
+        let starts = &events.starts[t * events.positions..];
+        for run in synapses.runs(position) {
+            let from = starts[run.start as usize] as usize;
+            let count = starts[run.end as usize] as usize - from;
+            let enough = self.used + count + COPY + 1;
+            if self.rows.len() < enough {
+                self.rows.resize(2 * enough, 0);
+            }
+            for i in (0..count).step_by(COPY) {
+                let from = &events.neurons[from + i..][..COPY];
+                let to = &mut self.rows[self.used + i..][..COPY];
+                for (to, from) in to.iter_mut().zip(from) {
+                    *to = from.wrapping_add(run.offset);
+                }
+            }
+            self.used += count;
+        }
+        let arrived = self.used - start;
+        if arrived % 2 == 1 {
+            self.rows[self.used] = synapses.rows as u32 - 1;
+            self.used += 1;
+        }
+        self.ends.push(self.used as u32);
+        arrived
+    }
+}
+
+/// For each byte, the places of its ones.
+const PLACES: [[u8; 8]; 256] = {
+    let mut places = [[0; 8]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let (mut bit, mut count) = (0, 0);
+        while bit < 8 {
+            if byte >> bit & 1 == 1 {
+                places[byte][count] = bit;
+                count += 1;
+            }
+            bit += 1;
+        }
+        byte += 1;
+    }
+    places
+};
+
+impl Events {
+    /// From marks of each timestep, position and block.
+    #[inline(always)]
+    fn collect(&mut self, marks: &[u32], positions: usize, blocks: usize, channels: usize) {
+        let spikes: usize = marks.iter().map(|mark| mark.count_ones() as usize).sum();
+        // Room for what is written beyond the last, and read beyond it when lists are made.
+        self.neurons.resize(spikes + COPY, 0);
+        self.starts.clear();
+        self.positions = positions;
+        let mut used = 0;
+        for marks in marks.chunks_exact(positions * blocks) {
+            for (position, marks) in marks.chunks_exact(blocks).enumerate() {
+                self.starts.push(used as u32);
+                for (block, mark) in marks.iter().enumerate() {
+                    for (byte, ones) in mark.to_le_bytes().into_iter().enumerate() {
+                        let first = (position * channels + block * LANES + byte * 8) as u32;
+                        let to = &mut self.neurons[used..][..8];
+                        for (to, &place) in to.iter_mut().zip(&PLACES[usize::from(ones)]) {
+                            *to = first + u32::from(place);
+                        }
+                        used += ones.count_ones() as usize;
+                    }
+                }
+            }
+        }
+        self.starts.push(used as u32);
+    }
+}
+
+impl<'a> Charged<'a> {
+    /// None of synapses from the image, whose current comes from outside the engine.
+    fn new(synapses: &'a Synapses, neurons: &[Neurons]) -> Option<Self> {
+        let Source::Neurons(source) = synapses.source else {
+            return None;
+        };
+        let (weight, charge) = match neurons[source].charges() {
+            [charge] => (Cow::Borrowed(&synapses.weight[..]), *charge),
+            charges => {
+                let mut weight = synapses.weight.clone();
+                for block in weight.chunks_exact_mut(synapses.rows) {
+                    // The last row, zeros, belongs to no channel.
+                    for (row, charge) in block.iter_mut().zip(charges.iter().cycle()) {
+                        row.0.iter_mut().for_each(|w| *w *= charge);
+                    }
+                }
+                (Cow::Owned(weight), 1.0)
+            }
+        };
+        Some(Self {
+            synapses,
+            weight,
+            charge,
+        })
+    }
+}
+
+impl Lanes {
+    /// Of a stage, block after block.
+    fn of(channels: usize, bias: &[f32], neurons: Option<&Neurons>) -> Vec<Self> {
+        let of = |values: &[f32], channel: usize| match values {
+            [one] => *one,
+            values => values[channel],
+        };
+        let lanes = (0..channels).collect::<Vec<_>>();
+        let block = |channels: &[usize]| {
+            let mut lanes = Self {
+                threshold: [f32::INFINITY; LANES],
+                leak: [1.0; LANES],
+                initial: [0.0; LANES],
+                bias: [0.0; LANES],
+            };
+            for (lane, &channel) in channels.iter().enumerate() {
+                lanes.bias[lane] = bias.get(channel).copied().unwrap_or(0.0);
+                if let Some(neurons) = neurons {
+                    lanes.threshold[lane] = of(&neurons.threshold, channel);
+                    lanes.leak[lane] = of(&neurons.leak, channel);
+                    lanes.initial[lane] = neurons.initial * lanes.threshold[lane];
+                }
+            }
+            lanes
+        };
+        lanes.chunks(LANES).map(block).collect()
+    }
+}

@@ -1,0 +1,194 @@
+//! Spike trains of other simulators, spike by spike.
+//!
+//! Reads every `*.safetensors` file of the folder that `EVOSPIKE_GOLDEN` names (or of
+//! `../shared/golden`). Each holds a network, an input and the spikes that another simulator got
+//! from them; the format is described in the folder's README.
+
+use std::path::{Path, PathBuf};
+
+use evospike::layers::{Layer, Shape};
+use evospike::neurons::{Charge, Neurons, Reset};
+use evospike::simulate::SpikingNetwork;
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+/// One file.
+struct Golden<'a> {
+    tensors: SafeTensors<'a>,
+    layers: Value,
+    timesteps: usize,
+    spikes_as_input: bool,
+}
+
+impl<'a> Golden<'a> {
+    fn read(bytes: &'a [u8]) -> Self {
+        let (_, metadata) = SafeTensors::read_metadata(bytes).unwrap();
+        let metadata = metadata.metadata().clone().expect("metadata");
+        Self {
+            tensors: SafeTensors::deserialize(bytes).unwrap(),
+            layers: serde_json::from_str(&metadata["layers"]).unwrap(),
+            timesteps: metadata["timesteps"].parse().unwrap(),
+            spikes_as_input: match metadata["input"].as_str() {
+                "spikes" => true,
+                "direct" => false,
+                other => panic!("input `{other}`"),
+            },
+        }
+    }
+
+    fn shape(&self, name: &str) -> Vec<usize> {
+        self.tensors.tensor(name).unwrap().shape().to_vec()
+    }
+
+    fn floats(&self, name: &str) -> Vec<f32> {
+        let tensor = self.tensors.tensor(name).unwrap();
+        let bytes = tensor.data().as_chunks::<4>().0;
+        bytes.iter().map(|&b| f32::from_le_bytes(b)).collect()
+    }
+
+    fn bytes(&self, name: &str) -> Vec<u8> {
+        self.tensors.tensor(name).unwrap().data().to_vec()
+    }
+
+    /// Images, and values of one image, of one timestep.
+    fn input(&self) -> (Vec<f32>, usize, Shape) {
+        let shape = self.shape("input");
+        let shape = &shape[usize::from(self.spikes_as_input)..];
+        let each = match *shape {
+            [_, features] => Shape::new(features, 1, 1),
+            [_, channels, height, width] => Shape::new(channels, height, width),
+            _ => panic!("an input of {shape:?}"),
+        };
+        (self.floats("input"), shape[0], each)
+    }
+
+    /// Our layers, the neurons' parameters and the names of their spikes.
+    fn layers(&self, of: &Value, neurons: &mut Vec<(Neurons, String)>) -> Vec<Layer> {
+        let mut layers = Vec::new();
+        for layer in of.as_array().unwrap() {
+            let text = |key: &str| layer[key].as_str().unwrap();
+            let size = |key: &str| layer[key].as_u64().unwrap() as usize;
+            let number = |key: &str| layer[key].as_f64().unwrap() as f32;
+            let bias = || layer["bias"].as_str().map(|name| self.floats(name));
+            match text("op") {
+                "conv" => {
+                    let shape = self.shape(text("weight"));
+                    layers.push(Layer::Conv {
+                        weight: self.floats(text("weight")),
+                        bias: bias(),
+                        inputs: shape[1],
+                        outputs: shape[0],
+                        kernel: shape[2],
+                        stride: size("stride"),
+                        padding: size("padding"),
+                    });
+                }
+                "linear" => {
+                    let shape = self.shape(text("weight"));
+                    layers.push(Layer::Linear {
+                        weight: self.floats(text("weight")),
+                        bias: bias(),
+                        inputs: shape[1],
+                        outputs: shape[0],
+                    });
+                }
+                "avgpool" => layers.push(Layer::AvgPool { size: size("size") }),
+                "flatten" => {} // linear layers take images
+                "residual" => layers.push(Layer::Residual {
+                    body: self.layers(&layer["body"], neurons),
+                    shortcut: self.layers(&layer["shortcut"], neurons),
+                }),
+                "neuron" => {
+                    let threshold = match &layer["threshold"] {
+                        Value::String(name) => self.floats(name),
+                        number => vec![number.as_f64().unwrap() as f32],
+                    };
+                    let parameters = Neurons {
+                        leak: vec![number("leak")],
+                        reset: match text("reset") {
+                            "subtract" => Reset::Subtract,
+                            "zero" => Reset::Zero,
+                            other => panic!("reset `{other}`"),
+                        },
+                        initial: number("v_init"),
+                        charge: Charge::Unit,
+                        ..Neurons::new(threshold)
+                    };
+                    neurons.push((parameters, text("spikes").into()));
+                    layers.push(Layer::Neurons);
+                }
+                other => panic!("layer `{other}`"),
+            }
+        }
+        layers
+    }
+
+    /// Demands every spike, and the output current of every timestep.
+    fn check(&self, file: &Path) -> usize {
+        let mut neurons = Vec::new();
+        let layers = self.layers(&self.layers, &mut neurons);
+        let (neurons, names): (Vec<_>, Vec<_>) = neurons.into_iter().unzip();
+        let (input, images, shape) = self.input();
+        let output = self.floats("output");
+        let classes = self.shape("output")[2];
+        let network = SpikingNetwork::new(shape, &layers, neurons, classes).unwrap();
+        let expected: Vec<Vec<u8>> = names.iter().map(|name| self.bytes(name)).collect();
+        let mut spikes = 0;
+        for image in 0..images {
+            let frame = |t: usize| &input[(t * images + image) * shape.size()..][..shape.size()];
+            let input: Vec<f32> = match self.spikes_as_input {
+                true => (0..self.timesteps).flat_map(frame).copied().collect(),
+                false => frame(0).to_vec(),
+            };
+            let trace = network.trace(&input, self.timesteps).unwrap();
+            for t in 0..self.timesteps {
+                for (layer, expected) in expected.iter().enumerate() {
+                    let neurons = expected.len() / self.timesteps / images;
+                    let expected = &expected[(t * images + image) * neurons..][..neurons];
+                    let fired = (0..neurons).filter(|&i| expected[i] == 1);
+                    let (file, name) = (file.display(), &names[layer]);
+                    assert_eq!(
+                        trace.spikes[layer][t],
+                        fired.collect::<Vec<_>>(),
+                        "{file}: {name}, image {image}, timestep {t}"
+                    );
+                    spikes += trace.spikes[layer][t].len();
+                }
+                let expected = &output[(t * images + image) * classes..][..classes];
+                let file = file.display();
+                assert_eq!(
+                    trace.output[t], expected,
+                    "{file}: output, image {image}, timestep {t}"
+                );
+            }
+        }
+        spikes
+    }
+}
+
+#[test]
+fn golden_spike_trains_are_equal() {
+    let named = std::env::var_os("EVOSPIKE_GOLDEN");
+    let folder = match &named {
+        Some(folder) => PathBuf::from(folder),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/golden"),
+    };
+    if named.is_none() && !folder.is_dir() {
+        println!(
+            "skipped: no folder {}, and EVOSPIKE_GOLDEN is not set",
+            folder.display()
+        );
+        return;
+    }
+    let entries = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{folder:?}: {e}"));
+    let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|e| e == "safetensors"));
+    files.sort();
+    assert!(!files.is_empty(), "{folder:?} holds no *.safetensors file");
+    for file in files {
+        let bytes = std::fs::read(&file).unwrap();
+        let spikes = Golden::read(&bytes).check(&file);
+        assert!(spikes > 0, "{} has no spike", file.display());
+        println!("{}: {spikes} spikes equal", file.display());
+    }
+}
