@@ -13,9 +13,11 @@
 //! of threads.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use crate::error::{Error, Result};
-use crate::layers::{LANES, Row, Source, Stages, Synapses};
+use crate::lanes::{self, Lanes, Plain};
+use crate::layers::{LANES, Row, Source, Stage, Stages, Synapses};
 use crate::neurons::{Neurons, Reset};
 
 /// Timesteps that a layer is computed for at a time.
@@ -34,7 +36,7 @@ pub(crate) struct Engine<'a> {
 /// One stage's parameters in the engine's order.
 struct Prepared<'a> {
     synapses: Vec<Charged<'a>>,
-    blocks: Vec<Lanes>,
+    blocks: Vec<Parameters>,
     neurons: Option<Dynamics>,
 }
 
@@ -47,7 +49,7 @@ struct Charged<'a> {
 
 /// Parameters of [`LANES`] channels. Where there is no channel the threshold is never reached.
 #[derive(Clone)]
-struct Lanes {
+struct Parameters {
     threshold: [f32; LANES],
     leak: [f32; LANES],
     initial: [f32; LANES],
@@ -147,11 +149,11 @@ impl<'a> Engine<'a> {
         for (layer, (neurons, stage)) in neurons.iter().zip(&stages.stages).enumerate() {
             neurons.check(layer, stage.output.channels)?;
         }
-        let prepare = |(layer, stage): (usize, &'a crate::layers::Stage)| {
+        let prepare = |(layer, stage): (usize, &'a Stage)| {
             let synapses = stage.synapses.iter();
             Prepared {
                 synapses: synapses.filter_map(|s| Charged::new(s, neurons)).collect(),
-                blocks: Lanes::of(stage.output.channels, &stage.bias, neurons.get(layer)),
+                blocks: Parameters::of(stage.output.channels, &stage.bias, neurons.get(layer)),
                 neurons: neurons.get(layer).map(|neurons| Dynamics {
                     reset: neurons.reset,
                     leaky: neurons.leak.iter().any(|&leak| leak != 1.0),
@@ -166,7 +168,7 @@ impl<'a> Engine<'a> {
     }
 
     pub fn scratch(&self) -> Scratch {
-        let each = |stage: &crate::layers::Stage| {
+        let each = |stage: &Stage| {
             stage.output.height * stage.output.width * stage.output.channels.div_ceil(LANES)
         };
         let stages = &self.stages.stages;
@@ -229,13 +231,13 @@ impl<'a> Engine<'a> {
     fn stage(
         &self,
         stage: usize,
-        chunk: std::ops::Range<usize>,
+        chunk: Range<usize>,
         drive: Option<Drive<'_>>,
         scratch: &mut Scratch,
     ) {
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("bmi2") {
                 // SAFETY: the processor has what the function is compiled for, as was just found.
                 return unsafe { self.stage_avx512(stage, chunk, drive, scratch) };
             }
@@ -244,19 +246,19 @@ impl<'a> Engine<'a> {
                 return unsafe { self.stage_avx2(stage, chunk, drive, scratch) };
             }
         }
-        self.stage_with(fired, stage, chunk, drive, scratch);
+        self.stage_with::<Plain>(stage, chunk, drive, scratch);
     }
 
     #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f,avx512vl,avx2,bmi1,bmi2,popcnt")]
+    #[target_feature(enable = "avx512f,avx2,bmi1,bmi2,popcnt")]
     fn stage_avx512(
         &self,
         stage: usize,
-        chunk: std::ops::Range<usize>,
+        chunk: Range<usize>,
         drive: Option<Drive<'_>>,
         scratch: &mut Scratch,
     ) {
-        self.stage_with(x86::fired, stage, chunk, drive, scratch);
+        self.stage_with::<lanes::Avx512>(stage, chunk, drive, scratch);
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -264,20 +266,19 @@ impl<'a> Engine<'a> {
     fn stage_avx2(
         &self,
         stage: usize,
-        chunk: std::ops::Range<usize>,
+        chunk: Range<usize>,
         drive: Option<Drive<'_>>,
         scratch: &mut Scratch,
     ) {
-        self.stage_with(x86::fired, stage, chunk, drive, scratch);
+        self.stage_with::<lanes::Avx2>(stage, chunk, drive, scratch);
     }
 
     /// One stage over a chunk of timesteps; the same sums in the same order on every processor.
     #[inline(always)]
-    fn stage_with(
+    fn stage_with<L: Lanes>(
         &self,
-        fired: impl Fn(&[f32; LANES], &[f32; LANES]) -> u32 + Copy,
         stage: usize,
-        chunk: std::ops::Range<usize>,
+        chunk: Range<usize>,
         drive: Option<Drive<'_>>,
         scratch: &mut Scratch,
     ) {
@@ -318,81 +319,51 @@ impl<'a> Engine<'a> {
             }
             for (block, lanes) in layer.blocks.iter().enumerate() {
                 for at in first..position {
-                    // The current without any spike.
-                    let rest = |t: usize| {
-                        let Some(drive) = drive else {
-                            return lanes.bias;
-                        };
-                        let values = match drive {
-                            Drive::Constant(values) => values,
-                            Drive::Varying(values) => {
-                                &values[(chunk.start + t) * output.size()..][..output.size()]
-                            }
-                        };
-                        let channels = output.channels.min((block + 1) * LANES);
-                        let values = &values[at * output.channels..][block * LANES..channels];
-                        let mut rest = lanes.bias;
-                        rest.iter_mut().zip(values).for_each(|(rest, z)| *rest += z);
-                        rest
+                    let inflow = Inflow {
+                        layer,
+                        block,
+                        lists,
+                        first_list: (at - first) * timesteps * layer.synapses.len(),
+                        drive,
+                        channels: at * output.channels
+                            ..at * output.channels + output.channels.min((block + 1) * LANES),
+                        size: output.size(),
+                        first: chunk.start,
                     };
-                    let constant = match drive {
-                        Some(Drive::Varying(_)) => None,
-                        _ => Some(rest(0)),
-                    };
-                    let current = |t: usize| {
-                        let mut z = constant.unwrap_or_else(|| rest(t));
-                        for (i, charged) in layer.synapses.iter().enumerate() {
-                            let list =
-                                lists.of(((at - first) * timesteps + t) * layer.synapses.len() + i);
-                            let rows = charged.synapses.rows;
-                            let sum = sum_rows(&charged.weight[block * rows..][..rows], list);
-                            z.iter_mut()
-                                .zip(sum)
-                                .for_each(|(z, sum)| *z += sum * charged.charge);
-                        }
-                        z
-                    };
+                    let rest = L::load(&inflow.rest(0));
                     let Some(dynamics) = layer.neurons else {
                         for t in 0..timesteps {
-                            sums[t * blocks + block] = current(t);
+                            inflow.current(t, rest).store(&mut sums[t * blocks + block]);
                         }
                         continue;
                     };
                     let place = at * blocks + block;
-                    let mut v = potential[stage][place];
+                    let potential = &mut potential[stage][place];
+                    let mark_at = |t: usize| (t * positions + at) * blocks + block;
                     if dynamics.refractory > 0 {
                         let waiting = &mut waiting[stage][place];
                         for t in 0..timesteps {
-                            let z = current(t);
-                            let mark = step_refractory(&mut v, waiting, &z, lanes, dynamics);
-                            marks[(t * positions + at) * blocks + block] = mark;
+                            let mut z = [0.0; LANES];
+                            inflow.current(t, rest).store(&mut z);
+                            marks[mark_at(t)] =
+                                step_refractory(potential, waiting, &z, lanes, dynamics);
                         }
-                    } else {
-                        for t in 0..timesteps {
-                            let z = current(t);
-                            if dynamics.leaky {
-                                v.iter_mut()
-                                    .zip(&lanes.leak)
-                                    .for_each(|(v, leak)| *v *= leak);
-                            }
-                            v.iter_mut().zip(&z).for_each(|(v, z)| *v += z);
-                            let mark = fired(&v, &lanes.threshold);
-                            match dynamics.reset {
-                                Reset::Subtract => {
-                                    for (v, &threshold) in v.iter_mut().zip(&lanes.threshold) {
-                                        *v -= if *v >= threshold { threshold } else { 0.0 };
-                                    }
-                                }
-                                Reset::Zero => {
-                                    for (v, &threshold) in v.iter_mut().zip(&lanes.threshold) {
-                                        *v = if *v >= threshold { 0.0 } else { *v };
-                                    }
-                                }
-                            }
-                            marks[(t * positions + at) * blocks + block] = mark;
-                        }
+                        continue;
                     }
-                    potential[stage][place] = v;
+                    let mut v = L::load(potential);
+                    let (leak, threshold) = (L::load(&lanes.leak), L::load(&lanes.threshold));
+                    for t in 0..timesteps {
+                        let z = inflow.current(t, rest);
+                        if dynamics.leaky {
+                            v = v.times(leak);
+                        }
+                        v = v.add(z);
+                        (marks[mark_at(t)], v) = match dynamics.reset {
+                            Reset::Subtract => v.fire_and_subtract(threshold),
+                            Reset::Zero => v.fire_and_clear(threshold),
+                        };
+                    }
+                    v.store(potential);
                 }
             }
         }
@@ -403,13 +374,64 @@ impl<'a> Engine<'a> {
     }
 }
 
+/// Where the input current of one block of channels of one output position comes from.
+struct Inflow<'a> {
+    layer: &'a Prepared<'a>,
+    block: usize,
+    lists: &'a Lists,
+    /// List of the chunk's first timestep.
+    first_list: usize,
+    drive: Option<Drive<'a>>,
+    /// Outputs of the stage, from the position's first to the block's last.
+    channels: Range<usize>,
+    /// Outputs of the stage.
+    size: usize,
+    /// The chunk's first timestep in the run.
+    first: usize,
+}
+
+// Closures are not compiled for the processor of the function that they stand in.
+impl Inflow<'_> {
+    /// The current without any spike.
+    #[inline(always)]
+    fn rest(&self, t: usize) -> [f32; LANES] {
+        let mut rest = self.layer.blocks[self.block].bias;
+        let values = match self.drive {
+            None => return rest,
+            Some(Drive::Constant(values)) => values,
+            Some(Drive::Varying(values)) => &values[(self.first + t) * self.size..][..self.size],
+        };
+        let values = &values[self.channels.clone()][self.block * LANES..];
+        rest.iter_mut().zip(values).for_each(|(rest, z)| *rest += z);
+        rest
+    }
+
+    /// The current in timestep `t` of the chunk; `rest` is [`rest`](Self::rest) where it is the
+    /// same at every timestep.
+    #[inline(always)]
+    fn current<L: Lanes>(&self, t: usize, rest: L) -> L {
+        let mut z = match self.drive {
+            Some(Drive::Varying(_)) => L::load(&self.rest(t)),
+            _ => rest,
+        };
+        let kinds = &self.layer.synapses[..];
+        for (i, charged) in kinds.iter().enumerate() {
+            let list = self.lists.of(self.first_list + t * kinds.len() + i);
+            let rows = charged.synapses.rows;
+            let sum = L::sum(&charged.weight[self.block * rows..][..rows], list);
+            z = z.add(sum.times(L::all(charged.charge)));
+        }
+        z
+    }
+}
+
 /// A timestep of neurons that may have to wait after a spike. Where there is no channel the
 /// threshold is infinite.
 fn step_refractory(
     v: &mut [f32; LANES],
     waiting: &mut [u32; LANES],
     z: &[f32; LANES],
-    lanes: &Lanes,
+    lanes: &Parameters,
     dynamics: Dynamics,
 ) -> u32 {
     let mut mark = 0;
@@ -430,58 +452,6 @@ fn step_refractory(
         }
     }
     mark
-}
-
-/// Sum of the listed rows, an even number of them: two sums at a time, since an addition takes
-/// longer than the processor needs to begin the next.
-#[inline(always)]
-fn sum_rows(rows: &[Row], list: &[u32]) -> [f32; LANES] {
-    let (mut even, mut odd) = ([0.0; LANES], [0.0; LANES]);
-    for pair in list.chunks_exact(2) {
-        let (a, b) = (&rows[pair[0] as usize].0, &rows[pair[1] as usize].0);
-        for i in 0..LANES {
-            even[i] += a[i];
-            odd[i] += b[i];
-        }
-    }
-    for i in 0..LANES {
-        even[i] += odd[i];
-    }
-    even
-}
-
-/// Which potentials reach their thresholds, a bit each.
-#[inline(always)]
-fn fired(v: &[f32; LANES], threshold: &[f32; LANES]) -> u32 {
-    let reached = v.iter().zip(threshold).map(|(v, threshold)| v >= threshold);
-    reached
-        .enumerate()
-        .fold(0, |mark, (i, reached)| mark | u32::from(reached) << i)
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use super::LANES;
-    use std::arch::x86_64::{_CMP_GE_OQ, _mm256_cmp_ps, _mm256_loadu_ps, _mm256_movemask_ps};
-
-    /// [`fired`](super::fired), for processors with AVX2 only.
-    #[inline(always)]
-    pub fn fired(v: &[f32; LANES], threshold: &[f32; LANES]) -> u32 {
-        let mut mark = 0;
-        for i in (0..LANES).step_by(8) {
-            // SAFETY: eight values from `i` on lie in both arrays, and the callers were compiled
-            // for AVX2.
-            let eight = unsafe {
-                let reached = _mm256_cmp_ps::<_CMP_GE_OQ>(
-                    _mm256_loadu_ps(v.as_ptr().add(i)),
-                    _mm256_loadu_ps(threshold.as_ptr().add(i)),
-                );
-                _mm256_movemask_ps(reached) as u32
-            };
-            mark |= eight << i;
-        }
-        mark
-    }
 }
 
 impl Lists {
@@ -509,11 +479,10 @@ impl Lists {
                 self.rows.resize(2 * enough, 0);
             }
             for i in (0..count).step_by(COPY) {
-                let from = &events.neurons[from + i..][..COPY];
-                let to = &mut self.rows[self.used + i..][..COPY];
-                for (to, from) in to.iter_mut().zip(from) {
-                    *to = from.wrapping_add(run.offset);
-                }
+                let mut copy = [0; COPY];
+                copy.copy_from_slice(&events.neurons[from + i..][..COPY]);
+                let copy = copy.map(|neuron| neuron.wrapping_add(run.offset));
+                self.rows[self.used + i..][..COPY].copy_from_slice(&copy);
             }
             self.used += count;
         }
@@ -561,10 +530,9 @@ impl Events {
                 for (block, mark) in marks.iter().enumerate() {
                     for (byte, ones) in mark.to_le_bytes().into_iter().enumerate() {
                         let first = (position * channels + block * LANES + byte * 8) as u32;
-                        let to = &mut self.neurons[used..][..8];
-                        for (to, &place) in to.iter_mut().zip(&PLACES[usize::from(ones)]) {
-                            *to = first + u32::from(place);
-                        }
+                        let places = PLACES[usize::from(ones)];
+                        self.neurons[used..][..8]
+                            .copy_from_slice(&places.map(|place| first + u32::from(place)));
                         used += ones.count_ones() as usize;
                     }
                 }
@@ -601,7 +569,7 @@ impl<'a> Charged<'a> {
     }
 }
 
-impl Lanes {
+impl Parameters {
     /// Of a stage, block after block.
     fn of(channels: usize, bias: &[f32], neurons: Option<&Neurons>) -> Vec<Self> {
         let of = |values: &[f32], channel: usize| match values {

@@ -49,6 +49,7 @@ mod engine;
 pub mod error;
 pub mod evolve;
 mod kernels;
+mod lanes;
 pub mod layers;
 pub mod metrics;
 pub mod modules;

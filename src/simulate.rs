@@ -158,7 +158,10 @@ impl SpikingNetwork {
             return Err(Error::parameter(
                 "images",
                 format!("{} of {} classes", K::SHAPE, K::CLASSES),
-                format!("{} of {classes} classes, as the network's", self.stages.input),
+                format!(
+                    "{} of {classes} classes, as the network's",
+                    self.stages.input
+                ),
             ));
         }
         Simulator::new(&self.stages, images.view())?.run(&self.neurons, timesteps)

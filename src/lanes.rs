@@ -1,0 +1,205 @@
+//! [`LANES`] numbers in the vectors that the processor has.
+//!
+//! Written out, since the compiler does not keep this many numbers in registers by itself. Every
+//! kind gives the same results: sums and products are rounded one by one, never fused.
+
+use crate::layers::{LANES, Row};
+
+/// [`LANES`] numbers. `x86` kinds may only be used in functions compiled for what they need.
+pub(crate) trait Lanes: Copy {
+    fn load(from: &[f32; LANES]) -> Self;
+    fn store(self, to: &mut [f32; LANES]);
+    fn add(self, other: Self) -> Self;
+    fn times(self, other: Self) -> Self;
+
+    /// Which numbers reach the threshold, a bit each, and the numbers after a soft reset.
+    fn fire_and_subtract(self, threshold: Self) -> (u32, Self);
+    /// Which numbers reach the threshold, a bit each, and the numbers after a hard reset.
+    fn fire_and_clear(self, threshold: Self) -> (u32, Self);
+
+    fn all(value: f32) -> Self {
+        Self::load(&[value; LANES])
+    }
+
+    /// Sum of the listed rows, an even number of them: two sums at a time, since an addition takes
+    /// longer than the processor needs to begin the next.
+    #[inline(always)]
+    fn sum(rows: &[Row], list: &[u32]) -> Self {
+        let (mut even, mut odd) = (Self::all(0.0), Self::all(0.0));
+        for pair in list.chunks_exact(2) {
+            even = even.add(Self::load(&rows[pair[0] as usize].0));
+            odd = odd.add(Self::load(&rows[pair[1] as usize].0));
+        }
+        even.add(odd)
+    }
+}
+
+/// Any processor.
+#[derive(Clone, Copy)]
+pub(crate) struct Plain([f32; LANES]);
+
+impl Plain {
+    #[inline(always)]
+    fn fire(self, threshold: Self, reset: impl Fn(f32, f32) -> f32) -> (u32, Self) {
+        let (mut mark, mut v) = (0, self.0);
+        for (i, v) in v.iter_mut().enumerate() {
+            if *v >= threshold.0[i] {
+                *v = reset(*v, threshold.0[i]);
+                mark |= 1 << i;
+            }
+        }
+        (mark, Self(v))
+    }
+}
+
+impl Lanes for Plain {
+    #[inline(always)]
+    fn load(from: &[f32; LANES]) -> Self {
+        Self(*from)
+    }
+    #[inline(always)]
+    fn store(self, to: &mut [f32; LANES]) {
+        *to = self.0;
+    }
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] + other.0[i]))
+    }
+    #[inline(always)]
+    fn times(self, other: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] * other.0[i]))
+    }
+    #[inline(always)]
+    fn fire_and_subtract(self, threshold: Self) -> (u32, Self) {
+        self.fire(threshold, |v, threshold| v - threshold)
+    }
+    #[inline(always)]
+    fn fire_and_clear(self, threshold: Self) -> (u32, Self) {
+        self.fire(threshold, |_, _| 0.0)
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::{Avx2, Avx512};
+
+// SAFETY, for all of it: pointers come from arrays of [`LANES`] numbers and stay within them, and
+// the functions that use these types are compiled for, and called on, processors that have the
+// instructions.
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{LANES, Lanes};
+    use std::arch::x86_64::*;
+    use std::array::from_fn;
+
+    /// Four vectors of 256 bits.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Avx2([__m256; LANES / 8]);
+
+    impl Avx2 {
+        #[inline(always)]
+        fn fire(
+            self,
+            threshold: Self,
+            reset: impl Fn(__m256, __m256, __m256) -> __m256,
+        ) -> (u32, Self) {
+            let mut mark = 0;
+            let v = from_fn(|i| unsafe {
+                let reached = _mm256_cmp_ps::<_CMP_GE_OQ>(self.0[i], threshold.0[i]);
+                mark |= (_mm256_movemask_ps(reached) as u32) << (8 * i);
+                reset(self.0[i], threshold.0[i], reached)
+            });
+            (mark, Self(v))
+        }
+    }
+
+    impl Lanes for Avx2 {
+        #[inline(always)]
+        fn load(from: &[f32; LANES]) -> Self {
+            Self(from_fn(|i| unsafe {
+                _mm256_loadu_ps(from.as_ptr().add(8 * i))
+            }))
+        }
+        #[inline(always)]
+        fn store(self, to: &mut [f32; LANES]) {
+            for (i, v) in self.0.into_iter().enumerate() {
+                unsafe { _mm256_storeu_ps(to.as_mut_ptr().add(8 * i), v) }
+            }
+        }
+        #[inline(always)]
+        fn add(self, other: Self) -> Self {
+            Self(from_fn(|i| unsafe { _mm256_add_ps(self.0[i], other.0[i]) }))
+        }
+        #[inline(always)]
+        fn times(self, other: Self) -> Self {
+            Self(from_fn(|i| unsafe { _mm256_mul_ps(self.0[i], other.0[i]) }))
+        }
+        #[inline(always)]
+        fn fire_and_subtract(self, threshold: Self) -> (u32, Self) {
+            self.fire(threshold, |v, threshold, reached| unsafe {
+                _mm256_sub_ps(v, _mm256_and_ps(threshold, reached))
+            })
+        }
+        #[inline(always)]
+        fn fire_and_clear(self, threshold: Self) -> (u32, Self) {
+            self.fire(threshold, |v, _, reached| unsafe {
+                _mm256_andnot_ps(reached, v)
+            })
+        }
+    }
+
+    /// Two vectors of 512 bits.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Avx512([__m512; LANES / 16]);
+
+    impl Avx512 {
+        #[inline(always)]
+        fn fire(
+            self,
+            threshold: Self,
+            reset: impl Fn(__m512, __m512, __mmask16) -> __m512,
+        ) -> (u32, Self) {
+            let mut mark = 0;
+            let v = from_fn(|i| unsafe {
+                let reached = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(self.0[i], threshold.0[i]);
+                mark |= u32::from(reached) << (16 * i);
+                reset(self.0[i], threshold.0[i], reached)
+            });
+            (mark, Self(v))
+        }
+    }
+
+    impl Lanes for Avx512 {
+        #[inline(always)]
+        fn load(from: &[f32; LANES]) -> Self {
+            Self(from_fn(|i| unsafe {
+                _mm512_loadu_ps(from.as_ptr().add(16 * i))
+            }))
+        }
+        #[inline(always)]
+        fn store(self, to: &mut [f32; LANES]) {
+            for (i, v) in self.0.into_iter().enumerate() {
+                unsafe { _mm512_storeu_ps(to.as_mut_ptr().add(16 * i), v) }
+            }
+        }
+        #[inline(always)]
+        fn add(self, other: Self) -> Self {
+            Self(from_fn(|i| unsafe { _mm512_add_ps(self.0[i], other.0[i]) }))
+        }
+        #[inline(always)]
+        fn times(self, other: Self) -> Self {
+            Self(from_fn(|i| unsafe { _mm512_mul_ps(self.0[i], other.0[i]) }))
+        }
+        #[inline(always)]
+        fn fire_and_subtract(self, threshold: Self) -> (u32, Self) {
+            self.fire(threshold, |v, threshold, reached| unsafe {
+                _mm512_mask_sub_ps(v, reached, v, threshold)
+            })
+        }
+        #[inline(always)]
+        fn fire_and_clear(self, threshold: Self) -> (u32, Self) {
+            self.fire(threshold, |v, _, reached| unsafe {
+                _mm512_maskz_mov_ps(!reached, v)
+            })
+        }
+    }
+}
