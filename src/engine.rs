@@ -16,7 +16,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::error::{Error, Result};
-use crate::lanes::{self, Lanes, Plain};
+use crate::lanes::{Lanes, Plain, Vectors};
 use crate::layers::{LANES, Row, Source, Stage, Stages, Synapses};
 use crate::neurons::{Neurons, Reset};
 
@@ -31,6 +31,7 @@ const COPY: usize = 16;
 pub(crate) struct Engine<'a> {
     stages: &'a Stages,
     layers: Vec<Prepared<'a>>,
+    vectors: Vectors,
 }
 
 /// One stage's parameters in the engine's order.
@@ -164,6 +165,7 @@ impl<'a> Engine<'a> {
         Ok(Self {
             layers: stages.stages.iter().enumerate().map(prepare).collect(),
             stages,
+            vectors: Vectors::widest(),
         })
     }
 
@@ -235,18 +237,14 @@ impl<'a> Engine<'a> {
         drive: Option<Drive<'_>>,
         scratch: &mut Scratch,
     ) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("bmi2") {
-                // SAFETY: the processor has what the function is compiled for, as was just found.
-                return unsafe { self.stage_avx512(stage, chunk, drive, scratch) };
-            }
-            if is_x86_feature_detected!("avx2") {
-                // SAFETY: as above.
-                return unsafe { self.stage_avx2(stage, chunk, drive, scratch) };
-            }
+        match self.vectors {
+            Vectors::Plain => self.stage_with::<Plain>(stage, chunk, drive, scratch),
+            // SAFETY: `Vectors` names only what the processor has.
+            #[cfg(target_arch = "x86_64")]
+            Vectors::Avx2 => unsafe { self.stage_avx2(stage, chunk, drive, scratch) },
+            #[cfg(target_arch = "x86_64")]
+            Vectors::Avx512 => unsafe { self.stage_avx512(stage, chunk, drive, scratch) },
         }
-        self.stage_with::<Plain>(stage, chunk, drive, scratch);
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -258,7 +256,7 @@ impl<'a> Engine<'a> {
         drive: Option<Drive<'_>>,
         scratch: &mut Scratch,
     ) {
-        self.stage_with::<lanes::Avx512>(stage, chunk, drive, scratch);
+        self.stage_with::<crate::lanes::Avx512>(stage, chunk, drive, scratch);
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -270,7 +268,7 @@ impl<'a> Engine<'a> {
         drive: Option<Drive<'_>>,
         scratch: &mut Scratch,
     ) {
-        self.stage_with::<lanes::Avx2>(stage, chunk, drive, scratch);
+        self.stage_with::<crate::lanes::Avx2>(stage, chunk, drive, scratch);
     }
 
     /// One stage over a chunk of timesteps; the same sums in the same order on every processor.
@@ -595,5 +593,85 @@ impl Parameters {
             lanes
         };
         lanes.chunks(LANES).map(block).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::{Layer, Shape};
+
+    /// 40 channels: a whole block and a part of one.
+    #[test]
+    fn every_kind_of_vectors_gives_the_same_spikes() {
+        let noise = |n: usize, seed: usize| {
+            (0..n).map(move |i| (((i * 7919 + seed) % 1009) as f32 - 450.0) / 1000.0)
+        };
+        let layers = [
+            Layer::Conv {
+                weight: noise(40 * 2 * 9, 1).collect(),
+                bias: Some(noise(40, 2).collect()),
+                inputs: 2,
+                outputs: 40,
+                kernel: 3,
+                stride: 1,
+                padding: 1,
+            },
+            Layer::Neurons,
+            Layer::Conv {
+                weight: noise(40 * 40 * 9, 3).collect(),
+                bias: None,
+                inputs: 40,
+                outputs: 40,
+                kernel: 3,
+                stride: 1,
+                padding: 1,
+            },
+            Layer::AvgPool { size: 2 },
+            Layer::Neurons,
+            Layer::Linear {
+                weight: noise(40 * 4 * 3, 4).collect(),
+                bias: None,
+                inputs: 160,
+                outputs: 3,
+            },
+        ];
+        let stages = Stages::new(Shape::new(2, 4, 4), &layers, 3).unwrap();
+        for (reset, leak, refractory) in [
+            (Reset::Subtract, 1.0, 0),
+            (Reset::Zero, 0.9, 0),
+            (Reset::Subtract, 0.9, 2),
+        ] {
+            let neurons = Neurons {
+                reset,
+                leak: vec![leak],
+                refractory,
+                initial: 0.5,
+                ..Neurons::new([0.7])
+            };
+            let drive: Vec<f32> = noise(40 * 16, 5).collect();
+            let run = |vectors| {
+                let mut engine = Engine::new(&stages, &[neurons.clone(), neurons.clone()]).unwrap();
+                engine.vectors = vectors;
+                let (mut spikes, mut output) = (Vec::new(), Vec::new());
+                engine.run(
+                    &[Some(Drive::Constant(&drive)), None, None],
+                    100,
+                    &mut engine.scratch(),
+                    |chunk| {
+                        for t in 0..chunk.timesteps {
+                            spikes.extend(chunk.events.iter().map(|events| events.at(t).to_vec()));
+                            output.extend(chunk.output(t).map(f32::to_bits));
+                        }
+                    },
+                );
+                (spikes, output)
+            };
+            let plain = run(Vectors::Plain);
+            assert!(plain.0.iter().map(Vec::len).sum::<usize>() > 1000);
+            for vectors in Vectors::all() {
+                assert!(run(vectors) == plain, "{vectors:?}, {neurons:?}");
+            }
+        }
     }
 }

@@ -5,6 +5,36 @@
 
 use crate::layers::{LANES, Row};
 
+/// A kind of vectors that this processor has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Vectors {
+    Plain,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Vectors {
+    /// All that there are, the widest last.
+    pub fn all() -> Vec<Self> {
+        #[allow(unused_mut)]
+        let mut all = vec![Self::Plain];
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            all.push(Self::Avx2);
+            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("bmi2") {
+                all.push(Self::Avx512);
+            }
+        }
+        all
+    }
+
+    pub fn widest() -> Self {
+        Self::all().pop().unwrap_or(Self::Plain)
+    }
+}
+
 /// [`LANES`] numbers. `x86` kinds may only be used in functions compiled for what they need.
 pub(crate) trait Lanes: Copy {
     fn load(from: &[f32; LANES]) -> Self;

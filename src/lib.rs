@@ -59,6 +59,7 @@ pub mod ops;
 pub mod plot;
 mod progress;
 pub mod random;
+pub mod reference;
 pub mod report;
 pub mod reproduce;
 pub mod simulate;

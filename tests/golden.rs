@@ -6,8 +6,10 @@
 
 use std::path::{Path, PathBuf};
 
+use dfdx::prelude::Cpu;
 use evospike::layers::{Layer, Shape};
 use evospike::neurons::{Charge, Neurons, Reset};
+use evospike::reference;
 use evospike::simulate::SpikingNetwork;
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -131,6 +133,16 @@ impl<'a> Golden<'a> {
         let (input, images, shape) = self.input();
         let output = self.floats("output");
         let classes = self.shape("output")[2];
+        let all = reference::trace(
+            &Cpu::default(),
+            shape,
+            &layers,
+            &neurons,
+            &input,
+            images,
+            self.timesteps,
+        );
+        let all = all.unwrap();
         let network = SpikingNetwork::new(shape, &layers, neurons, classes).unwrap();
         let expected: Vec<Vec<u8>> = names.iter().map(|name| self.bytes(name)).collect();
         let mut spikes = 0;
@@ -141,6 +153,11 @@ impl<'a> Golden<'a> {
                 false => frame(0).to_vec(),
             };
             let trace = network.trace(&input, self.timesteps).unwrap();
+            assert!(
+                all[image] == trace,
+                "{}, image {image}: the reference differs",
+                file.display()
+            );
             for t in 0..self.timesteps {
                 for (layer, expected) in expected.iter().enumerate() {
                     let neurons = expected.len() / self.timesteps / images;
