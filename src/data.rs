@@ -438,6 +438,19 @@ impl<'a> Samples<'a> {
         channels.flat_map(|(pixels, inputs)| pixels.iter().map(|&pixel| inputs[pixel as usize]))
     }
 
+    /// CRC-32 of what a network sees of the images and of their labels, in their order.
+    pub fn checksum(&self) -> u32 {
+        let mut checksum = flate2::Crc::new();
+        for input in self.scale.inputs.iter().flatten() {
+            checksum.update(&input.to_le_bytes());
+        }
+        for &index in self.indices {
+            checksum.update(&self.store.labels[index].to_le_bytes());
+            checksum.update(self.store.image(index));
+        }
+        checksum.sum()
+    }
+
     /// Some images, one after the other.
     pub fn batch(&self, of: &[usize]) -> Vec<f32> {
         let mut batch = Vec::with_capacity(of.len() * self.store.shape.size());

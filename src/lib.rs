@@ -43,6 +43,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod ann;
+mod checkpoint;
 pub mod convert;
 pub mod data;
 pub mod error;
@@ -53,12 +54,14 @@ pub mod metrics;
 pub mod modules;
 pub mod networks;
 pub mod ops;
+pub mod optimiser;
 pub mod plot;
 mod progress;
 pub mod random;
 pub mod report;
 pub mod reproduce;
 pub mod simulate;
+pub mod weights;
 mod winograd;
 
 pub use error::{Error, Result};
@@ -79,7 +82,9 @@ pub mod prelude {
     };
     pub use crate::network;
     pub use crate::networks::{self, DigitsCnn, Network};
+    pub use crate::optimiser::{Optimiser, Schedule};
     pub use crate::plot::{self, Chart};
     pub use crate::report::{self, Output, Table, write_csv};
     pub use crate::simulate::{Simulation, simulate};
+    pub use crate::weights::Names;
 }
