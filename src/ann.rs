@@ -1,4 +1,22 @@
 //! The ordinary network (ANN): trained by gradient descent with dfdx's automatic differentiation.
+//!
+//! ```no_run
+//! use evospike::networks::Vgg15QuarterBn;
+//! use evospike::prelude::*;
+//!
+//! let cifar = data::cifar10("data")?.normalised(&data::Normalisation::CIFAR10)?;
+//! let parts = cifar.hold_out(0.1, 0)?;
+//! let settings = TrainSettings { epochs: 30, learning_rate: 0.05, ..TrainSettings::cifar() };
+//! let mut ann = Ann::<Vgg15QuarterBn>::new(0)?;
+//! ann.train_resumable(&parts.training, &settings, "vgg15.checkpoint")?; // takes hours
+//! ann.save("vgg15.safetensors", &Names::own())?;
+//! let ann = Ann::<Vgg15QuarterBn>::load("vgg15.safetensors", &Names::own())?;
+//! println!("{:.2} %", ann.accuracy(&parts.test)?.percent());
+//! # Ok::<(), evospike::Error>(())
+//! ```
+//!
+//! Your own images: see [`data`](crate::data). Your own network: [`network!`](crate::network).
+//! Weights from PyTorch: [`weights`].
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -490,7 +508,7 @@ impl<N: Network> Ann<N> {
     /// Trains as [`train`](Self::train) does, and keeps everything that training goes on from in
     /// the file `checkpoint`, which is written before the first epoch and after every epoch. Where
     /// the file is there already, training resumes from it and ends with the very weights that it
-    /// would have had without a break.
+    /// would have had without a break. To resume, make the network as before, by the same seed.
     ///
     /// ```
     /// # use evospike::prelude::*;
@@ -1009,17 +1027,35 @@ mod tests {
         }
     }
 
-    // torch: CrossEntropyLoss(label_smoothing=0.1)(tensor([[1., 2., 4.]]), tensor([1])) by its
-    // definition, mean of the smoothed targets' log-probabilities.
+    /// torch.nn.CrossEntropyLoss: (1 - s) times the label's negative log-probability, plus s /
+    /// classes times the sum of all.
     #[test]
-    fn smoothed_targets_are_pytorchs() {
+    fn label_smoothing_is_pytorchs() {
+        let s = 0.1;
         let settings = TrainSettings {
-            label_smoothing: 0.1,
+            label_smoothing: s,
             ..TrainSettings::default()
         };
-        let [on, off] = settings.targets(3);
-        assert!((on - (0.9 + 0.1 / 3.0)).abs() < 1e-7 && (off - 0.1 / 3.0).abs() < 1e-7);
-        assert!((on + 2.0 * off - 1.0).abs() < 1e-6);
+        let [on, off] = settings.targets(10);
+        let mut net = Small::build(0).unwrap();
+        let mut targets = vec![off; 20];
+        (targets[3], targets[17]) = (on, on);
+        let step = Step {
+            optimiser: Optimiser::Adam,
+            number: 1,
+            learning_rate: 1e-3,
+            weight_decay: 0.0,
+        };
+        let pixels = (0..128).map(|i| (i * 7919 % 256) as f32 / 255.0).collect();
+        let (loss, logits) = net.step(pixels, targets, 2, &step).unwrap();
+        let mut expected = 0.0;
+        for (row, label) in logits.chunks(10).zip([3, 7]) {
+            let exps: Vec<f64> = row.iter().map(|&x| f64::from(x).exp()).collect();
+            let total: f64 = exps.iter().sum();
+            let losses: Vec<f64> = exps.iter().map(|e| -(e / total).ln()).collect();
+            expected += (1.0 - s) * losses[label] + s / 10.0 * losses.iter().sum::<f64>();
+        }
+        assert!((f64::from(loss) - expected / 2.0).abs() < 1e-6, "{loss}");
         assert_eq!(TrainSettings::default().targets(3), [1.0, 0.0]);
     }
 

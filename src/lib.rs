@@ -36,7 +36,7 @@
 //! [`simulate`](mod@simulate) → [`evolve`](mod@evolve) → [`report`] and [`plot`];
 //! [`reproduce`] runs whole experiments. What accuracy, target and latency mean is defined in
 //! [`metrics`]. A network is a tuple of typed [`modules`] with a name ([`networks`]); the engine
-//! behind runs plain [`layers`].
+//! behind runs plain [`layers`]. Weights come from and go to PyTorch by [`weights`].
 //!
 //! Results are the same for the same seed ([`random`]), at any number of threads, on one machine.
 #![warn(missing_docs)]

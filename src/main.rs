@@ -32,6 +32,18 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Train a network on a data set and write its weights
+    ///
+    /// After every epoch, everything that training goes on from is written to OUT.checkpoint.
+    /// Where that file is there already, the same command resumes from it and ends with the very
+    /// weights that it would have had without a break; a command that differs is refused. Delete
+    /// the file to start anew.
+    ///
+    /// Settings that are not given are the network's own. For networks with batch normalisation
+    /// they are 100 epochs (mnist-cnn: 10) in batches of 128, SGD with Nesterov momentum 0.9,
+    /// learning rate 0.1 after a warm-up of 1 epoch and along a cosine, weight decay 5e-4, label
+    /// smoothing 0.1 and crop-flip (mnist-cnn: none); vgg15 and vgg16 have learning rate 0.01.
+    /// For the digits they are 30 epochs in batches of 16, Adam, learning rate 5e-3 along a
+    /// cosine, weight decay 0.1.
     Train(TrainArguments),
 }
 
@@ -57,12 +69,6 @@ struct DigitsArguments {
     out: PathBuf,
 }
 
-/// Train a network on a data set and write its weights.
-///
-/// After every epoch, everything that training goes on from is written to OUT.checkpoint. Where
-/// that file is there already, the same command resumes from it and ends with the very weights
-/// that it would have had without a break; a command that differs is refused. Delete the file to
-/// start anew. Settings that are not given are the network's own.
 #[derive(Args)]
 #[command(allow_negative_numbers = true)]
 struct TrainArguments {
