@@ -26,6 +26,48 @@
 //! # Ok::<(), evospike::Error>(())
 //! ```
 
+//! Your own images, as arrays of bytes and labels:
+//!
+//! ```
+//! use evospike::prelude::*;
+//!
+//! type Stripes = data::Classify<1, 4, 2>; // 1 x 4 x 4 pixels, 2 classes: standing and lying
+//! let pixel = |i: usize, place: usize| 255 * (place / [1, 4][i % 2] % 2) as u8;
+//! let pixels = (0..200 * 16).map(|n| pixel(n / 16, n % 16)).collect();
+//! let labels = (0..200).map(|i| i % 2).collect();
+//! let images = Images::<data::Whole, Stripes>::from_arrays(pixels, labels)?;
+//! let parts = images.split(Shares::default(), 0)?;
+//!
+//! network! {
+//!     pub Net for Stripes = (Flatten<1, 4, 16>, UnbiasedLinear<16, 8>, Relu, UnbiasedLinear<8, 2>);
+//! }
+//! let mut ann = Ann::<Net>::new(0)?;
+//! ann.train(&parts.training, &TrainSettings::default())?;
+//! assert_eq!(ann.accuracy(&parts.test)?.percent(), 100.0);
+//! # Ok::<(), evospike::Error>(())
+//! ```
+//!
+//! Your own image files, `pets/train/cat/1.jpg` and so on, of any size:
+//!
+//! ```no_run
+//! use evospike::prelude::*;
+//!
+//! type Pets = data::Classify<3, 32, 2>; // resized to 3 x 32 x 32 pixels, 2 classes
+//! network! {
+//!     pub Net for Pets = (
+//!         (Conv3x3<3, 16, 32>, BatchNorm<16, 32>, AvgPool2<16, 32, 16>, Relu),
+//!         (Conv3x3<16, 32, 16>, BatchNorm<32, 16>, AvgPool2<32, 16, 8>, Relu),
+//!         (Flatten<32, 8, 2048>, UnbiasedLinear<2048, 2>),
+//!     );
+//! }
+//! let pets = data::folder::<Pets>("pets")?.normalised(&data::Normalisation::IMAGENET)?;
+//! let parts = pets.hold_out(0.2, 0)?;
+//! let mut ann = Ann::<Net>::new(0)?;
+//! ann.train(&parts.training, &TrainSettings { epochs: 20, ..TrainSettings::cifar() })?;
+//! println!("{:.1} %", ann.accuracy(&parts.test)?.percent());
+//! # Ok::<(), evospike::Error>(())
+//! ```
+
 mod files;
 mod folder;
 
@@ -436,6 +478,19 @@ impl<'a> Samples<'a> {
         let channels = self.store.image(self.indices[i]).chunks_exact(area);
         let channels = channels.zip(&self.scale.inputs);
         channels.flat_map(|(pixels, inputs)| pixels.iter().map(|&pixel| inputs[pixel as usize]))
+    }
+
+    /// CRC-32 of what a network sees of the images and of their labels, in their order.
+    pub fn checksum(&self) -> u32 {
+        let mut checksum = flate2::Crc::new();
+        for input in self.scale.inputs.iter().flatten() {
+            checksum.update(&input.to_le_bytes());
+        }
+        for &index in self.indices {
+            checksum.update(&self.store.labels[index].to_le_bytes());
+            checksum.update(self.store.image(index));
+        }
+        checksum.sum()
     }
 
     /// Some images, one after the other.

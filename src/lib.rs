@@ -36,13 +36,14 @@
 //! [`simulate`](mod@simulate) → [`evolve`](mod@evolve) → [`report`] and [`plot`];
 //! [`reproduce`] runs whole experiments. What accuracy, target and latency mean is defined in
 //! [`metrics`]. A network is a tuple of typed [`modules`] with a name ([`networks`]); the engine
-//! behind runs plain [`layers`].
+//! behind runs plain [`layers`]. Weights come from and go to PyTorch by [`weights`].
 //!
 //! Results are the same for the same seed ([`random`]), at any number of threads, on one machine.
 #![warn(missing_docs)]
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod ann;
+mod checkpoint;
 pub mod convert;
 pub mod data;
 mod engine;
@@ -56,6 +57,7 @@ pub mod modules;
 pub mod networks;
 pub mod neurons;
 pub mod ops;
+pub mod optimiser;
 pub mod plot;
 mod progress;
 pub mod random;
@@ -63,6 +65,7 @@ pub mod reference;
 pub mod report;
 pub mod reproduce;
 pub mod simulate;
+pub mod weights;
 mod winograd;
 
 pub use error::{Error, Result};
@@ -84,7 +87,9 @@ pub mod prelude {
     pub use crate::network;
     pub use crate::networks::{self, DigitsCnn, Network};
     pub use crate::neurons::{Charge, Neurons, Reset};
+    pub use crate::optimiser::{Optimiser, Schedule};
     pub use crate::plot::{self, Chart};
     pub use crate::report::{self, Output, Table, write_csv};
     pub use crate::simulate::{Simulation, SpikingNetwork, simulate};
+    pub use crate::weights::Names;
 }

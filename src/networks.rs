@@ -98,6 +98,25 @@ mod mlp {
 }
 pub use mlp::Mlp;
 
+mod mnist_cnn {
+    use crate::data::Mnist;
+    use crate::modules::{
+        AvgPool2, BatchNorm, BatchNorm1d, Conv3x3, Flatten, Relu, UnbiasedLinear,
+    };
+
+    network! {
+        /// Three layers of neurons for the MNIST family: two convolutions with average pooling
+        /// before ReLU, a hidden linear layer, batch normalisation.
+        pub MnistCnn for Mnist = (
+            (Conv3x3<1, 16, 28>, BatchNorm<16, 28>, AvgPool2<16, 28, 14>, Relu),
+            (Conv3x3<16, 32, 14>, BatchNorm<32, 14>, AvgPool2<32, 14, 7>, Relu),
+            (Flatten<32, 7, 1568>, UnbiasedLinear<1568, 128>, BatchNorm1d<128>, Relu),
+            UnbiasedLinear<128, 10>,
+        );
+    }
+}
+pub use mnist_cnn::MnistCnn;
+
 /// A convolution, what comes after it and neurons, with 2 x 2 average pooling before them or
 /// without; the same for a linear layer.
 macro_rules! blocks {
@@ -256,11 +275,20 @@ pub use vgg16::Vgg16;
 mod tests {
     use super::*;
     use crate::layers::{Layer, Stages};
-    use dfdx::prelude::AdamConfig;
+    use crate::optimiser::{Optimiser, Step};
 
     fn pixels<N: Network>(images: usize) -> Vec<f32> {
         let values = 0..images * N::Task::SHAPE.size();
         values.map(|i| (i * 7919 % 256) as f32 / 255.0).collect()
+    }
+
+    fn adam(number: usize, learning_rate: f64) -> Step {
+        Step {
+            optimiser: Optimiser::Adam,
+            number,
+            learning_rate,
+            weight_decay: 0.0,
+        }
     }
 
     #[test]
@@ -293,14 +321,14 @@ mod tests {
     fn residual_networks_train_and_convert() {
         let mut net = ResNet20::build(1).unwrap();
         let targets: Vec<f32> = (0..40).map(|i| f32::from(i % 10 == i / 10)).collect();
-        let mut step = || {
-            let adam = AdamConfig::default();
-            net.step(pixels::<ResNet20>(4), targets.clone(), 4, &adam)
+        let mut step = |number| {
+            let step = adam(number, 1e-3);
+            net.step(pixels::<ResNet20>(4), targets.clone(), 4, &step)
                 .unwrap()
                 .0
         };
-        let first = step();
-        let last = (0..5).map(|_| step()).last().unwrap();
+        let first = step(1);
+        let last = (2..7).map(step).last().unwrap();
         assert!(last < first, "{first} {last}");
         let stages = Stages::new(Cifar10::SHAPE, &net.layers(), 10).unwrap();
         assert_eq!(stages.spiking(), 19);
@@ -333,12 +361,9 @@ mod tests {
         use folded::Folded;
         let mut net = Folded::build(3).unwrap();
         let targets: Vec<f32> = (0..320).map(|i| f32::from(i % 10 == i / 10 % 10)).collect();
-        for _ in 0..20 {
-            let adam = AdamConfig {
-                lr: 0.01,
-                ..Default::default()
-            };
-            net.step(pixels::<Folded>(32), targets.clone(), 32, &adam)
+        for number in 1..=20 {
+            let step = adam(number, 0.01);
+            net.step(pixels::<Folded>(32), targets.clone(), 32, &step)
                 .unwrap();
         }
         let layers = net.layers();

@@ -7,12 +7,16 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 /// How often a line is printed where there is no terminal, as in a notebook or a log.
 const LINE_EVERY: Duration = Duration::from_secs(10);
+/// Or so many of the time that the work has taken, which keeps the log of a long one short.
+const LINES: u32 = 100;
 
 /// Shows how far a piece of work is, on standard error.
 pub(crate) struct Progress {
     label: String,
     total: usize,
     done: usize,
+    /// Of those done, the ones that an earlier run did.
+    skipped: usize,
     started: Instant,
     last_line: Instant,
     bar: Option<ProgressBar>,
@@ -34,9 +38,20 @@ impl Progress {
             label,
             total,
             done: 0,
+            skipped: 0,
             started: Instant::now(),
             last_line: Instant::now(),
             bar,
+        }
+    }
+
+    /// `steps` were done before the work began.
+    pub fn skip(&mut self, steps: usize) {
+        self.done += steps;
+        self.skipped += steps;
+        if let Some(bar) = &self.bar {
+            bar.set_position(self.done as u64);
+            bar.reset_eta();
         }
     }
 
@@ -46,7 +61,9 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.set_message(message());
             bar.inc(1);
-        } else if self.last_line.elapsed() >= LINE_EVERY && self.done < self.total {
+        } else if self.last_line.elapsed() >= LINE_EVERY.max(self.started.elapsed() / LINES)
+            && self.done < self.total
+        {
             self.last_line = Instant::now();
             self.line(&message());
         }
@@ -64,6 +81,10 @@ impl Progress {
     fn line(&self, message: &str) {
         let seconds = self.started.elapsed().as_secs_f64();
         let (label, done, total) = (&self.label, self.done, self.total);
-        eprintln!("{label}: {done}/{total}, {seconds:.1} s, {message}");
+        let left = match (total - done, done - self.skipped) {
+            (0, _) | (_, 0) => String::new(),
+            (left, done) => format!(" (left {:.0} s)", seconds / done as f64 * left as f64),
+        };
+        eprintln!("{label}: {done}/{total}, {seconds:.1} s{left}, {message}");
     }
 }

@@ -21,6 +21,8 @@ pub enum Stream {
     Evolution = 4,
     /// Resamples of images.
     Bootstrap = 5,
+    /// What dropout drops.
+    Dropout = 6,
 }
 
 /// ChaCha with 8 rounds, whose numbers are the same on every machine: `stream` of `seed`.

@@ -139,7 +139,88 @@ fn bad_arguments_get_one_line_and_exit_code_2() {
         assert_eq!(output.status.code(), Some(2), "{text}");
         assert!(!out.exists(), "{arguments:?} left files");
     }
+    for arguments in [
+        &["--net", "nonsense"][..],
+        &["--net", "digits", "--epochs", "0"],
+        &["--net", "digits", "--epochs", "-1"],
+        &["--net", "digits", "--learning-rate", "nan"],
+        &["--net", "digits", "--warmup", "30"],
+        &["--net", "digits", "--label-smoothing", "-0.1"],
+        &["--net", "digits", "--momentum", "0.9"], // Adam's default
+        &[
+            "--net",
+            "digits",
+            "--optimiser",
+            "nesterov",
+            "--momentum",
+            "0",
+        ],
+        &["--net", "digits", "--data", "."],
+        &["--net", "digits", "--held-out", "1"],
+        &[
+            "--net",
+            "digits",
+            "--held-out",
+            "0.1",
+            "--held-out-list",
+            "x",
+        ],
+        &["--net", "vgg15"],
+        &["--net", "vgg15", "--data", ".", "--format", "idx"],
+        &["--net", "mnist-cnn", "--data", ".", "--format", "cifar10"],
+        &["--seeds", "1", "--net", "digits"],
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("out");
+        let out = ["--out", out.to_str().unwrap()];
+        let output = evospike(&[&["train"], arguments, &out].concat());
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(text.lines().count(), 1, "{arguments:?}: {text}");
+        assert!(text.starts_with("error"), "{text}");
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(files(folder.path()).is_empty(), "{arguments:?} left files");
+    }
     let nowhere = evospike(&["--out", "/dev/null/x"]);
     assert_eq!(nowhere.status.code(), Some(1));
     assert!(evospike(&["--help"]).status.success());
+    assert!(evospike(&["train", "--help"]).status.success());
+}
+
+#[test]
+fn training_resumes_by_the_same_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let [one, two] = ["one", "two"].map(|name| folder.path().join(name));
+    let train = |out: &Path, epochs: &str| {
+        let out = out.to_str().unwrap();
+        evospike(&[
+            "train", "--net", "mlp", "--epochs", epochs, "--seed", "3", "--out", out,
+        ])
+    };
+    let output = train(&one, "2");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        output.status.success() && text.contains("test accuracy: 9"),
+        "{text}"
+    );
+    assert!(train(&two, "2").status.success());
+    let written = files(folder.path());
+    let names: Vec<_> = written.keys().collect();
+    assert_eq!(names, ["one", "one.checkpoint", "two", "two.checkpoint"]);
+    assert!(written["one"] == written["two"]);
+    Ann::<networks::Mlp>::load(&one, &Names::own()).unwrap();
+
+    fs::remove_file(&one).unwrap();
+    assert!(train(&one, "2").status.success()); // from the checkpoint
+    assert!(files(folder.path()) == written);
+    let output = train(&one, "3");
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        (text.lines().count(), output.status.code()),
+        (1, Some(1)),
+        "{text}"
+    );
+    assert!(
+        text.contains("settings.epochs: found 2, expected 3"),
+        "{text}"
+    );
 }
