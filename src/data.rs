@@ -593,11 +593,11 @@ pub struct Shares {
 }
 
 impl Default for Shares {
-    /// A fifth each.
+    /// A quarter each.
     fn default() -> Self {
         Self {
-            held_out: 0.2,
-            test: 0.2,
+            held_out: 0.25,
+            test: 0.25,
         }
     }
 }
@@ -958,7 +958,7 @@ mod tests {
             let in_test = (0..parts.test.len())
                 .filter(|&i| parts.test.label(i) == class)
                 .count();
-            assert_eq!(in_test, (0.2 * in_all as f64).round() as usize);
+            assert_eq!(in_test, (0.25 * in_all as f64).round() as usize);
         }
         assert_eq!(split(3).test.indices, parts.test.indices);
         assert_ne!(split(4).test.indices, parts.test.indices);

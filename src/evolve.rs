@@ -14,7 +14,7 @@ use crate::convert::{Balance, Conversion, Snn, scale};
 use crate::data::{HeldOut, Images, Task};
 use crate::error::{Error, Result};
 use crate::layers::Stages;
-use crate::metrics::{Resamples, Target};
+use crate::metrics::Target;
 use crate::networks::Network;
 use crate::neurons::Neurons;
 use crate::plot;
@@ -319,17 +319,12 @@ impl<F: PartialOrd + Copy> DifferentialEvolution<F> {
 /// How good a network is, the smaller the better: by its latency, and between equal latencies by
 /// how far the accuracy stayed below the target before it. Latency alone would be a plateau of
 /// whole numbers, undefined where the target is never reached.
-///
-/// The best of hundreds of networks on a few images is as a rule one that is lucky with these
-/// images, and worse on others. So a network is judged on bootstrap resamples of the images, and
-/// its latency is the one that it keeps on most of them.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub struct Fitness {
-    /// The latency that is kept on a share [`confidence`](EvolveSettings::confidence) of the
-    /// resamples; one more than there are timesteps where it is none.
+    /// First timestep from which the accuracy stays at or above the target; one more than there
+    /// are timesteps where it does not.
     pub latency: usize,
-    /// Percentage points below the target, summed over the timesteps before the latency; the mean
-    /// over the resamples.
+    /// Percentage points below the target, summed over the timesteps before the latency.
     pub deficit: f64,
 }
 
@@ -345,9 +340,7 @@ impl Fitness {
 struct Judge<'a> {
     simulator: Simulator<'a>,
     target: &'a Target,
-    resamples: Resamples,
     timesteps: usize,
-    confidence: f64,
 }
 
 impl<'a> Judge<'a> {
@@ -365,13 +358,10 @@ impl<'a> Judge<'a> {
                 format!("the ANN's on these {} held-out images", images.len()),
             ));
         }
-        let mut rng = rng(settings.seed, Stream::Bootstrap);
         Ok(Self {
             simulator: Simulator::new(stages, images.view())?,
             target,
-            resamples: Resamples::new(images.len(), settings.resamples, &mut rng),
             timesteps: settings.timesteps,
-            confidence: settings.confidence,
         })
     }
 
@@ -382,15 +372,8 @@ impl<'a> Judge<'a> {
     /// The fitness after fewer timesteps: never worse than after all of them.
     fn after(&self, neurons: &[Neurons], timesteps: usize) -> Result<Fitness> {
         let run = self.simulator.run(neurons, timesteps)?;
-        let each = self.resamples.latencies(&run.hits, self.target);
-        let mut latencies: Vec<usize> = each.iter().map(|(latency, _)| *latency).collect();
-        latencies.sort_unstable();
-        let enough = (self.confidence * each.len() as f64).ceil() as usize;
-        let deficits = each.iter().map(|(_, deficit)| deficit);
-        Ok(Fitness {
-            latency: latencies[enough - 1],
-            deficit: deficits.sum::<f64>() / each.len() as f64,
-        })
+        let (latency, deficit) = run.curve.shortfall(self.target);
+        Ok(Fitness { latency, deficit })
     }
 
     /// The fitness, or [`Fitness::WORST`] of a network that is seen to be worse than `parent`
@@ -418,11 +401,6 @@ pub struct EvolveSettings {
     /// Whether the simulation of a network that can no longer be as good as its parent stops early.
     /// The same networks win either way.
     pub stop_early: bool,
-    /// Bootstrap resamples of the held-out images that a network is judged on; 0 for the images
-    /// themselves, as in the paper.
-    pub resamples: usize,
-    /// On which share of the resamples a network must keep its latency; between 0 and 1.
-    pub confidence: f64,
     /// Seeds the optimiser.
     pub seed: u64,
 }
@@ -438,8 +416,6 @@ impl Default for EvolveSettings {
             generations: 10,
             timesteps: 64,
             stop_early: true,
-            resamples: 100,
-            confidence: 0.95,
             seed: 0,
         }
     }
@@ -451,10 +427,6 @@ impl EvolveSettings {
         self.optimiser.check()?;
         if self.timesteps == 0 {
             return Err(Error::parameter("timesteps", 0, "1 or more"));
-        }
-        if !(self.confidence > 0.0 && self.confidence < 1.0) {
-            let found = self.confidence;
-            return Err(Error::parameter("confidence", found, "between 0 and 1"));
         }
         let [low, high] = self.scales;
         if !(0.0 < low && low <= 1.0 && 1.0 <= high && low < high && high.is_finite()) {

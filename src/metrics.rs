@@ -13,7 +13,7 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::random::Rng;
+use crate::random::{Stream, rng};
 
 /// How many of some images were classified correctly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,8 +165,20 @@ impl AccuracyCurve {
     /// # Ok::<(), evospike::Error>(())
     /// ```
     pub fn latency(&self, target: &Target) -> Option<usize> {
-        let latency = first_to_stay(self.iter().map(Accuracy::percent), target.percent());
+        let (latency, _) = self.shortfall(target);
         (latency <= self.timesteps()).then_some(latency)
+    }
+
+    /// The latency, one more than there are timesteps where there is none, and the percentage
+    /// points below the target, summed over the timesteps before it.
+    pub(crate) fn shortfall(&self, target: &Target) -> (usize, f64) {
+        let goal = target.percent();
+        let latency = first_to_stay(self.iter().map(Accuracy::percent), goal);
+        let before = self.iter().take(latency - 1);
+        let deficit = before
+            .map(|accuracy| (goal - accuracy.percent()).max(0.0))
+            .sum();
+        (latency, deficit)
     }
 }
 
@@ -195,83 +207,66 @@ impl Hits {
 
     /// Accuracy after every timestep.
     pub fn curve(&self) -> AccuracyCurve {
-        let mut correct = vec![0; self.timesteps];
-        for row in self.rows.chunks_exact(self.timesteps) {
-            correct
-                .iter_mut()
-                .zip(row)
-                .for_each(|(sum, &hit)| *sum += usize::from(hit));
-        }
+        let images = self.rows.len() / self.timesteps;
+        let correct = self.counted(&vec![1; images]);
         AccuracyCurve {
-            images: self.rows.len() / self.timesteps,
-            correct,
+            images,
+            correct: correct.into_iter().map(|count| count as usize).collect(),
         }
+    }
+
+    /// Correct images after every timestep, each counted so many times.
+    fn counted(&self, count: &[u32]) -> Vec<u32> {
+        let mut correct = vec![0; self.timesteps];
+        for (row, count) in self.rows.chunks_exact(self.timesteps).zip(count) {
+            let sums = correct.iter_mut().zip(row);
+            sums.for_each(|(sum, &hit)| *sum += u32::from(hit) * count);
+        }
+        correct
     }
 }
 
-/// Bootstrap resamples of some images: each draws as many images as there are, with replacement
-/// (Efron 1979). What holds on most of them is more than luck with these images.
-pub(crate) struct Resamples {
-    count: usize,
-    /// How often each resample holds each image: a row of resamples an image.
-    weights: Vec<u32>,
-}
-
-impl Resamples {
-    /// `count` resamples of `images` images; with 0, the images themselves once.
-    pub fn new(images: usize, count: usize, rng: &mut Rng) -> Self {
-        if count == 0 {
-            return Self {
-                count: 1,
-                weights: vec![1; images],
-            };
+/// Interval that the latency won lies in, at 95 % confidence, in percent: of bootstrap resamples of
+/// the images (Efron 1979), each as many images as there are, drawn with replacement, the 2.5 and
+/// 97.5 percentiles. Both networks ran on the same images; where one never reaches the target, the
+/// run's last timestep but one more stands for its latency. The ANN's accuracy, and so the target,
+/// is that on the same resample.
+///
+/// # Errors
+/// Runs or a target on different numbers of images, or runs of different lengths.
+pub fn improvement_interval(
+    before: &Hits,
+    after: &Hits,
+    target: &Target,
+    seed: u64,
+) -> Result<[f64; 2]> {
+    const RESAMPLES: usize = 2000;
+    let images = target.ann.len();
+    for hits in [before, after] {
+        if hits.timesteps != before.timesteps || hits.rows.len() != images * before.timesteps {
+            let found = format!("{} images", hits.rows.len() / hits.timesteps);
+            let expected = format!("{images} images, {} timesteps", before.timesteps);
+            return Err(Error::parameter("hits", found, expected));
         }
-        let mut weights = vec![0; images * count];
-        for resample in 0..count {
-            for _ in 0..images {
-                weights[rng.random_range(0..images) * count + resample] += 1;
-            }
-        }
-        Self { count, weights }
     }
-
-    /// Of every resample: the latency to the target, one more than the timesteps where it is never
-    /// reached, and how many percentage points the accuracy was below the target, summed over the
-    /// timesteps before. The ANN's accuracy is that on the same resample.
-    pub fn latencies(&self, hits: &Hits, target: &Target) -> Vec<(usize, f64)> {
-        let (count, timesteps) = (self.count, hits.timesteps);
-        let mut correct = vec![0u32; timesteps * count];
-        let mut ann = vec![0u32; count];
-        let rows = hits.rows.chunks_exact(timesteps).zip(&*target.ann);
-        for ((row, &ann_hit), weights) in rows.zip(self.weights.chunks_exact(count)) {
-            let add = |sums: &mut [u32]| {
-                sums.iter_mut()
-                    .zip(weights)
-                    .for_each(|(sum, weight)| *sum += weight);
-            };
-            if ann_hit {
-                add(&mut ann);
-            }
-            for (sums, _) in correct
-                .chunks_exact_mut(count)
-                .zip(row)
-                .filter(|(_, hit)| **hit)
-            {
-                add(sums);
-            }
-        }
-        let percent = |correct: u32| 100.0 * f64::from(correct) / target.ann.len() as f64;
-        let of = |resample: usize| {
-            let goal = percent(ann[resample]) - target.margin_percent;
-            let curve = (0..timesteps).map(|t| percent(correct[t * count + resample]));
-            let latency = first_to_stay(curve.clone(), goal);
-            let deficits = curve
-                .take(latency - 1)
-                .map(|percent| (goal - percent).max(0.0));
-            (latency, deficits.sum())
-        };
-        (0..count).map(of).collect()
-    }
+    let mut rng = rng(seed, Stream::Bootstrap);
+    let mut count = vec![0u32; images];
+    let mut improvements: Vec<f64> = (0..RESAMPLES)
+        .map(|_| {
+            count.fill(0);
+            (0..images).for_each(|_| count[rng.random_range(0..images)] += 1);
+            let ann = target.ann.iter().zip(&count);
+            let ann: u32 = ann.map(|(&hit, count)| u32::from(hit) * count).sum();
+            let goal = f64::from(ann) - target.margin_percent / 100.0 * images as f64;
+            let [before, after] = [before, after].map(|hits| {
+                let correct = hits.counted(&count);
+                first_to_stay(correct.into_iter().map(f64::from), goal) as f64
+            });
+            100.0 * (1.0 - after / before)
+        })
+        .collect();
+    improvements.sort_unstable_by(f64::total_cmp);
+    Ok([0.025, 0.975].map(|share| improvements[(share * (RESAMPLES - 1) as f64).round() as usize]))
 }
 
 /// The latency won, in percent of the baseline's: 100 (1 - evolved / baseline).
@@ -283,7 +278,6 @@ pub fn improvement_percent(baseline: Option<usize>, evolved: Option<usize>) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::{Stream, rng};
 
     /// An ANN that is always right, so that the target is 100 % less the margin.
     fn target(percent: f64) -> Target {
@@ -308,40 +302,32 @@ mod tests {
     }
 
     #[test]
-    fn without_resampling_the_images_count_once() {
+    fn shortfall_is_latency_and_what_was_missing_before() {
         let hits = hits(&[1, 1, 1, 1, 1, 2, 2, 2, 3, 5]);
         assert_eq!(hits.curve().correct, [5, 8, 9, 9, 10]);
-        let once = Resamples::new(10, 0, &mut rng(0, Stream::Bootstrap));
-        assert_eq!(once.latencies(&hits, &target(90.0)), [(3, 40.0 + 10.0)]);
-        assert_eq!(once.latencies(&hits, &target(50.0)), [(1, 0.0)]);
-        let worse = Hits::new(2, [true, false].repeat(10));
-        assert_eq!(once.latencies(&worse, &target(90.0)), [(3, 90.0)]);
+        assert_eq!(hits.curve().shortfall(&target(90.0)), (3, 40.0 + 10.0));
+        assert_eq!(hits.curve().shortfall(&target(50.0)), (1, 0.0));
+        let worse = AccuracyCurve::new(10, vec![10, 0]).unwrap();
+        assert_eq!(worse.shortfall(&target(90.0)), (3, 90.0));
     }
 
     #[test]
-    fn resamples_pair_the_network_with_the_ann() {
-        let resamples = Resamples::new(10, 200, &mut rng(0, Stream::Bootstrap));
-        for resample in 0..200 {
-            let weights = resamples.weights.iter().skip(resample).step_by(200);
-            assert_eq!(weights.sum::<u32>(), 10);
-        }
-        // Right exactly where the ANN is: at the target from the start, whatever is drawn.
-        let ann = [true, true, false, true, true, true, true, true, true, true];
-        let same = Hits::new(3, ann.iter().flat_map(|&hit| [hit; 3]).collect());
-        let target = Target::new(ann, 0.0).unwrap();
-        assert!(
-            resamples
-                .latencies(&same, &target)
-                .iter()
-                .all(|&(l, d)| l == 1 && d == 0.0)
-        );
-        // One image late: late in the share 1 - (9/10)^10 of resamples, those that hold it.
-        let late = resamples.latencies(&hits(&[4, 1, 9, 1, 1, 1, 1, 1, 1, 1]), &target);
-        let late = late.iter().filter(|(l, _)| *l == 4).count();
-        assert!(
-            (100..160).contains(&late),
-            "{late} of 200, expected about 130"
-        );
+    fn the_interval_is_wide_where_few_images_decide() {
+        let interval = |before: &[usize], after: &[usize], percent| {
+            let (before, after) = (hits(before), hits(after));
+            improvement_interval(&before, &after, &target(percent), 0).unwrap()
+        };
+        // All images alike: every resample is the same.
+        assert_eq!(interval(&[4; 10], &[2; 10], 90.0), [50.0, 50.0]);
+        // The one late image is in the share 1 - (9/10)^10 = 0.65 of resamples.
+        let mut late = [2; 10];
+        late[3] = 4;
+        assert_eq!(interval(&[4; 10], &late, 100.0), [0.0, 50.0]);
+        // Never is the timestep after the last, the sixth here.
+        assert_eq!(interval(&[9; 10], &[3; 10], 100.0), [50.0, 50.0]);
+        let shorter = Hits::new(4, vec![true; 40]);
+        let error = improvement_interval(&shorter, &hits(&[1; 10]), &target(90.0), 0);
+        assert!(error.unwrap_err().to_string().starts_with("hits: found"));
     }
 
     #[test]

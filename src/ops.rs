@@ -119,8 +119,7 @@ type Normed<E, D, T> = (
 /// A device that runs evospike's layers. The methods given here are the definition, on dfdx's
 /// operations and for any device; the CPU has its own for `f32`.
 pub trait Accelerated<E: Dtype>: Device<E> {
-    /// Cross-correlation, no bias: gathers the patches into columns and multiplies by the kernels
-    /// (output channel, input channel, row, column).
+    /// Cross-correlation, no bias; kernels by output channel, input channel, row, column.
     ///
     /// # Errors
     /// The device's, such as memory that cannot be had.
@@ -129,25 +128,7 @@ pub trait Accelerated<E: Dtype>: Device<E> {
         weight: Flat<E, Self, T>,
         shape: ConvShape,
     ) -> Result<Flat<E, Self, T>, Self::Err> {
-        let device = weight.device().clone();
-        let count = images.shape().0 / shape.input_size();
-        let pixels = images
-            .try_reshape_like(&(count, shape.input_size()))?
-            .try_permute::<(usize, usize), Axes2<1, 0>>()?;
-        let zeros: Tensor<(usize, usize), E, Self> = device.try_zeros_like(&(1, count))?;
-        let indices = shape.patches();
-        let size = (indices.len(),);
-        let indices: Tensor<(usize,), usize, Self> = device.try_tensor_from_vec(indices, size)?;
-        let columns: Tensor<(usize, usize), E, Self, T> = (pixels, zeros)
-            .try_concat_along(Axis::<0>)?
-            .try_gather(indices)?;
-        let columns = columns.try_reshape_like(&(shape.places(), shape.positions() * count))?;
-        weight
-            .try_reshape_like(&(shape.outputs, shape.places()))?
-            .try_matmul(columns)?
-            .try_reshape_like(&(shape.outputs, shape.positions(), count))?
-            .try_permute::<(usize, usize, usize), Axes3<2, 0, 1>>()?
-            .try_reshape_like(&(count * shape.output_size(),))
+        convolve_plainly(images, weight, shape)
     }
 
     /// Means of `size` x `size` squares of planes of `side` x `side`.
@@ -231,6 +212,37 @@ pub trait Accelerated<E: Dtype>: Device<E> {
     ) -> Result<Flat<E, Self, T>, Self::Err> {
         a.try_add(b)
     }
+}
+
+/// [`Accelerated::convolve`] as it is defined, on dfdx's operations: gathers the patches into columns
+/// and multiplies by the kernels, so that each output is one sum of products.
+///
+/// # Errors
+/// The device's, such as memory that cannot be had.
+pub fn convolve_plainly<E: Dtype, D: Device<E>, T: Tape<E, D>>(
+    images: Flat<E, D, T>,
+    weight: Flat<E, D, T>,
+    shape: ConvShape,
+) -> Result<Flat<E, D, T>, D::Err> {
+    let device = weight.device().clone();
+    let count = images.shape().0 / shape.input_size();
+    let pixels = images
+        .try_reshape_like(&(count, shape.input_size()))?
+        .try_permute::<(usize, usize), Axes2<1, 0>>()?;
+    let zeros: Tensor<(usize, usize), E, D> = device.try_zeros_like(&(1, count))?;
+    let indices = shape.patches();
+    let size = (indices.len(),);
+    let indices: Tensor<(usize,), usize, D> = device.try_tensor_from_vec(indices, size)?;
+    let columns: Tensor<(usize, usize), E, D, T> = (pixels, zeros)
+        .try_concat_along(Axis::<0>)?
+        .try_gather(indices)?;
+    let columns = columns.try_reshape_like(&(shape.places(), shape.positions() * count))?;
+    weight
+        .try_reshape_like(&(shape.outputs, shape.places()))?
+        .try_matmul(columns)?
+        .try_reshape_like(&(shape.outputs, shape.positions(), count))?
+        .try_permute::<(usize, usize, usize), Axes3<2, 0, 1>>()?
+        .try_reshape_like(&(count * shape.output_size(),))
 }
 
 /// Images, channels, positions.

@@ -13,7 +13,7 @@ use dfdx::prelude::{
 use crate::error::{Error, Result};
 use crate::layers::{Layer, Shape};
 use crate::neurons::{Neurons, Reset};
-use crate::ops::{Accelerated, ConvShape};
+use crate::ops::{Accelerated, ConvShape, convolve_plainly};
 use crate::simulate::Trace;
 
 type Values<D> = Tensor<(usize,), f32, D>;
@@ -147,7 +147,7 @@ fn advance<D: Accelerated<f32>>(
                 bias,
                 shape,
             } => {
-                let z = D::convolve(x, weight.clone(), *shape).map_err(Error::device)?;
+                let z = convolve_plainly(x, weight.clone(), *shape).map_err(Error::device)?;
                 plus(z, bias)?
             }
             Step::Multiply {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::convert::{Balance, Snn};
 use crate::error::{Error, Result};
 use crate::evolve::Generation;
-use crate::metrics::{AccuracyCurve, Target, improvement_percent};
+use crate::metrics::{AccuracyCurve, Target, improvement_interval, improvement_percent};
 use crate::networks::Network;
 use crate::plot::Chart;
 use crate::simulate::Simulation;
@@ -134,19 +134,28 @@ pub struct LatencyRow {
     pub evolved_latency_timesteps: Option<usize>,
     /// 100 (1 - evolved / baseline); empty where either is.
     pub improvement_percent: Option<f64>,
+    /// Least improvement at 95 % confidence, over test images
+    /// ([`improvement_interval`](crate::metrics::improvement_interval)).
+    pub improvement_low_percent: f64,
+    /// Greatest improvement at 95 % confidence.
+    pub improvement_high_percent: f64,
 }
 
 impl LatencyRow {
     /// The row for a baseline and an evolved network's run on the same test images.
+    ///
+    /// # Errors
+    /// Runs or a target on different numbers of images, or runs of different lengths.
     pub fn new(
         seed: u64,
         target: &Target,
         baseline: Balance,
-        before: &AccuracyCurve,
-        after: &AccuracyCurve,
-    ) -> Self {
-        let (before, after) = (before.latency(target), after.latency(target));
-        Self {
+        before: &Simulation,
+        after: &Simulation,
+    ) -> Result<Self> {
+        let [low, high] = improvement_interval(&before.hits, &after.hits, target, seed)?;
+        let [before, after] = [before, after].map(|run| run.curve.latency(target));
+        Ok(Self {
             seed,
             ann_accuracy_percent: rounded(target.ann().percent()),
             target_accuracy_percent: rounded(target.percent()),
@@ -154,7 +163,9 @@ impl LatencyRow {
             baseline_latency_timesteps: before,
             evolved_latency_timesteps: after,
             improvement_percent: improvement_percent(before, after).map(rounded),
-        }
+            improvement_low_percent: rounded(low),
+            improvement_high_percent: rounded(high),
+        })
     }
 }
 
@@ -418,6 +429,7 @@ impl Drop for Output {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Hits;
 
     #[test]
     fn tables_are_aligned_and_escaped() {
@@ -468,17 +480,22 @@ mod tests {
     fn never_reached_is_an_empty_cell() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sub/latency.csv");
-        let curve = |correct: &[usize]| AccuracyCurve::new(10, correct.to_vec()).unwrap();
-        let mut ann = [true; 10];
-        ann[4] = false;
-        let target = Target::new(ann, 10.0).unwrap();
-        let (before, after) = (curve(&[1, 1]), curve(&[1, 8]));
-        let row = LatencyRow::new(3, &target, Balance::Max, &before, &after);
+        let run = |from: usize| {
+            let hits = Hits::new(2, (0..10).flat_map(|_| [1, 2].map(|t| t >= from)).collect());
+            Simulation {
+                curve: hits.curve(),
+                hits,
+                layers: Vec::new(),
+            }
+        };
+        let target = Target::new([true; 10], 10.0).unwrap();
+        let row = LatencyRow::new(3, &target, Balance::Max, &run(9), &run(2)).unwrap();
         write_csv(&path, [row]).unwrap();
         assert_eq!(
             fs::read_to_string(path).unwrap(),
             "seed,ann_accuracy_percent,target_accuracy_percent,baseline,baseline_latency_timesteps,\
-             evolved_latency_timesteps,improvement_percent\n3,90.0,80.0,max,,2,\n"
+             evolved_latency_timesteps,improvement_percent,improvement_low_percent,\
+             improvement_high_percent\n3,100.0,90.0,max,,2,,33.3333,33.3333\n"
         );
     }
 

@@ -94,7 +94,9 @@ fn settings_that_cannot_be_change_nothing() {
         ("epochs", |s| s.training.epochs = 0),
         ("timesteps", |s| s.evolution.timesteps = 0),
         ("margin_percent", |s| s.margin_percent = -1.0),
-        ("confidence", |s| s.evolution.confidence = 1.0),
+        ("recombination", |s| {
+            s.evolution.optimiser.recombination = 2.0
+        }),
         ("scales", |s| s.evolution.scales = [1.5, 2.0]),
     ] {
         let mut settings = good();
