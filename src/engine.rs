@@ -17,7 +17,7 @@ use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::lanes::{Lanes, Plain, Vectors};
-use crate::layers::{LANES, Row, Source, Stage, Stages, Synapses};
+use crate::layers::{LANES, Row, Row16, Source, Stage, Stages, Synapses};
 use crate::neurons::{Neurons, Reset};
 
 /// Timesteps that a layer is computed for at a time.
@@ -44,8 +44,14 @@ struct Prepared<'a> {
 /// Synapses and what the spikes that arrive carry.
 struct Charged<'a> {
     synapses: &'a Synapses,
-    weight: Cow<'a, [Row]>,
-    charge: f32,
+    weight: Weights<'a>,
+}
+
+enum Weights<'a> {
+    /// The charge of every spike.
+    Real(Cow<'a, [Row]>, f32),
+    /// For each block, the charge of every spike times the step of each channel.
+    Whole(&'a [Row16], Vec<[f32; LANES]>),
 }
 
 /// Parameters of [`LANES`] channels. Where there is no channel the threshold is never reached.
@@ -248,7 +254,7 @@ impl<'a> Engine<'a> {
     }
 
     #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f,avx2,bmi1,bmi2,popcnt")]
+    #[target_feature(enable = "avx512f,avx512bw,avx2,bmi1,bmi2,popcnt")]
     fn stage_avx512(
         &self,
         stage: usize,
@@ -416,8 +422,15 @@ impl Inflow<'_> {
         for (i, charged) in kinds.iter().enumerate() {
             let list = self.lists.of(self.first_list + t * kinds.len() + i);
             let rows = charged.synapses.rows;
-            let sum = L::sum(&charged.weight[self.block * rows..][..rows], list);
-            z = z.add(sum.times(L::all(charged.charge)));
+            let block = self.block * rows..(self.block + 1) * rows;
+            z = z.add(match &charged.weight {
+                Weights::Real(weight, charge) => {
+                    L::sum(&weight[block], list).times(L::all(*charge))
+                }
+                Weights::Whole(weight, charge) => {
+                    L::sum16(&weight[block], list).times(L::load(&charge[self.block]))
+                }
+            });
         }
         z
     }
@@ -546,9 +559,14 @@ impl<'a> Charged<'a> {
         let Source::Neurons(source) = synapses.source else {
             return None;
         };
-        let (weight, charge) = match neurons[source].charges() {
-            [charge] => (Cow::Borrowed(&synapses.weight[..]), *charge),
-            charges => {
+        let weight = match (neurons[source].charges(), &synapses.integers) {
+            ([charge], None) => Weights::Real(Cow::Borrowed(&synapses.weight), *charge),
+            ([charge], Some(integers)) => {
+                let steps = integers.steps.iter();
+                let steps = steps.map(|steps| steps.map(|step| step * charge)).collect();
+                Weights::Whole(&integers.rows, steps)
+            }
+            (charges, _) => {
                 let mut weight = synapses.weight.clone();
                 for block in weight.chunks_exact_mut(synapses.rows) {
                     // The last row, zeros, belongs to no channel.
@@ -556,14 +574,10 @@ impl<'a> Charged<'a> {
                         row.0.iter_mut().for_each(|w| *w *= charge);
                     }
                 }
-                (Cow::Owned(weight), 1.0)
+                Weights::Real(Cow::Owned(weight), 1.0)
             }
         };
-        Some(Self {
-            synapses,
-            weight,
-            charge,
-        })
+        Some(Self { synapses, weight })
     }
 }
 
@@ -603,7 +617,7 @@ mod tests {
 
     /// 40 channels: a whole block and a part of one.
     #[test]
-    fn every_kind_of_vectors_gives_the_same_spikes() {
+    fn every_kind_of_vectors_and_weights_gives_the_same_spikes() {
         let noise = |n: usize, seed: usize| {
             (0..n).map(move |i| (((i * 7919 + seed) % 1009) as f32 - 450.0) / 1000.0)
         };
@@ -636,7 +650,13 @@ mod tests {
                 outputs: 3,
             },
         ];
-        let stages = Stages::new(Shape::new(2, 4, 4), &layers, 3).unwrap();
+        let whole = Stages::new(Shape::new(2, 4, 4), &layers, 3)
+            .unwrap()
+            .quantised();
+        let mut real = whole.clone();
+        for synapses in real.stages.iter_mut().flat_map(|stage| &mut stage.synapses) {
+            synapses.integers = None;
+        }
         for (reset, leak, refractory) in [
             (Reset::Subtract, 1.0, 0),
             (Reset::Zero, 0.9, 0),
@@ -650,8 +670,8 @@ mod tests {
                 ..Neurons::new([0.7])
             };
             let drive: Vec<f32> = noise(40 * 16, 5).collect();
-            let run = |vectors| {
-                let mut engine = Engine::new(&stages, &[neurons.clone(), neurons.clone()]).unwrap();
+            let run = |stages, vectors| {
+                let mut engine = Engine::new(stages, &[neurons.clone(), neurons.clone()]).unwrap();
                 engine.vectors = vectors;
                 let (mut spikes, mut output) = (Vec::new(), Vec::new());
                 engine.run(
@@ -667,10 +687,14 @@ mod tests {
                 );
                 (spikes, output)
             };
-            let plain = run(Vectors::Plain);
+            let plain = run(&real, Vectors::Plain);
             assert!(plain.0.iter().map(Vec::len).sum::<usize>() > 1000);
             for vectors in Vectors::all() {
-                assert!(run(vectors) == plain, "{vectors:?}, {neurons:?}");
+                assert!(run(&real, vectors) == plain, "{vectors:?}, {neurons:?}");
+                assert!(
+                    run(&whole, vectors) == plain,
+                    "whole numbers, {vectors:?}, {neurons:?}"
+                );
             }
         }
     }

@@ -3,7 +3,7 @@
 //! Written out, since the compiler does not keep this many numbers in registers by itself. Every
 //! kind gives the same results: sums and products are rounded one by one, never fused.
 
-use crate::layers::{LANES, Row};
+use crate::layers::{LANES, Row, Row16};
 
 /// A kind of vectors that this processor has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,7 @@ impl Vectors {
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") {
             all.push(Self::Avx2);
-            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("bmi2") {
+            if is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("bmi2") {
                 all.push(Self::Avx512);
             }
         }
@@ -62,6 +62,9 @@ pub(crate) trait Lanes: Copy {
         }
         even.add(odd)
     }
+
+    /// [`sum`](Self::sum) of whole numbers, whose sum has 16 bits; those on the way may wrap.
+    fn sum16(rows: &[Row16], list: &[u32]) -> Self;
 }
 
 /// Any processor.
@@ -100,6 +103,17 @@ impl Lanes for Plain {
         Self(std::array::from_fn(|i| self.0[i] * other.0[i]))
     }
     #[inline(always)]
+    fn sum16(rows: &[Row16], list: &[u32]) -> Self {
+        let mut sum = [0i16; LANES];
+        for &row in list {
+            let row = &rows[row as usize].0;
+            sum.iter_mut()
+                .zip(row)
+                .for_each(|(sum, w)| *sum = sum.wrapping_add(*w));
+        }
+        Self(sum.map(f32::from))
+    }
+    #[inline(always)]
     fn fire_and_subtract(self, threshold: Self) -> (u32, Self) {
         self.fire(threshold, |v, threshold| v - threshold)
     }
@@ -117,7 +131,7 @@ pub(crate) use x86::{Avx2, Avx512};
 // instructions.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{LANES, Lanes};
+    use super::{LANES, Lanes, Row16};
     use std::arch::x86_64::*;
     use std::array::from_fn;
 
@@ -162,6 +176,33 @@ mod x86 {
         #[inline(always)]
         fn times(self, other: Self) -> Self {
             Self(from_fn(|i| unsafe { _mm256_mul_ps(self.0[i], other.0[i]) }))
+        }
+        #[inline(always)]
+        fn sum16(rows: &[Row16], list: &[u32]) -> Self {
+            let zero = unsafe { _mm256_setzero_si256() };
+            let (mut even, mut odd) = ([zero; 2], [zero; 2]);
+            let add = |sum: &mut [__m256i; 2], row: &Row16| {
+                for (i, sum) in sum.iter_mut().enumerate() {
+                    *sum = unsafe {
+                        _mm256_add_epi16(
+                            *sum,
+                            _mm256_loadu_si256(row.0.as_ptr().add(16 * i).cast()),
+                        )
+                    };
+                }
+            };
+            for pair in list.chunks_exact(2) {
+                add(&mut even, &rows[pair[0] as usize]);
+                add(&mut odd, &rows[pair[1] as usize]);
+            }
+            Self(from_fn(|i| unsafe {
+                let sum = _mm256_add_epi16(even[i / 2], odd[i / 2]);
+                let half = match i % 2 {
+                    0 => _mm256_castsi256_si128(sum),
+                    _ => _mm256_extracti128_si256::<1>(sum),
+                };
+                _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(half))
+            }))
         }
         #[inline(always)]
         fn fire_and_subtract(self, threshold: Self) -> (u32, Self) {
@@ -218,6 +259,27 @@ mod x86 {
         #[inline(always)]
         fn times(self, other: Self) -> Self {
             Self(from_fn(|i| unsafe { _mm512_mul_ps(self.0[i], other.0[i]) }))
+        }
+        #[inline(always)]
+        fn sum16(rows: &[Row16], list: &[u32]) -> Self {
+            let load =
+                |row: u32| unsafe { _mm512_loadu_si512(rows[row as usize].0.as_ptr().cast()) };
+            let zero = unsafe { _mm512_setzero_si512() };
+            let (mut even, mut odd) = (zero, zero);
+            for pair in list.chunks_exact(2) {
+                unsafe {
+                    even = _mm512_add_epi16(even, load(pair[0]));
+                    odd = _mm512_add_epi16(odd, load(pair[1]));
+                }
+            }
+            unsafe {
+                let sum = _mm512_add_epi16(even, odd);
+                let halves = [
+                    _mm512_castsi512_si256(sum),
+                    _mm512_extracti64x4_epi64::<1>(sum),
+                ];
+                Self(halves.map(|half| _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(half))))
+            }
         }
         #[inline(always)]
         fn fire_and_subtract(self, threshold: Self) -> (u32, Self) {

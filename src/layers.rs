@@ -203,6 +203,20 @@ pub(crate) const LANES: usize = 32;
 #[repr(C, align(64))]
 pub(crate) struct Row(pub [f32; LANES]);
 
+/// [`Row`] as whole numbers of steps: one line of the cache.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(C, align(64))]
+pub(crate) struct Row16(pub [i16; LANES]);
+
+/// Weights as whole numbers of steps, so small that no sum of them leaves 16 bits.
+#[derive(Debug, Clone)]
+pub(crate) struct Integers {
+    /// In the order of the weights.
+    pub rows: Vec<Row16>,
+    /// Of every block, a power of two for each output channel.
+    pub steps: Vec<[f32; LANES]>,
+}
+
 /// A convolution, whatever it was written as. Values are numbered rows, columns, channels.
 #[derive(Debug, Clone)]
 pub(crate) struct Synapses {
@@ -213,6 +227,10 @@ pub(crate) struct Synapses {
     pub rows: usize,
     /// Block after block of [`LANES`] output channels, zero where there is none.
     pub weight: Vec<Row>,
+    /// The weights again, where they were quantised.
+    pub integers: Option<Integers>,
+    /// How often a weight may count for one output: squares that are averaged share it.
+    repeats: usize,
     runs: Vec<Run>,
     /// Where the runs of each output position begin, and end with the next one's.
     run_start: Vec<u32>,
@@ -313,6 +331,18 @@ impl Stages {
             currents.push(current);
         }
         currents
+    }
+}
+
+impl Stages {
+    /// The same network with the weights between neurons rounded to 16 bits.
+    pub fn quantised(mut self) -> Self {
+        for synapses in self.stages.iter_mut().flat_map(|stage| &mut stage.synapses) {
+            if synapses.source != Source::Image {
+                synapses.quantise();
+            }
+        }
+        self
     }
 }
 
@@ -636,6 +666,8 @@ impl Branch {
             output,
             rows,
             weight,
+            integers: None,
+            repeats: pool * pool,
             runs,
             run_start,
         })
@@ -647,6 +679,40 @@ impl Synapses {
     #[inline]
     pub fn runs(&self, position: usize) -> &[Run] {
         &self.runs[self.run_start[position] as usize..self.run_start[position + 1] as usize]
+    }
+
+    /// Rounds the weights to multiples of a step: for each output channel the smallest power of
+    /// two with which the sum of all positive weights and that of all negative ones, and so every
+    /// sum of some, are 16-bit numbers.
+    fn quantise(&mut self) {
+        let (mut rows, mut steps) = (Vec::with_capacity(self.weight.len()), Vec::new());
+        for block in self.weight.chunks_exact_mut(self.rows) {
+            let step: [f32; LANES] = std::array::from_fn(|lane| {
+                let weights = || block.iter().map(|row| f64::from(row.0[lane]));
+                let sum = |step: f64, sign: f64| -> f64 {
+                    let steps = weights().map(|w| (w * sign / step).round().max(0.0));
+                    steps.sum::<f64>() * self.repeats as f64
+                };
+                let largest = weights().fold(0.0, |most: f64, w| most.max(w.abs()));
+                // No weight is more than 16 bits of the first step tried.
+                let mut step =
+                    2f64.powi((largest / f64::from(i16::MAX)).log2().ceil().max(-120.0) as i32);
+                while [1.0, -1.0]
+                    .iter()
+                    .any(|&sign| sum(step, sign) > f64::from(i16::MAX))
+                {
+                    step *= 2.0;
+                }
+                step as f32
+            });
+            for row in block {
+                let whole = std::array::from_fn(|lane| (row.0[lane] / step[lane]).round());
+                rows.push(Row16(whole.map(|w: f32| w as i16)));
+                row.0 = std::array::from_fn(|lane| whole[lane] * step[lane]);
+            }
+            steps.push(step);
+        }
+        self.integers = Some(Integers { rows, steps });
     }
 
     /// Adds to `current` what a dense input makes flow.

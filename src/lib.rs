@@ -79,7 +79,7 @@ pub mod prelude {
         Training,
     };
     pub use crate::evolve::{DeSettings, Evolution, EvolveSettings, best_balance, evolve};
-    pub use crate::metrics::{Accuracy, AccuracyCurve, Target, improvement_percent};
+    pub use crate::metrics::{self, Accuracy, AccuracyCurve, Target, improvement_percent};
     pub use crate::modules::{
         AvgPool2, BatchNorm, BatchNorm1d, Conv1x1Stride2, Conv3x3, Conv3x3Stride2, DropoutOneIn,
         Flatten, GlobalAvgPool, Identity, Linear, ReLU, Relu, ResidualAdd, UnbiasedLinear,

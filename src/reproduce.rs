@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ann::{Ann, TrainSettings};
 use crate::convert::{Balance, Snn, convert};
-use crate::data::{self, Augment, Shares};
+use crate::data::{self, Shares};
 use crate::error::{Error, Result};
 use crate::evolve::{Evolution, EvolveSettings, best_balance, evolve};
 use crate::metrics::Target;
@@ -40,13 +40,7 @@ impl Default for DigitsSettings {
         Self {
             seeds: vec![0],
             shares: Shares::default(),
-            training: TrainSettings {
-                augment: Augment {
-                    crop_padding: 1,
-                    flip: false,
-                },
-                ..TrainSettings::default()
-            },
+            training: TrainSettings::digits(),
             evolution: EvolveSettings::default(),
             margin_percent: 1.0,
         }

@@ -139,6 +139,18 @@ impl SpikingNetwork {
         Ok(Self { stages, neurons })
     }
 
+    /// The same network with 16-bit weights, half the memory and about twice the speed: for each
+    /// output channel the weights between neurons are rounded to multiples of the smallest power
+    /// of two with which no sum of them can leave 16 bits. It is another network, simulated
+    /// exactly; compare its accuracy. Layers whose neurons have a threshold for every channel, or
+    /// that get the image itself, go on with 32 bits (the former with rounded weights).
+    pub fn quantised(&self) -> Self {
+        Self {
+            stages: Stages::clone(&self.stages).quantised().into(),
+            neurons: self.neurons.clone(),
+        }
+    }
+
     /// Parameters of every layer of neurons.
     pub fn neurons(&self) -> &[Neurons] {
         &self.neurons
