@@ -372,6 +372,47 @@ impl<P: Part, K: Task> Images<P, K> {
         self.part(&self.indices[..count.min(self.len())])
     }
 
+    /// Every image `copies` times, each moved and mirrored at random: more images to judge networks
+    /// by where there are few, if the network was trained on such images. They are numbered anew.
+    ///
+    /// ```
+    /// # use evospike::prelude::*;
+    /// let digits = data::digits()?.split(Shares::default(), 0)?;
+    /// let augment = Augment { crop_padding: 1, flip: false };
+    /// let many = digits.held_out.varied(augment, 4, 0)?;
+    /// assert_eq!(many.len(), 4 * digits.held_out.len());
+    /// # Ok::<(), evospike::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// No copy, or images moved by more than their size.
+    pub fn varied(&self, augment: Augment, copies: usize, seed: u64) -> Result<Self> {
+        augment.check(K::SHAPE)?;
+        if copies == 0 {
+            return Err(Error::parameter("copies", 0, "1 or more"));
+        }
+        let mut rng = rng(seed, Stream::Variation);
+        let (mut pixels, mut labels) = (Vec::new(), Vec::new());
+        for &index in &*self.indices {
+            for _ in 0..copies {
+                augment.vary(self.store.image(index), K::SHAPE, &mut rng, &mut pixels);
+                labels.push(self.store.labels[index]);
+            }
+        }
+        Ok(Self {
+            indices: (0..labels.len()).collect(),
+            store: Arc::new(Store {
+                shape: K::SHAPE,
+                pixels,
+                labels,
+                full_scale: self.store.full_scale,
+                class_names: self.store.class_names.clone(),
+            }),
+            held_out: Arc::new([]),
+            ..self.clone()
+        })
+    }
+
     /// The images that a file lists, in its order: one [`index`](Self::index) a line.
     ///
     /// ```no_run
@@ -505,35 +546,15 @@ impl<'a> Samples<'a> {
         if augment == Augment::NONE {
             return self.batch(of);
         }
-        let Shape { height, width, .. } = self.store.shape;
-        let padding = augment.crop_padding;
-        let mut batch = Vec::with_capacity(of.len() * self.store.shape.size());
+        let shape = self.store.shape;
+        let mut batch = Vec::with_capacity(of.len() * shape.size());
+        let mut varied = Vec::with_capacity(shape.size());
         for &i in of {
-            let (mut down, mut right) = (padding, padding);
-            if padding > 0 {
-                down = rng.random_range(0..=2 * padding);
-                right = rng.random_range(0..=2 * padding);
-            }
-            let mirrored = augment.flip && rng.random::<bool>();
-            let channels = self
-                .store
-                .image(self.indices[i])
-                .chunks_exact(height * width);
+            varied.clear();
+            augment.vary(self.store.image(self.indices[i]), shape, rng, &mut varied);
+            let channels = varied.chunks_exact(shape.height * shape.width);
             for (pixels, inputs) in channels.zip(&self.scale.inputs) {
-                for row in down..down + height {
-                    let row = row.checked_sub(padding).filter(|&row| row < height);
-                    let row = row.map(|row| &pixels[row * width..][..width]);
-                    let input = |column: usize| {
-                        // Out of the image lies black, as where it is padded before it is cropped.
-                        let column = (right + column).checked_sub(padding);
-                        let pixel = column.and_then(|column| row?.get(column));
-                        inputs[usize::from(pixel.copied().unwrap_or(0))]
-                    };
-                    match mirrored {
-                        true => batch.extend((0..width).rev().map(input)),
-                        false => batch.extend((0..width).map(input)),
-                    }
-                }
+                batch.extend(pixels.iter().map(|&pixel| inputs[usize::from(pixel)]));
             }
         }
         batch
@@ -562,6 +583,34 @@ impl Augment {
         crop_padding: 4,
         flip: true,
     };
+
+    /// Appends the image, moved and mirrored at random.
+    fn vary(&self, image: &[u8], shape: Shape, rng: &mut Rng, to: &mut Vec<u8>) {
+        let Shape { height, width, .. } = shape;
+        let padding = self.crop_padding;
+        let (mut down, mut right) = (padding, padding);
+        if padding > 0 {
+            down = rng.random_range(0..=2 * padding);
+            right = rng.random_range(0..=2 * padding);
+        }
+        let mirrored = self.flip && rng.random::<bool>();
+        for pixels in image.chunks_exact(height * width) {
+            for row in down..down + height {
+                let row = row.checked_sub(padding).filter(|&row| row < height);
+                let row = row.map(|row| &pixels[row * width..][..width]);
+                let pixel = |column: usize| {
+                    // Out of the image lies black, as where it is padded before it is cropped.
+                    let column = (right + column).checked_sub(padding);
+                    let pixel = column.and_then(|column| row?.get(column));
+                    pixel.copied().unwrap_or(0)
+                };
+                match mirrored {
+                    true => to.extend((0..width).rev().map(pixel)),
+                    false => to.extend((0..width).map(pixel)),
+                }
+            }
+        }
+    }
 
     pub(crate) fn check(&self, shape: Shape) -> Result<()> {
         let limit = shape.height.min(shape.width);
