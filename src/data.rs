@@ -369,7 +369,13 @@ impl<P: Part, K: Task> Images<P, K> {
 
     /// The first `count` images (all, where there are fewer).
     pub fn take(&self, count: usize) -> Self {
-        self.part(&self.indices[..count.min(self.len())])
+        self.range(0..count)
+    }
+
+    /// The images of a range of places (as far as there are).
+    pub fn range(&self, range: std::ops::Range<usize>) -> Self {
+        let end = range.end.min(self.len());
+        self.part(&self.indices[range.start.min(end)..end])
     }
 
     /// Every image `copies` times, each moved and mirrored at random: more images to judge networks

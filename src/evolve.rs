@@ -412,7 +412,7 @@ impl Default for EvolveSettings {
                 population: 5,
                 ..DeSettings::default()
             },
-            scales: [0.5, 2.0],
+            scales: [0.25, 2.0],
             generations: 10,
             timesteps: 64,
             stop_early: true,

@@ -26,6 +26,7 @@ fn small() -> DigitsSettings {
         ..DigitsSettings::default()
     };
     settings.training.epochs = 4;
+    settings.copies = 1;
     settings.evolution.generations = 2;
     settings.evolution.optimiser.population = 1;
     settings.evolution.timesteps = 20;
