@@ -4,27 +4,21 @@ Needs Python 3.10 or later with `pip install torch`, and Rust. From the reposito
 
     python tests/benchmarks/training.py
 
-Both systems do the same on the processor's cores: one step of Adam on the cross-entropy of a batch
-of 128 images of 3 x 32 x 32, and one inference pass. They take turns, measurement by measurement,
-so that whatever else the machine does hits them alike, and the medians go to
-`results/benchmarks/training.csv`. PyTorch runs in its default memory layout and in channels last;
-ratios are to the faster of the two.
+Both systems do the same on the processor: one step of Adam on the cross-entropy of a batch of 128
+images of 3 x 32 x 32, and one inference pass. They take turns, measurement by measurement, and the
+medians go to `results/benchmarks/training.csv`. PyTorch runs in its default memory layout and in
+channels last; ratios are to the faster of the two.
 """
 
 import argparse
-import csv
-import json
-import os
 import statistics
-import subprocess
 import time
-from pathlib import Path
 
 import torch
+from common import Served, warn_of_load, write_table
 from torch import nn
 
 BATCH = 128
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def vgg15(width=32, hidden=512, classes=10):
@@ -69,14 +63,10 @@ class PyTorch:
 
 class Evospike:
     def __init__(self, threads):
-        command = ["cargo", "bench", "--quiet", "--bench", "training", "--", "serve"]
-        environment = os.environ | {"RAYON_NUM_THREADS": str(threads)}
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
+        self.served = Served("training", threads)
 
     def measure(self, what):
-        print(what, file=self.process.stdin, flush=True)
-        return json.loads(self.process.stdout.readline())["seconds"]
+        return self.served.ask(what)["seconds"]
 
 
 def main():
@@ -84,6 +74,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=11, help="measurements of each")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
+    warn_of_load()
     torch.set_num_threads(arguments.threads)
     systems = {
         "evospike": Evospike(arguments.threads),
@@ -106,15 +97,7 @@ def main():
             (label, name, f"{value:.4f}", f"{value / fastest:.3f}")
             for name, value in medians.items()
         ]
-    header = ("what", "system", "seconds", "ratio_to_pytorch")
-    file = ROOT / "results/benchmarks/training.csv"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_suffix(".tmp")  # complete under its name or not at all
-    with beside.open("w", newline="") as out:
-        csv.writer(out, lineterminator="\n").writerows([header, *rows])
-    beside.replace(file)
-    for row in [header, *rows]:
-        print(f"{row[0]:16} {row[1]:34} {row[2]:>9} {row[3]:>17}")
+    write_table("training.csv", ("what", "system", "seconds", "ratio_to_pytorch"), rows)
 
 
 if __name__ == "__main__":
