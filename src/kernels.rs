@@ -18,28 +18,32 @@ const CHUNKS: usize = 8;
 /// Values that an elementwise task handles: enough to outweigh its start.
 const SPAN: usize = 1 << 14;
 
-/// Functions whose loops are compiled twice, for any processor and for vectors of 256 bits, and
-/// chosen when they run. Both give the same numbers: nothing is fused or put in another order.
+/// Functions (name, generic parameters, their names, arguments) whose loops are compiled twice, for
+/// any processor and for vectors of 256 bits, and chosen when they run. Both give the same numbers: nothing is fused or put in another order.
 macro_rules! widest {
-    ($($(#[$doc:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) $body:block)*) => {$(
+    ($(
+        $(#[$doc:meta])*
+        fn $name:ident[$($generics:tt)*][$($generic:ident),*]($($argument:ident: $type:ty),* $(,)?)
+        $body:block
+    )*) => {$(
         $(#[$doc])*
         #[allow(clippy::too_many_arguments)]
-        fn $name($($argument: $type),*) {
+        fn $name<$($generics)*>($($argument: $type),*) {
             #[inline(always)]
             #[allow(clippy::too_many_arguments)]
-            fn plain($($argument: $type),*) $body
+            fn plain<$($generics)*>($($argument: $type),*) $body
 
             #[cfg(target_arch = "x86_64")]
             if is_x86_feature_detected!("avx2") {
                 #[target_feature(enable = "avx2")]
                 #[allow(clippy::too_many_arguments)]
-                fn wide($($argument: $type),*) {
-                    plain($($argument),*)
+                fn wide<$($generics)*>($($argument: $type),*) {
+                    plain::<$($generic),*>($($argument),*)
                 }
                 // SAFETY: the processor has AVX2, as was just found.
-                return unsafe { wide($($argument),*) };
+                return unsafe { wide::<$($generic),*>($($argument),*) };
             }
-            plain($($argument),*)
+            plain::<$($generic),*>($($argument),*)
         }
     )*};
 }
@@ -253,7 +257,7 @@ fn exchange(images: usize, channels: usize, positions: usize, from: &[f32], to: 
 
 /// Convolution of every image.
 pub(crate) fn convolve(shape: &ConvShape, x: &[f32], w: &[f32], y: &mut [f32]) {
-    if winograd::suits(shape) {
+    if winograd::suits(shape, x.len() / shape.input_size()) {
         return winograd::convolve(shape, x, w, y);
     }
     let (places, positions) = (shape.places(), shape.positions());
@@ -283,7 +287,7 @@ pub(crate) fn convolve(shape: &ConvShape, x: &[f32], w: &[f32], y: &mut [f32]) {
 
 /// Gradient by the images.
 pub(crate) fn convolve_by_images(shape: &ConvShape, w: &[f32], dy: &[f32], dx: &mut [f32]) {
-    if winograd::suits(shape) {
+    if winograd::suits(shape, dx.len() / shape.input_size()) {
         return winograd::convolve_by_images(shape, w, dy, dx);
     }
     let (places, positions) = (shape.places(), shape.positions());
@@ -340,7 +344,7 @@ fn sum_of_chunks(
 
 /// Gradient by the weights.
 pub(crate) fn convolve_by_weights(shape: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
-    if winograd::suits(shape) {
+    if winograd::suits(shape, x.len() / shape.input_size()) {
         return winograd::convolve_by_weights(shape, x, dy, dw);
     }
     let (places, positions) = (shape.places(), shape.positions());
