@@ -4,6 +4,7 @@
 //! its data, never by the number of threads, so that every sum has one order and results do not
 //! depend on how many cores there are. Gradients are added to what `dx`, `dw`, ... hold.
 
+use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 
@@ -57,36 +58,50 @@ pub(crate) struct Buffer {
     length: usize,
 }
 
-static SPARE: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
+static SPARE: Mutex<VecDeque<Vec<f32>>> = Mutex::new(VecDeque::new());
 
 impl Buffer {
     /// `length` numbers of any value.
     pub fn new(length: usize) -> Self {
         let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
-        // The smallest that is long enough, or the longest.
-        let best = (0..spare.len()).min_by_key(|&i| {
-            let have = spare[i].len();
-            (have < length, have.abs_diff(length))
-        });
-        let mut values = best.map_or_else(Vec::new, |i| spare.swap_remove(i));
+        // The shortest that is long enough, but no long one for a few numbers.
+        let fitting = (0..spare.len()).filter(|&i| (length..=2 * length).contains(&spare[i].len()));
+        let best = fitting.min_by_key(|&i| spare[i].len());
+        let values = best.and_then(|i| spare.remove(i));
         drop(spare);
-        if values.len() < length {
-            values = vec![0.0; length];
-        }
+        let mut values = values.unwrap_or_else(|| vec![0.0; length]);
         if cfg!(debug_assertions) {
             values.fill(f32::NAN); // Shows who reads what was not written.
         }
+        Self { values, length }
+    }
+
+    /// The numbers alone, for good.
+    pub fn into_vec(mut self) -> Vec<f32> {
+        let mut values = std::mem::take(&mut self.values);
+        values.truncate(self.length);
+        values
+    }
+}
+
+impl From<Vec<f32>> for Buffer {
+    fn from(values: Vec<f32>) -> Self {
+        let length = values.len();
         Self { values, length }
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        const SPARES: usize = 8;
-        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
-        if spare.len() < SPARES {
-            spare.push(std::mem::take(&mut self.values));
+        const SPARES: usize = 128; // as many as a training step of a deep network keeps
+        if self.values.is_empty() {
+            return;
         }
+        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+        spare.push_back(std::mem::take(&mut self.values));
+        let oldest = (spare.len() > SPARES).then(|| spare.pop_front());
+        drop(spare);
+        drop(oldest);
     }
 }
 
