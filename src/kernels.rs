@@ -469,25 +469,55 @@ pub(crate) fn accumulate(x: &[f32], y: &mut [f32]) {
         });
 }
 
-/// Sums over images and positions for every channel, of two values a pixel: in vectors of 16
-/// partial sums, then in f64.
-fn channel_sums<const N: usize>(
+widest! {
+    /// Adds the terms of one channel of one image: in vectors of 16 partial sums, then in f64.
+    fn plane_sums
+        [const N: usize, const K: usize, F: Fn([f32; N]) -> [f32; K]][N, K, F](
+        planes: [&[f32]; N], terms: F, sums: &mut [f64; K]
+    ) {
+        const LANES: usize = 16;
+        let positions = planes[0].len();
+        let planes = planes.map(|plane| &plane[..positions]);
+        let mut lanes = [[0.0_f32; LANES]; K];
+        let whole = positions - positions % LANES;
+        for first in (0..whole).step_by(LANES) {
+            for lane in 0..LANES {
+                let terms = terms(planes.map(|plane| plane[first + lane]));
+                for (lanes, term) in lanes.iter_mut().zip(terms) {
+                    lanes[lane] += term;
+                }
+            }
+        }
+        for p in whole..positions {
+            let terms = terms(planes.map(|plane| plane[p]));
+            for (lanes, term) in lanes.iter_mut().zip(terms) {
+                lanes[p % LANES] += term;
+            }
+        }
+        for (sum, lanes) in sums.iter_mut().zip(lanes) {
+            *sum += lanes.iter().map(|&x| f64::from(x)).sum::<f64>();
+        }
+    }
+}
+
+/// Sums over images and positions for every channel, of `K` values a pixel.
+fn channel_sums<const N: usize, const K: usize>(
     channels: usize,
     positions: usize,
     data: [&[f32]; N],
-    terms: impl Fn(usize, [f32; N]) -> [f32; 2] + Sync,
-) -> Vec<[f64; 2]> {
-    const LANES: usize = 16;
+    terms: impl Fn(usize, [f32; N]) -> [f32; K] + Sync,
+) -> Vec<[f64; K]> {
     let size = channels * positions;
     let images = data[0].len() / size;
     if positions == 1 {
         // Features: neighbours belong to different channels.
-        let mut sums = vec![[0.0; 2]; channels];
+        let mut sums = vec![[0.0; K]; channels];
         for image in 0..images {
             for (c, sums) in sums.iter_mut().enumerate() {
-                let [a, b] = terms(c, data.map(|data| data[image * size + c]));
-                sums[0] += f64::from(a);
-                sums[1] += f64::from(b);
+                let terms = terms(c, data.map(|data| data[image * size + c]));
+                sums.iter_mut()
+                    .zip(terms)
+                    .for_each(|(sum, term)| *sum += f64::from(term));
             }
         }
         return sums;
@@ -495,43 +525,25 @@ fn channel_sums<const N: usize>(
     let chunks: Vec<usize> = (0..images)
         .step_by(images.div_ceil(CHUNKS).max(1))
         .collect();
-    let parts: Vec<Vec<[f64; 2]>> = chunks
+    let parts: Vec<Vec<[f64; K]>> = chunks
         .into_par_iter()
         .map(|start| {
             let end = images.min(start + images.div_ceil(CHUNKS));
-            let mut sums = vec![[0.0; 2]; channels];
+            let mut sums = vec![[0.0; K]; channels];
             for image in start..end {
                 for (c, sums) in sums.iter_mut().enumerate() {
                     let planes =
                         data.map(|data| &data[image * size + c * positions..][..positions]);
-                    let mut lanes = [[0.0_f32; LANES]; 2];
-                    let mut p = 0;
-                    while p + LANES <= positions {
-                        for lane in 0..LANES {
-                            let [a, b] = terms(c, planes.map(|plane| plane[p + lane]));
-                            lanes[0][lane] += a;
-                            lanes[1][lane] += b;
-                        }
-                        p += LANES;
-                    }
-                    for p in p..positions {
-                        let [a, b] = terms(c, planes.map(|plane| plane[p]));
-                        lanes[0][p % LANES] += a;
-                        lanes[1][p % LANES] += b;
-                    }
-                    for (sum, lanes) in sums.iter_mut().zip(lanes) {
-                        *sum += lanes.iter().map(|&x| f64::from(x)).sum::<f64>();
-                    }
+                    plane_sums(planes, |values| terms(c, values), sums);
                 }
             }
             sums
         })
         .collect();
-    let mut total = vec![[0.0; 2]; channels];
+    let mut total = vec![[0.0; K]; channels];
     for part in parts {
         for (total, part) in total.iter_mut().zip(part) {
-            total[0] += part[0];
-            total[1] += part[1];
+            total.iter_mut().zip(part).for_each(|(a, b)| *a += b);
         }
     }
     total
@@ -541,10 +553,10 @@ fn channel_sums<const N: usize>(
 pub(crate) fn statistics(channels: usize, positions: usize, x: &[f32]) -> [Vec<f32>; 2] {
     let n = (x.len() / channels) as f64;
     // Twice over the data: a single pass would lose the variance of values far from 0.
-    let sums = channel_sums(channels, positions, [x], |_, [x]| [x, 0.0]);
+    let sums = channel_sums(channels, positions, [x], |_, [x]| [x]);
     let mean: Vec<f32> = sums.iter().map(|sum| (sum[0] / n) as f32).collect();
     let sums = channel_sums(channels, positions, [x], |c, [x]| {
-        [(x - mean[c]) * (x - mean[c]), 0.0]
+        [(x - mean[c]) * (x - mean[c])]
     });
     let variance = sums.iter().map(|sum| (sum[0] / n) as f32).collect();
     [mean, variance]

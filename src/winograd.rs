@@ -277,16 +277,20 @@ widest! {
         let (plane, row, tile) = (tiling.plane(), side + 2, side / n);
         // Channel by channel the same places are written: those around stay zero.
         pixels.resize(row * row * LANES, 0.0);
+        let zeros = &vec![0.0; side][..];
         let mut columns = [[Lanes::ZERO; FROM]; N];
         for (block, images) in images.chunks(LANES * channels * plane).enumerate() {
-            for lane in 0..LANES {
-                let image = images.get((lane * channels + channel) * plane..).unwrap_or(&[]);
-                let mut image = image.chunks_exact(side);
-                for y in 1..=side {
-                    let to = pixels[(y * row + 1) * LANES + lane..].iter_mut().step_by(LANES);
-                    match image.next() {
-                        Some(from) => to.zip(from).for_each(|(to, from)| *to = *from),
-                        None => to.take(side).for_each(|to| *to = 0.0),
+            for y in 0..side {
+                // One row of every image; of images that are lacking, zeros.
+                let mut rows = [zeros; LANES];
+                for (lane, row) in rows.iter_mut().enumerate() {
+                    let first = (lane * channels + channel) * plane + y * side;
+                    *row = images.get(first..first + side).unwrap_or(zeros);
+                }
+                let to = &mut pixels[((y + 1) * row + 1) * LANES..][..side * LANES];
+                for (x, to) in to.chunks_exact_mut(LANES).enumerate() {
+                    for (to, row) in to.iter_mut().zip(rows) {
+                        *to = row[x];
                     }
                 }
             }
