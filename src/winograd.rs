@@ -24,7 +24,7 @@ use crate::ops::ConvShape;
 const LANES: usize = 8;
 
 /// Tiles that one round of matrix products takes: wide enough for them, small enough for caches.
-const TILES: usize = 512;
+const TILES: usize = 128;
 
 /// One number of each of [`LANES`] images or kernels.
 #[derive(Clone, Copy)]
@@ -53,7 +53,7 @@ macro_rules! lanewise {
             #[inline(always)]
             fn $function(mut self, other: Self) -> Self {
                 for (a, b) in self.0.iter_mut().zip(other.0) {
-                    *a = *a $symbol b;
+                    *a $symbol b;
                 }
                 self
             }
@@ -61,8 +61,8 @@ macro_rules! lanewise {
     )*};
 }
 lanewise! {
-    Add add +;
-    Sub sub -;
+    Add add +=;
+    Sub sub -=;
 }
 
 impl Mul<f32> for Lanes {
@@ -199,15 +199,13 @@ fn square<const FROM: usize, const TO: usize>(
         for (row, value) in values.iter_mut().enumerate() {
             *value = at(row, column);
         }
-        let values = along(values);
-        for row in 0..TO {
-            columns[row][column] = values[row];
+        for (row, value) in columns.iter_mut().zip(&along(values)) {
+            row[column] = *value;
         }
     }
-    for row in 0..TO {
-        let values = along(columns[row]);
-        for column in 0..TO {
-            put(row, column, values[column]);
+    for (row, values) in columns.iter().enumerate() {
+        for (column, value) in along(*values).iter().enumerate() {
+            put(row, column, *value);
         }
     }
 }
@@ -326,12 +324,14 @@ widest! {
                     });
                 }
             }
-            for (lane, plane) in planes.iter_mut().enumerate() {
-                let from = pixels[lane..].iter().step_by(LANES);
-                if add {
-                    plane.iter_mut().zip(from).for_each(|(to, from)| *to += from);
-                } else {
-                    plane.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+            // Four pixels of all images at a time, so that memory is read and written in order.
+            for (i, from) in pixels.chunks_exact(4 * LANES).enumerate() {
+                for (lane, plane) in planes.iter_mut().enumerate() {
+                    let to = &mut plane[4 * i..][..4];
+                    for (p, to) in to.iter_mut().enumerate() {
+                        let before = if add { *to } else { 0.0 };
+                        *to = before + from[p * LANES + lane];
+                    }
                 }
             }
         }
