@@ -493,29 +493,34 @@ fn run_by_weights<F: Filter<M, N>, const M: usize, const N: usize>(
         });
 }
 
+fn convolution(shape: &ConvShape, x: &[f32], w: &[f32], y: &mut [f32], turned: bool) {
+    // In a thread of the pool the many short rounds of work start sooner than from outside.
+    rayon::scope(|_| {
+        if shape.side.is_multiple_of(4) {
+            run::<F4, 4, 6>(shape, x, w, y, turned);
+        } else {
+            run::<F2, 2, 4>(shape, x, w, y, turned);
+        }
+    });
+}
+
 /// Convolution of every image.
 pub(crate) fn convolve(shape: &ConvShape, x: &[f32], w: &[f32], y: &mut [f32]) {
-    if shape.side.is_multiple_of(4) {
-        run::<F4, 4, 6>(shape, x, w, y, false);
-    } else {
-        run::<F2, 2, 4>(shape, x, w, y, false);
-    }
+    convolution(shape, x, w, y, false);
 }
 
 /// Gradient by the images, added to `dx`.
 pub(crate) fn convolve_by_images(shape: &ConvShape, w: &[f32], dy: &[f32], dx: &mut [f32]) {
-    if shape.side.is_multiple_of(4) {
-        run::<F4, 4, 6>(shape, dy, w, dx, true);
-    } else {
-        run::<F2, 2, 4>(shape, dy, w, dx, true);
-    }
+    convolution(shape, dy, w, dx, true);
 }
 
 /// Gradient by the kernels, added to `dw`.
 pub(crate) fn convolve_by_weights(shape: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
-    if shape.side.is_multiple_of(4) {
-        run_by_weights::<F4, 4, 6>(shape, x, dy, dw);
-    } else {
-        run_by_weights::<F2, 2, 4>(shape, x, dy, dw);
-    }
+    rayon::scope(|_| {
+        if shape.side.is_multiple_of(4) {
+            run_by_weights::<F4, 4, 6>(shape, x, dy, dw);
+        } else {
+            run_by_weights::<F2, 2, 4>(shape, x, dy, dw);
+        }
+    });
 }
