@@ -4,6 +4,7 @@
 //! its data, never by the number of threads, so that every sum has one order and results do not
 //! depend on how many cores there are. Gradients are added to what `dx`, `dw`, ... hold.
 
+use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 
@@ -18,28 +19,33 @@ const CHUNKS: usize = 8;
 /// Values that an elementwise task handles: enough to outweigh its start.
 const SPAN: usize = 1 << 14;
 
-/// Functions whose loops are compiled twice, for any processor and for vectors of 256 bits, and
-/// chosen when they run. Both give the same numbers: nothing is fused or put in another order.
+/// Functions (name, generic parameters, their names, arguments) whose loops are compiled twice, for
+/// any processor and for vectors of 256 bits, and chosen when they run. Both give the same numbers:
+/// nothing is fused or put in another order.
 macro_rules! widest {
-    ($($(#[$doc:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) $body:block)*) => {$(
+    ($(
+        $(#[$doc:meta])*
+        fn $name:ident[$($generics:tt)*][$($generic:ident),*]($($argument:ident: $type:ty),* $(,)?)
+        $body:block
+    )*) => {$(
         $(#[$doc])*
         #[allow(clippy::too_many_arguments)]
-        fn $name($($argument: $type),*) {
+        fn $name<$($generics)*>($($argument: $type),*) {
             #[inline(always)]
             #[allow(clippy::too_many_arguments)]
-            fn plain($($argument: $type),*) $body
+            fn plain<$($generics)*>($($argument: $type),*) $body
 
             #[cfg(target_arch = "x86_64")]
             if is_x86_feature_detected!("avx2") {
                 #[target_feature(enable = "avx2")]
                 #[allow(clippy::too_many_arguments)]
-                fn wide($($argument: $type),*) {
-                    plain($($argument),*)
+                fn wide<$($generics)*>($($argument: $type),*) {
+                    plain::<$($generic),*>($($argument),*)
                 }
                 // SAFETY: the processor has AVX2, as was just found.
-                return unsafe { wide($($argument),*) };
+                return unsafe { wide::<$($generic),*>($($argument),*) };
             }
-            plain($($argument),*)
+            plain::<$($generic),*>($($argument),*)
         }
     )*};
 }
@@ -53,36 +59,50 @@ pub(crate) struct Buffer {
     length: usize,
 }
 
-static SPARE: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
+static SPARE: Mutex<VecDeque<Vec<f32>>> = Mutex::new(VecDeque::new());
 
 impl Buffer {
     /// `length` numbers of any value.
     pub fn new(length: usize) -> Self {
         let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
-        // The smallest that is long enough, or the longest.
-        let best = (0..spare.len()).min_by_key(|&i| {
-            let have = spare[i].len();
-            (have < length, have.abs_diff(length))
-        });
-        let mut values = best.map_or_else(Vec::new, |i| spare.swap_remove(i));
+        // The shortest that is long enough, but no long one for a few numbers.
+        let fitting = (0..spare.len()).filter(|&i| (length..=2 * length).contains(&spare[i].len()));
+        let best = fitting.min_by_key(|&i| spare[i].len());
+        let values = best.and_then(|i| spare.remove(i));
         drop(spare);
-        if values.len() < length {
-            values = vec![0.0; length];
-        }
+        let mut values = values.unwrap_or_else(|| vec![0.0; length]);
         if cfg!(debug_assertions) {
             values.fill(f32::NAN); // Shows who reads what was not written.
         }
+        Self { values, length }
+    }
+
+    /// The numbers alone, for good.
+    pub fn into_vec(mut self) -> Vec<f32> {
+        let mut values = std::mem::take(&mut self.values);
+        values.truncate(self.length);
+        values
+    }
+}
+
+impl From<Vec<f32>> for Buffer {
+    fn from(values: Vec<f32>) -> Self {
+        let length = values.len();
         Self { values, length }
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        const SPARES: usize = 8;
-        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
-        if spare.len() < SPARES {
-            spare.push(std::mem::take(&mut self.values));
+        const SPARES: usize = 128; // as many as a training step of a deep network keeps
+        if self.values.is_empty() {
+            return;
         }
+        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+        spare.push_back(std::mem::take(&mut self.values));
+        let oldest = (spare.len() > SPARES).then(|| spare.pop_front());
+        drop(spare);
+        drop(oldest);
     }
 }
 
@@ -253,7 +273,7 @@ fn exchange(images: usize, channels: usize, positions: usize, from: &[f32], to: 
 
 /// Convolution of every image.
 pub(crate) fn convolve(shape: &ConvShape, x: &[f32], w: &[f32], y: &mut [f32]) {
-    if winograd::suits(shape) {
+    if winograd::suits(shape, x.len() / shape.input_size()) {
         return winograd::convolve(shape, x, w, y);
     }
     let (places, positions) = (shape.places(), shape.positions());
@@ -283,7 +303,7 @@ pub(crate) fn convolve(shape: &ConvShape, x: &[f32], w: &[f32], y: &mut [f32]) {
 
 /// Gradient by the images.
 pub(crate) fn convolve_by_images(shape: &ConvShape, w: &[f32], dy: &[f32], dx: &mut [f32]) {
-    if winograd::suits(shape) {
+    if winograd::suits(shape, dx.len() / shape.input_size()) {
         return winograd::convolve_by_images(shape, w, dy, dx);
     }
     let (places, positions) = (shape.places(), shape.positions());
@@ -340,7 +360,7 @@ fn sum_of_chunks(
 
 /// Gradient by the weights.
 pub(crate) fn convolve_by_weights(shape: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
-    if winograd::suits(shape) {
+    if winograd::suits(shape, x.len() / shape.input_size()) {
         return winograd::convolve_by_weights(shape, x, dy, dw);
     }
     let (places, positions) = (shape.places(), shape.positions());
@@ -450,25 +470,55 @@ pub(crate) fn accumulate(x: &[f32], y: &mut [f32]) {
         });
 }
 
-/// Sums over images and positions for every channel, of two values a pixel: in vectors of 16
-/// partial sums, then in f64.
-fn channel_sums<const N: usize>(
+widest! {
+    /// Adds the terms of one channel of one image: in vectors of 16 partial sums, then in f64.
+    fn plane_sums
+        [const N: usize, const K: usize, F: Fn([f32; N]) -> [f32; K]][N, K, F](
+        planes: [&[f32]; N], terms: F, sums: &mut [f64; K]
+    ) {
+        const LANES: usize = 16;
+        let positions = planes[0].len();
+        let planes = planes.map(|plane| &plane[..positions]);
+        let mut lanes = [[0.0_f32; LANES]; K];
+        let whole = positions - positions % LANES;
+        for first in (0..whole).step_by(LANES) {
+            for lane in 0..LANES {
+                let terms = terms(planes.map(|plane| plane[first + lane]));
+                for (lanes, term) in lanes.iter_mut().zip(terms) {
+                    lanes[lane] += term;
+                }
+            }
+        }
+        for p in whole..positions {
+            let terms = terms(planes.map(|plane| plane[p]));
+            for (lanes, term) in lanes.iter_mut().zip(terms) {
+                lanes[p % LANES] += term;
+            }
+        }
+        for (sum, lanes) in sums.iter_mut().zip(lanes) {
+            *sum += lanes.iter().map(|&x| f64::from(x)).sum::<f64>();
+        }
+    }
+}
+
+/// Sums over images and positions for every channel, of `K` values a pixel.
+fn channel_sums<const N: usize, const K: usize>(
     channels: usize,
     positions: usize,
     data: [&[f32]; N],
-    terms: impl Fn(usize, [f32; N]) -> [f32; 2] + Sync,
-) -> Vec<[f64; 2]> {
-    const LANES: usize = 16;
+    terms: impl Fn(usize, [f32; N]) -> [f32; K] + Sync,
+) -> Vec<[f64; K]> {
     let size = channels * positions;
     let images = data[0].len() / size;
     if positions == 1 {
         // Features: neighbours belong to different channels.
-        let mut sums = vec![[0.0; 2]; channels];
+        let mut sums = vec![[0.0; K]; channels];
         for image in 0..images {
             for (c, sums) in sums.iter_mut().enumerate() {
-                let [a, b] = terms(c, data.map(|data| data[image * size + c]));
-                sums[0] += f64::from(a);
-                sums[1] += f64::from(b);
+                let terms = terms(c, data.map(|data| data[image * size + c]));
+                sums.iter_mut()
+                    .zip(terms)
+                    .for_each(|(sum, term)| *sum += f64::from(term));
             }
         }
         return sums;
@@ -476,43 +526,25 @@ fn channel_sums<const N: usize>(
     let chunks: Vec<usize> = (0..images)
         .step_by(images.div_ceil(CHUNKS).max(1))
         .collect();
-    let parts: Vec<Vec<[f64; 2]>> = chunks
+    let parts: Vec<Vec<[f64; K]>> = chunks
         .into_par_iter()
         .map(|start| {
             let end = images.min(start + images.div_ceil(CHUNKS));
-            let mut sums = vec![[0.0; 2]; channels];
+            let mut sums = vec![[0.0; K]; channels];
             for image in start..end {
                 for (c, sums) in sums.iter_mut().enumerate() {
                     let planes =
                         data.map(|data| &data[image * size + c * positions..][..positions]);
-                    let mut lanes = [[0.0_f32; LANES]; 2];
-                    let mut p = 0;
-                    while p + LANES <= positions {
-                        for lane in 0..LANES {
-                            let [a, b] = terms(c, planes.map(|plane| plane[p + lane]));
-                            lanes[0][lane] += a;
-                            lanes[1][lane] += b;
-                        }
-                        p += LANES;
-                    }
-                    for p in p..positions {
-                        let [a, b] = terms(c, planes.map(|plane| plane[p]));
-                        lanes[0][p % LANES] += a;
-                        lanes[1][p % LANES] += b;
-                    }
-                    for (sum, lanes) in sums.iter_mut().zip(lanes) {
-                        *sum += lanes.iter().map(|&x| f64::from(x)).sum::<f64>();
-                    }
+                    plane_sums(planes, |values| terms(c, values), sums);
                 }
             }
             sums
         })
         .collect();
-    let mut total = vec![[0.0; 2]; channels];
+    let mut total = vec![[0.0; K]; channels];
     for part in parts {
         for (total, part) in total.iter_mut().zip(part) {
-            total[0] += part[0];
-            total[1] += part[1];
+            total.iter_mut().zip(part).for_each(|(a, b)| *a += b);
         }
     }
     total
@@ -522,10 +554,10 @@ fn channel_sums<const N: usize>(
 pub(crate) fn statistics(channels: usize, positions: usize, x: &[f32]) -> [Vec<f32>; 2] {
     let n = (x.len() / channels) as f64;
     // Twice over the data: a single pass would lose the variance of values far from 0.
-    let sums = channel_sums(channels, positions, [x], |_, [x]| [x, 0.0]);
+    let sums = channel_sums(channels, positions, [x], |_, [x]| [x]);
     let mean: Vec<f32> = sums.iter().map(|sum| (sum[0] / n) as f32).collect();
     let sums = channel_sums(channels, positions, [x], |c, [x]| {
-        [(x - mean[c]) * (x - mean[c]), 0.0]
+        [(x - mean[c]) * (x - mean[c])]
     });
     let variance = sums.iter().map(|sum| (sum[0] / n) as f32).collect();
     [mean, variance]

@@ -737,7 +737,7 @@ impl Synapses {
 
 widest! {
     /// Adds each row times its value.
-    fn add_rows(rows: &[Row], values: &[f32], sum: &mut [f32; LANES]) {
+    fn add_rows[][](rows: &[Row], values: &[f32], sum: &mut [f32; LANES]) {
         for (row, &value) in rows.iter().zip(values) {
             if value != 0.0 {
                 sum.iter_mut().zip(row.0).for_each(|(sum, w)| *sum += w * value);

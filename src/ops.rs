@@ -280,23 +280,20 @@ fn values(tensor: &Plain) -> Buffer {
     out
 }
 
-/// An output of `len` values that `fill` writes; on a tape, `backward` gets the gradient by the
-/// output and adds to those by the inputs.
+/// `out` as a tensor; on a tape, `backward` gets the gradient by the output, which nobody reads
+/// after it, and adds to those by the inputs.
 fn output<T: Tape<f32, Cpu>>(
     device: &Cpu,
-    out: Vec<f32>,
+    out: Buffer,
     mut tape: T,
     backward: impl FnOnce(&[f32], &mut Grads) -> Result<(), CpuError> + 'static,
 ) -> Result<Flat<f32, Cpu, T>, CpuError> {
     let size = (out.len(),);
-    let out = device.try_tensor_from_vec(out, size)?;
+    let out = device.try_tensor_from_vec(out.into_vec(), size)?;
     let ghost = out.ghost();
     tape.add_backward_op(move |gradients| {
-        // Taken out for the time, since the others are borrowed from the same map.
         let by_output = std::mem::take(&mut **gradients.get_or_alloc_mut(&ghost)?);
-        let done = backward(&by_output, gradients);
-        **gradients.get_or_alloc_mut(&ghost)? = by_output;
-        done
+        backward(&Buffer::from(by_output), gradients)
     });
     Ok(out.put_tape(tape))
 }
@@ -315,14 +312,15 @@ impl Accelerated<f32> for Cpu {
         let (x, tape) = split(images)?;
         let (w, other) = split(weight)?;
         let count = x.shape().0 / shape.input_size();
-        let mut y = vec![0.0; count * shape.output_size()];
-        kernels::convolve(&shape, &values(&x), &values(&w), &mut y);
-        let device = x.device().clone();
-        output(&device, y, tape.merge(other), move |dy, gradients| {
-            let dw = gradients.get_or_alloc_mut(&w)?;
-            kernels::convolve_by_weights(&shape, &values(&x), dy, dw);
-            let dx = gradients.get_or_alloc_mut(&x)?;
-            kernels::convolve_by_images(&shape, &values(&w), dy, dx);
+        let mut y = Buffer::new(count * shape.output_size());
+        let (data, weights) = (values(&x), values(&w));
+        kernels::convolve(&shape, &data, &weights, &mut y);
+        let (ghost_x, ghost_w) = (x.ghost(), w.ghost());
+        output(x.device(), y, tape.merge(other), move |dy, gradients| {
+            let dw = gradients.get_or_alloc_mut(&ghost_w)?;
+            kernels::convolve_by_weights(&shape, &data, dy, dw);
+            let dx = gradients.get_or_alloc_mut(&ghost_x)?;
+            kernels::convolve_by_images(&shape, &weights, dy, dx);
             Ok(())
         })
     }
@@ -333,7 +331,7 @@ impl Accelerated<f32> for Cpu {
         size: usize,
     ) -> Result<Flat<f32, Self, T>, CpuError> {
         let (x, tape) = split(images)?;
-        let mut y = vec![0.0; x.shape().0 / (size * size)];
+        let mut y = Buffer::new(x.shape().0 / (size * size));
         kernels::average_pool(side, size, &values(&x), &mut y);
         let ghost = x.ghost();
         output(x.device(), y, tape, move |dy, gradients| {
@@ -354,15 +352,8 @@ impl Accelerated<f32> for Cpu {
         let data = values(&x);
         let [mean, variance] = kernels::statistics(shape.channels, shape.positions, &data);
         let size = (shape.channels,);
-        let y = norm(
-            x,
-            &data,
-            tape,
-            [weight, bias],
-            [&mean, &variance],
-            shape,
-            true,
-        )?;
+        let statistics = [&*mean, &*variance];
+        let y = norm(x, data, tape, [weight, bias], statistics, shape, true)?;
         Ok((
             y,
             device.try_tensor_from_vec(mean, size)?,
@@ -380,17 +371,18 @@ impl Accelerated<f32> for Cpu {
         let (x, tape) = split(x)?;
         let data = values(&x);
         let statistics = [&*values(&mean), &*values(&variance)];
-        norm(x, &data, tape, [weight, bias], statistics, shape, false)
+        norm(x, data, tape, [weight, bias], statistics, shape, false)
     }
 
     fn relu<T: Tape<f32, Self>>(x: Flat<f32, Self, T>) -> Result<Flat<f32, Self, T>, CpuError> {
         let (x, tape) = split(x)?;
-        let mut y = vec![0.0; x.shape().0];
-        kernels::relu(&values(&x), &mut y);
-        let device = x.device().clone();
-        output(&device, y, tape, move |dy, gradients| {
-            let dx = gradients.get_or_alloc_mut(&x)?;
-            kernels::relu_backward(&values(&x), dy, dx);
+        let data = values(&x);
+        let mut y = Buffer::new(data.len());
+        kernels::relu(&data, &mut y);
+        let ghost = x.ghost();
+        output(x.device(), y, tape, move |dy, gradients| {
+            let dx = gradients.get_or_alloc_mut(&ghost)?;
+            kernels::relu_backward(&data, dy, dx);
             Ok(())
         })
     }
@@ -400,7 +392,7 @@ impl Accelerated<f32> for Cpu {
         b: Flat<f32, Self, T>,
     ) -> Result<Flat<f32, Self, T>, CpuError> {
         let ((a, tape), (b, other)) = (split(a)?, split(b)?);
-        let mut y = values(&a).to_vec();
+        let mut y = values(&a);
         kernels::accumulate(&values(&b), &mut y);
         let (ghost_a, ghost_b) = (a.ghost(), b.ghost());
         output(a.device(), y, tape.merge(other), move |dy, gradients| {
@@ -415,7 +407,7 @@ impl Accelerated<f32> for Cpu {
 /// gradients on to `x`.
 fn norm<T: Tape<f32, Cpu>>(
     x: Plain,
-    data: &[f32],
+    data: Buffer,
     tape: T,
     [weight, bias]: [Flat<f32, Cpu, T>; 2],
     [mean, variance]: [&[f32]; 2],
@@ -429,12 +421,11 @@ fn norm<T: Tape<f32, Cpu>>(
     let scale: Vec<f32> = weights.iter().zip(&inverse).map(|(w, i)| w * i).collect();
     let shift = values(&b).to_vec().into_iter().zip(mean.iter().zip(&scale));
     let shift: Vec<f32> = shift.map(|(b, (mean, scale))| b - mean * scale).collect();
-    let mut y = vec![0.0; data.len()];
-    kernels::scale_shift(shape.positions, &scale, &shift, data, &mut y);
-    let (ghost_b, mean) = (b.ghost(), mean.to_vec());
-    let device = x.device().clone();
+    let mut y = Buffer::new(data.len());
+    kernels::scale_shift(shape.positions, &scale, &shift, &data, &mut y);
+    let (ghost_x, ghost_w, ghost_b, mean) = (x.ghost(), w.ghost(), b.ghost(), mean.to_vec());
     output(
-        &device,
+        x.device(),
         y,
         tape.merge(tape_w).merge(tape_b),
         move |dy, gradients| {
@@ -442,13 +433,12 @@ fn norm<T: Tape<f32, Cpu>>(
                 channels,
                 positions,
             } = shape;
-            let data = values(&x);
             let n = (data.len() / channels) as f32;
             let sums = kernels::norm_sums(channels, positions, &mean, &data, dy);
             for (d, sums) in gradients.get_or_alloc_mut(&ghost_b)?.iter_mut().zip(&sums) {
                 *d += sums[0] as f32;
             }
-            let dw = gradients.get_or_alloc_mut(&w)?.iter_mut();
+            let dw = gradients.get_or_alloc_mut(&ghost_w)?.iter_mut();
             for ((d, sums), inverse) in dw.zip(&sums).zip(&inverse) {
                 *d += sums[1] as f32 * inverse;
             }
@@ -461,7 +451,7 @@ fn norm<T: Tape<f32, Cpu>>(
                     constant[c] = -scale[c] * sum - by_x[c] * mean[c];
                 }
             }
-            let dx = gradients.get_or_alloc_mut(&x)?;
+            let dx = gradients.get_or_alloc_mut(&ghost_x)?;
             kernels::norm_backward(positions, [&scale, &by_x, &constant], &data, dy, dx);
             Ok(())
         },

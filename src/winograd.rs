@@ -1,55 +1,246 @@
-//! 3 x 3 convolution by minimal filtering F(2 x 2, 3 x 3) (Winograd 1980; Lavin and Gray 2016):
-//! 16 products for four outputs instead of 36, as 16 matrix products over all tiles.
+//! 3 x 3 convolution by minimal filtering (Winograd 1980; Lavin and Gray 2016): F(4 x 4, 3 x 3)
+//! where the side is a multiple of 4, 36 products for 16 outputs instead of 144, else
+//! F(2 x 2, 3 x 3), 16 for four instead of 36. The products are matrix products over all tiles.
 //!
-//! An output tile of 2 x 2 reads 4 x 4 inputs. With `d` those inputs, `g` a kernel and `y` the
-//! outputs:
+//! An output tile of M x M reads N x N inputs, N = M + 2. With `d` those inputs, `g` a kernel and
+//! `y` the outputs:
 //!
 //! ```text
-//! y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A             Bᵀ =  1  0 -1  0    G =  1   0   0    Aᵀ =  1  1  1  0
-//! by inputs: the same of dy, kernels turned          0  1  1  0        ½   ½   ½          0  1 -1 -1
-//! by kernels: dg = Gᵀ [(A dy Aᵀ) ⊙ (Bᵀ d B)] G       0 -1  1  0        ½  -½   ½
-//!                                                    0  1  0 -1        0   0   1
+//! y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A
+//! by inputs: the same of dy, kernels turned
+//! by kernels: dg = Gᵀ [(A dy Aᵀ) ⊙ (Bᵀ d B)] G
 //! ```
+//!
+//! Transforms go along columns, then rows, for the same tile of [`LANES`] images at once.
+
+use std::ops::{Add, Mul, Sub};
 
 use rayon::prelude::*;
 
 use crate::kernels::{Buffer, matrix, multiply, widest};
 use crate::ops::ConvShape;
 
-/// Tiles that one round of matrix products takes: wide enough for them, small enough for caches.
-const TILES: usize = 1024;
+/// Images, or kernels, that go through a transform side by side.
+const LANES: usize = 8;
 
-/// How the tiles of a group of images are numbered: blocks of `lanes` images, in a block by row,
-/// column and image. Images of few tiles share a block, so that there is always a row of numbers
-/// long enough for vectors.
+/// Tiles that one round of matrix products takes: wide enough for them, small enough for caches.
+const TILES: usize = 128;
+
+/// One number of each of [`LANES`] images or kernels.
+#[derive(Clone, Copy)]
+struct Lanes([f32; LANES]);
+
+impl Lanes {
+    const ZERO: Self = Self([0.0; LANES]);
+
+    #[inline(always)]
+    fn load(from: &[f32]) -> Self {
+        let mut lanes = Self::ZERO;
+        lanes.0.copy_from_slice(&from[..LANES]);
+        lanes
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [f32]) {
+        to[..LANES].copy_from_slice(&self.0);
+    }
+}
+
+macro_rules! lanewise {
+    ($($operator:ident $function:ident $symbol:tt;)*) => {$(
+        impl $operator for Lanes {
+            type Output = Self;
+            #[inline(always)]
+            fn $function(mut self, other: Self) -> Self {
+                for (a, b) in self.0.iter_mut().zip(other.0) {
+                    *a $symbol b;
+                }
+                self
+            }
+        }
+    )*};
+}
+lanewise! {
+    Add add +=;
+    Sub sub -=;
+}
+
+impl Mul<f32> for Lanes {
+    type Output = Self;
+    #[inline(always)]
+    fn mul(mut self, factor: f32) -> Self {
+        for a in &mut self.0 {
+            *a *= factor;
+        }
+        self
+    }
+}
+
+/// The transforms of F(M, 3) along one direction: products with its matrices.
+trait Filter<const M: usize, const N: usize>: 'static {
+    /// Bᵀ d
+    fn input(d: [Lanes; N]) -> [Lanes; N];
+    /// Aᵀ m
+    fn output(m: [Lanes; N]) -> [Lanes; M];
+    /// A dy
+    fn gradient(dy: [Lanes; M]) -> [Lanes; N];
+    /// G g
+    fn kernel(g: [Lanes; 3]) -> [Lanes; N];
+    /// Gᵀ m
+    fn kernel_gradient(m: [Lanes; N]) -> [Lanes; 3];
+}
+
+/// Points 0, 1, -1 and infinity.
+struct F2;
+
+impl Filter<2, 4> for F2 {
+    #[inline(always)]
+    fn input([a, b, c, d]: [Lanes; 4]) -> [Lanes; 4] {
+        [a - c, b + c, c - b, b - d]
+    }
+
+    #[inline(always)]
+    fn output([a, b, c, d]: [Lanes; 4]) -> [Lanes; 2] {
+        [a + b + c, b - c - d]
+    }
+
+    #[inline(always)]
+    fn gradient([a, b]: [Lanes; 2]) -> [Lanes; 4] {
+        [a, a + b, a - b, Lanes::ZERO - b]
+    }
+
+    #[inline(always)]
+    fn kernel([a, b, c]: [Lanes; 3]) -> [Lanes; 4] {
+        let outer = (a + c) * 0.5;
+        [a, outer + b * 0.5, outer - b * 0.5, c]
+    }
+
+    #[inline(always)]
+    fn kernel_gradient([a, b, c, d]: [Lanes; 4]) -> [Lanes; 3] {
+        let sum = (b + c) * 0.5;
+        [a + sum, (b - c) * 0.5, sum + d]
+    }
+}
+
+/// Points 0, 1, -1, 2, -2 and infinity.
+struct F4;
+
+impl Filter<4, 6> for F4 {
+    #[inline(always)]
+    fn input([a, b, c, d, e, f]: [Lanes; 6]) -> [Lanes; 6] {
+        let (even, odd) = (e - c * 4.0, d - b * 4.0);
+        let (even2, odd2) = (e - c, (d - b) * 2.0);
+        [
+            a * 4.0 - c * 5.0 + e,
+            even + odd,
+            even - odd,
+            even2 + odd2,
+            even2 - odd2,
+            b * 4.0 - d * 5.0 + f,
+        ]
+    }
+
+    #[inline(always)]
+    fn output([a, b, c, d, e, f]: [Lanes; 6]) -> [Lanes; 4] {
+        let (sum, difference) = (b + c, b - c);
+        let (sum2, difference2) = (d + e, d - e);
+        [
+            a + sum + sum2,
+            difference + difference2 * 2.0,
+            sum + sum2 * 4.0,
+            difference + difference2 * 8.0 + f,
+        ]
+    }
+
+    #[inline(always)]
+    fn gradient([a, b, c, d]: [Lanes; 4]) -> [Lanes; 6] {
+        let (even, odd) = (a + c, b + d);
+        let (even2, odd2) = (a + c * 4.0, (b + d * 4.0) * 2.0);
+        [a, even + odd, even - odd, even2 + odd2, even2 - odd2, d]
+    }
+
+    #[inline(always)]
+    fn kernel([a, b, c]: [Lanes; 3]) -> [Lanes; 6] {
+        let (even, odd) = ((a + c) * (-1.0 / 6.0), b * (1.0 / 6.0));
+        let (even2, odd2) = (a * (1.0 / 24.0) + c * (1.0 / 6.0), b * (1.0 / 12.0));
+        [
+            a * 0.25,
+            even - odd,
+            even + odd,
+            even2 + odd2,
+            even2 - odd2,
+            c,
+        ]
+    }
+
+    #[inline(always)]
+    fn kernel_gradient([a, b, c, d, e, f]: [Lanes; 6]) -> [Lanes; 3] {
+        let (sum, difference) = ((b + c) * (1.0 / 6.0), (c - b) * (1.0 / 6.0));
+        let sum2 = d + e;
+        [
+            a * 0.25 - sum + sum2 * (1.0 / 24.0),
+            difference + (d - e) * (1.0 / 12.0),
+            sum2 * (1.0 / 6.0) - sum + f,
+        ]
+    }
+}
+
+/// A transform along the columns, then along the rows, of a square whose numbers `at` gives and
+/// `put` takes by row and column; `columns` is room between.
+#[inline(always)]
+fn square<const FROM: usize, const TO: usize>(
+    along: impl Fn([Lanes; FROM]) -> [Lanes; TO],
+    columns: &mut [[Lanes; FROM]; TO],
+    at: impl Fn(usize, usize) -> Lanes,
+    mut put: impl FnMut(usize, usize, Lanes),
+) {
+    for column in 0..FROM {
+        let mut values = [Lanes::ZERO; FROM];
+        for (row, value) in values.iter_mut().enumerate() {
+            *value = at(row, column);
+        }
+        for (row, value) in columns.iter_mut().zip(&along(values)) {
+            row[column] = *value;
+        }
+    }
+    for (row, values) in columns.iter().enumerate() {
+        for (column, value) in along(*values).iter().enumerate() {
+            put(row, column, *value);
+        }
+    }
+}
+
+/// How the tiles of images are numbered: by block of [`LANES`] images, row, column and image. What
+/// the last block lacks is zeros.
 #[derive(Clone, Copy)]
 struct Tiling {
+    /// Of an image.
     side: usize,
     /// Tiles in a row of an image.
     n: usize,
-    lanes: usize,
-    /// Images in a group.
+    /// Images in a group, whole blocks.
     group: usize,
 }
 
 impl Tiling {
-    fn new(side: usize) -> Self {
-        let n = side / 2;
-        Self {
-            side,
-            n,
-            lanes: if n < 4 { 16 } else { 1 },
-            group: (TILES / (n * n)).clamp(1, 128),
-        }
+    fn new(side: usize, tile: usize) -> Self {
+        let n = side / tile;
+        let group = (TILES / (n * n)).next_multiple_of(LANES);
+        Self { side, n, group }
     }
 
-    /// Position, images and first tile of every block.
-    fn blocks(self, images: usize) -> impl Iterator<Item = (usize, usize, usize)> {
-        let starts = (0..images).step_by(self.lanes);
-        starts.map(move |first| {
-            let lanes = self.lanes.min(images - first);
-            (first, lanes, first * self.n * self.n)
-        })
+    fn plane(self) -> usize {
+        self.side * self.side
+    }
+
+    /// Number of the first of a block's tiles at a row and column.
+    fn at(self, block: usize, i: usize, j: usize) -> usize {
+        ((block * self.n + i) * self.n + j) * LANES
+    }
+
+    /// Tiles of so many images and of what fills their last block.
+    fn tiles(self, images: usize) -> usize {
+        images.next_multiple_of(LANES) * self.n * self.n
     }
 }
 
@@ -59,7 +250,7 @@ const fn padded(length: usize) -> usize {
 }
 
 /// Whether this way is open, and shorter than im2col.
-pub(crate) fn suits(shape: &ConvShape) -> bool {
+pub(crate) fn suits(shape: &ConvShape, images: usize) -> bool {
     let ConvShape {
         inputs,
         outputs,
@@ -68,371 +259,268 @@ pub(crate) fn suits(shape: &ConvShape) -> bool {
         stride,
         padding,
     } = *shape;
-    (kernel, stride, padding) == (3, 1, 1) && side % 2 == 0 && inputs >= 8 && outputs >= 8
-}
-
-/// Numbers that a transform works in.
-#[derive(Default)]
-struct Buffers {
-    pixels: Vec<f32>,
-    even: Vec<f32>,
-    odd: Vec<f32>,
-    rows: [Vec<f32>; 2],
-    phases: Vec<f32>,
-}
-
-/// One channel of a block of images, image by image at every pixel.
-fn gather(tiling: Tiling, images: &[f32], channels: usize, channel: usize, to: &mut Vec<f32>) {
-    let plane = tiling.side * tiling.side;
-    let lanes = images.len() / (channels * plane);
-    to.resize(plane * lanes, 0.0);
-    for (lane, image) in images.chunks_exact(channels * plane).enumerate() {
-        let image = &image[channel * plane..][..plane];
-        for (to, from) in to[lane..].iter_mut().step_by(lanes).zip(image) {
-            *to = *from;
-        }
-    }
+    let whole = side % 2 == 0 && inputs % LANES == 0 && outputs % LANES == 0;
+    (kernel, stride, padding) == (3, 1, 1) && whole && images >= LANES
 }
 
 widest! {
-    /// Bᵀ d B of all tiles of a block, `stride` numbers from one of the 16 to the next.
-    fn transform_input(
-        tiling: Tiling, lanes: usize, pixels: &[f32], stride: usize, buffers: &mut Buffers,
-        out: &mut [f32]
+    /// Bᵀ d B or A dy Aᵀ, as `along` and the `origin` of the first tile say, of one channel of
+    /// some images, `stride` numbers from one of the N x N to the next.
+    fn transform[A: Fn([Lanes; FROM]) -> [Lanes; N], const FROM: usize, const N: usize]
+        [A, FROM, N](
+        along: &A, origin: usize, tiling: Tiling, images: &[f32], channels: usize, channel: usize,
+        stride: usize, pixels: &mut Vec<f32>, out: &mut [f32]
     ) {
         let Tiling { side, n, .. } = tiling;
-        let width = n * lanes;
-        let plane = (n + 1) * width;
-        let Buffers { even, odd, rows, .. } = buffers;
-        // A zero tile column after the even pixels and before the odd ones, a zero row alike.
-        even.clear();
-        even.resize(width + lanes, 0.0);
-        odd.clear();
-        odd.resize(width + lanes, 0.0);
-        for rows in rows.iter_mut() {
-            rows.clear();
-            rows.resize(4 * plane, 0.0);
-        }
-        for (y, row) in pixels.chunks_exact(side * lanes).enumerate() {
-            if lanes == 1 {
-                let to = even[..n].iter_mut().zip(&mut odd[1..]);
-                for (pair, (even, odd)) in row.chunks_exact(2).zip(to) {
-                    *even = pair[0];
-                    *odd = pair[1];
+        let (plane, row, tile) = (tiling.plane(), side + 2, side / n);
+        // Channel by channel the same places are written: those around stay zero.
+        pixels.resize(row * row * LANES, 0.0);
+        let zeros = &vec![0.0; side][..];
+        let mut columns = [[Lanes::ZERO; FROM]; N];
+        for (block, images) in images.chunks(LANES * channels * plane).enumerate() {
+            for y in 0..side {
+                // One row of every image; of images that are lacking, zeros.
+                let mut rows = [zeros; LANES];
+                for (lane, row) in rows.iter_mut().enumerate() {
+                    let first = (lane * channels + channel) * plane + y * side;
+                    *row = images.get(first..first + side).unwrap_or(zeros);
                 }
-            } else {
-                for (j, pair) in row.chunks_exact(2 * lanes).enumerate() {
-                    even[j * lanes..][..lanes].copy_from_slice(&pair[..lanes]);
-                    odd[(j + 1) * lanes..][..lanes].copy_from_slice(&pair[lanes..]);
+                let to = &mut pixels[((y + 1) * row + 1) * LANES..][..side * LANES];
+                for (x, to) in to.chunks_exact_mut(LANES).enumerate() {
+                    for (to, row) in to.iter_mut().zip(rows) {
+                        *to = row[x];
+                    }
                 }
             }
-            let (i, parity) = (y / 2, y % 2);
-            let rows = &mut rows[parity][(i + parity) * width..];
-            let (e, e_next) = (&even[..width], &even[lanes..][..width]);
-            let (o_before, o) = (&odd[..width], &odd[lanes..][..width]);
-            let (t0, rest) = rows.split_at_mut(plane);
-            let (t1, rest) = rest.split_at_mut(plane);
-            let (t2, t3) = rest.split_at_mut(plane);
-            let (t0, t1) = (&mut t0[..width], &mut t1[..width]);
-            let (t2, t3) = (&mut t2[..width], &mut t3[..width]);
-            for k in 0..width {
-                t0[k] = o_before[k] - o[k];
-                t1[k] = e[k] + o[k];
-                t2[k] = o[k] - e[k];
-                t3[k] = e[k] - e_next[k];
-            }
-        }
-        let count = n * width;
-        for column in 0..4 {
-            let even = &rows[0][column * plane..][..plane];
-            let odd = &rows[1][column * plane..][..plane];
-            let (e, e_next) = (&even[..count], &even[width..][..count]);
-            let (o_before, o) = (&odd[..count], &odd[width..][..count]);
-            let (v0, rest) = out[column * stride..].split_at_mut(4 * stride);
-            let (v1, rest) = rest.split_at_mut(4 * stride);
-            let (v2, v3) = rest.split_at_mut(4 * stride);
-            let (v0, v1) = (&mut v0[..count], &mut v1[..count]);
-            let (v2, v3) = (&mut v2[..count], &mut v3[..count]);
-            for k in 0..count {
-                v0[k] = o_before[k] - o[k];
-                v1[k] = e[k] + o[k];
-                v2[k] = o[k] - e[k];
-                v3[k] = e[k] - e_next[k];
+            for i in 0..n {
+                for j in 0..n {
+                    let first = (i * tile + origin) * row + j * tile + origin;
+                    let at = |y, x| Lanes::load(&pixels[(first + y * row + x) * LANES..]);
+                    let out = &mut out[tiling.at(block, i, j)..];
+                    square(along, &mut columns, at, |y, x, value| {
+                        value.store(&mut out[(y * N + x) * stride..]);
+                    });
+                }
             }
         }
     }
 
-    /// A dy Aᵀ of all tiles of a block.
-    fn transform_gradient(
-        tiling: Tiling, lanes: usize, pixels: &[f32], stride: usize, buffers: &mut Buffers,
-        out: &mut [f32]
+    /// Aᵀ m A of one channel, added or written to its planes; the first of the N x N numbers of
+    /// each tile is at the start of `m`.
+    fn transform_output[A: Fn([Lanes; N]) -> [Lanes; M], const M: usize, const N: usize][A, M, N](
+        along: &A, tiling: Tiling, m: &[f32], stride: usize, add: bool, pixels: &mut Vec<f32>,
+        planes: &mut [&mut [f32]]
     ) {
         let Tiling { side, n, .. } = tiling;
-        let width = n * lanes;
-        let count = n * width;
-        buffers.phases.resize(4 * count, 0.0);
-        let phases = &mut buffers.phases[..];
-        for (y, row) in pixels.chunks_exact(side * lanes).enumerate() {
-            let (i, parity) = (y / 2, y % 2);
-            let to = &mut phases[2 * parity * count..][..2 * count];
-            let (even, odd) = to.split_at_mut(count);
-            let (even, odd) = (&mut even[i * width..][..width], &mut odd[i * width..][..width]);
-            if lanes == 1 {
-                for (pair, (even, odd)) in row.chunks_exact(2).zip(even.iter_mut().zip(odd)) {
-                    *even = pair[0];
-                    *odd = pair[1];
-                }
-            } else {
-                let to = even.chunks_exact_mut(lanes).zip(odd.chunks_exact_mut(lanes));
-                for (pair, (even, odd)) in row.chunks_exact(2 * lanes).zip(to) {
-                    even.copy_from_slice(&pair[..lanes]);
-                    odd.copy_from_slice(&pair[lanes..]);
+        pixels.resize(side * side * LANES, 0.0);
+        let mut columns = [[Lanes::ZERO; N]; M];
+        for (block, planes) in planes.chunks_mut(LANES).enumerate() {
+            for i in 0..n {
+                for j in 0..n {
+                    let m = &m[tiling.at(block, i, j)..];
+                    let at = |y, x| Lanes::load(&m[(y * N + x) * stride..]);
+                    square(along, &mut columns, at, |y, x, value| {
+                        value.store(&mut pixels[((i * M + y) * side + j * M + x) * LANES..]);
+                    });
                 }
             }
-        }
-        let phase = |i: usize| &phases[i * count..][..count];
-        let (p0, p1, p2, p3) = (phase(0), phase(1), phase(2), phase(3));
-        for column in 0..4 {
-            let (v0, rest) = out[column * stride..].split_at_mut(4 * stride);
-            let (v1, rest) = rest.split_at_mut(4 * stride);
-            let (v2, v3) = rest.split_at_mut(4 * stride);
-            let (v0, v1) = (&mut v0[..count], &mut v1[..count]);
-            let (v2, v3) = (&mut v2[..count], &mut v3[..count]);
-            for k in 0..count {
-                let [top, bottom] = match column {
-                    0 => [p0[k], p2[k]],
-                    1 => [p0[k] + p1[k], p2[k] + p3[k]],
-                    2 => [p0[k] - p1[k], p2[k] - p3[k]],
-                    _ => [-p1[k], -p3[k]],
-                };
-                v0[k] = top;
-                v1[k] = top + bottom;
-                v2[k] = top - bottom;
-                v3[k] = -bottom;
+            // Four pixels of all images at a time, so that memory is read and written in order.
+            for (i, from) in pixels.chunks_exact(4 * LANES).enumerate() {
+                for (lane, plane) in planes.iter_mut().enumerate() {
+                    let to = &mut plane[4 * i..][..4];
+                    for (p, to) in to.iter_mut().enumerate() {
+                        let before = if add { *to } else { 0.0 };
+                        *to = before + from[p * LANES + lane];
+                    }
+                }
             }
         }
     }
 
-    /// Aᵀ m A of all tiles of a block, added to one channel of the block's images; the first of
-    /// the 16 numbers of each tile is at the start of `m`.
-    fn transform_output(
-        tiling: Tiling, m: &[f32], stride: usize, channels: usize, channel: usize, add: bool,
-        buffers: &mut Buffers, images: &mut [f32]
+    /// G g Gᵀ of every kernel of one output as [N x N][inputs]; `turned` for the gradient by
+    /// images: kernels turned by half a turn. A kernel's `step` is to the next input's.
+    fn transform_kernels[A: Fn([Lanes; 3]) -> [Lanes; N], const N: usize][A, N](
+        along: &A, w: &[f32], step: usize, turned: bool, inputs: usize, out: &mut [f32]
     ) {
-        let Tiling { side, n, .. } = tiling;
-        let lanes = images.len() / (channels * side * side);
-        let width = n * lanes;
-        let count = n * width;
-        buffers.phases.resize(4 * count, 0.0);
-        let (p0, rest) = buffers.phases.split_at_mut(count);
-        let (p1, rest) = rest.split_at_mut(count);
-        let (p2, p3) = rest.split_at_mut(count);
-        let p3 = &mut p3[..count];
-        let at = |i: usize| &m[i * stride..][..count];
-        for (sign, outer, left, right) in [(1.0, 0, p0, p1), (-1.0, 12, p2, p3)] {
-            let (left, right) = (&mut left[..count], &mut right[..count]);
-            let (a0, a1, a2, a3) = (at(outer), at(outer + 1), at(outer + 2), at(outer + 3));
-            let (b0, b1, b2, b3) = (at(4), at(5), at(6), at(7));
-            let (c0, c1, c2, c3) = (at(8), at(9), at(10), at(11));
-            for k in 0..count {
-                // The sum of three rows above, the difference b - c - a below.
-                let s0 = b0[k] + sign * (c0[k] + a0[k]);
-                let s1 = b1[k] + sign * (c1[k] + a1[k]);
-                let s2 = b2[k] + sign * (c2[k] + a2[k]);
-                let s3 = b3[k] + sign * (c3[k] + a3[k]);
-                left[k] = s0 + s1 + s2;
-                right[k] = s1 - s2 - s3;
-            }
-        }
-        let phases = &buffers.phases[..];
-        for (lane, image) in images.chunks_exact_mut(channels * side * side).enumerate() {
-            let image = &mut image[channel * side * side..][..side * side];
-            for (y, row) in image.chunks_exact_mut(side).enumerate() {
-                let pair = &phases[(y % 2) * 2 * count..];
-                let (left, right) = (&pair[(y / 2) * width..], &pair[count + (y / 2) * width..]);
-                let (left, right) = (&left[..width], &right[..width]);
-                if lanes == 1 && add {
-                    for (to, (l, r)) in row.chunks_exact_mut(2).zip(left.iter().zip(right)) {
-                        to[0] += l;
-                        to[1] += r;
-                    }
-                } else if lanes == 1 {
-                    for (to, (l, r)) in row.chunks_exact_mut(2).zip(left.iter().zip(right)) {
-                        to[0] = *l;
-                        to[1] = *r;
-                    }
-                } else {
-                    for (j, to) in row.chunks_exact_mut(2).enumerate() {
-                        let (l, r) = (left[j * lanes + lane], right[j * lanes + lane]);
-                        to[0] = if add { to[0] + l } else { l };
-                        to[1] = if add { to[1] + r } else { r };
-                    }
+        let mut columns = [[Lanes::ZERO; 3]; N];
+        for i in (0..inputs).step_by(LANES) {
+            let at = |y, x| {
+                let place = if turned { 8 - 3 * y - x } else { 3 * y + x };
+                let mut lanes = Lanes::ZERO;
+                for (lane, value) in lanes.0.iter_mut().enumerate() {
+                    *value = w[(i + lane) * step + place];
                 }
-            }
+                lanes
+            };
+            square(along, &mut columns, at, |y, x, value| {
+                value.store(&mut out[(y * N + x) * inputs + i..]);
+            });
+        }
+    }
+
+    /// Gᵀ m G of every kernel of one output, added to `dw`; the first of the N x N numbers of each
+    /// is at the start of `m`.
+    fn transform_kernel_gradients[A: Fn([Lanes; N]) -> [Lanes; 3], const N: usize][A, N](
+        along: &A, m: &[f32], stride: usize, dw: &mut [f32]
+    ) {
+        let mut columns = [[Lanes::ZERO; N]; 3];
+        for (i, dw) in dw.chunks_exact_mut(9 * LANES).enumerate() {
+            let at = |y, x| Lanes::load(&m[(y * N + x) * stride + i * LANES..]);
+            square(along, &mut columns, at, |y, x, value| {
+                for (dw, value) in dw.chunks_exact_mut(9).zip(value.0) {
+                    dw[3 * y + x] += value;
+                }
+            });
         }
     }
 }
 
-/// G g Gᵀ of every kernel as [outputs][16][inputs]; `turned` for the gradient: kernels turned by
-/// half a turn, inputs and outputs exchanged.
-fn transform_kernels(shape: &ConvShape, w: &[f32], turned: bool) -> Vec<f32> {
-    let [inputs, outputs] = if turned {
-        [shape.outputs, shape.inputs]
-    } else {
-        [shape.inputs, shape.outputs]
-    };
-    let half = |[a, b, c]: [f32; 3]| [a, 0.5 * (a + b + c), 0.5 * (a - b + c), c];
-    let mut out = vec![0.0; outputs * 16 * inputs];
-    out.par_chunks_mut(16 * inputs)
-        .enumerate()
-        .for_each(|(o, out)| {
-            for i in 0..inputs {
-                let at = if turned {
-                    i * outputs + o
-                } else {
-                    o * inputs + i
-                };
-                let mut g = [0.0; 9];
-                g.copy_from_slice(&w[at * 9..][..9]);
-                if turned {
-                    g.reverse();
-                }
-                let rows = [0, 1, 2].map(|r| half([g[3 * r], g[3 * r + 1], g[3 * r + 2]]));
-                for column in 0..4 {
-                    let values = half(rows.map(|row| row[column]));
-                    for (row, value) in values.into_iter().enumerate() {
-                        out[(row * 4 + column) * inputs + i] = value;
-                    }
-                }
-            }
-        });
-    out
-}
-
-/// The transformed tiles of every channel of some images, as [channels][16][tiles]: how many, and
-/// the step from one of the 16 to the next. What lies between is any value.
-fn transformed(
+/// The transformed tiles of every channel of some images, as [channels][N x N][tiles], with the
+/// step from one of the N x N to the next. What lies between is any value.
+fn transformed<const FROM: usize, const N: usize>(
+    along: impl Fn([Lanes; FROM]) -> [Lanes; N] + Sync,
     tiling: Tiling,
     images: &[f32],
     channels: usize,
-    transform: impl Fn(Tiling, usize, &[f32], usize, &mut Buffers, &mut [f32]) + Sync,
     out: &mut [f32],
-) -> [usize; 2] {
-    let plane = tiling.side * tiling.side;
-    let count = images.len() / (channels * plane);
-    let tiles = count * tiling.n * tiling.n;
-    let stride = padded(tiles);
-    out[..channels * 16 * stride]
-        .par_chunks_mut(16 * stride)
+) -> usize {
+    let stride = padded(tiling.tiles(images.len() / (channels * tiling.plane())));
+    // Inputs start in the padding around the image, gradients in the image.
+    let origin = usize::from(FROM < N);
+    out[..channels * N * N * stride]
+        .par_chunks_mut(N * N * stride)
         .enumerate()
-        .for_each_init(Buffers::default, |buffers, (channel, out)| {
-            for (first, lanes, tile) in tiling.blocks(count) {
-                let block = &images[first * channels * plane..][..lanes * channels * plane];
-                let out = &mut out[tile..];
-                if lanes == 1 {
-                    let pixels = &block[channel * plane..][..plane];
-                    transform(tiling, 1, pixels, stride, buffers, out);
-                } else {
-                    let mut pixels = std::mem::take(&mut buffers.pixels);
-                    gather(tiling, block, channels, channel, &mut pixels);
-                    transform(tiling, lanes, &pixels, stride, buffers, out);
-                    buffers.pixels = pixels;
-                }
-            }
+        .for_each_init(Vec::new, |pixels, (channel, out)| {
+            transform(
+                &along, origin, tiling, images, channels, channel, stride, pixels, out,
+            );
         });
-    [tiles, stride]
+    stride
 }
 
-/// Convolution of every image, or with `turned` its gradient by the images.
-fn run(shape: &ConvShape, x: &[f32], w: &[f32], y: &mut [f32], turned: bool) {
-    let [inputs, outputs] = if turned {
-        [shape.outputs, shape.inputs]
+/// Convolution of every image, or with `turned` its gradient by the images, which is added.
+fn run<F: Filter<M, N>, const M: usize, const N: usize>(
+    shape: &ConvShape,
+    x: &[f32],
+    w: &[f32],
+    y: &mut [f32],
+    turned: bool,
+) {
+    let (inputs, outputs, by_output, by_input) = if turned {
+        (shape.outputs, shape.inputs, 9, 9 * shape.inputs)
     } else {
-        [shape.inputs, shape.outputs]
+        (shape.inputs, shape.outputs, 9 * shape.inputs, 9)
     };
-    let tiling = Tiling::new(shape.side);
-    let plane = shape.side * shape.side;
-    let kernels = transform_kernels(shape, w, turned);
-    let most = padded((x.len() / (inputs * plane)).min(tiling.group) * tiling.n * tiling.n);
-    let mut v = Buffer::new(16 * inputs * most);
-    let mut m = Buffer::new(16 * padded(outputs * most));
+    let tiling = Tiling::new(shape.side, M);
+    let plane = tiling.plane();
+    let mut kernels = Buffer::new(outputs * N * N * inputs);
+    kernels
+        .par_chunks_mut(N * N * inputs)
+        .enumerate()
+        .for_each(|(o, out)| {
+            let w = &w[o * by_output..];
+            transform_kernels(&F::kernel, w, by_input, turned, inputs, out);
+        });
+    let most = padded(tiling.tiles((x.len() / (inputs * plane)).min(tiling.group)));
+    let mut v = Buffer::new(N * N * inputs * most);
+    let mut m = Buffer::new(N * N * padded(outputs * most));
     let groups = x.chunks(tiling.group * inputs * plane);
     for (x, y) in groups.zip(y.chunks_mut(tiling.group * outputs * plane)) {
-        let [tiles, stride] = transformed(tiling, x, inputs, transform_input, &mut v);
+        let tiles = tiling.tiles(x.len() / (inputs * plane));
+        let stride = transformed(F::input, tiling, x, inputs, &mut v);
         let step = padded(outputs * stride);
         let (v, kernels) = (&v, &kernels);
-        m[..16 * step]
+        m[..N * N * step]
             .par_chunks_mut(step)
             .enumerate()
             .for_each(|(f, m)| {
-                let a = matrix(&kernels[f * inputs..], 16 * inputs, 1);
-                let b = matrix(&v[f * stride..], 16 * stride, 1);
+                let a = matrix(&kernels[f * inputs..], N * N * inputs, 1);
+                let b = matrix(&v[f * stride..], N * N * stride, 1);
                 multiply([outputs, tiles, inputs], m, stride, false, a, b);
             });
+        let mut planes: Vec<Vec<&mut [f32]>> = (0..outputs).map(|_| Vec::new()).collect();
+        for (i, plane) in y.chunks_exact_mut(plane).enumerate() {
+            planes[i % outputs].push(plane);
+        }
         let m = &m;
-        y.par_chunks_mut(tiling.lanes * outputs * plane)
+        planes
+            .par_iter_mut()
             .enumerate()
-            .for_each_init(Buffers::default, |buffers, (block, y)| {
-                let first = block * tiling.lanes * tiling.n * tiling.n;
-                for channel in 0..outputs {
-                    let m = &m[channel * stride + first..];
-                    transform_output(tiling, m, step, outputs, channel, turned, buffers, y);
-                }
+            .for_each_init(Vec::new, |pixels, (channel, planes)| {
+                let m = &m[channel * stride..];
+                transform_output(&F::output, tiling, m, step, turned, pixels, planes);
             });
     }
+}
+
+/// Gradient by the kernels.
+fn run_by_weights<F: Filter<M, N>, const M: usize, const N: usize>(
+    shape: &ConvShape,
+    x: &[f32],
+    dy: &[f32],
+    dw: &mut [f32],
+) {
+    let ConvShape {
+        inputs, outputs, ..
+    } = *shape;
+    let tiling = Tiling::new(shape.side, M);
+    let plane = tiling.plane();
+    let most = padded(tiling.tiles((x.len() / (inputs * plane)).min(tiling.group)));
+    let mut v = Buffer::new(N * N * inputs * most);
+    let mut q = Buffer::new(N * N * outputs * most);
+    let mut sums = Buffer::new(N * N * outputs * inputs);
+    let groups = x.chunks(tiling.group * inputs * plane);
+    let groups = groups.zip(dy.chunks(tiling.group * outputs * plane));
+    for (group, (x, dy)) in groups.enumerate() {
+        let tiles = tiling.tiles(x.len() / (inputs * plane));
+        let stride = transformed(F::input, tiling, x, inputs, &mut v);
+        transformed(F::gradient, tiling, dy, outputs, &mut q);
+        let (v, q) = (&v, &q);
+        // Each of the N x N sums belongs to one task: its order is that of the images.
+        sums.par_chunks_mut(outputs * inputs)
+            .enumerate()
+            .for_each(|(f, sum)| {
+                let a = matrix(&q[f * stride..], N * N * stride, 1);
+                let b = matrix(&v[f * stride..], N * N * stride, 1).transposed();
+                multiply([outputs, inputs, tiles], sum, inputs, group > 0, a, b);
+            });
+    }
+    dw.par_chunks_mut(9 * inputs)
+        .enumerate()
+        .for_each(|(o, dw)| {
+            let m = &sums[o * inputs..];
+            transform_kernel_gradients(&F::kernel_gradient, m, outputs * inputs, dw);
+        });
+}
+
+fn convolution(shape: &ConvShape, x: &[f32], w: &[f32], y: &mut [f32], turned: bool) {
+    // In a thread of the pool the many short rounds of work start sooner than from outside.
+    rayon::scope(|_| {
+        if shape.side.is_multiple_of(4) {
+            run::<F4, 4, 6>(shape, x, w, y, turned);
+        } else {
+            run::<F2, 2, 4>(shape, x, w, y, turned);
+        }
+    });
 }
 
 /// Convolution of every image.
 pub(crate) fn convolve(shape: &ConvShape, x: &[f32], w: &[f32], y: &mut [f32]) {
-    run(shape, x, w, y, false);
+    convolution(shape, x, w, y, false);
 }
 
 /// Gradient by the images, added to `dx`.
 pub(crate) fn convolve_by_images(shape: &ConvShape, w: &[f32], dy: &[f32], dx: &mut [f32]) {
-    run(shape, dy, w, dx, true);
+    convolution(shape, dy, w, dx, true);
 }
 
 /// Gradient by the kernels, added to `dw`.
 pub(crate) fn convolve_by_weights(shape: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
-    let ConvShape {
-        inputs, outputs, ..
-    } = *shape;
-    let tiling = Tiling::new(shape.side);
-    let plane = shape.side * shape.side;
-    let most = padded((x.len() / (inputs * plane)).min(tiling.group) * tiling.n * tiling.n);
-    let mut v = Buffer::new(16 * inputs * most);
-    let mut q = Buffer::new(16 * outputs * most);
-    let mut sums = vec![0.0; 16 * outputs * inputs];
-    let groups = x.chunks(tiling.group * inputs * plane);
-    for (x, dy) in groups.zip(dy.chunks(tiling.group * outputs * plane)) {
-        let [tiles, stride] = transformed(tiling, x, inputs, transform_input, &mut v);
-        transformed(tiling, dy, outputs, transform_gradient, &mut q);
-        let (v, q) = (&v, &q);
-        // Each of the 16 sums belongs to one task: its order is that of the images.
-        sums.par_chunks_mut(outputs * inputs)
-            .enumerate()
-            .for_each(|(f, sum)| {
-                let a = matrix(&q[f * stride..], 16 * stride, 1);
-                let b = matrix(&v[f * stride..], 16 * stride, 1).transposed();
-                multiply([outputs, inputs, tiles], sum, inputs, true, a, b);
-            });
-    }
-    let back = |[a, b, c, d]: [f32; 4]| {
-        let (sum, difference) = (0.5 * (b + c), 0.5 * (b - c));
-        [a + sum, difference, sum + d]
-    };
-    dw.par_chunks_mut(9 * inputs)
-        .enumerate()
-        .for_each(|(o, dw)| {
-            for (i, dw) in dw.chunks_exact_mut(9).enumerate() {
-                let at = |f: usize| sums[(f * outputs + o) * inputs + i];
-                let rows = [0, 1, 2, 3].map(|r| back([0, 1, 2, 3].map(|c| at(4 * r + c))));
-                for column in 0..3 {
-                    let values = back(rows.map(|row| row[column]));
-                    for (row, value) in values.into_iter().enumerate() {
-                        dw[3 * row + column] += value;
-                    }
-                }
-            }
-        });
+    rayon::scope(|_| {
+        if shape.side.is_multiple_of(4) {
+            run_by_weights::<F4, 4, 6>(shape, x, dy, dw);
+        } else {
+            run_by_weights::<F2, 2, 4>(shape, x, dy, dw);
+        }
+    });
 }

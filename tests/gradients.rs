@@ -153,10 +153,12 @@ macro_rules! check {
 check! {
     conv_of_odd_side: Conv3x3<3, 4, 5>, forward, Rank4<2, 3, 5, 5> => Rank4<2, 4, 5, 5>;
     conv_of_one_image: Conv3x3<3, 5, 6>, forward, Rank4<1, 3, 6, 6> => Rank4<1, 5, 6, 6>;
-    conv_of_many_channels: Conv3x3<17, 19, 4>, forward, Rank4<5, 17, 4, 4> => Rank4<5, 19, 4, 4>;
-    conv_of_many_small_images: Conv3x3<16, 18, 2>, forward, Rank4<37, 16, 2, 2> => Rank4<37, 18, 2, 2>;
-    conv_of_wide_images: Conv3x3<9, 8, 32>, forward, Rank4<3, 9, 32, 32> => Rank4<3, 8, 32, 32>;
-    conv_of_middling_images: Conv3x3<8, 8, 12>, forward, Rank4<3, 8, 12, 12> => Rank4<3, 8, 12, 12>;
+    conv_of_many_channels: Conv3x3<17, 19, 4>, forward, Rank4<9, 17, 4, 4> => Rank4<9, 19, 4, 4>;
+    conv_of_tiles_of_two: Conv3x3<8, 16, 6>, forward, Rank4<11, 8, 6, 6> => Rank4<11, 16, 6, 6>;
+    conv_of_many_small_images: Conv3x3<16, 24, 2>, forward, Rank4<37, 16, 2, 2> => Rank4<37, 24, 2, 2>;
+    conv_of_tiles_of_four: Conv3x3<24, 16, 4>, forward, Rank4<37, 24, 4, 4> => Rank4<37, 16, 4, 4>;
+    conv_of_wide_images: Conv3x3<8, 8, 32>, forward, Rank4<9, 8, 32, 32> => Rank4<9, 8, 32, 32>;
+    conv_of_few_images: Conv3x3<8, 8, 12>, forward, Rank4<3, 8, 12, 12> => Rank4<3, 8, 12, 12>;
     conv_of_one_pixel: Conv3x3<9, 10, 1>, forward, Rank4<3, 9, 1, 1> => Rank4<3, 10, 1, 1>;
     conv_of_five: Conv<2, 3, 5, 1, 6, 6>, forward, Rank4<2, 2, 6, 6> => Rank4<2, 3, 6, 6>;
     strided_conv: Conv3x3Stride2<3, 4, 6, 3>, forward, Rank4<3, 3, 6, 6> => Rank4<3, 4, 3, 3>;
