@@ -378,47 +378,6 @@ impl<P: Part, K: Task> Images<P, K> {
         self.part(&self.indices[range.start.min(end)..end])
     }
 
-    /// Every image `copies` times, each moved and mirrored at random: more images to judge networks
-    /// by where there are few, if the network was trained on such images. They are numbered anew.
-    ///
-    /// ```
-    /// # use evospike::prelude::*;
-    /// let digits = data::digits()?.split(Shares::default(), 0)?;
-    /// let augment = Augment { crop_padding: 1, flip: false };
-    /// let many = digits.held_out.varied(augment, 4, 0)?;
-    /// assert_eq!(many.len(), 4 * digits.held_out.len());
-    /// # Ok::<(), evospike::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// No copy, or images moved by more than their size.
-    pub fn varied(&self, augment: Augment, copies: usize, seed: u64) -> Result<Self> {
-        augment.check(K::SHAPE)?;
-        if copies == 0 {
-            return Err(Error::parameter("copies", 0, "1 or more"));
-        }
-        let mut rng = rng(seed, Stream::Variation);
-        let (mut pixels, mut labels) = (Vec::new(), Vec::new());
-        for &index in &*self.indices {
-            for _ in 0..copies {
-                augment.vary(self.store.image(index), K::SHAPE, &mut rng, &mut pixels);
-                labels.push(self.store.labels[index]);
-            }
-        }
-        Ok(Self {
-            indices: (0..labels.len()).collect(),
-            store: Arc::new(Store {
-                shape: K::SHAPE,
-                pixels,
-                labels,
-                full_scale: self.store.full_scale,
-                class_names: self.store.class_names.clone(),
-            }),
-            held_out: Arc::new([]),
-            ..self.clone()
-        })
-    }
-
     /// The images that a file lists, in its order: one [`index`](Self::index) a line.
     ///
     /// ```no_run

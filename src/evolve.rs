@@ -316,30 +316,69 @@ impl<F: PartialOrd + Copy> DifferentialEvolution<F> {
     }
 }
 
-/// How good a network is, the smaller the better: by its latency, and between equal latencies by
-/// how far the accuracy stayed below the target before it. Latency alone would be a plateau of
-/// whole numbers, undefined where the target is never reached.
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
+/// What evolution makes small.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Objective {
+    /// The latency, and between equal latencies how far the accuracy stayed below the target
+    /// before it: the paper's. Latency alone would be a plateau of whole numbers, undefined where
+    /// the target is never reached.
+    #[default]
+    Latency,
+    /// The area between the ANN's accuracy and the curve, over all timesteps. A sum over all
+    /// timesteps depends less on single images than the timestep in which the last of them turns
+    /// right: for few images.
+    Area,
+}
+
+/// How good a network is on some images; the smaller by its objective, the better.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Fitness {
+    /// Which of the numbers count.
+    pub objective: Objective,
     /// First timestep from which the accuracy stays at or above the target; one more than there
     /// are timesteps where it does not.
     pub latency: usize,
     /// Percentage points below the target, summed over the timesteps before the latency.
     pub deficit: f64,
+    /// Percentage points below the ANN's accuracy, summed over all timesteps.
+    pub area: f64,
 }
 
 impl Fitness {
     /// Worse than any network's.
     const WORST: Self = Self {
+        objective: Objective::Latency,
         latency: usize::MAX,
         deficit: f64::INFINITY,
+        area: f64::INFINITY,
     };
+
+    /// The first number decides, the second between equals.
+    fn order(&self) -> [f64; 2] {
+        match self.objective {
+            Objective::Latency => [self.latency as f64, self.deficit],
+            Objective::Area => [self.area, self.latency as f64],
+        }
+    }
+}
+
+impl PartialEq for Fitness {
+    fn eq(&self, other: &Self) -> bool {
+        self.order() == other.order()
+    }
+}
+
+impl PartialOrd for Fitness {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        self.order().partial_cmp(&other.order())
+    }
 }
 
 /// Measures networks on held-out images.
 struct Judge<'a> {
     simulator: Simulator<'a>,
     target: &'a Target,
+    objective: Objective,
     timesteps: usize,
 }
 
@@ -361,6 +400,7 @@ impl<'a> Judge<'a> {
         Ok(Self {
             simulator: Simulator::new(stages, images.view())?,
             target,
+            objective: settings.objective,
             timesteps: settings.timesteps,
         })
     }
@@ -373,13 +413,23 @@ impl<'a> Judge<'a> {
     fn after(&self, neurons: &[Neurons], timesteps: usize) -> Result<Fitness> {
         let run = self.simulator.run(neurons, timesteps)?;
         let (latency, deficit) = run.curve.shortfall(self.target);
-        Ok(Fitness { latency, deficit })
+        let ann = self.target.ann().percent();
+        let below = run.curve.iter().map(|accuracy| ann - accuracy.percent());
+        Ok(Fitness {
+            objective: self.objective,
+            latency,
+            deficit,
+            area: below.map(|points| points.max(0.0)).sum(),
+        })
     }
 
     /// The fitness, or [`Fitness::WORST`] of a network that is seen to be worse than `parent`
-    /// after as many timesteps as the parent's latency.
+    /// after as many timesteps as the parent's latency, or a quarter of all for its area.
     fn against(&self, neurons: &[Neurons], parent: Fitness) -> Result<Fitness> {
-        let first = parent.latency;
+        let first = match self.objective {
+            Objective::Latency => parent.latency,
+            Objective::Area => self.timesteps.div_ceil(4),
+        };
         if first < self.timesteps && self.after(neurons, first)? > parent {
             return Ok(Fitness::WORST);
         }
@@ -392,6 +442,8 @@ impl<'a> Judge<'a> {
 pub struct EvolveSettings {
     /// The optimiser's settings.
     pub optimiser: DeSettings,
+    /// What is made small.
+    pub objective: Objective,
     /// Range of the factor on each layer's threshold; holds 1, the network as it was converted.
     pub scales: [f64; 2],
     /// Generations after the initial population.
@@ -412,6 +464,7 @@ impl Default for EvolveSettings {
                 population: 5,
                 ..DeSettings::default()
             },
+            objective: Objective::Latency,
             scales: [0.25, 2.0],
             generations: 10,
             timesteps: 64,
@@ -531,11 +584,12 @@ pub fn evolve<N: Network>(
 }
 
 fn summary(state: &Generation) -> String {
-    format!("best latency {} timesteps", state.best.latency)
+    let Fitness { latency, area, .. } = state.best;
+    format!("best: latency {latency} timesteps, area {area:.0} points")
 }
 
-/// The conversion that is best on held-out images: the baseline that an evolution starts from and
-/// is compared with. Judged as [`evolve`] judges.
+/// The conversion of the lowest latency on held-out images, and of those the one of the least
+/// deficit before it: the baseline that an evolution starts from and is compared with.
 ///
 /// # Errors
 /// No balance gives thresholds above 0, no image, or settings out of range.
@@ -546,7 +600,11 @@ pub fn best_balance<N: Network>(
     target: &Target,
     settings: &EvolveSettings,
 ) -> Result<(Balance, Snn<N>)> {
-    let judge = Judge::new(conversion.stages(), images, target, settings)?;
+    let settings = EvolveSettings {
+        objective: Objective::Latency,
+        ..settings.clone()
+    };
+    let judge = Judge::new(conversion.stages(), images, target, &settings)?;
     let mut best: Option<(Fitness, Balance, Snn<N>)> = None;
     for &balance in balances {
         let snn = match conversion.balance(balance) {
@@ -684,8 +742,18 @@ mod tests {
     }
 
     #[test]
-    fn latency_counts_before_deficit() {
-        let fitness = |latency, deficit| Fitness { latency, deficit };
+    fn objectives_say_what_counts() {
+        let of = |objective, latency, deficit, area| Fitness {
+            objective,
+            latency,
+            deficit,
+            area,
+        };
+        let by_area = |latency, area| of(Objective::Area, latency, 0.0, area);
+        assert!(by_area(9, 10.0) < by_area(3, 11.0));
+        assert!(by_area(3, 10.0) < by_area(9, 10.0));
+        assert!(by_area(9, 1e9) < Fitness::WORST);
+        let fitness = |latency, deficit| of(Objective::Latency, latency, deficit, 0.0);
         assert!(fitness(3, 50.0) < fitness(4, 1.0));
         assert!(fitness(4, 1.0) < fitness(4, 2.0));
         assert!(fitness(65, 900.0) < Fitness::WORST);

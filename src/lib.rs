@@ -78,7 +78,9 @@ pub mod prelude {
         self, Augment, Cifar10, Cifar100, Digits, HeldOut, ImageNet, Images, Shares, Split, Test,
         Training,
     };
-    pub use crate::evolve::{DeSettings, Evolution, EvolveSettings, best_balance, evolve};
+    pub use crate::evolve::{
+        DeSettings, Evolution, EvolveSettings, Objective, best_balance, evolve,
+    };
     pub use crate::metrics::{self, Accuracy, AccuracyCurve, Target, improvement_percent};
     pub use crate::modules::{
         AvgPool2, BatchNorm, BatchNorm1d, Conv1x1Stride2, Conv3x3, Conv3x3Stride2, DropoutOneIn,

@@ -61,9 +61,10 @@ struct DigitsArguments {
     /// Generations after the initial population
     #[arg(long, default_value_t = DigitsSettings::default().evolution.generations)]
     generations: usize,
-    /// How far below the ANN's accuracy the target lies, in percentage points
-    #[arg(long, default_value_t = DigitsSettings::default().margin_percent)]
-    margin: f64,
+    /// How far below the ANN's accuracy the targets lie, in percentage points; evolution starts
+    /// from the best conversion for the first
+    #[arg(long, value_delimiter = ',', default_values_t = DigitsSettings::default().margins_percent)]
+    margin: Vec<f64>,
     /// Folder for the CSV files and charts
     #[arg(long, default_value = "results/digits")]
     out: PathBuf,
@@ -215,7 +216,7 @@ fn main() -> ExitCode {
 fn run_digits(arguments: DigitsArguments) -> evospike::Result<()> {
     let mut settings = DigitsSettings {
         seeds: arguments.seeds,
-        margin_percent: arguments.margin,
+        margins_percent: arguments.margin,
         ..DigitsSettings::default()
     };
     settings.evolution.timesteps = arguments.timesteps;

@@ -14,7 +14,7 @@ use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::evolve::Generation;
+use crate::evolve::{Fitness, Generation, Objective};
 use crate::metrics::{AccuracyCurve, Target};
 use crate::report::{ThresholdRow, write};
 
@@ -204,25 +204,37 @@ pub fn accuracy(
     })
 }
 
-/// Latency of the best and the median member over the generations of an evolution.
+/// Latency (or area, where that was the objective) of the best and the median member over the
+/// generations of an evolution.
 ///
 /// # Errors
 /// [`Error::Chart`] when plotters fails.
 pub fn convergence(title: &str, generations: &[Generation]) -> Result<Chart> {
     draw(title, |area| {
-        let of = |pick: fn(&Generation) -> usize| -> Vec<(f64, f64)> {
+        let objective = generations.first().map(|g| g.best.objective);
+        let value = |fitness: &Fitness| match fitness.objective {
+            Objective::Latency => fitness.latency as f64,
+            Objective::Area => fitness.area,
+        };
+        let of = |pick: fn(&Generation) -> &Fitness| -> Vec<(f64, f64)> {
             let states = generations.iter();
             states
-                .map(|g| (g.generation as f64, pick(g) as f64))
+                .map(|g| (g.generation as f64, value(pick(g))))
                 .collect()
         };
-        let (best, median) = (of(|g| g.best.latency), of(|g| g.median.latency));
+        let (best, median) = (of(|g| &g.best), of(|g| &g.median));
         let highest = best.iter().chain(&median).map(|p| p.1).fold(1.0, f64::max);
         let last = generations.last().map_or(1, |g| g.generation.max(1)) as f64;
-        let titles = [
-            "generation (a latency beyond the last timestep: target not kept)",
-            "latency on held-out images (timesteps)",
-        ];
+        let titles = match objective {
+            Some(Objective::Area) => [
+                "generation",
+                "area below the ANN, held-out images (points x timesteps)",
+            ],
+            _ => [
+                "generation (a latency beyond the last timestep: target not kept)",
+                "latency on held-out images (timesteps)",
+            ],
+        };
         let mut axes = axes(area, title, titles, 0.0..last, 0.0..highest * 1.1)?;
         line(&mut axes, 0, "best of the population", best)?;
         line(&mut axes, 1, "median of the population", median)?;

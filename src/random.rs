@@ -23,8 +23,6 @@ pub enum Stream {
     Bootstrap = 5,
     /// What dropout drops.
     Dropout = 6,
-    /// How images are moved and mirrored to make more of them.
-    Variation = 7,
 }
 
 /// ChaCha with 8 rounds, whose numbers are the same on every machine: `stream` of `seed`.

@@ -249,12 +249,16 @@ pub struct ConvergenceRow {
     /// Of the best member on held-out images, see [`Fitness`](crate::evolve::Fitness); one more
     /// than there are timesteps where the target is not reached.
     pub best_latency_timesteps: usize,
-    /// Of the best member: mean percentage points below the target, summed over timesteps.
+    /// Of the best member: percentage points below the target, summed over the timesteps before.
     pub best_deficit_points: f64,
+    /// Of the best member: percentage points below the ANN's accuracy, summed over all timesteps.
+    pub best_area_points: f64,
     /// As for the best member.
     pub median_latency_timesteps: usize,
     /// As for the best member.
     pub median_deficit_points: f64,
+    /// As for the best member.
+    pub median_area_points: f64,
 }
 
 impl ConvergenceRow {
@@ -266,8 +270,10 @@ impl ConvergenceRow {
             evaluations: state.evaluations,
             best_latency_timesteps: state.best.latency,
             best_deficit_points: rounded(state.best.deficit),
+            best_area_points: rounded(state.best.area),
             median_latency_timesteps: state.median.latency,
             median_deficit_points: rounded(state.median.deficit),
+            median_area_points: rounded(state.median.area),
         }
     }
 }

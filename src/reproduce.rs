@@ -9,7 +9,7 @@ use crate::ann::{Ann, TrainSettings};
 use crate::convert::{Balance, Snn, convert};
 use crate::data::{self, Shares};
 use crate::error::{Error, Result};
-use crate::evolve::{Evolution, EvolveSettings, best_balance, evolve};
+use crate::evolve::{Evolution, EvolveSettings, Objective, best_balance, evolve};
 use crate::metrics::Target;
 use crate::networks::{DigitsCnn, Network};
 use crate::plot;
@@ -30,12 +30,10 @@ pub struct DigitsSettings {
     pub training: TrainSettings,
     /// Evolution of the thresholds; its seed is replaced by each of `seeds`.
     pub evolution: EvolveSettings,
-    /// How often each held-out image is judged by, moved by up to a pixel as in training.
-    pub copies: usize,
-    /// How far below the ANN's accuracy the target lies, in percentage points. Half of it on the
-    /// held-out images, which choose the baseline and guide evolution: what is best on few images
-    /// is a little worse on others.
-    pub margin_percent: f64,
+    /// How far below the ANN's accuracy the targets lie, in percentage points; a row of the result
+    /// each, with the conversion that is best for it on the held-out images as its baseline.
+    /// Evolution starts from the first, and the charts show it.
+    pub margins_percent: Vec<f64>,
 }
 
 impl Default for DigitsSettings {
@@ -44,9 +42,12 @@ impl Default for DigitsSettings {
             seeds: vec![0],
             shares: Shares::default(),
             training: TrainSettings::digits(),
-            evolution: EvolveSettings::default(),
-            copies: 4,
-            margin_percent: 1.0,
+            // On few images the latency is that of the last few to turn right.
+            evolution: EvolveSettings {
+                objective: Objective::Area,
+                ..EvolveSettings::default()
+            },
+            margins_percent: vec![1.0, 2.0, 5.0],
         }
     }
 }
@@ -57,16 +58,13 @@ impl DigitsSettings {
         if self.seeds.is_empty() {
             return Err(Error::parameter("seeds", "none", "at least one"));
         }
-        if !(0.0..100.0).contains(&self.margin_percent) {
-            let found = self.margin_percent;
+        let in_range = |margin: &f64| (0.0..100.0).contains(margin);
+        if self.margins_percent.is_empty() || !self.margins_percent.iter().all(in_range) {
             return Err(Error::parameter(
-                "margin_percent",
-                found,
-                "0 to less than 100",
+                "margins_percent",
+                format!("{:?}", self.margins_percent),
+                "at least one, each 0 to less than 100",
             ));
-        }
-        if self.copies == 0 {
-            return Err(Error::parameter("copies", 0, "1 or more"));
         }
         self.training.check()?;
         self.evolution.check()
@@ -76,7 +74,7 @@ impl DigitsSettings {
 /// What an experiment gave.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// One row a seed.
+    /// One row a seed and margin.
     pub latency: Vec<LatencyRow>,
     /// The files written.
     pub files: Vec<PathBuf>,
@@ -129,13 +127,14 @@ struct TimingRow {
 
 /// What one seed gave.
 struct Run {
-    target: Target,
-    balance: Balance,
+    /// For each margin: the target on the test images, the best conversion on the held-out ones
+    /// and its run on the test images.
+    rows: Vec<(Target, Balance, Simulation)>,
+    /// Of the first margin; evolution starts from it.
     baseline: Snn<DigitsCnn>,
     evolution: Evolution<DigitsCnn>,
     /// On the test images, with the names that they have in charts and files.
     runs: Vec<(String, Simulation)>,
-    before: Simulation,
     after: Simulation,
 }
 
@@ -161,13 +160,11 @@ pub fn digits(settings: &DigitsSettings, folder: impl Into<PathBuf>) -> Result<R
     let (mut accuracy, mut spikes) = (Vec::new(), Vec::new());
     let (mut convergence, mut thresholds) = (Vec::new(), Vec::new());
     for (seed, run) in &runs {
-        latency.push(LatencyRow::new(
-            *seed,
-            &run.target,
-            run.balance,
-            &run.before,
-            &run.after,
-        )?);
+        for (target, balance, before) in &run.rows {
+            latency.push(LatencyRow::new(
+                *seed, target, *balance, before, &run.after,
+            )?);
+        }
         for (name, simulation) in &run.runs {
             accuracy.extend(AccuracyRow::of(*seed, name, &simulation.curve));
             spikes.extend(SpikesRow::of(*seed, name, simulation));
@@ -186,7 +183,7 @@ pub fn digits(settings: &DigitsSettings, folder: impl Into<PathBuf>) -> Result<R
     let chart = plot::accuracy(
         &named("Accuracy on test images"),
         &curves,
-        Some(&first.target),
+        Some(&first.rows[0].0),
     )?;
     output.chart("accuracy.svg", &chart)?;
     let chart = plot::convergence(&named("Evolution"), &first.evolution.generations)?;
@@ -250,42 +247,48 @@ fn run(settings: &DigitsSettings, seed: u64, timing: &mut Vec<TimingRow>) -> Res
     ann.train(&digits.training, &training)?;
     done("train");
 
-    let conversion = convert(&ann, &digits.training)?;
-    let held_out = digits
-        .held_out
-        .varied(training.augment, settings.copies, seed)?;
-    let goal = ann.target(&held_out, settings.margin_percent / 2.0)?;
     let evolution = EvolveSettings {
         seed,
         ..settings.evolution.clone()
     };
-    let sweep = &Balance::SWEEP;
-    let (balance, baseline) = best_balance(&conversion, sweep, &held_out, &goal, &evolution)?;
+    let conversion = convert(&ann, &digits.training)?;
+    let best = |margin: &f64| {
+        let goal = ann.target(&digits.held_out, *margin)?;
+        let sweep = &Balance::SWEEP;
+        let best = best_balance(&conversion, sweep, &digits.held_out, &goal, &evolution)?;
+        Ok((goal, best))
+    };
+    let best: Vec<_> = settings
+        .margins_percent
+        .iter()
+        .map(best)
+        .collect::<Result<_>>()?;
     done("convert");
 
-    let evolution = evolve(&baseline, &held_out, &goal, &evolution)?;
+    let (goal, (balance, baseline)) = &best[0];
+    let evolution = evolve(baseline, &digits.held_out, goal, &evolution)?;
     done("evolve");
 
-    let target = ann.target(&digits.test, settings.margin_percent)?;
-    let before = simulate(&baseline, &digits.test, timesteps)?;
-    let after = simulate(&evolution.snn, &digits.test, timesteps)?;
+    let test = |snn: &Snn<DigitsCnn>| simulate(snn, &digits.test, timesteps);
+    let after = test(&evolution.snn)?;
+    let mut rows = Vec::new();
+    for (&margin, (_, (balance, snn))) in settings.margins_percent.iter().zip(&best) {
+        rows.push((ann.target(&digits.test, margin)?, *balance, test(snn)?));
+    }
     let mut runs = Vec::new();
     for other in [Balance::Max, Balance::Percentile(99.9)] {
-        if other != balance {
-            let run = simulate(&conversion.balance(other)?, &digits.test, timesteps)?;
-            runs.push((other.to_string(), run));
+        if other != *balance {
+            runs.push((other.to_string(), test(&conversion.balance(other)?)?));
         }
     }
-    runs.push((format!("{balance} (baseline)"), before.clone()));
+    runs.push((format!("{balance} (baseline)"), rows[0].2.clone()));
     runs.push(("evolved".into(), after.clone()));
     done("test");
     Ok(Run {
-        target,
-        balance,
-        baseline,
+        rows,
+        baseline: baseline.clone(),
         evolution,
         runs,
-        before,
         after,
     })
 }

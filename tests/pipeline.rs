@@ -26,7 +26,6 @@ fn small() -> DigitsSettings {
         ..DigitsSettings::default()
     };
     settings.training.epochs = 4;
-    settings.copies = 1;
     settings.evolution.generations = 2;
     settings.evolution.optimiser.population = 1;
     settings.evolution.timesteps = 20;
@@ -42,7 +41,7 @@ fn the_same_seed_gives_the_same_files_at_any_number_of_threads() {
             .build()
             .unwrap()
             .install(|| digits(&small(), folder.path()));
-        assert_eq!(report.unwrap().latency.len(), 2);
+        assert_eq!(report.unwrap().latency.len(), 6); // two seeds, three margins
         files(folder.path())
     };
     let one = run(1);
@@ -94,7 +93,7 @@ fn settings_that_cannot_be_change_nothing() {
         ("seeds", (|s| s.seeds.clear()) as fn(&mut DigitsSettings)),
         ("epochs", |s| s.training.epochs = 0),
         ("timesteps", |s| s.evolution.timesteps = 0),
-        ("margin_percent", |s| s.margin_percent = -1.0),
+        ("margins_percent", |s| s.margins_percent = vec![1.0, -1.0]),
         ("recombination", |s| {
             s.evolution.optimiser.recombination = 2.0
         }),
