@@ -406,10 +406,10 @@ impl Default for TrainSettings {
 
 impl TrainSettings {
     /// What the digits' results are made with: the default, but images that move by a pixel and
-    /// more weight decay, with which the spiking network gets closer to the ANN.
+    /// smoothed labels.
     pub fn digits() -> Self {
         Self {
-            weight_decay: 0.3,
+            label_smoothing: 0.1,
             augment: Augment {
                 crop_padding: 1,
                 flip: false,

@@ -317,47 +317,48 @@ impl<F: PartialOrd + Copy> DifferentialEvolution<F> {
 }
 
 /// What evolution makes small.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub enum Objective {
     /// The latency, and between equal latencies how far the accuracy stayed below the target
     /// before it: the paper's. Latency alone would be a plateau of whole numbers, undefined where
     /// the target is never reached.
     #[default]
     Latency,
-    /// The area between the ANN's accuracy and the curve, over all timesteps. A sum over all
-    /// timesteps depends less on single images than the timestep in which the last of them turns
-    /// right: for few images.
-    Area,
+    /// Timesteps with an accuracy below the target, averaged over all targets from the ANN's
+    /// accuracy to `points` percentage points below it. A latency is decided by the last images to
+    /// turn right; this average counts all of them, so that on few images it is less a matter of
+    /// luck.
+    MeanLatency {
+        /// Above 0.
+        points: f64,
+    },
 }
 
 /// How good a network is on some images; the smaller by its objective, the better.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Fitness {
-    /// Which of the numbers count.
-    pub objective: Objective,
     /// First timestep from which the accuracy stays at or above the target; one more than there
     /// are timesteps where it does not.
     pub latency: usize,
     /// Percentage points below the target, summed over the timesteps before the latency.
     pub deficit: f64,
-    /// Percentage points below the ANN's accuracy, summed over all timesteps.
-    pub area: f64,
+    /// Of [`Objective::MeanLatency`], in timesteps; none of other objectives.
+    pub mean_latency: Option<f64>,
 }
 
 impl Fitness {
     /// Worse than any network's.
     const WORST: Self = Self {
-        objective: Objective::Latency,
         latency: usize::MAX,
         deficit: f64::INFINITY,
-        area: f64::INFINITY,
+        mean_latency: None,
     };
 
     /// The first number decides, the second between equals.
     fn order(&self) -> [f64; 2] {
-        match self.objective {
-            Objective::Latency => [self.latency as f64, self.deficit],
-            Objective::Area => [self.area, self.latency as f64],
+        match self.mean_latency {
+            None => [self.latency as f64, self.deficit],
+            Some(mean) => [mean, self.latency as f64],
         }
     }
 }
@@ -413,22 +414,27 @@ impl<'a> Judge<'a> {
     fn after(&self, neurons: &[Neurons], timesteps: usize) -> Result<Fitness> {
         let run = self.simulator.run(neurons, timesteps)?;
         let (latency, deficit) = run.curve.shortfall(self.target);
-        let ann = self.target.ann().percent();
-        let below = run.curve.iter().map(|accuracy| ann - accuracy.percent());
+        let mean_latency = match self.objective {
+            Objective::Latency => None,
+            Objective::MeanLatency { points } => {
+                let ann = self.target.ann().percent();
+                let below = run.curve.iter().map(|accuracy| ann - accuracy.percent());
+                Some(below.map(|below| below.clamp(0.0, points) / points).sum())
+            }
+        };
         Ok(Fitness {
-            objective: self.objective,
             latency,
             deficit,
-            area: below.map(|points| points.max(0.0)).sum(),
+            mean_latency,
         })
     }
 
     /// The fitness, or [`Fitness::WORST`] of a network that is seen to be worse than `parent`
-    /// after as many timesteps as the parent's latency, or a quarter of all for its area.
+    /// after as many timesteps as the parent's latency or mean latency.
     fn against(&self, neurons: &[Neurons], parent: Fitness) -> Result<Fitness> {
-        let first = match self.objective {
-            Objective::Latency => parent.latency,
-            Objective::Area => self.timesteps.div_ceil(4),
+        let first = match parent.mean_latency {
+            None => parent.latency,
+            Some(mean) => mean as usize + 1,
         };
         if first < self.timesteps && self.after(neurons, first)? > parent {
             return Ok(Fitness::WORST);
@@ -480,6 +486,11 @@ impl EvolveSettings {
         self.optimiser.check()?;
         if self.timesteps == 0 {
             return Err(Error::parameter("timesteps", 0, "1 or more"));
+        }
+        if let Objective::MeanLatency { points } = self.objective {
+            if !(points > 0.0 && points.is_finite()) {
+                return Err(Error::parameter("objective.points", points, "above 0"));
+            }
         }
         let [low, high] = self.scales;
         if !(0.0 < low && low <= 1.0 && 1.0 <= high && low < high && high.is_finite()) {
@@ -584,8 +595,13 @@ pub fn evolve<N: Network>(
 }
 
 fn summary(state: &Generation) -> String {
-    let Fitness { latency, area, .. } = state.best;
-    format!("best: latency {latency} timesteps, area {area:.0} points")
+    let Fitness {
+        latency,
+        mean_latency,
+        ..
+    } = state.best;
+    let mean = mean_latency.map_or_else(String::new, |mean| format!(", mean {mean:.2}"));
+    format!("best latency {latency} timesteps{mean}")
 }
 
 /// The conversion of the lowest latency on held-out images, and of those the one of the least
@@ -743,17 +759,16 @@ mod tests {
 
     #[test]
     fn objectives_say_what_counts() {
-        let of = |objective, latency, deficit, area| Fitness {
-            objective,
+        let of = |latency, deficit, mean_latency| Fitness {
             latency,
             deficit,
-            area,
+            mean_latency,
         };
-        let by_area = |latency, area| of(Objective::Area, latency, 0.0, area);
-        assert!(by_area(9, 10.0) < by_area(3, 11.0));
-        assert!(by_area(3, 10.0) < by_area(9, 10.0));
-        assert!(by_area(9, 1e9) < Fitness::WORST);
-        let fitness = |latency, deficit| of(Objective::Latency, latency, deficit, 0.0);
+        let by_mean = |latency, mean| of(latency, 0.0, Some(mean));
+        assert!(by_mean(9, 10.0) < by_mean(3, 11.0));
+        assert!(by_mean(3, 10.0) < by_mean(9, 10.0));
+        assert!(by_mean(9, 1e9) < Fitness::WORST);
+        let fitness = |latency, deficit| of(latency, deficit, None);
         assert!(fitness(3, 50.0) < fitness(4, 1.0));
         assert!(fitness(4, 1.0) < fitness(4, 2.0));
         assert!(fitness(65, 900.0) < Fitness::WORST);

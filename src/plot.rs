@@ -14,7 +14,7 @@ use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::evolve::{Fitness, Generation, Objective};
+use crate::evolve::{Fitness, Generation};
 use crate::metrics::{AccuracyCurve, Target};
 use crate::report::{ThresholdRow, write};
 
@@ -204,18 +204,17 @@ pub fn accuracy(
     })
 }
 
-/// Latency (or area, where that was the objective) of the best and the median member over the
+/// Latency (or mean latency, where that was the objective) of the best and the median member over the
 /// generations of an evolution.
 ///
 /// # Errors
 /// [`Error::Chart`] when plotters fails.
 pub fn convergence(title: &str, generations: &[Generation]) -> Result<Chart> {
     draw(title, |area| {
-        let objective = generations.first().map(|g| g.best.objective);
-        let value = |fitness: &Fitness| match fitness.objective {
-            Objective::Latency => fitness.latency as f64,
-            Objective::Area => fitness.area,
-        };
+        let mean = generations
+            .first()
+            .is_some_and(|g| g.best.mean_latency.is_some());
+        let value = |fitness: &Fitness| fitness.mean_latency.unwrap_or(fitness.latency as f64);
         let of = |pick: fn(&Generation) -> &Fitness| -> Vec<(f64, f64)> {
             let states = generations.iter();
             states
@@ -225,12 +224,9 @@ pub fn convergence(title: &str, generations: &[Generation]) -> Result<Chart> {
         let (best, median) = (of(|g| &g.best), of(|g| &g.median));
         let highest = best.iter().chain(&median).map(|p| p.1).fold(1.0, f64::max);
         let last = generations.last().map_or(1, |g| g.generation.max(1)) as f64;
-        let titles = match objective {
-            Some(Objective::Area) => [
-                "generation",
-                "area below the ANN, held-out images (points x timesteps)",
-            ],
-            _ => [
+        let titles = match mean {
+            true => ["generation", "mean latency on held-out images (timesteps)"],
+            false => [
                 "generation (a latency beyond the last timestep: target not kept)",
                 "latency on held-out images (timesteps)",
             ],

@@ -251,14 +251,14 @@ pub struct ConvergenceRow {
     pub best_latency_timesteps: usize,
     /// Of the best member: percentage points below the target, summed over the timesteps before.
     pub best_deficit_points: f64,
-    /// Of the best member: percentage points below the ANN's accuracy, summed over all timesteps.
-    pub best_area_points: f64,
+    /// Of the best member, where this was the objective.
+    pub best_mean_latency_timesteps: Option<f64>,
     /// As for the best member.
     pub median_latency_timesteps: usize,
     /// As for the best member.
     pub median_deficit_points: f64,
     /// As for the best member.
-    pub median_area_points: f64,
+    pub median_mean_latency_timesteps: Option<f64>,
 }
 
 impl ConvergenceRow {
@@ -270,10 +270,10 @@ impl ConvergenceRow {
             evaluations: state.evaluations,
             best_latency_timesteps: state.best.latency,
             best_deficit_points: rounded(state.best.deficit),
-            best_area_points: rounded(state.best.area),
+            best_mean_latency_timesteps: state.best.mean_latency.map(rounded),
             median_latency_timesteps: state.median.latency,
             median_deficit_points: rounded(state.median.deficit),
-            median_area_points: rounded(state.median.area),
+            median_mean_latency_timesteps: state.median.mean_latency.map(rounded),
         }
     }
 }

@@ -42,9 +42,8 @@ impl Default for DigitsSettings {
             seeds: vec![0],
             shares: Shares::default(),
             training: TrainSettings::digits(),
-            // On few images the latency is that of the last few to turn right.
             evolution: EvolveSettings {
-                objective: Objective::Area,
+                objective: Objective::MeanLatency { points: 4.0 },
                 ..EvolveSettings::default()
             },
             margins_percent: vec![1.0, 2.0, 5.0],
