@@ -317,7 +317,7 @@ impl<F: PartialOrd + Copy> DifferentialEvolution<F> {
 }
 
 /// What evolution makes small.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Objective {
     /// The latency, and between equal latencies how far the accuracy stayed below the target
     /// before it: the paper's. Latency alone would be a plateau of whole numbers, undefined where
@@ -325,13 +325,9 @@ pub enum Objective {
     #[default]
     Latency,
     /// Timesteps with an accuracy below the target, averaged over all targets from the ANN's
-    /// accuracy to `points` percentage points below it. A latency is decided by the last images to
-    /// turn right; this average counts all of them, so that on few images it is less a matter of
-    /// luck.
-    MeanLatency {
-        /// Above 0.
-        points: f64,
-    },
+    /// accuracy to twice the margin below it. A latency is decided by the last images to turn
+    /// right; this average counts all of them, so that on few images it is less a matter of luck.
+    MeanLatency,
 }
 
 /// How good a network is on some images; the smaller by its objective, the better.
@@ -398,6 +394,10 @@ impl<'a> Judge<'a> {
                 format!("the ANN's on these {} held-out images", images.len()),
             ));
         }
+        if settings.objective == Objective::MeanLatency && target.margin() == 0.0 {
+            let expected = "a target below the ANN's accuracy, to average down to twice as far";
+            return Err(Error::parameter("target", "a margin of 0", expected));
+        }
         Ok(Self {
             simulator: Simulator::new(stages, images.view())?,
             target,
@@ -416,8 +416,8 @@ impl<'a> Judge<'a> {
         let (latency, deficit) = run.curve.shortfall(self.target);
         let mean_latency = match self.objective {
             Objective::Latency => None,
-            Objective::MeanLatency { points } => {
-                let ann = self.target.ann().percent();
+            Objective::MeanLatency => {
+                let (ann, points) = (self.target.ann().percent(), 2.0 * self.target.margin());
                 let below = run.curve.iter().map(|accuracy| ann - accuracy.percent());
                 Some(below.map(|below| below.clamp(0.0, points) / points).sum())
             }
@@ -486,11 +486,6 @@ impl EvolveSettings {
         self.optimiser.check()?;
         if self.timesteps == 0 {
             return Err(Error::parameter("timesteps", 0, "1 or more"));
-        }
-        if let Objective::MeanLatency { points } = self.objective {
-            if !(points > 0.0 && points.is_finite()) {
-                return Err(Error::parameter("objective.points", points, "above 0"));
-            }
         }
         let [low, high] = self.scales;
         if !(0.0 < low && low <= 1.0 && 1.0 <= high && low < high && high.is_finite()) {

@@ -61,8 +61,8 @@ struct DigitsArguments {
     /// Generations after the initial population
     #[arg(long, default_value_t = DigitsSettings::default().evolution.generations)]
     generations: usize,
-    /// How far below the ANN's accuracy the targets lie, in percentage points; evolution starts
-    /// from the best conversion for the first
+    /// How far below the ANN's accuracy the targets lie, in percentage points; an
+    /// evolution each
     #[arg(long, value_delimiter = ',', default_values_t = DigitsSettings::default().margins_percent)]
     margin: Vec<f64>,
     /// Folder for the CSV files and charts

@@ -96,6 +96,11 @@ impl Target {
         }
     }
 
+    /// How far below the ANN's accuracy it lies, in percentage points.
+    pub fn margin(&self) -> f64 {
+        self.margin_percent
+    }
+
     /// The accuracy to reach, in percent.
     pub fn percent(&self) -> f64 {
         self.ann().percent() - self.margin_percent

@@ -242,6 +242,8 @@ impl SpikesRow {
 pub struct ConvergenceRow {
     /// What the run was seeded with.
     pub seed: u64,
+    /// How far below the ANN's accuracy the target lies, in percentage points.
+    pub margin_points: f64,
     /// 0 is the initial population.
     pub generation: usize,
     /// Networks simulated so far.
@@ -263,9 +265,10 @@ pub struct ConvergenceRow {
 
 impl ConvergenceRow {
     /// The row of one generation.
-    pub fn new(seed: u64, state: &Generation) -> Self {
+    pub fn new(seed: u64, margin_points: f64, state: &Generation) -> Self {
         Self {
             seed,
+            margin_points,
             generation: state.generation,
             evaluations: state.evaluations,
             best_latency_timesteps: state.best.latency,
@@ -283,6 +286,8 @@ impl ConvergenceRow {
 pub struct ThresholdRow {
     /// What the run was seeded with.
     pub seed: u64,
+    /// How far below the ANN's accuracy the target lies, in percentage points.
+    pub margin_points: f64,
     /// Layer of neurons, from 0.
     pub layer: usize,
     /// In the layer.
@@ -297,12 +302,18 @@ pub struct ThresholdRow {
 
 impl ThresholdRow {
     /// The rows of a network before and after evolution, a layer each.
-    pub fn of<N: Network>(seed: u64, before: &Snn<N>, after: &Snn<N>) -> Vec<Self> {
+    pub fn of<N: Network>(
+        seed: u64,
+        margin_points: f64,
+        before: &Snn<N>,
+        after: &Snn<N>,
+    ) -> Vec<Self> {
         let (before_thresholds, after_thresholds) = (before.thresholds(), after.thresholds());
         let thresholds = before_thresholds.into_iter().zip(after_thresholds);
         let layers = thresholds.zip(before.sizes()).enumerate();
         let row = |(layer, ((before, after), neurons))| Self {
             seed,
+            margin_points,
             layer,
             neurons,
             baseline_threshold: before,

@@ -31,8 +31,8 @@ pub struct DigitsSettings {
     /// Evolution of the thresholds; its seed is replaced by each of `seeds`.
     pub evolution: EvolveSettings,
     /// How far below the ANN's accuracy the targets lie, in percentage points; a row of the result
-    /// each, with the conversion that is best for it on the held-out images as its baseline.
-    /// Evolution starts from the first, and the charts show it.
+    /// each, with the conversion that is best for it on the held-out images as its baseline and an
+    /// evolution of its own. The charts show the first.
     pub margins_percent: Vec<f64>,
 }
 
@@ -43,7 +43,7 @@ impl Default for DigitsSettings {
             shares: Shares::default(),
             training: TrainSettings::digits(),
             evolution: EvolveSettings {
-                objective: Objective::MeanLatency { points: 4.0 },
+                objective: Objective::MeanLatency,
                 ..EvolveSettings::default()
             },
             margins_percent: vec![1.0, 2.0, 5.0],
@@ -124,17 +124,26 @@ struct TimingRow {
     seconds: f64,
 }
 
-/// What one seed gave.
+/// What one seed gave for one margin.
 struct Run {
-    /// For each margin: the target on the test images, the best conversion on the held-out ones
-    /// and its run on the test images.
-    rows: Vec<(Target, Balance, Simulation)>,
-    /// Of the first margin; evolution starts from it.
+    margin_percent: f64,
+    /// On the test images.
+    target: Target,
+    /// The best on the held-out images; evolution starts from it.
+    balance: Balance,
     baseline: Snn<DigitsCnn>,
     evolution: Evolution<DigitsCnn>,
-    /// On the test images, with the names that they have in charts and files.
-    runs: Vec<(String, Simulation)>,
+    /// On the test images.
+    before: Simulation,
     after: Simulation,
+}
+
+/// What one seed gave.
+struct Seed {
+    /// Conversions that are usual, on the test images.
+    usual: Vec<(Balance, Simulation)>,
+    /// For each margin.
+    runs: Vec<Run>,
 }
 
 /// The whole way on the embedded digits: train, convert, simulate, evolve, report.
@@ -158,31 +167,47 @@ pub fn digits(settings: &DigitsSettings, folder: impl Into<PathBuf>) -> Result<R
     let mut latency = Vec::new();
     let (mut accuracy, mut spikes) = (Vec::new(), Vec::new());
     let (mut convergence, mut thresholds) = (Vec::new(), Vec::new());
-    for (seed, run) in &runs {
-        for (target, balance, before) in &run.rows {
+    for (seed, of_seed) in &runs {
+        for (name, simulation) in of_seed.named() {
+            accuracy.extend(AccuracyRow::of(*seed, &name, &simulation.curve));
+            spikes.extend(SpikesRow::of(*seed, &name, simulation));
+        }
+        for run in &of_seed.runs {
+            let (seed, margin) = (*seed, run.margin_percent);
+            let (before, after) = (&run.before, &run.after);
             latency.push(LatencyRow::new(
-                *seed, target, *balance, before, &run.after,
+                seed,
+                &run.target,
+                run.balance,
+                before,
+                after,
             )?);
+            let generations = run.evolution.generations.iter();
+            convergence.extend(generations.map(|state| ConvergenceRow::new(seed, margin, state)));
+            let evolved = &run.evolution.snn;
+            thresholds.push(ThresholdRow::of(seed, margin, &run.baseline, evolved));
         }
-        for (name, simulation) in &run.runs {
-            accuracy.extend(AccuracyRow::of(*seed, name, &simulation.curve));
-            spikes.extend(SpikesRow::of(*seed, name, simulation));
-        }
-        let generations = run.evolution.generations.iter();
-        convergence.extend(generations.map(|state| ConvergenceRow::new(*seed, state)));
-        thresholds.push(ThresholdRow::of(*seed, &run.baseline, &run.evolution.snn));
     }
-    let (seed, first) = &runs[0];
-    let named = |text: &str| format!("{text}, digits, seed {seed}");
-    let curves: Vec<_> = first
-        .runs
+    let (seed, of_seed) = &runs[0];
+    let first = &of_seed.runs[0];
+    let named = |text: &str| {
+        let margin = first.margin_percent;
+        format!("{text}, digits, seed {seed}, target {margin} points below the ANN")
+    };
+    let mut curves: Vec<_> = (of_seed.usual.iter())
+        .filter(|(balance, _)| *balance != first.balance)
+        .map(|(balance, run)| (balance.to_string(), &run.curve))
+        .collect();
+    curves.push((format!("{} (baseline)", first.balance), &first.before.curve));
+    curves.push(("evolved".into(), &first.after.curve));
+    let curves: Vec<_> = curves
         .iter()
-        .map(|(n, r)| (n.as_str(), &r.curve))
+        .map(|(name, curve)| (name.as_str(), *curve))
         .collect();
     let chart = plot::accuracy(
         &named("Accuracy on test images"),
         &curves,
-        Some(&first.rows[0].0),
+        Some(&first.target),
     )?;
     output.chart("accuracy.svg", &chart)?;
     let chart = plot::convergence(&named("Evolution"), &first.evolution.generations)?;
@@ -225,7 +250,27 @@ impl<'a, S> Provenance<'a, S> {
     }
 }
 
-fn run(settings: &DigitsSettings, seed: u64, timing: &mut Vec<TimingRow>) -> Result<Run> {
+impl Seed {
+    /// Every network simulated on the test images, with its name.
+    fn named(&self) -> impl Iterator<Item = (String, &Simulation)> {
+        let usual = self
+            .usual
+            .iter()
+            .map(|(balance, run)| (balance.to_string(), run));
+        usual.chain(self.runs.iter().flat_map(|run| {
+            let margin = run.margin_percent;
+            [
+                (
+                    format!("{} (baseline, margin {margin})", run.balance),
+                    &run.before,
+                ),
+                (format!("evolved (margin {margin})"), &run.after),
+            ]
+        }))
+    }
+}
+
+fn run(settings: &DigitsSettings, seed: u64, timing: &mut Vec<TimingRow>) -> Result<Seed> {
     let mut clock = Instant::now();
     let mut done = |step| {
         let seconds = clock.elapsed().as_secs_f64();
@@ -246,48 +291,41 @@ fn run(settings: &DigitsSettings, seed: u64, timing: &mut Vec<TimingRow>) -> Res
     ann.train(&digits.training, &training)?;
     done("train");
 
+    let conversion = convert(&ann, &digits.training)?;
+    done("convert");
+
     let evolution = EvolveSettings {
         seed,
         ..settings.evolution.clone()
     };
-    let conversion = convert(&ann, &digits.training)?;
-    let best = |margin: &f64| {
-        let goal = ann.target(&digits.held_out, *margin)?;
+    let mut found = Vec::new();
+    for &margin in &settings.margins_percent {
+        let goal = ann.target(&digits.held_out, margin)?;
         let sweep = &Balance::SWEEP;
-        let best = best_balance(&conversion, sweep, &digits.held_out, &goal, &evolution)?;
-        Ok((goal, best))
-    };
-    let best: Vec<_> = settings
-        .margins_percent
-        .iter()
-        .map(best)
-        .collect::<Result<_>>()?;
-    done("convert");
-
-    let (goal, (balance, baseline)) = &best[0];
-    let evolution = evolve(baseline, &digits.held_out, goal, &evolution)?;
+        let (balance, baseline) =
+            best_balance(&conversion, sweep, &digits.held_out, &goal, &evolution)?;
+        let evolution = evolve(&baseline, &digits.held_out, &goal, &evolution)?;
+        found.push((margin, balance, baseline, evolution));
+    }
     done("evolve");
 
     let test = |snn: &Snn<DigitsCnn>| simulate(snn, &digits.test, timesteps);
-    let after = test(&evolution.snn)?;
-    let mut rows = Vec::new();
-    for (&margin, (_, (balance, snn))) in settings.margins_percent.iter().zip(&best) {
-        rows.push((ann.target(&digits.test, margin)?, *balance, test(snn)?));
-    }
     let mut runs = Vec::new();
-    for other in [Balance::Max, Balance::Percentile(99.9)] {
-        if other != *balance {
-            runs.push((other.to_string(), test(&conversion.balance(other)?)?));
-        }
+    for (margin_percent, balance, baseline, evolution) in found {
+        runs.push(Run {
+            margin_percent,
+            target: ann.target(&digits.test, margin_percent)?,
+            balance,
+            before: test(&baseline)?,
+            after: test(&evolution.snn)?,
+            baseline,
+            evolution,
+        });
     }
-    runs.push((format!("{balance} (baseline)"), rows[0].2.clone()));
-    runs.push(("evolved".into(), after.clone()));
+    let mut usual = Vec::new();
+    for balance in [Balance::Max, Balance::Percentile(99.9)] {
+        usual.push((balance, test(&conversion.balance(balance)?)?));
+    }
     done("test");
-    Ok(Run {
-        rows,
-        baseline: baseline.clone(),
-        evolution,
-        runs,
-        after,
-    })
+    Ok(Seed { usual, runs })
 }
