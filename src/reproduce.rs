@@ -192,7 +192,7 @@ pub fn digits(settings: &DigitsSettings, folder: impl Into<PathBuf>) -> Result<R
     let first = &of_seed.runs[0];
     let named = |text: &str| {
         let margin = first.margin_percent;
-        format!("{text}, digits, seed {seed}, target {margin} points below the ANN")
+        format!("{text}, digits, seed {seed}, target {margin} % below the ANN")
     };
     let mut curves: Vec<_> = (of_seed.usual.iter())
         .filter(|(balance, _)| *balance != first.balance)
