@@ -116,7 +116,7 @@ struct Lists {
 pub(crate) enum Drive<'a> {
     /// The same at every timestep; one value an output of the stage.
     Constant(&'a [f32]),
-    /// Of each timestep of the run.
+    /// Of each timestep of the run, or of those before the same come again.
     Varying(&'a [f32]),
 }
 
@@ -403,7 +403,9 @@ impl Inflow<'_> {
         let values = match self.drive {
             None => return rest,
             Some(Drive::Constant(values)) => values,
-            Some(Drive::Varying(values)) => &values[(self.first + t) * self.size..][..self.size],
+            Some(Drive::Varying(values)) => {
+                &values[(self.first + t) * self.size % values.len()..][..self.size]
+            }
         };
         let values = &values[self.channels.clone()][self.block * LANES..];
         rest.iter_mut().zip(values).for_each(|(rest, z)| *rest += z);

@@ -25,6 +25,8 @@ pub enum Stream {
     Dropout = 6,
     /// How images are moved and mirrored to make more of them.
     Variation = 7,
+    /// Spikes that images are given to spiking networks as.
+    InputSpikes = 8,
 }
 
 /// ChaCha with 8 rounds, whose numbers are the same on every machine: `stream` of `seed`.
@@ -40,5 +42,12 @@ pub enum Stream {
 pub fn rng(seed: u64, stream: Stream) -> Rng {
     let mut rng = Rng::seed_from_u64(seed);
     rng.set_stream(stream as u64);
+    rng
+}
+
+/// A generator for each image, whose numbers do not depend on the other images.
+pub(crate) fn image_rng(seed: u64, stream: Stream, image: usize) -> Rng {
+    let mut rng = Rng::seed_from_u64(seed);
+    rng.set_stream(stream as u64 | (image as u64) << 32);
     rng
 }
