@@ -47,6 +47,7 @@ mod checkpoint;
 pub mod convert;
 pub mod data;
 pub mod encode;
+pub mod energy;
 mod engine;
 pub mod error;
 pub mod evolve;
@@ -80,6 +81,7 @@ pub mod prelude {
         Training,
     };
     pub use crate::encode::InputCode;
+    pub use crate::energy::Energy;
     pub use crate::evolve::{DeSettings, Evolution, EvolveSettings, best_balance, evolve};
     pub use crate::metrics::{self, Accuracy, AccuracyCurve, Target, improvement_percent};
     pub use crate::modules::{

@@ -485,6 +485,7 @@ mod tests {
             Simulation {
                 curve: hits.curve(),
                 hits,
+                input: None,
                 layers: Vec::new(),
             }
         };

@@ -6,6 +6,8 @@
 //! has no neurons: it sums its input current over the timesteps, and the largest sum is the
 //! prediction.
 
+use std::borrow::Cow;
+
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +37,8 @@ pub struct SimulateSettings {
     pub timesteps: usize,
     /// How images are given to the network.
     pub code: InputCode,
+    /// Whether to count the spikes of every single neuron, which takes memory.
+    pub per_neuron: bool,
 }
 
 impl From<usize> for SimulateSettings {
@@ -42,6 +46,7 @@ impl From<usize> for SimulateSettings {
         Self {
             timesteps,
             code: InputCode::Direct,
+            per_neuron: false,
         }
     }
 }
@@ -53,6 +58,8 @@ pub struct Simulation {
     pub curve: AccuracyCurve,
     /// Which images were right after every timestep.
     pub hits: Hits,
+    /// Spikes of all images themselves in each timestep; none with direct coding.
+    pub input: Option<Vec<u64>>,
     /// Activity of every layer of neurons, and last of the output layer, which does not spike.
     pub layers: Vec<LayerSpikes>,
 }
@@ -67,14 +74,29 @@ pub struct LayerSpikes {
     /// Synaptic operations: weights that the spikes that arrive add to its input currents, on all
     /// images, in each timestep. Average pooling is part of the weights before it.
     pub operations: Vec<u64>,
+    /// Spikes of each neuron on all images in the whole run, neurons numbered by channel, row,
+    /// column; none unless [`SimulateSettings::per_neuron`] asks for it.
+    pub per_neuron: Option<Vec<u64>>,
 }
 
-impl LayerSpikes {
-    fn none(timesteps: usize) -> Self {
-        Self {
-            neurons: 0,
-            spikes: vec![0; timesteps],
-            operations: vec![0; timesteps],
+/// What threads count.
+struct Counts {
+    input: Vec<u64>,
+    layers: Vec<LayerSpikes>,
+}
+
+impl Counts {
+    fn add(&mut self, other: &Self) {
+        let add = |to: &mut Vec<u64>, from: &[u64]| {
+            to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+        };
+        add(&mut self.input, &other.input);
+        for (to, from) in self.layers.iter_mut().zip(&other.layers) {
+            add(&mut to.spikes, &from.spikes);
+            add(&mut to.operations, &from.operations);
+            if let (Some(to), Some(from)) = (&mut to.per_neuron, &from.per_neuron) {
+                add(to, from);
+            }
         }
     }
 }
@@ -217,8 +239,9 @@ impl SpikingNetwork {
                 ),
             ));
         }
-        Simulator::coded(&self.stages, images.view(), settings.code)?
-            .run(&self.neurons, settings.timesteps)
+        let mut simulator = Simulator::coded(&self.stages, images.view(), settings.code)?;
+        simulator.per_neuron = settings.per_neuron;
+        simulator.run(&self.neurons, settings.timesteps)
     }
 
     /// Runs on one input, the same at every timestep, or one for each timestep after the other:
@@ -255,16 +278,8 @@ impl SpikingNetwork {
                 trace.output.push(chunk.output(t).collect());
                 let layers = chunk.events.iter().zip(&self.stages.stages);
                 for ((events, stage), spikes) in layers.zip(&mut trace.spikes) {
-                    let Shape {
-                        channels,
-                        height,
-                        width,
-                    } = stage.output;
-                    let number = |&i: &u32| {
-                        let (position, channel) = (i as usize / channels, i as usize % channels);
-                        channel * height * width + position
-                    };
-                    let mut fired: Vec<usize> = events.at(t).iter().map(number).collect();
+                    let neurons = events.at(t).iter();
+                    let mut fired: Vec<usize> = neurons.map(|&i| number(stage.output, i)).collect();
                     fired.sort_unstable();
                     spikes.push(fired);
                 }
@@ -274,11 +289,23 @@ impl SpikingNetwork {
     }
 }
 
+/// Number of a neuron by channel, row, column, from that by row, column, channel.
+fn number(shape: Shape, neuron: u32) -> usize {
+    let (position, channel) = (
+        neuron as usize / shape.channels,
+        neuron as usize % shape.channels,
+    );
+    channel * shape.height * shape.width + position
+}
+
 /// Currents that an input makes flow into each stage, without the bias; none into those that only
 /// spikes reach.
+#[derive(Clone)]
 struct Currents {
     stages: Vec<Option<Vec<f32>>>,
     constant: bool,
+    /// Values other than 0 of each timestep.
+    spikes: Vec<u64>,
 }
 
 impl Currents {
@@ -304,7 +331,10 @@ impl Currents {
             current
         };
         let of = |stage| from_image(stage).then(|| currents(stage));
+        let frames = inputs.chunks_exact(stages.input.size());
+        let spikes = |frame: &[f32]| frame.iter().filter(|&&x| x != 0.0).count() as u64;
         Self {
+            spikes: frames.map(spikes).collect(),
             stages: stages.stages.iter().map(of).collect(),
             constant: inputs.len() == stages.input.size(),
         }
@@ -325,9 +355,11 @@ pub(crate) struct Simulator<'a> {
     stages: &'a Stages,
     images: Samples<'a>,
     code: InputCode,
+    /// Whether to count each neuron's spikes.
+    pub per_neuron: bool,
     /// What each image makes flow; kept where that takes little memory and is the same in every
     /// run, as with direct coding.
-    currents: Option<Vec<Currents>>,
+    kept: Option<Vec<Currents>>,
 }
 
 /// Values that a [`Simulator`] keeps: half a GiB.
@@ -348,21 +380,26 @@ impl<'a> Simulator<'a> {
             stages,
             images,
             code,
-            currents: None,
+            per_neuron: false,
+            kept: None,
         };
         let values = images.len().saturating_mul(stages.stages[0].output.size());
         if code == InputCode::Direct && values <= KEPT {
             let all = (0..images.len()).into_par_iter();
-            simulator.currents = Some(all.map(|i| simulator.currents(i, 1)).collect());
+            let currents = |image| simulator.currents(image, 1).into_owned();
+            simulator.kept = Some(all.map(currents).collect());
         }
         Ok(simulator)
     }
 
-    fn currents(&self, image: usize, timesteps: usize) -> Currents {
+    fn currents(&self, image: usize, timesteps: usize) -> Cow<'_, Currents> {
+        if let Some(kept) = &self.kept {
+            return Cow::Borrowed(&kept[image]);
+        }
         let pixels: Vec<f32> = self.images.input(image).collect();
         let (peak, index) = (self.images.peak(), self.images.index(image));
         let frames = self.code.frames(&pixels, peak, timesteps, index);
-        Currents::of(self.stages, &frames)
+        Cow::Owned(Currents::of(self.stages, &frames))
     }
 
     pub fn run(&self, neurons: &[Neurons], timesteps: usize) -> Result<Simulation> {
@@ -370,7 +407,18 @@ impl<'a> Simulator<'a> {
             return Err(Error::parameter("timesteps", 0, "1 or more"));
         }
         let engine = Engine::new(self.stages, neurons)?;
-        let nothing = || vec![LayerSpikes::none(timesteps); self.stages.stages.len()];
+        let stages = &self.stages.stages;
+        let none = |(layer, stage): (usize, &Stage)| LayerSpikes {
+            neurons: stage.output.size(),
+            spikes: vec![0; timesteps],
+            operations: vec![0; timesteps],
+            per_neuron: (self.per_neuron && layer < neurons.len())
+                .then(|| vec![0; stage.output.size()]),
+        };
+        let nothing = || Counts {
+            input: vec![0; timesteps],
+            layers: stages.iter().enumerate().map(none).collect(),
+        };
         let mut hits = vec![false; self.images.len() * timesteps];
         // Whole numbers add up to the same in any order: any number of threads gives the same.
         let counts = hits
@@ -379,26 +427,26 @@ impl<'a> Simulator<'a> {
             .fold(
                 || (nothing(), engine.scratch()),
                 |(mut counts, mut scratch), (image, hits)| {
-                    let fresh;
-                    let currents = match &self.currents {
-                        Some(kept) => &kept[image],
-                        None => {
-                            fresh = self.currents(image, timesteps);
-                            &fresh
-                        }
-                    };
+                    let currents = self.currents(image, timesteps);
+                    let spikes = currents.spikes.iter().cycle();
+                    let input = counts.input.iter_mut().zip(spikes);
+                    input.for_each(|(sum, spikes)| *sum += spikes);
                     let label = self.images.label(image);
-                    let mut sum = vec![0.0; self.stages.stages[neurons.len()].output.size()];
+                    let mut sum = vec![0.0; stages[neurons.len()].output.size()];
                     engine.run(&currents.drives(), timesteps, &mut scratch, |chunk| {
                         for t in 0..chunk.timesteps {
                             sum.iter_mut()
                                 .zip(chunk.output(t))
                                 .for_each(|(sum, z)| *sum += z);
                             hits[chunk.first + t] = predict(&sum) == label;
-                            for (i, counts) in counts.iter_mut().enumerate() {
-                                let spikes = chunk.events.get(i).map_or(0, |e| e.at(t).len());
-                                counts.spikes[chunk.first + t] += spikes as u64;
+                            for (i, counts) in counts.layers.iter_mut().enumerate() {
+                                let spikes = chunk.events.get(i).map_or(&[][..], |e| e.at(t));
+                                counts.spikes[chunk.first + t] += spikes.len() as u64;
                                 counts.operations[chunk.first + t] += chunk.operations[i][t];
+                                if let Some(of) = &mut counts.per_neuron {
+                                    let shape = stages[i].output;
+                                    spikes.iter().for_each(|&n| of[number(shape, n)] += 1);
+                                }
                             }
                         }
                     });
@@ -406,30 +454,16 @@ impl<'a> Simulator<'a> {
                 },
             )
             .map(|(counts, _)| counts)
-            .reduce(nothing, |mut a, b| {
-                for (a, b) in a.iter_mut().zip(&b) {
-                    a.spikes
-                        .iter_mut()
-                        .zip(&b.spikes)
-                        .for_each(|(a, b)| *a += b);
-                    a.operations
-                        .iter_mut()
-                        .zip(&b.operations)
-                        .for_each(|(a, b)| *a += b);
-                }
-                a
+            .reduce(nothing, |mut sum, counts| {
+                sum.add(&counts);
+                sum
             });
         let hits = Hits::new(timesteps, hits);
-        let layers = self.stages.stages.iter().zip(counts);
         Ok(Simulation {
             curve: hits.curve(),
             hits,
-            layers: layers
-                .map(|(stage, counts)| LayerSpikes {
-                    neurons: stage.output.size(),
-                    ..counts
-                })
-                .collect(),
+            input: (self.code != InputCode::Direct).then_some(counts.input),
+            layers: counts.layers,
         })
     }
 }
@@ -503,6 +537,32 @@ mod tests {
             assert_eq!(run.curve, AccuracyCurve::new(3, correct).unwrap(), "{code}");
             assert!(spikes.iter().sum::<u64>() > 100, "{code}");
         }
+    }
+
+    #[test]
+    fn each_neuron_is_counted() {
+        let settings = SimulateSettings {
+            per_neuron: true,
+            ..100.into()
+        };
+        let run = network().simulate(&images(), settings).unwrap();
+        let mut expected = [0, 0];
+        for i in 0..3 {
+            let trace = network().trace(&images().input(i), 100).unwrap();
+            trace.spikes[0]
+                .iter()
+                .flatten()
+                .for_each(|&neuron| expected[neuron] += 1);
+        }
+        assert!(expected[0] != expected[1]);
+        assert_eq!(run.layers[0].per_neuron, Some(expected.to_vec()));
+        assert_eq!(run.layers[1].per_neuron, None); // the output does not spike
+        let sum: u64 = run.layers[0].spikes.iter().sum();
+        assert_eq!(sum, expected.iter().sum::<u64>());
+        assert_eq!(run.spikes_per_image(0), sum as f64 / 3.0);
+        let plain = network().simulate(&images(), 100).unwrap();
+        assert_eq!(plain.layers[0].per_neuron, None);
+        assert_eq!((plain.curve, plain.input), (run.curve, None));
     }
 
     #[test]
