@@ -117,6 +117,7 @@ struct State<D: Device<f32>> {
     threshold: Values<D>,
     leak: Values<D>,
     charge: Values<D>,
+    current: Values<D>,
     zero: Values<D>,
     one: Values<D>,
     /// Timesteps for which the input is still ignored.
@@ -190,6 +191,7 @@ fn plus<D: Device<f32>>(z: Values<D>, bias: &Option<Values<D>>) -> Result<Values
 impl<D: Device<f32>> State<D> {
     /// One timestep with input current `z`: the charges of the spikes, and who fired.
     fn step(&mut self, z: Values<D>) -> Result<(Values<D>, Vec<bool>), D::Err> {
+        let z = z.try_add(self.current.clone())?;
         let mut v = self.v.clone().try_mul(self.leak.clone())?;
         let mut ready = None;
         v = match &self.waiting {
@@ -375,6 +377,7 @@ impl<D: Accelerated<f32>> Dense<'_, D> {
                         threshold: self.spread(&neurons.threshold, shape)?,
                         leak: self.spread(&neurons.leak, shape)?,
                         charge: self.spread(neurons.charges(), shape)?,
+                        current: self.spread(&neurons.current, shape)?,
                         zero: self.spread(&[0.0], shape)?,
                         one: self.spread(&[1.0], shape)?,
                         waiting: match neurons.refractory {

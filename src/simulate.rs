@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::convert::Snn;
 use crate::data::{Images, Part, Samples, Task};
 use crate::encode::InputCode;
-use crate::engine::{Drive, Engine};
+use crate::engine::{Chunk, Drive, Engine};
 use crate::error::{Error, Result};
 use crate::layers::{Layer, Shape, Source, Stage, Stages, to_channels_last};
 use crate::metrics::{AccuracyCurve, Hits, predict};
@@ -465,6 +465,62 @@ impl<'a> Simulator<'a> {
             input: (self.code != InputCode::Direct).then_some(counts.input),
             layers: counts.layers,
         })
+    }
+}
+
+impl Simulator<'_> {
+    /// Runs the first layers of neurons, with `neurons`, and the currents into `more` stages after
+    /// them, 0 or 1, on every image; each chunk of timesteps changes a value of the image, and the
+    /// values are put together in whatever order.
+    fn prefix<T: Send>(
+        &self,
+        (neurons, more): (&[Neurons], usize),
+        timesteps: usize,
+        start: impl Fn() -> T + Sync,
+        chunk: impl Fn(&mut T, &Chunk<'_>) + Sync,
+        join: impl Fn(T, T) -> T + Sync + Send,
+    ) -> Result<T> {
+        if timesteps == 0 {
+            return Err(Error::parameter("timesteps", 0, "1 or more"));
+        }
+        let engine = Engine::of(&self.stages.stages[..neurons.len() + more], neurons)?;
+        let images = (0..self.images.len()).into_par_iter();
+        let run = |(mut value, mut scratch), image| {
+            let currents = self.currents(image, timesteps);
+            let drives = currents.drives();
+            engine.run(&drives, timesteps, &mut scratch, |part| {
+                chunk(&mut value, part)
+            });
+            (value, scratch)
+        };
+        let values = images.fold(|| (start(), engine.scratch()), run);
+        Ok(values.map(|(value, _)| value).reduce(&start, join))
+    }
+
+    /// The largest current into the layer after those with `neurons`, at any timestep.
+    pub fn largest_current(&self, neurons: &[Neurons], timesteps: usize) -> Result<f32> {
+        let largest = |most: &mut f32, chunk: &Chunk<'_>| {
+            for t in 0..chunk.timesteps {
+                *most = chunk.output(t).fold(*most, f32::max);
+            }
+        };
+        let least = || f32::NEG_INFINITY;
+        self.prefix((neurons, 1), timesteps, least, largest, f32::max)
+    }
+
+    /// Spikes of each channel of the last layer with `neurons`, on all images.
+    pub fn channel_spikes(&self, neurons: &[Neurons], timesteps: usize) -> Result<Vec<u64>> {
+        let layer = neurons.len() - 1;
+        let channels = self.stages.stages[layer].output.channels;
+        let count = |spikes: &mut Vec<u64>, chunk: &Chunk<'_>| {
+            let events = (0..chunk.timesteps).flat_map(|t| chunk.events[layer].at(t));
+            events.for_each(|&neuron| spikes[neuron as usize % channels] += 1);
+        };
+        let add = |mut sum: Vec<u64>, spikes: Vec<u64>| {
+            sum.iter_mut().zip(spikes).for_each(|(sum, n)| *sum += n);
+            sum
+        };
+        self.prefix((neurons, 0), timesteps, || vec![0; channels], count, add)
     }
 }
 
