@@ -130,6 +130,13 @@ impl Layer {
         }
     }
 
+    /// Shape of the output of a layer of weights that takes an input of this shape, once it was
+    /// checked to fit and to hold finite numbers.
+    pub(crate) fn checked(&self, number: usize, input: Shape) -> Result<Shape> {
+        let (_, output, _) = Kernel::new(number, self, input)?;
+        Ok(output)
+    }
+
     /// Appends the layer to others: batch normalisation becomes part of the weights and bias
     /// before it. A mean of outputs and what is done to every output alike may change places, so
     /// average pooling can stand between.

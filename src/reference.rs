@@ -24,8 +24,8 @@ type Values<D> = Tensor<(usize,), f32, D>;
 /// of the second, ...
 ///
 /// # Errors
-/// Layers or neurons that do not fit, images or kernels that are not square, a number of values
-/// that is not that of some inputs, or [`Error::Device`].
+/// Layers or neurons that do not fit, images or kernels that are not square, weights or inputs that
+/// are not finite, a number of values that is not that of some inputs, or [`Error::Device`].
 pub fn trace<D: Accelerated<f32>>(
     device: &D,
     input: Shape,
@@ -46,6 +46,10 @@ pub fn trace<D: Accelerated<f32>>(
             format!("{} values", inputs.len()),
             format!("{each}, or {each} for each of {timesteps} timesteps"),
         ));
+    }
+    if let Some(i) = inputs.iter().position(|x| !x.is_finite()) {
+        let found = format!("{} at place {i}", inputs[i]);
+        return Err(Error::parameter("inputs", found, "finite values"));
     }
     let mut network = Dense {
         device,
@@ -281,15 +285,7 @@ impl<D: Accelerated<f32>> Dense<'_, D> {
                         stride: *stride,
                         padding: *padding,
                     };
-                    if *inputs != shape.channels
-                        || weight.len() != outputs * inputs * kernel * kernel
-                    {
-                        return wrong(
-                            format!("{inputs} inputs, {} weights", weight.len()),
-                            "weights that fit the layer before",
-                        );
-                    }
-                    shape = Shape::new(*outputs, conv.out_side(), conv.out_side());
+                    shape = layer.checked(number, shape)?;
                     let bias = bias
                         .as_ref()
                         .map(|bias| self.spread(bias, shape))
@@ -307,13 +303,7 @@ impl<D: Accelerated<f32>> Dense<'_, D> {
                     inputs,
                     outputs,
                 } => {
-                    if *inputs != shape.size() || weight.len() != inputs * outputs {
-                        return wrong(
-                            format!("{inputs} inputs, {} weights", weight.len()),
-                            "weights that fit the layer before",
-                        );
-                    }
-                    shape = Shape::new(*outputs, 1, 1);
+                    shape = layer.checked(number, shape)?;
                     let bias = bias
                         .as_ref()
                         .map(|bias| self.spread(bias, shape))
