@@ -228,6 +228,7 @@ impl SpikingNetwork {
         settings: impl Into<SimulateSettings>,
     ) -> Result<Simulation> {
         let settings = settings.into();
+        some_timesteps(settings.timesteps)?;
         let classes = self.stages.stages[self.neurons.len()].output.size();
         if K::SHAPE != self.stages.input || K::CLASSES != classes {
             return Err(Error::parameter(
@@ -251,9 +252,7 @@ impl SpikingNetwork {
     /// No timestep; not as many values as an input has, or as all timesteps' inputs have; values
     /// that are not finite.
     pub fn trace(&self, input: &[f32], timesteps: usize) -> Result<Trace> {
-        if timesteps == 0 {
-            return Err(Error::parameter("timesteps", 0, "1 or more"));
-        }
+        some_timesteps(timesteps)?;
         let size = self.stages.input.size();
         if input.len() != size && input.len() != size * timesteps {
             return Err(Error::parameter(
@@ -286,6 +285,13 @@ impl SpikingNetwork {
             }
         });
         Ok(trace)
+    }
+}
+
+fn some_timesteps(timesteps: usize) -> Result<()> {
+    match timesteps {
+        0 => Err(Error::parameter("timesteps", 0, "1 or more")),
+        _ => Ok(()),
     }
 }
 
@@ -403,9 +409,7 @@ impl<'a> Simulator<'a> {
     }
 
     pub fn run(&self, neurons: &[Neurons], timesteps: usize) -> Result<Simulation> {
-        if timesteps == 0 {
-            return Err(Error::parameter("timesteps", 0, "1 or more"));
-        }
+        some_timesteps(timesteps)?;
         let engine = Engine::new(self.stages, neurons)?;
         let stages = &self.stages.stages;
         let none = |(layer, stage): (usize, &Stage)| LayerSpikes {
@@ -480,9 +484,7 @@ impl Simulator<'_> {
         chunk: impl Fn(&mut T, &Chunk<'_>) + Sync,
         join: impl Fn(T, T) -> T + Sync + Send,
     ) -> Result<T> {
-        if timesteps == 0 {
-            return Err(Error::parameter("timesteps", 0, "1 or more"));
-        }
+        some_timesteps(timesteps)?;
         let engine = Engine::of(&self.stages.stages[..neurons.len() + more], neurons)?;
         let images = (0..self.images.len()).into_par_iter();
         let run = |(mut value, mut scratch), image| {
