@@ -2,9 +2,15 @@
 //!
 //! Every ReLU becomes a layer of integrate-and-fire neurons. The weights stay as they are; a
 //! layer's threshold is a statistic of its ReLU's outputs on training images, and a spike carries
-//! its layer's threshold as charge. That is the data-based normalisation of Diehl et al. (2015),
-//! which divides the weights instead, without touching the weights: dividing a layer's weights by
-//! its scale, times the scale before it, gives the same spikes with every threshold 1.
+//! its layer's threshold as charge. That is the data-based normalisation of Diehl et al. (2015) and
+//! Rueckauer et al. (2017), which divides the weights instead, without touching the weights:
+//! dividing a layer's weights by its scale, times the scale before it, and its biases by its scale,
+//! gives the same spikes with every threshold 1.
+//!
+//! Where timesteps are few, neurons that start half a threshold up help (Bu et al. 2022;
+//! [`Snn::with`]), and currents that make up for what spikes lose on average
+//! ([`Conversion::calibrated`]). Methods that train the network anew, such as clipping its
+//! activations at thresholds that it learns, are no conversions and left out.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -15,14 +21,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::ann::Ann;
 use crate::data::{Images, Samples, Task, Training};
+use crate::encode::InputCode;
 use crate::error::{Error, Result};
 use crate::layers::{Stages, to_channels_last};
 use crate::networks::Network;
 use crate::neurons::Neurons;
 use crate::report::{Table, show};
-use crate::simulate::SpikingNetwork;
+use crate::simulate::{Simulator, SpikingNetwork};
 
-/// Which statistic of a layer's activations becomes its threshold.
+/// How a layer's threshold follows from the training images.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Balance {
     /// The largest activation (Diehl et al. 2015).
@@ -30,6 +37,28 @@ pub enum Balance {
     /// A percentile of all activations of the layer, zeros included, interpolated linearly
     /// (Rueckauer et al. 2017, section 2.2.3, with 99.9 as a good choice); above 0, at most 100.
     Percentile(f64),
+    /// For each channel, its largest activation (Kim et al. 2020, "Spiking-YOLO"). A channel whose
+    /// statistic is 0 gets the layer's.
+    MaxPerChannel,
+    /// For each channel, a percentile of its activations, as with
+    /// [`MaxPerChannel`](Self::MaxPerChannel); their 99.9 is that of Spiking-YOLO.
+    PercentilePerChannel(f64),
+    /// Spike-Norm (Sengupta et al. 2019, algorithm 1): layer after layer the largest input current
+    /// at any of some timesteps, the layers before it spiking with the thresholds found so far.
+    /// One simulation of the images a layer: some hundred images are enough.
+    SpikeNorm {
+        /// Timesteps of every simulation.
+        timesteps: usize,
+        /// How the images are given; Poisson in the paper.
+        code: InputCode,
+    },
+    /// The threshold θ with the least squared error, over all activations a, of what a neuron can
+    /// say in T timesteps, θ/T min(floor(T a/θ), T) (Li et al. 2021, "A Free Lunch From ANN",
+    /// the MMSE threshold): of 1, 2, ... 100 percent of the largest activation.
+    LeastSquares {
+        /// T.
+        timesteps: usize,
+    },
 }
 
 impl Balance {
@@ -52,47 +81,103 @@ impl fmt::Display for Balance {
         match self {
             Self::Max => f.write_str("max"),
             Self::Percentile(percent) => write!(f, "percentile {percent}"),
+            Self::MaxPerChannel => f.write_str("max per channel"),
+            Self::PercentilePerChannel(percent) => write!(f, "percentile {percent} per channel"),
+            Self::SpikeNorm { timesteps, code } => {
+                write!(f, "Spike-Norm over {timesteps} timesteps, {code} input")
+            }
+            Self::LeastSquares { timesteps } => {
+                write!(f, "least squares at {timesteps} timesteps")
+            }
         }
     }
 }
 
-/// Activations of one ReLU layer: the zeros as a number, the rest in order.
+/// Activations of one ReLU layer on all images.
 #[derive(Debug, Clone)]
 struct Activations {
-    zeros: usize,
-    positive: Vec<f32>, // ascending
+    /// Of each channel, zeros included.
+    count: usize,
+    /// Of each channel, those above 0; ascending.
+    channels: Vec<Vec<f32>>,
 }
 
 impl Activations {
-    fn of(mut values: Vec<f32>) -> Self {
-        let all = values.len();
-        values.retain(|&value| value > 0.0);
-        values.par_sort_unstable_by(f32::total_cmp);
-        Self {
-            zeros: all - values.len(),
-            positive: values,
-        }
-    }
-
-    fn nth(&self, rank: usize) -> f32 {
-        rank.checked_sub(self.zeros)
-            .map_or(0.0, |i| self.positive[i])
-    }
-
-    /// As NumPy's `percentile` with its default, linear method.
+    /// As NumPy's `percentile` with its default, linear method, of all channels.
     fn percentile(&self, percent: f64) -> f32 {
-        let rank = percent / 100.0 * (self.zeros + self.positive.len() - 1) as f64;
-        let (low, high) = (
-            self.nth(rank.floor() as usize),
-            self.nth(rank.ceil() as usize),
-        );
-        low + (high - low) * rank.fract() as f32
+        percentile(&self.channels, self.count, percent)
     }
+
+    /// Of each channel.
+    fn percentiles(&self, percent: f64) -> impl Iterator<Item = f32> {
+        let channels = self.channels.chunks(1);
+        channels.map(move |channel| percentile(channel, self.count, percent))
+    }
+
+    /// Mean of each channel.
+    fn means(&self) -> impl Iterator<Item = f64> {
+        self.channels.iter().map(|channel| {
+            let sum: f64 = channel.iter().map(|&a| f64::from(a)).sum();
+            sum / self.count as f64
+        })
+    }
+
+    /// Of thresholds of 1 to 100 percent of the largest activation, the one with the least squared
+    /// error at T timesteps; of equal ones, the largest. 0 where every activation is.
+    fn least_squares(&self, timesteps: usize) -> f32 {
+        let most = self.percentile(100.0);
+        if most == 0.0 {
+            return 0.0;
+        }
+        let steps = timesteps as f32;
+        let error = |threshold: f32| -> f64 {
+            let (per_step, step) = (steps / threshold, threshold / steps);
+            let of = |&a: &f32| {
+                let said = (a * per_step).floor().min(steps) * step;
+                f64::from((a - said) * (a - said))
+            };
+            self.channels.iter().flatten().map(of).sum()
+        };
+        let candidates: Vec<(f32, f64)> = (1..=100u8)
+            .into_par_iter()
+            .rev()
+            .map(|percent| most * f32::from(percent) / 100.0)
+            .map(|threshold| (threshold, error(threshold)))
+            .collect();
+        let best = candidates.iter().min_by(|a, b| a.1.total_cmp(&b.1));
+        best.map_or(0.0, |best| best.0)
+    }
+}
+
+/// Of the values of some channels, `count` each, of which those above 0 are given.
+fn percentile(channels: &[Vec<f32>], count: usize, percent: f64) -> f32 {
+    let all = count * channels.len();
+    let zeros = all - channels.iter().map(Vec::len).sum::<usize>();
+    // Positive floats are in the order of their bits: the least value that enough do not exceed.
+    let nth = |rank: usize| {
+        let Some(rank) = rank.checked_sub(zeros) else {
+            return 0.0;
+        };
+        let (mut low, mut high) = (0, f32::INFINITY.to_bits());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let up_to = |channel: &Vec<f32>| channel.partition_point(|a| a.to_bits() <= middle);
+            match channels.iter().map(up_to).sum::<usize>() > rank {
+                true => high = middle,
+                false => low = middle + 1,
+            }
+        }
+        f32::from_bits(low)
+    };
+    let rank = percent / 100.0 * (all - 1) as f64;
+    let (low, high) = (nth(rank.floor() as usize), nth(rank.ceil() as usize));
+    low + (high - low) * rank.fract() as f32
 }
 
 /// A trained network and its activations: one spiking network for every [`Balance`].
 pub struct Conversion<N: Network> {
     stages: Arc<Stages>,
+    images: Images<Training, N::Task>,
     activations: Vec<Activations>,
     network: PhantomData<fn() -> N>,
 }
@@ -100,72 +185,184 @@ pub struct Conversion<N: Network> {
 /// Records the activations of every ReLU on training images.
 ///
 /// # Errors
-/// No image; layers that do not convert or hold weights that are not finite.
+/// No image; layers that do not convert or hold weights that are not finite; activations that are
+/// not.
 pub fn convert<N: Network>(
     ann: &Ann<N>,
     images: &Images<Training, N::Task>,
 ) -> Result<Conversion<N>> {
-    if images.is_empty() {
-        return Err(Error::parameter("images", "none", "at least one"));
-    }
-    let stages = ann.stages()?;
-    Ok(Conversion {
-        activations: activations(&stages, images.view()),
-        stages: Arc::new(stages),
-        network: PhantomData,
-    })
+    Conversion::of(ann.stages()?, images)
 }
 
 impl<N: Network> Conversion<N> {
-    /// The spiking network whose thresholds are this statistic of the activations.
+    fn of(stages: Stages, images: &Images<Training, N::Task>) -> Result<Self> {
+        if images.is_empty() {
+            return Err(Error::parameter("images", "none", "at least one"));
+        }
+        Ok(Self {
+            activations: activations(&stages, images.view())?,
+            stages: Arc::new(stages),
+            images: images.clone(),
+            network: PhantomData,
+        })
+    }
+
+    /// The spiking network with these thresholds.
+    ///
+    /// ```no_run
+    /// # use evospike::prelude::*;
+    /// # fn example(conversion: Conversion<DigitsCnn>) -> evospike::Result<()> {
+    /// let snn = conversion.balance(Balance::PercentilePerChannel(99.9))?;
+    /// let code = InputCode::Poisson { seed: 0 };
+    /// let snn = conversion.balance(Balance::SpikeNorm { timesteps: 100, code })?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
-    /// A percentile out of range, or a threshold that is 0 since most of a layer's activations are.
+    /// A percentile or a number of timesteps out of range, or a threshold that is 0 since most of a
+    /// layer's activations are.
     pub fn balance(&self, balance: Balance) -> Result<Snn<N>> {
-        let percent = match balance {
-            Balance::Max => 100.0,
-            Balance::Percentile(percent) => percent,
+        let layers = self.activations.iter();
+        let neurons = match balance {
+            Balance::Max => layers
+                .map(|a| Neurons::new([a.percentile(100.0)]))
+                .collect(),
+            Balance::Percentile(percent) => {
+                check_percent(percent)?;
+                layers
+                    .map(|a| Neurons::new([a.percentile(percent)]))
+                    .collect()
+            }
+            Balance::MaxPerChannel => layers.map(|a| per_channel(a, 100.0)).collect(),
+            Balance::PercentilePerChannel(percent) => {
+                check_percent(percent)?;
+                layers.map(|a| per_channel(a, percent)).collect()
+            }
+            Balance::SpikeNorm { timesteps, code } => {
+                let simulator = Simulator::coded(&self.stages, self.images.view(), code)?;
+                let mut neurons = Vec::new();
+                for _ in layers {
+                    let threshold = simulator.largest_current(&neurons, timesteps)?;
+                    neurons.push(Neurons::new([threshold]));
+                }
+                neurons
+            }
+            Balance::LeastSquares { timesteps: 0 } => {
+                return Err(Error::parameter("timesteps", 0, "1 or more"));
+            }
+            Balance::LeastSquares { timesteps } => layers
+                .map(|a| Neurons::new([a.least_squares(timesteps)]))
+                .collect(),
         };
-        if !(percent > 0.0 && percent <= 100.0) {
-            return Err(Error::parameter(
-                "percentile",
-                percent,
-                "above 0, at most 100",
-            ));
-        }
-        let thresholds = self.activations.iter().map(|a| a.percentile(percent));
-        Snn::new(
-            Arc::clone(&self.stages),
-            thresholds.map(|t| Neurons::new([t])).collect(),
-        )
+        Snn::new(Arc::clone(&self.stages), neurons)
     }
-}
 
-impl<N: Network> Conversion<N> {
+    /// A network of this conversion with a current into every channel that makes up for what its
+    /// spikes lose on average (Li et al. 2021, "A Free Lunch From ANN", bias calibration): layer
+    /// after layer, the mean activation less the mean charge a timestep over so many timesteps, on
+    /// the training images and with the layers before it calibrated. Added to the currents that
+    /// are there. The output layer stays as it is.
+    ///
+    /// With [`Balance::LeastSquares`] before, this is the paper's light pipeline but for its
+    /// thresholds by channel; its advanced one, which calibrates weights and the potential of every
+    /// neuron, is left out.
+    ///
+    /// ```no_run
+    /// # use evospike::prelude::*;
+    /// # fn example(conversion: Conversion<DigitsCnn>) -> evospike::Result<()> {
+    /// let snn = conversion.balance(Balance::LeastSquares { timesteps: 16 })?;
+    /// let snn = conversion.calibrated(&snn.with(|neurons| neurons.initial = 0.5)?, 16)?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// No timestep, or a network of another conversion.
+    pub fn calibrated(&self, snn: &Snn<N>, timesteps: usize) -> Result<Snn<N>> {
+        if !Arc::ptr_eq(&self.stages, &snn.network.stages) {
+            let expected = "one that this conversion balanced";
+            return Err(Error::parameter("snn", "another network", expected));
+        }
+        let simulator = Simulator::new(&self.stages, self.images.view())?;
+        let mut neurons = snn.neurons().to_vec();
+        for (layer, activations) in self.activations.iter().enumerate() {
+            let spikes = simulator.channel_spikes(&neurons[..=layer], timesteps)?;
+            let all = (activations.count * timesteps) as f64;
+            let neurons = &mut neurons[layer];
+            let charges = neurons.charges().iter().cycle();
+            let currents = neurons.current.iter().cycle();
+            let means = activations.means().zip(spikes).zip(charges.zip(currents));
+            let means = means.map(|((activation, spikes), (&charge, &current))| {
+                let charge = f64::from(charge) * spikes as f64 / all;
+                current + (activation - charge) as f32
+            });
+            neurons.current = means.collect();
+        }
+        snn.with_neurons(neurons)
+    }
+
     pub(crate) fn stages(&self) -> &Stages {
         &self.stages
     }
 }
 
+fn check_percent(percent: f64) -> Result<()> {
+    if percent > 0.0 && percent <= 100.0 {
+        return Ok(());
+    }
+    Err(Error::parameter(
+        "percentile",
+        percent,
+        "above 0, at most 100",
+    ))
+}
+
+fn per_channel(activations: &Activations, percent: f64) -> Neurons {
+    let layer = activations.percentile(percent);
+    let thresholds = activations.percentiles(percent);
+    let thresholds = thresholds.map(|threshold| match threshold {
+        0.0 => layer,
+        threshold => threshold,
+    });
+    Neurons::new(thresholds.collect::<Vec<f32>>())
+}
+
 /// Outputs of every ReLU on every image.
-fn activations(stages: &Stages, images: Samples<'_>) -> Vec<Activations> {
+fn activations(stages: &Stages, images: Samples<'_>) -> Result<Vec<Activations>> {
     let of = |i: usize| {
         let pixels: Vec<f32> = images.input(i).collect();
         let mut image = vec![0.0; pixels.len()];
         to_channels_last(stages.input, &pixels, &mut image);
         stages.forward(&image)
     };
-    let mut layers = vec![Vec::new(); stages.spiking()];
+    let layers = stages.stages[..stages.spiking()].iter();
+    let mut layers: Vec<Activations> = layers
+        .map(|stage| Activations {
+            count: images.len() * stage.output.height * stage.output.width,
+            channels: vec![Vec::new(); stage.output.channels],
+        })
+        .collect();
     let all: Vec<usize> = (0..images.len()).collect();
     for batch in all.chunks(64) {
         let currents: Vec<_> = batch.par_iter().map(|&i| of(i)).collect();
         for currents in currents {
-            for (layer, current) in layers.iter_mut().zip(currents) {
-                layer.extend(current.into_iter().map(|z| z.max(0.0)));
+            for (number, (layer, current)) in layers.iter_mut().zip(currents).enumerate() {
+                for position in current.chunks_exact(layer.channels.len()) {
+                    for (channel, &z) in layer.channels.iter_mut().zip(position) {
+                        if !z.is_finite() {
+                            let found = format!("activation {z}");
+                            return Err(Error::layer(number, "neurons", found, "finite ones"));
+                        }
+                        if z > 0.0 {
+                            channel.push(z);
+                        }
+                    }
+                }
             }
         }
     }
-    layers.into_iter().map(Activations::of).collect()
+    let channels = layers.par_iter_mut().flat_map(|layer| &mut layer.channels);
+    channels.for_each(|channel| channel.sort_unstable_by(f32::total_cmp));
+    Ok(layers)
 }
 
 /// Network `N` as a spiking network; integrate-and-fire neurons with soft reset and an initial
@@ -296,14 +493,31 @@ show!(impl [N: Network] Snn<N> as table);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Shares, digits};
+    use crate::ann::TrainSettings;
+    use crate::data::{Shares, Whole, digits};
+    use crate::layers::{Layer, Shape};
     use crate::networks::DigitsCnn;
+    use crate::neurons::Charge;
+    use crate::simulate::{Trace, simulate};
+
+    fn activations_of(channels: &[&[f32]]) -> Activations {
+        let positive = |channel: &&[f32]| {
+            let mut values = channel.to_vec();
+            values.retain(|&a| a > 0.0);
+            values.sort_unstable_by(f32::total_cmp);
+            values
+        };
+        Activations {
+            count: channels[0].len(),
+            channels: channels.iter().map(positive).collect(),
+        }
+    }
 
     #[test]
     fn percentiles_are_numpys() {
-        // numpy.percentile([0, 0, 0, 0, 1, 2, 4, 8, 16, 32], p)
-        let values = vec![4.0, 0.0, 32.0, 0.0, 1.0, 0.0, 16.0, 8.0, 0.0, 2.0];
-        let activations = Activations::of(values);
+        // numpy.percentile([0, 0, 0, 0, 1, 2, 4, 8, 16, 32], p), as one channel and as two
+        let one = activations_of(&[&[4.0, 0.0, 32.0, 0.0, 1.0, 0.0, 16.0, 8.0, 0.0, 2.0]]);
+        let two = activations_of(&[&[4.0, 0.0, 32.0, 0.0, 1.0], &[0.0, 16.0, 8.0, 0.0, 2.0]]);
         for (percent, expected) in [
             (100.0, 32.0),
             (99.9, 31.856),
@@ -312,9 +526,327 @@ mod tests {
             (40.0, 0.6),
             (30.0, 0.0),
         ] {
-            let found = activations.percentile(percent);
-            assert!((found - expected).abs() < 1e-4, "{percent}: {found}");
+            for activations in [&one, &two] {
+                let found = activations.percentile(percent);
+                assert!((found - expected).abs() < 1e-4, "{percent}: {found}");
+            }
         }
+        let medians: Vec<f32> = two.percentiles(50.0).collect();
+        assert_eq!(medians, [1.0, 2.0]);
+        let means: Vec<f64> = two.means().collect();
+        assert_eq!(means, [37.0 / 5.0, 26.0 / 5.0]);
+    }
+
+    #[test]
+    fn a_channel_that_is_silent_takes_its_layers_threshold() {
+        let activations = activations_of(&[&[1.0, 2.0, 3.0], &[0.0; 3], &[0.0, 0.0, 8.0]]);
+        assert_eq!(per_channel(&activations, 100.0).threshold, [3.0, 8.0, 8.0]);
+        assert_eq!(per_channel(&activations, 50.0).threshold, [2.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn least_squares_weighs_clipping_against_steps() {
+        // At one timestep a neuron says 0 or its threshold. For one value of 4 beside n of 1 that
+        // is an error of n for the threshold 4, and of 9 for 1.
+        let mut values = vec![1.0; 5];
+        values.extend([4.0, 0.0, 0.0]);
+        assert_eq!(activations_of(&[&values]).least_squares(1), 4.0);
+        values.extend([1.0; 5]);
+        assert_eq!(activations_of(&[&values]).least_squares(1), 1.0);
+        // At four timesteps 4 says 1 as well.
+        assert_eq!(activations_of(&[&values]).least_squares(4), 4.0);
+        assert_eq!(activations_of(&[&[0.0; 3]]).least_squares(4), 0.0);
+    }
+
+    #[test]
+    fn channels_have_thresholds_of_their_own() {
+        let digits = digits().unwrap().split(Shares::default(), 0).unwrap();
+        let images = digits.training.take(30);
+        let ann = Ann::<DigitsCnn>::new(0).unwrap();
+        let conversion = convert(&ann, &images).unwrap();
+        let snn = conversion.balance(Balance::MaxPerChannel).unwrap();
+        let stages = ann.stages().unwrap();
+        for (layer, neurons) in snn.neurons().iter().enumerate() {
+            let channels = stages.stages[layer].output.channels;
+            let mut most = vec![0f32; channels];
+            for i in 0..images.len() {
+                // One colour: rows, columns, channels is the same order.
+                for (j, z) in stages.forward(&images.input(i))[layer].iter().enumerate() {
+                    most[j % channels] = most[j % channels].max(*z);
+                }
+            }
+            let all = most.iter().copied().fold(0.0, f32::max);
+            let expected = most.iter().map(|&z| if z > 0.0 { z } else { all });
+            assert_eq!(neurons.threshold, expected.collect::<Vec<_>>());
+        }
+        let same = conversion.balance(Balance::PercentilePerChannel(100.0));
+        assert_eq!(same.unwrap().neurons(), snn.neurons());
+    }
+
+    /// The largest current into each layer, found by the plain simulator of the layers before it.
+    #[test]
+    fn spike_norm_thresholds_are_the_largest_currents_of_the_spiking_network() {
+        let digits = digits().unwrap().split(Shares::default(), 0).unwrap();
+        let (images, timesteps) = (digits.training.take(5), 70);
+        let ann = Ann::<DigitsCnn>::new(0).unwrap();
+        let conversion = convert(&ann, &images).unwrap();
+        let code = InputCode::Poisson { seed: 2 };
+        let snn = conversion.balance(Balance::SpikeNorm { timesteps, code });
+        let neurons = snn.unwrap().neurons().to_vec();
+        let frames: Vec<_> = (0..images.len())
+            .map(|i| images.encoded(i, code, timesteps).unwrap())
+            .collect();
+        let at = |t: usize| frames.iter().flat_map(move |f| &f[t * 64..][..64]);
+        let inputs: Vec<f32> = (0..timesteps).flat_map(at).copied().collect();
+        let layers = ann.layers();
+        let ends = (0..layers.len()).filter(|&i| layers[i] == Layer::Neurons);
+        for (layer, end) in ends.enumerate() {
+            let traces = crate::reference::trace(
+                &dfdx::prelude::Cpu::default(),
+                Shape::new(1, 8, 8),
+                &layers[..end],
+                &neurons[..layer],
+                &inputs,
+                images.len(),
+                timesteps,
+            );
+            let traces = traces.unwrap();
+            let currents = traces
+                .iter()
+                .flat_map(|trace| trace.output.iter().flatten());
+            let expected = currents.copied().fold(0.0, f32::max);
+            let found = neurons[layer].threshold[0];
+            assert!(
+                (found / expected - 1.0).abs() < 1e-4,
+                "{layer}: {found}, expected {expected}"
+            );
+        }
+    }
+
+    type Pixel = crate::data::Classify<1, 1, 2>;
+    crate::network! {
+        Tiny for Pixel = (
+            (Flatten<1, 1, 1>, UnbiasedLinear<1, 2>, Relu),
+            (UnbiasedLinear<2, 1>, Relu),
+            UnbiasedLinear<1, 2>,
+        );
+    }
+    use crate::modules::{Flatten, Relu, UnbiasedLinear};
+
+    /// Two neurons, then one, on images of one pixel of 0.6.
+    fn tiny(first: [f32; 2], second: f32) -> Result<Conversion<Tiny>> {
+        let linear = |weight: &[f32], inputs: usize| Layer::Linear {
+            weight: weight.to_vec(),
+            bias: None,
+            inputs,
+            outputs: weight.len() / inputs,
+        };
+        let layers = [
+            linear(&first, 1),
+            Layer::Neurons,
+            linear(&[second; 2], 2),
+            Layer::Neurons,
+            linear(&[1.0, 0.0], 1),
+        ];
+        let images = Images::<Whole, Pixel>::from_arrays(vec![153; 8], vec![0; 8])?;
+        let images = images.split(Shares::default(), 0)?.training;
+        Conversion::of(Stages::new(Shape::new(1, 1, 1), &layers, 2)?, &images)
+    }
+
+    #[test]
+    fn calibration_makes_up_for_what_spikes_lose() {
+        let conversion = tiny([1.0, 0.5], 0.5).unwrap();
+        let snn = conversion.balance(Balance::Max).unwrap();
+        let snn = snn.with(|neurons| neurons.threshold = vec![1.0]).unwrap();
+        let calibrated = conversion.calibrated(&snn, 2).unwrap();
+        // In two timesteps, 0.6 and 0.3 give one spike and none: 0.1 and 0.3 are lost. With them,
+        // 0.7 and 0.6, both spike in the second timestep, and so does the last neuron: a mean of
+        // 0.5 where the activation is 0.45. Uncalibrated layers before it would leave it silent.
+        let currents = |layer: usize| &calibrated.neurons()[layer].current;
+        let near = |found: &[f32], expected: &[f32]| {
+            found.len() == expected.len()
+                && found
+                    .iter()
+                    .zip(expected)
+                    .all(|(a, b)| (a - b).abs() < 1e-6)
+        };
+        assert!(near(currents(0), &[0.1, 0.3]), "{:?}", currents(0));
+        assert!(near(currents(1), &[-0.05]), "{:?}", currents(1));
+        let trace = calibrated.network().trace(&[0.6], 2).unwrap();
+        assert_eq!(trace.spikes[0], [vec![], vec![0, 1]]);
+        // A second calibration adds to the first: one spike for 0.6 again, and one too much for 0.3.
+        let twice = conversion.calibrated(&calibrated, 2).unwrap();
+        let currents = &twice.neurons()[0].current;
+        assert!(near(currents, &[0.2, 0.1]), "{currents:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_calibrated_is_named() {
+        let conversion = tiny([1.0, 0.5], 0.5).unwrap();
+        let snn = conversion.balance(Balance::Max).unwrap();
+        let message = |result: Result<Snn<Tiny>>| result.err().unwrap().to_string();
+        let other = tiny([1.0, 0.5], 0.5).unwrap().calibrated(&snn, 2);
+        assert_eq!(
+            message(other),
+            "snn: found another network, expected one that this conversion balanced"
+        );
+        let code = InputCode::Direct;
+        for result in [
+            conversion.calibrated(&snn, 0),
+            conversion.balance(Balance::SpikeNorm { timesteps: 0, code }),
+            conversion.balance(Balance::LeastSquares { timesteps: 0 }),
+        ] {
+            assert_eq!(message(result), "timesteps: found 0, expected 1 or more");
+        }
+        assert!(
+            message(conversion.balance(Balance::PercentilePerChannel(0.0)))
+                .starts_with("percentile: found 0")
+        );
+        let error = message(snn.with(|neurons| neurons.current = vec![f32::NAN]));
+        assert_eq!(
+            error,
+            "layer 0 (neurons): found current NaN, expected finite currents"
+        );
+        // Neurons that nothing reaches: no threshold is right.
+        let silent = tiny([-1.0, -0.5], 0.5).unwrap();
+        for balance in [
+            Balance::MaxPerChannel,
+            Balance::SpikeNorm { timesteps: 4, code },
+            Balance::LeastSquares { timesteps: 4 },
+        ] {
+            let error = message(silent.balance(balance));
+            let start = "layer 0 (neurons): found threshold ";
+            assert!(error.starts_with(start), "{balance}: {error}");
+        }
+        let error = tiny([f32::NAN, 0.5], 0.5).err().unwrap().to_string();
+        assert_eq!(
+            error,
+            "layer 0 (linear): found weight NaN, expected finite weights"
+        );
+        let error = tiny([f32::MAX, f32::MAX], 1.0).err().unwrap().to_string();
+        assert_eq!(
+            error,
+            "layer 1 (neurons): found activation inf, expected finite ones"
+        );
+    }
+
+    /// Rueckauer et al. 2017, section 2.2.3: weights times the scale before them over their own,
+    /// biases over their own, every threshold 1. By powers of two the same numbers up to an
+    /// exponent, so the same spikes; by any others the same up to rounding.
+    #[test]
+    fn thresholds_as_charges_are_normalised_weights_and_biases() {
+        let noise = |n: usize, seed: usize| -> Vec<f32> {
+            let value = |i| ((i * 7919 + seed * 104_729) % 1009) as f32 / 1000.0 - 0.44;
+            (0..n).map(value).collect()
+        };
+        let network = |scales: [f32; 3], normalised: bool| {
+            // Into each layer, and out of it.
+            let [a, b, c] = scales.map(|scale| if normalised { scale } else { 1.0 });
+            let times = |values: Vec<f32>, factor: f32| -> Vec<f32> {
+                values.into_iter().map(|w| w * factor).collect()
+            };
+            let conv = |inputs: usize, outputs: usize, seed, before: f32, own: f32| Layer::Conv {
+                weight: times(noise(outputs * inputs * 9, seed), before / own),
+                bias: Some(times(noise(outputs, seed + 1), 1.0 / own)),
+                inputs,
+                outputs,
+                kernel: 3,
+                stride: 1,
+                padding: 1,
+            };
+            let linear =
+                |inputs: usize, outputs: usize, seed, before: f32, own: f32| Layer::Linear {
+                    weight: times(noise(outputs * inputs, seed), before / own),
+                    bias: Some(times(noise(outputs, seed + 1), 1.0 / own)),
+                    inputs,
+                    outputs,
+                };
+            let layers = [
+                conv(2, 5, 1, 1.0, a),
+                Layer::Neurons,
+                conv(5, 7, 3, a, b),
+                Layer::AvgPool { size: 2 },
+                Layer::Neurons,
+                linear(28, 9, 5, b, c),
+                Layer::Neurons,
+                linear(9, 4, 7, c, 1.0),
+            ];
+            let neurons = |scale| Neurons {
+                initial: 0.5,
+                ..match normalised {
+                    true => Neurons {
+                        charge: Charge::Unit,
+                        ..Neurons::new([1.0])
+                    },
+                    false => Neurons::new([scale]),
+                }
+            };
+            let neurons = scales.map(neurons).to_vec();
+            SpikingNetwork::new(Shape::new(2, 4, 4), &layers, neurons, 4).unwrap()
+        };
+        let (input, timesteps) = (noise(32, 9), 100);
+        let run = |scales, normalised| {
+            let trace = network(scales, normalised).trace(&input, timesteps);
+            trace.unwrap()
+        };
+        let exact = [0.5, 4.0, 2.0];
+        let ours = run(exact, false);
+        assert_eq!(ours, run(exact, true));
+        let spikes = |trace: &Trace| -> Vec<usize> {
+            let layers = trace.spikes.iter();
+            layers
+                .map(|layer| layer.iter().map(Vec::len).sum())
+                .collect()
+        };
+        assert!(
+            spikes(&ours).iter().all(|&spikes| spikes > 50),
+            "{:?}",
+            spikes(&ours)
+        );
+        let rounded = [0.3, 1.7, 0.9];
+        let pairs = spikes(&run(rounded, false))
+            .into_iter()
+            .zip(spikes(&run(rounded, true)));
+        for (ours, theirs) in pairs {
+            assert!(ours.abs_diff(theirs) * 50 <= theirs, "{ours} {theirs}");
+        }
+    }
+
+    /// What calibration is for: a trained network's accuracy where timesteps are few.
+    #[test]
+    fn calibrated_networks_are_better_early() {
+        let digits = digits().unwrap().split(Shares::default(), 0).unwrap();
+        let mut ann = Ann::<DigitsCnn>::new(0).unwrap();
+        let settings = TrainSettings {
+            epochs: 6,
+            ..TrainSettings::default()
+        };
+        ann.train(&digits.training, &settings).unwrap();
+        let conversion = convert(&ann, &digits.training).unwrap();
+        let timesteps = 6;
+        let accuracy = |snn: &Snn<DigitsCnn>| {
+            let run = simulate(snn, &digits.held_out, timesteps).unwrap();
+            run.curve.after(timesteps).unwrap().percent()
+        };
+        let max = conversion.balance(Balance::Max).unwrap();
+        let least = conversion
+            .balance(Balance::LeastSquares { timesteps })
+            .unwrap();
+        let code = InputCode::Direct;
+        let norm = conversion
+            .balance(Balance::SpikeNorm { timesteps, code })
+            .unwrap();
+        let channels = conversion.balance(Balance::MaxPerChannel).unwrap();
+        let half = least.with(|neurons| neurons.initial = 0.5).unwrap();
+        let calibrated = conversion.calibrated(&least, timesteps).unwrap();
+        let both = conversion.calibrated(&half, timesteps).unwrap();
+        let networks = [&max, &norm, &channels, &least, &half, &calibrated, &both];
+        let found = networks.map(accuracy);
+        let ann = ann.accuracy(&digits.held_out).unwrap().percent();
+        let [max, _, channels, least, half, calibrated, both] = found;
+        assert!(channels > max && least > max, "{ann}, {found:?}");
+        assert!(half > least && calibrated > least, "{ann}, {found:?}");
+        assert!(both >= half && both > ann - 5.0, "{ann}, {found:?}");
     }
 
     #[test]

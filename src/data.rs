@@ -478,6 +478,22 @@ impl<'a> Samples<'a> {
         self.store.labels[self.indices[i]].into()
     }
 
+    /// Place of image `i` in the data set.
+    pub fn index(&self, i: usize) -> usize {
+        self.indices[i]
+    }
+
+    /// The largest magnitude that an input of a network can have, whichever the image.
+    pub fn peak(&self) -> f32 {
+        let values = self.store.full_scale as usize + 1;
+        let inputs = self
+            .scale
+            .inputs
+            .iter()
+            .flat_map(|of| of.iter().take(values));
+        inputs.fold(0.0, |peak, input| peak.max(input.abs()))
+    }
+
     /// Image `i` as the network sees it: channels, rows, columns.
     pub fn input(&self, i: usize) -> impl Iterator<Item = f32> + use<'a> {
         let area = self.store.shape.height * self.store.shape.width;

@@ -29,7 +29,7 @@ const COPY: usize = 16;
 
 /// A network made ready to run with certain neurons.
 pub(crate) struct Engine<'a> {
-    stages: &'a Stages,
+    stages: &'a [Stage],
     layers: Vec<Prepared<'a>>,
     vectors: Vectors,
 }
@@ -97,7 +97,7 @@ pub(crate) struct Scratch {
     /// Which lanes fired: timestep, position, block.
     fired: Vec<u32>,
     lists: Lists,
-    /// Input current of the output layer: timestep, block.
+    /// Input current of the output layer: timestep, position, block.
     output: Vec<[f32; LANES]>,
     /// Spikes that arrived times the outputs that each reached, by stage and timestep.
     operations: Vec<Vec<u64>>,
@@ -116,7 +116,7 @@ struct Lists {
 pub(crate) enum Drive<'a> {
     /// The same at every timestep; one value an output of the stage.
     Constant(&'a [f32]),
-    /// Of each timestep of the run.
+    /// Of each timestep of the run, or of those before the same come again.
     Varying(&'a [f32]),
 }
 
@@ -129,16 +129,18 @@ pub(crate) struct Chunk<'a> {
     pub events: &'a [Events],
     output: &'a [[f32; LANES]],
     blocks: usize,
-    classes: usize,
+    channels: usize,
     /// Synaptic operations by stage and timestep.
     pub operations: &'a [Vec<u64>],
 }
 
 impl Chunk<'_> {
-    /// Input current of the output layer in a timestep of the chunk, one value a class.
+    /// Input current of the output layer in a timestep of the chunk, one value a class; of a
+    /// layer of positions, their channels one after the other.
     pub fn output(&self, timestep: usize) -> impl Iterator<Item = f32> + '_ {
-        let blocks = &self.output[timestep * self.blocks..][..self.blocks];
-        blocks.iter().flatten().copied().take(self.classes)
+        let each = self.output.len() / self.timesteps;
+        let positions = self.output[timestep * each..][..each].chunks_exact(self.blocks);
+        positions.flat_map(|blocks| blocks.iter().flatten().copied().take(self.channels))
     }
 }
 
@@ -153,7 +155,16 @@ impl<'a> Engine<'a> {
                 format!("{}, one a layer of neurons", stages.spiking()),
             ));
         }
-        for (layer, (neurons, stage)) in neurons.iter().zip(&stages.stages).enumerate() {
+        Self::of(&stages.stages, neurons)
+    }
+
+    /// Of a network's first stages: with neurons each, or one stage more, whose input currents are
+    /// then the output.
+    ///
+    /// # Errors
+    /// Parameters out of range.
+    pub fn of(stages: &'a [Stage], neurons: &[Neurons]) -> Result<Self> {
+        for (layer, (neurons, stage)) in neurons.iter().zip(stages).enumerate() {
             neurons.check(layer, stage.output.channels)?;
         }
         let prepare = |(layer, stage): (usize, &'a Stage)| {
@@ -169,7 +180,7 @@ impl<'a> Engine<'a> {
             }
         };
         Ok(Self {
-            layers: stages.stages.iter().enumerate().map(prepare).collect(),
+            layers: stages.iter().enumerate().map(prepare).collect(),
             stages,
             vectors: Vectors::widest(),
         })
@@ -179,8 +190,9 @@ impl<'a> Engine<'a> {
         let each = |stage: &Stage| {
             stage.output.height * stage.output.width * stage.output.channels.div_ceil(LANES)
         };
-        let stages = &self.stages.stages;
-        let spiking = &stages[..self.stages.spiking()];
+        let stages = self.stages;
+        let spiking = self.layers.iter().take_while(|l| l.neurons.is_some());
+        let spiking = &stages[..spiking.count()];
         let refractory = |layer: &Prepared| layer.neurons.is_some_and(|n| n.refractory > 0);
         Scratch {
             potential: spiking
@@ -230,7 +242,7 @@ impl<'a> Engine<'a> {
                 events: &scratch.events,
                 output: &scratch.output,
                 blocks: self.layers[self.layers.len() - 1].blocks.len(),
-                classes: self.stages.stages[self.layers.len() - 1].output.channels,
+                channels: self.stages[self.layers.len() - 1].output.channels,
                 operations: &scratch.operations,
             });
         }
@@ -287,7 +299,7 @@ impl<'a> Engine<'a> {
         scratch: &mut Scratch,
     ) {
         let layer = &self.layers[stage];
-        let output = self.stages.stages[stage].output;
+        let output = self.stages[stage].output;
         let (positions, blocks) = (output.height * output.width, layer.blocks.len());
         let timesteps = chunk.len();
         let Scratch {
@@ -303,7 +315,7 @@ impl<'a> Engine<'a> {
         operations[stage].resize(timesteps, 0);
         match layer.neurons {
             Some(_) => marks.resize(timesteps * positions * blocks, 0),
-            None => sums.resize(timesteps * blocks, [0.0; LANES]),
+            None => sums.resize(timesteps * positions * blocks, [0.0; LANES]),
         }
         let mut position = 0;
         while position < positions {
@@ -337,7 +349,8 @@ impl<'a> Engine<'a> {
                     let rest = L::load(&inflow.rest(0));
                     let Some(dynamics) = layer.neurons else {
                         for t in 0..timesteps {
-                            inflow.current(t, rest).store(&mut sums[t * blocks + block]);
+                            let sum = &mut sums[(t * positions + at) * blocks + block];
+                            inflow.current(t, rest).store(sum);
                         }
                         continue;
                     };
@@ -403,7 +416,9 @@ impl Inflow<'_> {
         let values = match self.drive {
             None => return rest,
             Some(Drive::Constant(values)) => values,
-            Some(Drive::Varying(values)) => &values[(self.first + t) * self.size..][..self.size],
+            Some(Drive::Varying(values)) => {
+                &values[(self.first + t) * self.size % values.len()..][..self.size]
+            }
         };
         let values = &values[self.channels.clone()][self.block * LANES..];
         rest.iter_mut().zip(values).for_each(|(rest, z)| *rest += z);
@@ -599,6 +614,7 @@ impl Parameters {
             for (lane, &channel) in channels.iter().enumerate() {
                 lanes.bias[lane] = bias.get(channel).copied().unwrap_or(0.0);
                 if let Some(neurons) = neurons {
+                    lanes.bias[lane] += of(&neurons.current, channel);
                     lanes.threshold[lane] = of(&neurons.threshold, channel);
                     lanes.leak[lane] = of(&neurons.leak, channel);
                     lanes.initial[lane] = neurons.initial * lanes.threshold[lane];

@@ -130,6 +130,13 @@ impl Layer {
         }
     }
 
+    /// Shape of the output of a layer of weights that takes an input of this shape, once it was
+    /// checked to fit and to hold finite numbers.
+    pub(crate) fn checked(&self, number: usize, input: Shape) -> Result<Shape> {
+        let (_, output, _) = Kernel::new(number, self, input)?;
+        Ok(output)
+    }
+
     /// Appends the layer to others: batch normalisation becomes part of the weights and bias
     /// before it. A mean of outputs and what is done to every output alike may change places, so
     /// average pooling can stand between.
@@ -185,6 +192,8 @@ pub(crate) struct Stage {
     pub synapses: Vec<Synapses>,
     /// What each output channel adds to its input; empty for none.
     pub bias: Vec<f32>,
+    /// Multiply-accumulates of the ANN's layers, pooling not folded into them.
+    pub products: u64,
 }
 
 /// Where synapses begin.
@@ -229,6 +238,9 @@ pub(crate) struct Synapses {
     pub weight: Vec<Row>,
     /// The weights again, where they were quantised.
     pub integers: Option<Integers>,
+    /// Multiply-accumulates of the layer of weights, pooling not folded into it; 0 of a shortcut
+    /// that is none.
+    pub products: u64,
     /// How often a weight may count for one output: squares that are averaged share it.
     repeats: usize,
     runs: Vec<Run>,
@@ -266,12 +278,15 @@ struct Kernel {
     stride: usize,
     padding: usize,
     bias: Vec<f32>,
+    products: u64,
 }
 
 /// Reads layers in order.
 struct Compiler {
     stages: Vec<Stage>,
     names: Vec<String>,
+    /// Multiply-accumulates since the last layer of neurons.
+    products: u64,
     /// Number of the layer, those within residual ones counted.
     layer: usize,
 }
@@ -282,6 +297,7 @@ impl Stages {
         let mut compiler = Compiler {
             stages: Vec::new(),
             names: Vec::new(),
+            products: 0,
             layer: 0,
         };
         let branches = vec![Branch::new(Source::Image, input)];
@@ -366,6 +382,7 @@ impl Compiler {
                         return wrong(found.into(), "a ReLU after each layer of weights");
                     }
                     let (kernel, output, name) = Kernel::new(number, layer, shape)?;
+                    self.products += kernel.products;
                     // Of a sum, the bias counts once.
                     for (i, branch) in branches.iter_mut().enumerate() {
                         let bias = if i == 0 { kernel.bias.clone() } else { vec![] };
@@ -447,6 +464,7 @@ impl Compiler {
             output,
             synapses,
             bias,
+            products: std::mem::take(&mut self.products),
         });
         Ok(())
     }
@@ -548,6 +566,7 @@ impl Kernel {
             stride,
             padding,
             bias: bias.into(),
+            products: (weight.len() * output.height * output.width) as u64,
         };
         Ok((kernel, output, name))
     }
@@ -563,6 +582,7 @@ impl Kernel {
             stride: 1,
             padding: 0,
             bias: Vec::new(),
+            products: 0,
         }
     }
 
@@ -667,6 +687,7 @@ impl Branch {
             rows,
             weight,
             integers: None,
+            products: kernel.products,
             repeats: pool * pool,
             runs,
             run_start,

@@ -46,6 +46,8 @@ pub mod ann;
 mod checkpoint;
 pub mod convert;
 pub mod data;
+pub mod encode;
+pub mod energy;
 mod engine;
 pub mod error;
 pub mod evolve;
@@ -78,6 +80,8 @@ pub mod prelude {
         self, Augment, Cifar10, Cifar100, Digits, HeldOut, ImageNet, Images, Shares, Split, Test,
         Training,
     };
+    pub use crate::encode::InputCode;
+    pub use crate::energy::Energy;
     pub use crate::evolve::{
         DeSettings, Evolution, EvolveSettings, Objective, best_balance, evolve,
     };
@@ -92,6 +96,6 @@ pub mod prelude {
     pub use crate::optimiser::{Optimiser, Schedule};
     pub use crate::plot::{self, Chart};
     pub use crate::report::{self, Output, Table, write_csv};
-    pub use crate::simulate::{Simulation, SpikingNetwork, simulate};
+    pub use crate::simulate::{SimulateSettings, Simulation, SpikingNetwork, simulate};
     pub use crate::weights::Names;
 }

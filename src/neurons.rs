@@ -1,7 +1,7 @@
 //! Spiking neurons: their parameters and the equations that every engine follows.
 //!
 //! In timestep t a neuron of threshold θ gets the input current z(t), the sum over its synapses of
-//! weight times the charge of the spikes that arrive, plus its bias:
+//! weight times the charge of the spikes that arrive, plus its bias and its own constant current:
 //!
 //! ```text
 //! v(t) = λ v(t-1) + z(t)          leaky integration; λ = 1 is integrate-and-fire
@@ -56,6 +56,9 @@ pub struct Neurons {
     pub refractory: usize,
     /// What a spike carries.
     pub charge: Charge,
+    /// Part of z at every timestep, besides the bias of the weights: one for the layer, or one a
+    /// channel. 0 unless calibrated ([`Conversion::calibrated`](crate::convert::Conversion)).
+    pub current: Vec<f32>,
 }
 
 impl Neurons {
@@ -68,6 +71,7 @@ impl Neurons {
             initial: 0.0,
             refractory: 0,
             charge: Charge::Threshold,
+            current: vec![0.0],
         }
     }
 
@@ -75,7 +79,11 @@ impl Neurons {
     pub(crate) fn check(&self, layer: usize, channels: usize) -> Result<()> {
         let wrong =
             |found: String, expected: &str| Err(Error::layer(layer, "neurons", found, expected));
-        for (name, values) in [("threshold", &self.threshold), ("leak", &self.leak)] {
+        for (name, values) in [
+            ("threshold", &self.threshold),
+            ("leak", &self.leak),
+            ("current", &self.current),
+        ] {
             if values.len() != 1 && values.len() != channels {
                 let expected = format!("1, or {channels}, one a channel");
                 return wrong(format!("{} {name}s", values.len()), &expected);
@@ -87,6 +95,9 @@ impl Neurons {
         }
         if let Some(bad) = self.leak.iter().find(|&&leak| !(leak > 0.0 && leak <= 1.0)) {
             return wrong(format!("leak {bad}"), "above 0, at most 1 (no leak)");
+        }
+        if let Some(bad) = self.current.iter().find(|current| !current.is_finite()) {
+            return wrong(format!("current {bad}"), "finite currents");
         }
         if !self.initial.is_finite() {
             let found = format!("initial potential {}", self.initial);

@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::evolve::{Fitness, Generation};
 use crate::metrics::{AccuracyCurve, Target};
 use crate::report::{ThresholdRow, write};
+use crate::simulate::Trace;
 
 const SIZE: (u32, u32) = (760, 460);
 const FONT: &str = "sans-serif";
@@ -90,6 +91,22 @@ fn axes<'a, 'b>(
     x: Range<f64>,
     y: Range<f64>,
 ) -> std::result::Result<Axes<'a, 'b>, Box<dyn StdError>> {
+    let number = |y: f64| {
+        let text = format!("{y:.4}");
+        text.trim_end_matches('0').trim_end_matches('.').into()
+    };
+    named_axes(area, title, [x_title, y_title], x, y, &number)
+}
+
+/// [`axes`] whose heights have names.
+fn named_axes<'a, 'b>(
+    area: &'a Area<'b>,
+    title: &str,
+    [x_title, y_title]: [&str; 2],
+    x: Range<f64>,
+    y: Range<f64>,
+    name: &dyn Fn(f64) -> String,
+) -> std::result::Result<Axes<'a, 'b>, Box<dyn StdError>> {
     let mut axes = ChartBuilder::on(area)
         .caption(title, (FONT, 20))
         .margin(14)
@@ -102,12 +119,7 @@ fn axes<'a, 'b>(
         .axis_desc_style((FONT, 17))
         .label_style((FONT, 15))
         .x_label_formatter(&|x| format!("{x:.0}"))
-        .y_label_formatter(&|y| {
-            format!("{y:.4}")
-                .trim_end_matches('0')
-                .trim_end_matches('.')
-                .into()
-        })
+        .y_label_formatter(&|y| name(*y))
         .bold_line_style(BLACK.mix(0.12))
         .light_line_style(TRANSPARENT)
         .draw()?;
@@ -279,4 +291,78 @@ pub fn thresholds(title: &str, layers: &[ThresholdRow]) -> Result<Chart> {
         axes.draw_series(notes.collect::<Vec<_>>())?;
         legend(&mut axes, SeriesLabelPosition::UpperLeft)
     })
+}
+
+/// Spikes of chosen neurons of one layer, a dot each: timestep against neuron, the first chosen one
+/// at the bottom. `layer` counts from 0; neurons are numbered as in [`Trace::spikes`].
+///
+/// # Errors
+/// A layer that the trace does not have, no neuron, or [`Error::Chart`] when plotters fails.
+pub fn raster(title: &str, trace: &Trace, layer: usize, neurons: &[usize]) -> Result<Chart> {
+    let Some(spikes) = trace.spikes.get(layer) else {
+        let expected = format!("less than {}, the layers of neurons", trace.spikes.len());
+        return Err(Error::parameter("layer", layer, expected));
+    };
+    if neurons.is_empty() {
+        return Err(Error::parameter("neurons", "none", "at least one"));
+    }
+    draw(title, |area| {
+        // Rows have numbers of their own, since neurons need not be next to each other.
+        let name = |row: f64| {
+            let neuron = neurons.get(row.round() as usize);
+            let neuron = neuron.filter(|_| (row - row.round()).abs() < 1e-6 && row > -0.5);
+            neuron.map_or(String::new(), usize::to_string)
+        };
+        let mut axes = named_axes(
+            area,
+            title,
+            ["timestep", &format!("neuron of layer {layer}")],
+            0.0..spikes.len() as f64 + 1.0,
+            -0.5..neurons.len() as f64 - 0.5,
+            &name,
+        )?;
+        let dots = spikes.iter().enumerate().flat_map(|(t, fired)| {
+            let rows = neurons.iter().enumerate();
+            let rows = rows.filter(|(_, neuron)| fired.binary_search(neuron).is_ok());
+            rows.map(move |(row, _)| ((t + 1) as f64, row as f64))
+        });
+        axes.draw_series(dots.map(|at| Circle::new(at, 2, COLOURS[0].filled())))?;
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_raster_has_a_dot_for_each_spike_of_the_chosen_neurons() {
+        let trace = Trace {
+            spikes: vec![vec![], vec![vec![3, 7], vec![], vec![1, 7, 9]]],
+            output: Vec::new(),
+        };
+        let dots = |neurons: &[usize]| {
+            let chart = raster("Spikes", &trace, 1, neurons).unwrap();
+            let circles = chart.svg().lines().filter(|line| line.contains("<circle"));
+            let value = |line: &str, key: &str| -> f64 {
+                let rest = line.split_once(key).unwrap().1;
+                rest.split('"').next().unwrap().parse().unwrap()
+            };
+            let at = |line| (value(line, "cx=\""), value(line, "cy=\""));
+            circles.map(at).collect::<Vec<_>>()
+        };
+        // Neuron 7 twice and 1 once, neuron 2 never; the first row is the lowest.
+        let found = dots(&[7, 2, 1]);
+        assert_eq!(found.len(), 3);
+        let (first, last) = (found[0], found[2]);
+        assert!(first.0 < last.0 && found[1].0 == last.0);
+        assert!(first.1 == found[1].1 && last.1 < first.1);
+        assert!(dots(&[2]).is_empty());
+        let error = |layer, neurons: &[usize]| {
+            let chart = raster("Spikes", &trace, layer, neurons);
+            chart.unwrap_err().to_string()
+        };
+        assert!(error(2, &[1]).starts_with("layer: found 2, expected less than 2"));
+        assert!(error(1, &[]).starts_with("neurons: found none"));
+    }
 }

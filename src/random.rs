@@ -23,6 +23,8 @@ pub enum Stream {
     Bootstrap = 5,
     /// What dropout drops.
     Dropout = 6,
+    /// Spikes that images are given to spiking networks as.
+    InputSpikes = 7,
 }
 
 /// ChaCha with 8 rounds, whose numbers are the same on every machine: `stream` of `seed`.
@@ -38,5 +40,12 @@ pub enum Stream {
 pub fn rng(seed: u64, stream: Stream) -> Rng {
     let mut rng = Rng::seed_from_u64(seed);
     rng.set_stream(stream as u64);
+    rng
+}
+
+/// A generator for each image, whose numbers do not depend on the other images.
+pub(crate) fn image_rng(seed: u64, stream: Stream, image: usize) -> Rng {
+    let mut rng = Rng::seed_from_u64(seed);
+    rng.set_stream(stream as u64 | (image as u64) << 32);
     rng
 }

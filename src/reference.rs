@@ -24,8 +24,8 @@ type Values<D> = Tensor<(usize,), f32, D>;
 /// of the second, ...
 ///
 /// # Errors
-/// Layers or neurons that do not fit, images or kernels that are not square, a number of values
-/// that is not that of some inputs, or [`Error::Device`].
+/// Layers or neurons that do not fit, images or kernels that are not square, weights or inputs that
+/// are not finite, a number of values that is not that of some inputs, or [`Error::Device`].
 pub fn trace<D: Accelerated<f32>>(
     device: &D,
     input: Shape,
@@ -46,6 +46,10 @@ pub fn trace<D: Accelerated<f32>>(
             format!("{} values", inputs.len()),
             format!("{each}, or {each} for each of {timesteps} timesteps"),
         ));
+    }
+    if let Some(i) = inputs.iter().position(|x| !x.is_finite()) {
+        let found = format!("{} at place {i}", inputs[i]);
+        return Err(Error::parameter("inputs", found, "finite values"));
     }
     let mut network = Dense {
         device,
@@ -117,6 +121,7 @@ struct State<D: Device<f32>> {
     threshold: Values<D>,
     leak: Values<D>,
     charge: Values<D>,
+    current: Values<D>,
     zero: Values<D>,
     one: Values<D>,
     /// Timesteps for which the input is still ignored.
@@ -190,6 +195,7 @@ fn plus<D: Device<f32>>(z: Values<D>, bias: &Option<Values<D>>) -> Result<Values
 impl<D: Device<f32>> State<D> {
     /// One timestep with input current `z`: the charges of the spikes, and who fired.
     fn step(&mut self, z: Values<D>) -> Result<(Values<D>, Vec<bool>), D::Err> {
+        let z = z.try_add(self.current.clone())?;
         let mut v = self.v.clone().try_mul(self.leak.clone())?;
         let mut ready = None;
         v = match &self.waiting {
@@ -279,15 +285,7 @@ impl<D: Accelerated<f32>> Dense<'_, D> {
                         stride: *stride,
                         padding: *padding,
                     };
-                    if *inputs != shape.channels
-                        || weight.len() != outputs * inputs * kernel * kernel
-                    {
-                        return wrong(
-                            format!("{inputs} inputs, {} weights", weight.len()),
-                            "weights that fit the layer before",
-                        );
-                    }
-                    shape = Shape::new(*outputs, conv.out_side(), conv.out_side());
+                    shape = layer.checked(number, shape)?;
                     let bias = bias
                         .as_ref()
                         .map(|bias| self.spread(bias, shape))
@@ -305,13 +303,7 @@ impl<D: Accelerated<f32>> Dense<'_, D> {
                     inputs,
                     outputs,
                 } => {
-                    if *inputs != shape.size() || weight.len() != inputs * outputs {
-                        return wrong(
-                            format!("{inputs} inputs, {} weights", weight.len()),
-                            "weights that fit the layer before",
-                        );
-                    }
-                    shape = Shape::new(*outputs, 1, 1);
+                    shape = layer.checked(number, shape)?;
                     let bias = bias
                         .as_ref()
                         .map(|bias| self.spread(bias, shape))
@@ -375,6 +367,7 @@ impl<D: Accelerated<f32>> Dense<'_, D> {
                         threshold: self.spread(&neurons.threshold, shape)?,
                         leak: self.spread(&neurons.leak, shape)?,
                         charge: self.spread(neurons.charges(), shape)?,
+                        current: self.spread(&neurons.current, shape)?,
                         zero: self.spread(&[0.0], shape)?,
                         one: self.spread(&[1.0], shape)?,
                         waiting: match neurons.refractory {

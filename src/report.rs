@@ -502,6 +502,7 @@ mod tests {
             Simulation {
                 curve: hits.curve(),
                 hits,
+                input: None,
                 layers: Vec::new(),
             }
         };

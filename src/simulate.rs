@@ -1,23 +1,55 @@
 //! Simulation over timesteps, and the accuracy after every one of them from a single run.
 //!
 //! What a neuron does in a timestep is defined in [`neurons`](mod@crate::neurons). Layers update in
-//! order within a timestep, with no delay between them. The image itself is the first layer's input
-//! at every timestep (direct coding), and the output layer has no neurons: it sums its input
-//! current over the timesteps, and the largest sum is the prediction.
+//! order within a timestep, with no delay between them. The first layer's input is the image itself
+//! at every timestep (direct coding) or what another [`InputCode`] makes of it. The output layer
+//! has no neurons: it sums its input current over the timesteps, and the largest sum is the
+//! prediction.
+
+use std::borrow::Cow;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::convert::Snn;
 use crate::data::{Images, Part, Samples, Task};
-use crate::engine::{Drive, Engine};
+use crate::encode::InputCode;
+use crate::engine::{Chunk, Drive, Engine};
 use crate::error::{Error, Result};
-use crate::layers::{Layer, Shape, Source, Stages, to_channels_last};
+use crate::layers::{Layer, Shape, Source, Stage, Stages, to_channels_last};
 use crate::metrics::{AccuracyCurve, Hits, predict};
 use crate::networks::Network;
 use crate::neurons::Neurons;
 use crate::plot;
 use crate::report::show;
+
+/// Settings of [`simulate`]. A number is one: so many timesteps, and the rest as usual.
+///
+/// ```
+/// use evospike::prelude::*;
+///
+/// let settings = SimulateSettings { code: InputCode::Poisson { seed: 0 }, ..64.into() };
+/// assert_eq!(settings.timesteps, 64);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SimulateSettings {
+    /// 1 or more.
+    pub timesteps: usize,
+    /// How images are given to the network.
+    pub code: InputCode,
+    /// Whether to count the spikes of every single neuron, which takes memory.
+    pub per_neuron: bool,
+}
+
+impl From<usize> for SimulateSettings {
+    fn from(timesteps: usize) -> Self {
+        Self {
+            timesteps,
+            code: InputCode::Direct,
+            per_neuron: false,
+        }
+    }
+}
 
 /// What one run over some images gave.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +58,8 @@ pub struct Simulation {
     pub curve: AccuracyCurve,
     /// Which images were right after every timestep.
     pub hits: Hits,
+    /// Spikes of all images themselves in each timestep; none with direct coding.
+    pub input: Option<Vec<u64>>,
     /// Activity of every layer of neurons, and last of the output layer, which does not spike.
     pub layers: Vec<LayerSpikes>,
 }
@@ -40,14 +74,29 @@ pub struct LayerSpikes {
     /// Synaptic operations: weights that the spikes that arrive add to its input currents, on all
     /// images, in each timestep. Average pooling is part of the weights before it.
     pub operations: Vec<u64>,
+    /// Spikes of each neuron on all images in the whole run, neurons numbered by channel, row,
+    /// column; none unless [`SimulateSettings::per_neuron`] asks for it.
+    pub per_neuron: Option<Vec<u64>>,
 }
 
-impl LayerSpikes {
-    fn none(timesteps: usize) -> Self {
-        Self {
-            neurons: 0,
-            spikes: vec![0; timesteps],
-            operations: vec![0; timesteps],
+/// What threads count.
+struct Counts {
+    input: Vec<u64>,
+    layers: Vec<LayerSpikes>,
+}
+
+impl Counts {
+    fn add(&mut self, other: &Self) {
+        let add = |to: &mut Vec<u64>, from: &[u64]| {
+            to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+        };
+        add(&mut self.input, &other.input);
+        for (to, from) in self.layers.iter_mut().zip(&other.layers) {
+            add(&mut to.spikes, &from.spikes);
+            add(&mut to.operations, &from.operations);
+            if let (Some(to), Some(from)) = (&mut to.per_neuron, &from.per_neuron) {
+                add(to, from);
+            }
         }
     }
 }
@@ -76,16 +125,28 @@ impl Simulation {
 
 show!(impl [] Simulation as chart);
 
-/// Runs the network on every image for `timesteps` timesteps.
+/// Runs the network on every image for some timesteps.
+///
+/// ```
+/// # use evospike::prelude::*;
+/// # let digits = data::digits()?.split(Shares::default(), 0)?;
+/// # let ann = Ann::<DigitsCnn>::new(0)?;
+/// # let snn = convert(&ann, &digits.training.take(20))?.balance(Balance::Max)?;
+/// # let images = digits.test.take(4);
+/// let run = simulate(&snn, &images, 64)?; // 64 timesteps
+/// let code = InputCode::Poisson { seed: 0 };
+/// let spikes = simulate(&snn, &images, SimulateSettings { code, ..64.into() })?;
+/// # Ok::<(), evospike::Error>(())
+/// ```
 ///
 /// # Errors
-/// No image or no timestep.
+/// No image, no timestep, or a code's period out of range.
 pub fn simulate<N: Network, P: Part>(
     snn: &Snn<N>,
     images: &Images<P, N::Task>,
-    timesteps: usize,
+    settings: impl Into<SimulateSettings>,
 ) -> Result<Simulation> {
-    snn.network.simulate(images, timesteps)
+    snn.network.simulate(images, settings)
 }
 
 /// A spiking network without types, as every [`Snn`] is one: made of plain layers at run time.
@@ -156,15 +217,18 @@ impl SpikingNetwork {
         &self.neurons
     }
 
-    /// Runs on every image for `timesteps` timesteps.
+    /// Runs on every image for some timesteps, as [`simulate`] does.
     ///
     /// # Errors
-    /// No image or no timestep; images of another shape, or of more classes, than the network's.
+    /// No image, no timestep, or a code's period out of range; images of another shape, or of more
+    /// classes, than the network's.
     pub fn simulate<P: Part, K: Task>(
         &self,
         images: &Images<P, K>,
-        timesteps: usize,
+        settings: impl Into<SimulateSettings>,
     ) -> Result<Simulation> {
+        let settings = settings.into();
+        some_timesteps(settings.timesteps)?;
         let classes = self.stages.stages[self.neurons.len()].output.size();
         if K::SHAPE != self.stages.input || K::CLASSES != classes {
             return Err(Error::parameter(
@@ -176,18 +240,19 @@ impl SpikingNetwork {
                 ),
             ));
         }
-        Simulator::new(&self.stages, images.view())?.run(&self.neurons, timesteps)
+        let mut simulator = Simulator::coded(&self.stages, images.view(), settings.code)?;
+        simulator.per_neuron = settings.per_neuron;
+        simulator.run(&self.neurons, settings.timesteps)
     }
 
     /// Runs on one input, the same at every timestep, or one for each timestep after the other:
     /// channels, rows, columns.
     ///
     /// # Errors
-    /// No timestep, or not as many values as an input has, or as all timesteps' inputs have.
+    /// No timestep; not as many values as an input has, or as all timesteps' inputs have; values
+    /// that are not finite.
     pub fn trace(&self, input: &[f32], timesteps: usize) -> Result<Trace> {
-        if timesteps == 0 {
-            return Err(Error::parameter("timesteps", 0, "1 or more"));
-        }
+        some_timesteps(timesteps)?;
         let size = self.stages.input.size();
         if input.len() != size && input.len() != size * timesteps {
             return Err(Error::parameter(
@@ -196,16 +261,12 @@ impl SpikingNetwork {
                 format!("{size}, or {size} for each of {timesteps} timesteps"),
             ));
         }
-        let drives = drives(&self.stages, input);
-        let drives: Vec<_> = drives
-            .iter()
-            .map(|drive| {
-                drive.as_deref().map(match input.len() == size {
-                    true => Drive::Constant as fn(_) -> _,
-                    false => Drive::Varying,
-                })
-            })
-            .collect();
+        if let Some(i) = input.iter().position(|x| !x.is_finite()) {
+            let found = format!("{} at place {i}", input[i]);
+            return Err(Error::parameter("input", found, "finite values"));
+        }
+        let drives = Currents::of(&self.stages, input);
+        let drives = drives.drives();
         let engine = Engine::new(&self.stages, &self.neurons)?;
         let mut trace = Trace {
             spikes: vec![Vec::new(); self.neurons.len()],
@@ -216,16 +277,8 @@ impl SpikingNetwork {
                 trace.output.push(chunk.output(t).collect());
                 let layers = chunk.events.iter().zip(&self.stages.stages);
                 for ((events, stage), spikes) in layers.zip(&mut trace.spikes) {
-                    let Shape {
-                        channels,
-                        height,
-                        width,
-                    } = stage.output;
-                    let number = |&i: &u32| {
-                        let (position, channel) = (i as usize / channels, i as usize % channels);
-                        channel * height * width + position
-                    };
-                    let mut fired: Vec<usize> = events.at(t).iter().map(number).collect();
+                    let neurons = events.at(t).iter();
+                    let mut fired: Vec<usize> = neurons.map(|&i| number(stage.output, i)).collect();
                     fired.sort_unstable();
                     spikes.push(fired);
                 }
@@ -235,76 +288,141 @@ impl SpikingNetwork {
     }
 }
 
-/// Current that an input makes flow into each stage, without the bias; none into those that only
-/// spikes reach. Some inputs after each other give their currents after each other.
-fn drives(stages: &Stages, inputs: &[f32]) -> Vec<Option<Vec<f32>>> {
-    let mut image = vec![0.0; stages.input.size()];
-    let from_image = |stage: &crate::layers::Stage| {
-        stage
-            .synapses
-            .iter()
-            .any(|synapses| synapses.source == Source::Image)
-    };
-    let mut drive = |stage: &crate::layers::Stage| {
-        let mut current = Vec::new();
-        for input in inputs.chunks_exact(stages.input.size()) {
-            to_channels_last(stages.input, input, &mut image);
-            let start = current.len();
-            current.resize(start + stage.output.size(), 0.0);
-            for synapses in &stage.synapses {
-                if synapses.source == Source::Image {
-                    synapses.add_dense(&image, &mut current[start..]);
+fn some_timesteps(timesteps: usize) -> Result<()> {
+    match timesteps {
+        0 => Err(Error::parameter("timesteps", 0, "1 or more")),
+        _ => Ok(()),
+    }
+}
+
+/// Number of a neuron by channel, row, column, from that by row, column, channel.
+fn number(shape: Shape, neuron: u32) -> usize {
+    let (position, channel) = (
+        neuron as usize / shape.channels,
+        neuron as usize % shape.channels,
+    );
+    channel * shape.height * shape.width + position
+}
+
+/// Currents that an input makes flow into each stage, without the bias; none into those that only
+/// spikes reach.
+#[derive(Clone)]
+struct Currents {
+    stages: Vec<Option<Vec<f32>>>,
+    constant: bool,
+    /// Values other than 0 of each timestep.
+    spikes: Vec<u64>,
+}
+
+impl Currents {
+    /// Of one input, or of some that come one after the other, timestep by timestep.
+    fn of(stages: &Stages, inputs: &[f32]) -> Self {
+        let mut image = vec![0.0; stages.input.size()];
+        let from_image = |stage: &Stage| {
+            let mut sources = stage.synapses.iter().map(|synapses| synapses.source);
+            sources.any(|source| source == Source::Image)
+        };
+        let mut currents = |stage: &Stage| {
+            let mut current = Vec::new();
+            for input in inputs.chunks_exact(stages.input.size()) {
+                to_channels_last(stages.input, input, &mut image);
+                let start = current.len();
+                current.resize(start + stage.output.size(), 0.0);
+                for synapses in &stage.synapses {
+                    if synapses.source == Source::Image {
+                        synapses.add_dense(&image, &mut current[start..]);
+                    }
                 }
             }
+            current
+        };
+        let of = |stage| from_image(stage).then(|| currents(stage));
+        let frames = inputs.chunks_exact(stages.input.size());
+        let spikes = |frame: &[f32]| frame.iter().filter(|&&x| x != 0.0).count() as u64;
+        Self {
+            spikes: frames.map(spikes).collect(),
+            stages: stages.stages.iter().map(of).collect(),
+            constant: inputs.len() == stages.input.size(),
         }
-        current
-    };
-    let stages = stages.stages.iter();
-    stages
-        .map(|stage| from_image(stage).then(|| drive(stage)))
-        .collect()
+    }
+
+    fn drives(&self) -> Vec<Option<Drive<'_>>> {
+        let kind = match self.constant {
+            true => Drive::Constant,
+            false => Drive::Varying,
+        };
+        let stages = self.stages.iter();
+        stages.map(|stage| stage.as_deref().map(kind)).collect()
+    }
 }
 
 /// Images made ready for many runs with other neurons.
 pub(crate) struct Simulator<'a> {
     stages: &'a Stages,
     images: Samples<'a>,
-    /// What each image makes flow; kept where that takes little memory, since it is the same in
-    /// every run.
-    drives: Option<Vec<Vec<Option<Vec<f32>>>>>,
+    code: InputCode,
+    /// Whether to count each neuron's spikes.
+    pub per_neuron: bool,
+    /// What each image makes flow; kept where that takes little memory and is the same in every
+    /// run, as with direct coding.
+    kept: Option<Vec<Currents>>,
 }
 
 /// Values that a [`Simulator`] keeps: half a GiB.
 const KEPT: usize = 1 << 27;
 
 impl<'a> Simulator<'a> {
+    /// With direct coding.
     pub fn new(stages: &'a Stages, images: Samples<'a>) -> Result<Self> {
+        Self::coded(stages, images, InputCode::Direct)
+    }
+
+    pub fn coded(stages: &'a Stages, images: Samples<'a>, code: InputCode) -> Result<Self> {
         if images.len() == 0 {
             return Err(Error::parameter("images", "none", "at least one"));
         }
+        code.check()?;
         let mut simulator = Self {
             stages,
             images,
-            drives: None,
+            code,
+            per_neuron: false,
+            kept: None,
         };
-        if images.len().saturating_mul(stages.stages[0].output.size()) <= KEPT {
+        let values = images.len().saturating_mul(stages.stages[0].output.size());
+        if code == InputCode::Direct && values <= KEPT {
             let all = (0..images.len()).into_par_iter();
-            simulator.drives = Some(all.map(|image| simulator.drives(image)).collect());
+            let currents = |image| simulator.currents(image, 1).into_owned();
+            simulator.kept = Some(all.map(currents).collect());
         }
         Ok(simulator)
     }
 
-    fn drives(&self, image: usize) -> Vec<Option<Vec<f32>>> {
+    fn currents(&self, image: usize, timesteps: usize) -> Cow<'_, Currents> {
+        if let Some(kept) = &self.kept {
+            return Cow::Borrowed(&kept[image]);
+        }
         let pixels: Vec<f32> = self.images.input(image).collect();
-        drives(self.stages, &pixels)
+        let (peak, index) = (self.images.peak(), self.images.index(image));
+        let frames = self.code.frames(&pixels, peak, timesteps, index);
+        Cow::Owned(Currents::of(self.stages, &frames))
     }
 
     pub fn run(&self, neurons: &[Neurons], timesteps: usize) -> Result<Simulation> {
-        if timesteps == 0 {
-            return Err(Error::parameter("timesteps", 0, "1 or more"));
-        }
+        some_timesteps(timesteps)?;
         let engine = Engine::new(self.stages, neurons)?;
-        let nothing = || vec![LayerSpikes::none(timesteps); self.stages.stages.len()];
+        let stages = &self.stages.stages;
+        let none = |(layer, stage): (usize, &Stage)| LayerSpikes {
+            neurons: stage.output.size(),
+            spikes: vec![0; timesteps],
+            operations: vec![0; timesteps],
+            per_neuron: (self.per_neuron && layer < neurons.len())
+                .then(|| vec![0; stage.output.size()]),
+        };
+        let nothing = || Counts {
+            input: vec![0; timesteps],
+            layers: stages.iter().enumerate().map(none).collect(),
+        };
         let mut hits = vec![false; self.images.len() * timesteps];
         // Whole numbers add up to the same in any order: any number of threads gives the same.
         let counts = hits
@@ -313,27 +431,26 @@ impl<'a> Simulator<'a> {
             .fold(
                 || (nothing(), engine.scratch()),
                 |(mut counts, mut scratch), (image, hits)| {
-                    let fresh = match &self.drives {
-                        Some(_) => Vec::new(),
-                        None => self.drives(image),
-                    };
-                    let drives = self.drives.as_ref().map_or(&fresh, |drives| &drives[image]);
-                    let drives: Vec<_> = drives
-                        .iter()
-                        .map(|d| d.as_deref().map(Drive::Constant))
-                        .collect();
+                    let currents = self.currents(image, timesteps);
+                    let spikes = currents.spikes.iter().cycle();
+                    let input = counts.input.iter_mut().zip(spikes);
+                    input.for_each(|(sum, spikes)| *sum += spikes);
                     let label = self.images.label(image);
-                    let mut sum = vec![0.0; self.stages.stages[neurons.len()].output.size()];
-                    engine.run(&drives, timesteps, &mut scratch, |chunk| {
+                    let mut sum = vec![0.0; stages[neurons.len()].output.size()];
+                    engine.run(&currents.drives(), timesteps, &mut scratch, |chunk| {
                         for t in 0..chunk.timesteps {
                             sum.iter_mut()
                                 .zip(chunk.output(t))
                                 .for_each(|(sum, z)| *sum += z);
                             hits[chunk.first + t] = predict(&sum) == label;
-                            for (i, counts) in counts.iter_mut().enumerate() {
-                                let spikes = chunk.events.get(i).map_or(0, |e| e.at(t).len());
-                                counts.spikes[chunk.first + t] += spikes as u64;
+                            for (i, counts) in counts.layers.iter_mut().enumerate() {
+                                let spikes = chunk.events.get(i).map_or(&[][..], |e| e.at(t));
+                                counts.spikes[chunk.first + t] += spikes.len() as u64;
                                 counts.operations[chunk.first + t] += chunk.operations[i][t];
+                                if let Some(of) = &mut counts.per_neuron {
+                                    let shape = stages[i].output;
+                                    spikes.iter().for_each(|&n| of[number(shape, n)] += 1);
+                                }
                             }
                         }
                     });
@@ -341,30 +458,221 @@ impl<'a> Simulator<'a> {
                 },
             )
             .map(|(counts, _)| counts)
-            .reduce(nothing, |mut a, b| {
-                for (a, b) in a.iter_mut().zip(&b) {
-                    a.spikes
-                        .iter_mut()
-                        .zip(&b.spikes)
-                        .for_each(|(a, b)| *a += b);
-                    a.operations
-                        .iter_mut()
-                        .zip(&b.operations)
-                        .for_each(|(a, b)| *a += b);
-                }
-                a
+            .reduce(nothing, |mut sum, counts| {
+                sum.add(&counts);
+                sum
             });
         let hits = Hits::new(timesteps, hits);
-        let layers = self.stages.stages.iter().zip(counts);
         Ok(Simulation {
             curve: hits.curve(),
             hits,
-            layers: layers
-                .map(|(stage, counts)| LayerSpikes {
-                    neurons: stage.output.size(),
-                    ..counts
-                })
-                .collect(),
+            input: (self.code != InputCode::Direct).then_some(counts.input),
+            layers: counts.layers,
         })
+    }
+}
+
+impl Simulator<'_> {
+    /// Runs the first layers of neurons, with `neurons`, and the currents into `more` stages after
+    /// them, 0 or 1, on every image; each chunk of timesteps changes a value of the image, and the
+    /// values are put together in whatever order.
+    fn prefix<T: Send>(
+        &self,
+        (neurons, more): (&[Neurons], usize),
+        timesteps: usize,
+        start: impl Fn() -> T + Sync,
+        chunk: impl Fn(&mut T, &Chunk<'_>) + Sync,
+        join: impl Fn(T, T) -> T + Sync + Send,
+    ) -> Result<T> {
+        some_timesteps(timesteps)?;
+        let engine = Engine::of(&self.stages.stages[..neurons.len() + more], neurons)?;
+        let images = (0..self.images.len()).into_par_iter();
+        let run = |(mut value, mut scratch), image| {
+            let currents = self.currents(image, timesteps);
+            let drives = currents.drives();
+            engine.run(&drives, timesteps, &mut scratch, |part| {
+                chunk(&mut value, part)
+            });
+            (value, scratch)
+        };
+        let values = images.fold(|| (start(), engine.scratch()), run);
+        Ok(values.map(|(value, _)| value).reduce(&start, join))
+    }
+
+    /// The largest current into the layer after those with `neurons`, at any timestep.
+    pub fn largest_current(&self, neurons: &[Neurons], timesteps: usize) -> Result<f32> {
+        let largest = |most: &mut f32, chunk: &Chunk<'_>| {
+            for t in 0..chunk.timesteps {
+                *most = chunk.output(t).fold(*most, f32::max);
+            }
+        };
+        let least = || f32::NEG_INFINITY;
+        self.prefix((neurons, 1), timesteps, least, largest, f32::max)
+    }
+
+    /// Spikes of each channel of the last layer with `neurons`, on all images.
+    pub fn channel_spikes(&self, neurons: &[Neurons], timesteps: usize) -> Result<Vec<u64>> {
+        let layer = neurons.len() - 1;
+        let channels = self.stages.stages[layer].output.channels;
+        let count = |spikes: &mut Vec<u64>, chunk: &Chunk<'_>| {
+            let events = (0..chunk.timesteps).flat_map(|t| chunk.events[layer].at(t));
+            events.for_each(|&neuron| spikes[neuron as usize % channels] += 1);
+        };
+        let add = |mut sum: Vec<u64>, spikes: Vec<u64>| {
+            sum.iter_mut().zip(spikes).for_each(|(sum, n)| *sum += n);
+            sum
+        };
+        self.prefix((neurons, 0), timesteps, || vec![0; channels], count, add)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Classify, Whole};
+
+    type Pixels = Classify<1, 2, 2>; // 1 x 2 x 2, 2 classes
+
+    fn linear(weight: Vec<f32>, inputs: usize) -> Layer {
+        Layer::Linear {
+            outputs: weight.len() / inputs,
+            bias: None,
+            weight,
+            inputs,
+        }
+    }
+
+    /// Two neurons; class 0 sums what the first pixels give, class 1 the last.
+    fn network() -> SpikingNetwork {
+        #[rustfmt::skip]
+        let first = vec![
+            1.0, 0.5, 0.0, 0.0,
+            0.0, 0.0, 0.5, 1.0,
+        ];
+        let layers = [
+            linear(first, 4),
+            Layer::Neurons,
+            linear(vec![1.0, 0.0, 0.0, 1.0], 2),
+        ];
+        let neurons = vec![Neurons::new([2.0])];
+        SpikingNetwork::new(Shape::new(1, 2, 2), &layers, neurons, 2).unwrap()
+    }
+
+    fn images() -> Images<Whole, Pixels> {
+        let pixels = vec![255, 51, 0, 0, 0, 0, 102, 255, 204, 0, 51, 0];
+        Images::from_arrays(pixels, vec![0, 1, 0]).unwrap()
+    }
+
+    #[test]
+    fn coded_images_give_the_spikes_of_their_frames() {
+        for code in [
+            InputCode::Direct,
+            InputCode::Poisson { seed: 5 },
+            InputCode::Phase { period: 4 },
+            InputCode::Latency { period: 200 },
+        ] {
+            // More timesteps than the engine computes at a time.
+            let (images, timesteps) = (images(), 150);
+            let settings = SimulateSettings {
+                code,
+                ..timesteps.into()
+            };
+            let run = network().simulate(&images, settings).unwrap();
+            let mut spikes = vec![0; timesteps];
+            let mut correct = vec![0; timesteps];
+            for i in 0..images.len() {
+                let frames = images.encoded(i, code, timesteps).unwrap();
+                let trace = network().trace(&frames, timesteps).unwrap();
+                let mut sum = [0.0; 2];
+                for t in 0..timesteps {
+                    spikes[t] += trace.spikes[0][t].len() as u64;
+                    sum[0] += trace.output[t][0];
+                    sum[1] += trace.output[t][1];
+                    correct[t] += usize::from(predict(&sum) == images.label(i));
+                }
+            }
+            assert_eq!(run.layers[0].spikes, spikes, "{code}");
+            assert_eq!(run.curve, AccuracyCurve::new(3, correct).unwrap(), "{code}");
+            assert!(spikes.iter().sum::<u64>() > 100, "{code}");
+        }
+    }
+
+    #[test]
+    fn each_neuron_is_counted() {
+        let settings = SimulateSettings {
+            per_neuron: true,
+            ..100.into()
+        };
+        let run = network().simulate(&images(), settings).unwrap();
+        let mut expected = [0, 0];
+        for i in 0..3 {
+            let trace = network().trace(&images().input(i), 100).unwrap();
+            trace.spikes[0]
+                .iter()
+                .flatten()
+                .for_each(|&neuron| expected[neuron] += 1);
+        }
+        assert!(expected[0] != expected[1]);
+        assert_eq!(run.layers[0].per_neuron, Some(expected.to_vec()));
+        assert_eq!(run.layers[1].per_neuron, None); // the output does not spike
+        let sum: u64 = run.layers[0].spikes.iter().sum();
+        assert_eq!(sum, expected.iter().sum::<u64>());
+        assert_eq!(run.spikes_per_image(0), sum as f64 / 3.0);
+        let plain = network().simulate(&images(), 100).unwrap();
+        assert_eq!(plain.layers[0].per_neuron, None);
+        assert_eq!((plain.curve, plain.input), (run.curve, None));
+    }
+
+    #[test]
+    fn random_spikes_depend_on_neither_threads_nor_other_images() {
+        let settings = || SimulateSettings {
+            code: InputCode::Poisson { seed: 1 },
+            ..40.into()
+        };
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            let run = || network().simulate(&images(), settings()).unwrap();
+            pool.build().unwrap().install(run)
+        };
+        assert_eq!(run(1), run(2));
+        let first = network().simulate(&images().take(2), settings()).unwrap();
+        let all = run(2);
+        assert!((0..40).all(|t| first.layers[0].spikes[t] <= all.layers[0].spikes[t]));
+        let list = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(list.path(), "2\n").unwrap();
+        let last = images().listed(list.path()).unwrap();
+        let last = network().simulate(&last, settings()).unwrap();
+        for t in 0..40 {
+            let apart = first.layers[0].spikes[t] + last.layers[0].spikes[t];
+            assert_eq!(apart, all.layers[0].spikes[t]);
+        }
+    }
+
+    #[test]
+    fn nothing_runs_on_bad_input() {
+        let error = |result: Result<Simulation>| result.unwrap_err().to_string();
+        assert_eq!(
+            error(network().simulate(&images(), 0)),
+            "timesteps: found 0, expected 1 or more"
+        );
+        assert_eq!(
+            error(network().simulate(&images().take(0), 8)),
+            "images: found none, expected at least one"
+        );
+        let code = InputCode::Phase { period: 40 };
+        let settings = SimulateSettings { code, ..8.into() };
+        assert_eq!(
+            error(network().simulate(&images(), settings)),
+            "code.period: found 40, expected 1..=16 timesteps"
+        );
+        let digits = crate::data::digits().unwrap();
+        let message = error(network().simulate(&digits, 8));
+        assert!(message.starts_with("images: found 1 x 8 x 8"), "{message}");
+        let error = |input: &[f32]| network().trace(input, 3).unwrap_err().to_string();
+        assert_eq!(
+            error(&[0.0, 1.0, f32::NAN, 0.0]),
+            "input: found NaN at place 2, expected finite values"
+        );
+        assert!(error(&[0.0; 8]).starts_with("input: found 8 values, expected 4, or 4 for each"));
     }
 }

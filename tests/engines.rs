@@ -78,6 +78,7 @@ impl Builder {
                 true => Charge::Threshold,
                 false => Charge::Unit,
             },
+            current: each(self, &[0.0, 0.0, 0.125, -0.25]),
         };
         self.neurons.push(neurons);
         Layer::Neurons
