@@ -233,8 +233,8 @@ impl<'a> Engine<'a> {
             .for_each(|waiting| waiting.fill([0; LANES]));
         for first in (0..timesteps).step_by(CHUNK) {
             let chunk = first..timesteps.min(first + CHUNK);
-            for stage in 0..self.layers.len() {
-                self.stage(stage, chunk.clone(), drive[stage], scratch);
+            for (stage, &drive) in drive.iter().enumerate() {
+                self.stage(stage, chunk.clone(), drive, scratch);
             }
             show(&Chunk {
                 first,
@@ -311,8 +311,9 @@ impl<'a> Engine<'a> {
             output: sums,
             operations,
         } = scratch;
-        operations[stage].clear();
-        operations[stage].resize(timesteps, 0);
+        let operations = &mut operations[stage];
+        operations.clear();
+        operations.resize(timesteps, 0);
         match layer.neurons {
             Some(_) => marks.resize(timesteps * positions * blocks, 0),
             None => sums.resize(timesteps * positions * blocks, [0.0; LANES]),
@@ -322,13 +323,13 @@ impl<'a> Engine<'a> {
             let first = position;
             lists.clear();
             while position < positions && lists.used < TILE {
-                for t in 0..timesteps {
+                for (t, operations) in operations.iter_mut().enumerate() {
                     for charged in &layer.synapses {
                         let Source::Neurons(source) = charged.synapses.source else {
                             continue;
                         };
                         let arrived = lists.add(charged.synapses, position, t, &events[source]);
-                        operations[stage][t] += (arrived * output.channels) as u64;
+                        *operations += (arrived * output.channels) as u64;
                     }
                 }
                 position += 1;

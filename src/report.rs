@@ -135,7 +135,7 @@ pub struct LatencyRow {
     /// 100 (1 - evolved / baseline); empty where either is.
     pub improvement_percent: Option<f64>,
     /// Least improvement at 95 % confidence, over test images
-    /// ([`improvement_interval`](crate::metrics::improvement_interval)).
+    /// ([`improvement_interval`]).
     pub improvement_low_percent: f64,
     /// Greatest improvement at 95 % confidence.
     pub improvement_high_percent: f64,
