@@ -233,7 +233,8 @@ impl<'a> Engine<'a> {
             .for_each(|waiting| waiting.fill([0; LANES]));
         for first in (0..timesteps).step_by(CHUNK) {
             let chunk = first..timesteps.min(first + CHUNK);
-            for (stage, &drive) in drive.iter().enumerate() {
+            // Of a network's first stages only, the engine has no more.
+            for (stage, &drive) in drive.iter().take(self.layers.len()).enumerate() {
                 self.stage(stage, chunk.clone(), drive, scratch);
             }
             show(&Chunk {
