@@ -24,6 +24,7 @@ import json
 import math
 import statistics
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from safetensors import safe_open
 from torch.nn import functional
 
 PERCENTILE = "99.9"
+QUANTISED = "evospike, 16-bit weights"  # another network: its accuracy is printed, not checked
 TOLERANCE = 0.005  # of all images, one way or the other, after any timestep
 
 
@@ -232,12 +234,20 @@ class Python:
         return {"seconds": seconds, "correct": (predictions == labels).sum(1).tolist()}
 
 
+def decode(data, to):
+    """Writes the test images losslessly, since decoders of JPEG differ in pixels."""
+    for file in (data / "test").glob("*/*.jpg"):
+        png = (to / file.relative_to(data)).with_suffix(".png")
+        png.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(file).save(png)
+
+
 class Evospike:
     """Asked with a line `FIRST COUNT`, which images of the subset; answers with `seconds` and
     `correct`, how many were right after every timestep."""
 
-    def __init__(self, arguments, bits):
-        options = [f"--model={arguments.model}", f"--data={arguments.data}"]
+    def __init__(self, arguments, data, bits):
+        options = [f"--model={arguments.model}", f"--data={data}"]
         options += [f"--timesteps={arguments.timesteps}", f"--weights={bits}"]
         self.served = Served("simulation", arguments.threads, options)
 
@@ -267,9 +277,14 @@ def main():
         "BindsNET": BindsNet,
         "PyTorch loop": PlainLoop,
     }
-    systems = {"evospike": Evospike(arguments, 32)}
-    quantised = "evospike, 16-bit weights"
-    systems[quantised] = Evospike(arguments, 16)
+    with tempfile.TemporaryDirectory() as decoded:
+        decode(arguments.data, Path(decoded))
+        systems = {
+            "evospike": Evospike(arguments, decoded, 32),
+            QUANTISED: Evospike(arguments, decoded, 16),
+        }
+        for name in systems:  # once it answers, it has read the images
+            systems[name].measure(0, 1)
     for name, simulator in simulators.items():
         systems[name] = Python(simulator(layers, timesteps), images, labels)
 
@@ -286,7 +301,7 @@ def main():
     medians = {name: statistics.median(taken) for name, taken in seconds.items()}
     header = ("system", "images", "timesteps", "seconds", "ratio")
     rows = []
-    for name in ["evospike", quantised, *simulators]:
+    for name in ["evospike", QUANTISED, *simulators]:
         ratio = medians[name] / medians["evospike"]
         rows.append((name, arguments.batch, timesteps, f"{medians[name]:.4f}", f"{ratio:.2f}"))
     write_table("simulation.csv", header, rows)
@@ -308,7 +323,7 @@ def check(correct, model, images):
         most = np.abs(curve[:timesteps] - correct[reference][:timesteps]).max()
         right = f"{curve[timesteps - 1]} of {images} right after {timesteps} timesteps"
         print(f"{name}: {right}, at most {most} more or fewer than the {reference} after any")
-        differ |= most > TOLERANCE * images
+        differ |= name != QUANTISED and most > TOLERANCE * images
     if differ:
         sys.exit("the accuracies differ: these are not the same networks")
 
