@@ -8,6 +8,11 @@
 //! for all channels of the position. Spikes are kept sorted by timestep and neuron, so the ones
 //! that one row of a kernel sees are next to each other and the list is a copy of few pieces.
 //!
+//! Profile of a half-width VGG15 for CIFAR-10 (3.0 million additions an image and timestep, two Zen 4
+//! cores, `perf`): about two thirds of the time adds rows of weights, which mostly come from the
+//! second level of the cache; the rest makes lists, integrates and sorts spikes. Quiet, both cores
+//! add 35 G weights a second in all.
+//!
 //! An image is simulated by one thread from beginning to end; images are shared out among threads.
 //! What is added up across images are whole numbers. Results therefore do not depend on the number
 //! of threads.
