@@ -233,8 +233,8 @@ impl Hits {
 
 /// Interval that the latency won lies in, at 95 % confidence, in percent: of bootstrap resamples of
 /// the images (Efron 1979), each as many images as there are, drawn with replacement, the 2.5 and
-/// 97.5 percentiles. Both networks ran on the same images; where one never reaches the target, the
-/// run's last timestep but one more stands for its latency. The ANN's accuracy, and so the target,
+/// 97.5 percentiles. Both networks ran on the same images; where one never reaches the target, one
+/// timestep more than there are stands for its latency. The ANN's accuracy, and so the target,
 /// is that on the same resample.
 ///
 /// # Errors

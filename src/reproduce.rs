@@ -57,12 +57,15 @@ impl DigitsSettings {
         if self.seeds.is_empty() {
             return Err(Error::parameter("seeds", "none", "at least one"));
         }
-        let in_range = |margin: &f64| (0.0..100.0).contains(margin);
+        let averaged = self.evolution.objective == Objective::MeanLatency;
+        let in_range =
+            |&margin: &f64| (0.0..100.0).contains(&margin) && !(averaged && margin == 0.0);
         if self.margins_percent.is_empty() || !self.margins_percent.iter().all(in_range) {
+            let least = if averaged { "above 0" } else { "0 or more" };
             return Err(Error::parameter(
                 "margins_percent",
                 format!("{:?}", self.margins_percent),
-                "at least one, each 0 to less than 100",
+                format!("at least one, each {least} and less than 100"),
             ));
         }
         self.training.check()?;

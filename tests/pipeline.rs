@@ -63,23 +63,26 @@ fn stopping_early_finds_the_same_network() -> evospike::Result<()> {
     )?;
     let snn = convert(&ann, &digits.training)?.balance(Balance::Percentile(99.9))?;
     let target = ann.target(&digits.held_out, 2.0)?;
-    let run = |stop_early| {
-        let mut settings = EvolveSettings {
-            generations: 4,
-            timesteps: 40,
-            stop_early,
-            ..EvolveSettings::default()
+    for objective in [Objective::Latency, Objective::MeanLatency] {
+        let run = |stop_early| {
+            let mut settings = EvolveSettings {
+                objective,
+                generations: 4,
+                timesteps: 40,
+                stop_early,
+                ..EvolveSettings::default()
+            };
+            settings.optimiser.population = 2;
+            evolve(&snn, &digits.held_out, &target, &settings)
         };
-        settings.optimiser.population = 2;
-        evolve(&snn, &digits.held_out, &target, &settings)
-    };
-    let (early, whole) = (run(true)?, run(false)?);
-    assert_eq!(early.scales, whole.scales);
-    assert_eq!(early.generations, whole.generations);
-    assert!(
-        whole.fitness.latency <= 40,
-        "the target is never reached, so nothing stopped early"
-    );
+        let (early, whole) = (run(true)?, run(false)?);
+        assert_eq!(early.scales, whole.scales);
+        assert_eq!(early.generations, whole.generations);
+        assert!(
+            whole.fitness.latency <= 40,
+            "the target is never reached, so nothing stopped early"
+        );
+    }
     Ok(())
 }
 
@@ -128,6 +131,7 @@ fn bad_arguments_get_one_line_and_exit_code_2() {
         ["--population", "-1"],
         ["--margin", "nan"],
         ["--margin", "-1"],
+        ["--margin", "0"],
         ["--margin", "200"],
         ["--nonsense", "1"],
     ] {
