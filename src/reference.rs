@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::layers::{Layer, Shape};
 use crate::neurons::{Neurons, Reset};
 use crate::ops::{Accelerated, ConvShape, convolve_plainly};
-use crate::simulate::Trace;
+use crate::simulate::{Trace, check_frames};
 
 type Values<D> = Tensor<(usize,), f32, D>;
 
@@ -40,17 +40,7 @@ pub fn trace<D: Accelerated<f32>>(
         let found = format!("{count} inputs, {timesteps} timesteps");
         return Err(Error::parameter("timesteps", found, "1 or more of each"));
     }
-    if inputs.len() != each && inputs.len() != each * timesteps {
-        return Err(Error::parameter(
-            "inputs",
-            format!("{} values", inputs.len()),
-            format!("{each}, or {each} for each of {timesteps} timesteps"),
-        ));
-    }
-    if let Some(i) = inputs.iter().position(|x| !x.is_finite()) {
-        let found = format!("{} at place {i}", inputs[i]);
-        return Err(Error::parameter("inputs", found, "finite values"));
-    }
+    check_frames("inputs", inputs, each, timesteps)?;
     let mut network = Dense {
         device,
         count,

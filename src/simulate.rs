@@ -170,6 +170,27 @@ pub struct SpikingNetwork {
     pub(crate) neurons: Vec<Neurons>,
 }
 
+/// Whether these are the `size` values of one frame, or of one for each timestep.
+pub(crate) fn check_frames(
+    name: &'static str,
+    values: &[f32],
+    size: usize,
+    timesteps: usize,
+) -> Result<()> {
+    if values.len() != size && values.len() != size * timesteps {
+        return Err(Error::parameter(
+            name,
+            format!("{} values", values.len()),
+            format!("{size}, or {size} for each of {timesteps} timesteps"),
+        ));
+    }
+    if let Some(i) = values.iter().position(|x| !x.is_finite()) {
+        let found = format!("{} at place {i}", values[i]);
+        return Err(Error::parameter(name, found, "finite values"));
+    }
+    Ok(())
+}
+
 /// Everything that a run on one image showed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trace {
@@ -254,17 +275,7 @@ impl SpikingNetwork {
     pub fn trace(&self, input: &[f32], timesteps: usize) -> Result<Trace> {
         some_timesteps(timesteps)?;
         let size = self.stages.input.size();
-        if input.len() != size && input.len() != size * timesteps {
-            return Err(Error::parameter(
-                "input",
-                format!("{} values", input.len()),
-                format!("{size}, or {size} for each of {timesteps} timesteps"),
-            ));
-        }
-        if let Some(i) = input.iter().position(|x| !x.is_finite()) {
-            let found = format!("{} at place {i}", input[i]);
-            return Err(Error::parameter("input", found, "finite values"));
-        }
+        check_frames("input", input, size, timesteps)?;
         let drives = Currents::of(&self.stages, input);
         let drives = drives.drives();
         let engine = Engine::new(&self.stages, &self.neurons)?;
