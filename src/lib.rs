@@ -46,6 +46,7 @@ pub mod ann;
 mod checkpoint;
 pub mod convert;
 pub mod data;
+pub mod de;
 pub mod encode;
 pub mod energy;
 mod engine;
@@ -80,11 +81,10 @@ pub mod prelude {
         self, Augment, Cifar10, Cifar100, Digits, HeldOut, ImageNet, Images, Shares, Split, Test,
         Training,
     };
+    pub use crate::de::DeSettings;
     pub use crate::encode::InputCode;
     pub use crate::energy::Energy;
-    pub use crate::evolve::{
-        DeSettings, Evolution, EvolveSettings, Objective, best_balance, evolve,
-    };
+    pub use crate::evolve::{Evolution, EvolveSettings, Objective, best_balance, evolve};
     pub use crate::metrics::{self, Accuracy, AccuracyCurve, Target, improvement_percent};
     pub use crate::modules::{
         AvgPool2, BatchNorm, BatchNorm1d, Conv1x1Stride2, Conv3x3, Conv3x3Stride2, DropoutOneIn,
