@@ -18,6 +18,7 @@ use crate::neurons::Neurons;
 use crate::plot;
 use crate::progress::Progress;
 use crate::report::show;
+use crate::search::{Cost, Optimise};
 use crate::simulate::Simulator;
 
 /// What evolution makes small.
@@ -74,6 +75,8 @@ impl PartialOrd for Fitness {
         self.order().partial_cmp(&other.order())
     }
 }
+
+impl Cost for Fitness {}
 
 /// Measures networks on held-out images.
 struct Judge<'a> {

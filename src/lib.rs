@@ -44,6 +44,7 @@
 
 pub mod ann;
 mod checkpoint;
+pub mod cmaes;
 pub mod convert;
 pub mod data;
 pub mod de;
@@ -67,6 +68,7 @@ pub mod random;
 pub mod reference;
 pub mod report;
 pub mod reproduce;
+pub mod search;
 pub mod simulate;
 pub mod weights;
 mod winograd;
@@ -76,6 +78,7 @@ pub use error::{Error, Result};
 /// Everything a notebook needs: `use evospike::prelude::*;`.
 pub mod prelude {
     pub use crate::ann::{Ann, TrainSettings};
+    pub use crate::cmaes::CmaEsSettings;
     pub use crate::convert::{Balance, Conversion, Snn, convert};
     pub use crate::data::{
         self, Augment, Cifar10, Cifar100, Digits, HeldOut, ImageNet, Images, Shares, Split, Test,
@@ -96,6 +99,7 @@ pub mod prelude {
     pub use crate::optimiser::{Optimiser, Schedule};
     pub use crate::plot::{self, Chart};
     pub use crate::report::{self, Output, Table, write_csv};
+    pub use crate::search::{Optimise, Search};
     pub use crate::simulate::{SimulateSettings, Simulation, SpikingNetwork, simulate};
     pub use crate::weights::Names;
 }
