@@ -60,6 +60,7 @@ pub mod metrics;
 pub mod modules;
 pub mod networks;
 pub mod neurons;
+pub mod nsga;
 pub mod ops;
 pub mod optimiser;
 pub mod plot;
@@ -96,6 +97,7 @@ pub mod prelude {
     pub use crate::network;
     pub use crate::networks::{self, DigitsCnn, Network};
     pub use crate::neurons::{Charge, Neurons, Reset};
+    pub use crate::nsga::{Nsga2, NsgaSettings};
     pub use crate::optimiser::{Optimiser, Schedule};
     pub use crate::plot::{self, Chart};
     pub use crate::report::{self, Output, Table, write_csv};
