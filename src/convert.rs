@@ -299,10 +299,6 @@ impl<N: Network> Conversion<N> {
         }
         snn.with_neurons(neurons)
     }
-
-    pub(crate) fn stages(&self) -> &Stages {
-        &self.stages
-    }
 }
 
 fn check_percent(percent: f64) -> Result<()> {

@@ -63,6 +63,16 @@ pub enum Error {
         /// The loss, not finite.
         loss: f32,
     },
+    /// Long work was told to stop; what it did is kept.
+    #[error("{work}: stopped after {stands}; the same call goes on from {}", path.display())]
+    Stopped {
+        /// What was at work.
+        work: String,
+        /// How far it came.
+        stands: String,
+        /// The checkpoint.
+        path: PathBuf,
+    },
     /// The operating system refused a file or folder.
     #[error("{}: {source}", path.display())]
     Io {

@@ -1,171 +1,47 @@
-//! Neuroevolution: differential evolution tunes the thresholds of a converted network, with the
+//! Neuroevolution: a gradient-free optimiser tunes the neurons of a converted network, with the
 //! simulated spiking network's own latency and accuracy as its feedback (Lu and Sengupta 2022).
 //!
-//! [`evolve`] puts an optimiser, [`DifferentialEvolution`], to work on held-out images.
+//! What is changed is a genome ([`Gene`]), what is made small an [`Objective`], and who searches a
+//! [`Search`]: differential evolution, as in the paper, or another optimiser.
 
-use std::cmp::Ordering;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use crate::convert::{Balance, Conversion, Snn, scale};
-use crate::data::{HeldOut, Images, Task};
-use crate::de::{DeSettings, DifferentialEvolution};
+use crate::convert::{Balance, Conversion, Snn};
+use crate::data::{HeldOut, Images};
+use crate::de::DeSettings;
 use crate::error::{Error, Result};
-use crate::layers::Stages;
+use crate::fitness::Judge;
+pub use crate::fitness::{Fitness, Objective, Stopping};
+pub use crate::genome::Gene;
+use crate::genome::{self, Genome};
 use crate::metrics::Target;
 use crate::networks::Network;
 use crate::neurons::Neurons;
 use crate::plot;
 use crate::progress::Progress;
-use crate::report::show;
-use crate::search::{Cost, Optimise};
-use crate::simulate::Simulator;
-
-/// What evolution makes small.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Objective {
-    /// The latency, and between equal latencies how far the accuracy stayed below the target
-    /// before it: the paper's. Latency alone would be a plateau of whole numbers, undefined where
-    /// the target is never reached.
-    #[default]
-    Latency,
-    /// Timesteps with an accuracy below the target, averaged over all targets from the ANN's
-    /// accuracy to twice the margin below it. A latency is decided by the last images to turn
-    /// right; this average counts all of them, so that on few images it is less a matter of luck.
-    MeanLatency,
-}
-
-/// How good a network is on some images; the smaller by its objective, the better.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct Fitness {
-    /// First timestep from which the accuracy stays at or above the target; one more than there
-    /// are timesteps where it does not.
-    pub latency: usize,
-    /// Percentage points below the target, summed over the timesteps before the latency.
-    pub deficit: f64,
-    /// Of [`Objective::MeanLatency`], in timesteps; none of other objectives.
-    pub mean_latency: Option<f64>,
-}
-
-impl Fitness {
-    /// Worse than any network's.
-    const WORST: Self = Self {
-        latency: usize::MAX,
-        deficit: f64::INFINITY,
-        mean_latency: None,
-    };
-
-    /// The first number decides, the second between equals.
-    fn order(&self) -> [f64; 2] {
-        match self.mean_latency {
-            None => [self.latency as f64, self.deficit],
-            Some(mean) => [mean, self.latency as f64],
-        }
-    }
-}
-
-impl PartialEq for Fitness {
-    fn eq(&self, other: &Self) -> bool {
-        self.order() == other.order()
-    }
-}
-
-impl PartialOrd for Fitness {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        self.order().partial_cmp(&other.order())
-    }
-}
-
-impl Cost for Fitness {}
-
-/// Measures networks on held-out images.
-struct Judge<'a> {
-    simulator: Simulator<'a>,
-    target: &'a Target,
-    objective: Objective,
-    timesteps: usize,
-}
-
-impl<'a> Judge<'a> {
-    fn new<K: Task>(
-        stages: &'a Stages,
-        images: &'a Images<HeldOut, K>,
-        target: &'a Target,
-        settings: &EvolveSettings,
-    ) -> Result<Self> {
-        settings.check()?;
-        if target.ann().images != images.len() {
-            return Err(Error::parameter(
-                "target",
-                format!("one made on {} images", target.ann().images),
-                format!("the ANN's on these {} held-out images", images.len()),
-            ));
-        }
-        if settings.objective == Objective::MeanLatency && target.margin() == 0.0 {
-            let expected = "a target below the ANN's accuracy, to average down to twice as far";
-            return Err(Error::parameter("target", "a margin of 0", expected));
-        }
-        Ok(Self {
-            simulator: Simulator::new(stages, images.view())?,
-            target,
-            objective: settings.objective,
-            timesteps: settings.timesteps,
-        })
-    }
-
-    fn fitness(&self, neurons: &[Neurons]) -> Result<Fitness> {
-        self.after(neurons, self.timesteps)
-    }
-
-    /// The fitness after fewer timesteps: never worse than after all of them.
-    fn after(&self, neurons: &[Neurons], timesteps: usize) -> Result<Fitness> {
-        let run = self.simulator.run(neurons, timesteps)?;
-        let (latency, deficit) = run.curve.shortfall(self.target);
-        let mean_latency = match self.objective {
-            Objective::Latency => None,
-            Objective::MeanLatency => {
-                let (ann, points) = (self.target.ann().percent(), 2.0 * self.target.margin());
-                let below = run.curve.iter().map(|accuracy| ann - accuracy.percent());
-                Some(below.map(|below| below.clamp(0.0, points) / points).sum())
-            }
-        };
-        Ok(Fitness {
-            latency,
-            deficit,
-            mean_latency,
-        })
-    }
-
-    /// The fitness, or [`Fitness::WORST`] of a network that is seen to be worse than `parent`
-    /// after as many timesteps as the parent's latency or mean latency.
-    fn against(&self, neurons: &[Neurons], parent: Fitness) -> Result<Fitness> {
-        let first = match parent.mean_latency {
-            None => parent.latency,
-            Some(mean) => mean as usize + 1,
-        };
-        if first < self.timesteps && self.after(neurons, first)? > parent {
-            return Ok(Fitness::WORST);
-        }
-        self.fitness(neurons)
-    }
-}
+use crate::report::{show, write};
+use crate::search::{Search, better};
 
 /// Settings of [`evolve`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvolveSettings {
-    /// The optimiser's settings.
-    pub optimiser: DeSettings,
+    /// The optimiser.
+    pub search: Search,
     /// What is made small.
     pub objective: Objective,
-    /// Range of the factor on each layer's threshold; holds 1, the network as it was converted.
-    pub scales: [f64; 2],
+    /// What is changed, and the range of its values; holds the network as it is.
+    pub genome: Vec<(Gene, [f64; 2])>,
     /// Generations after the initial population.
     pub generations: usize,
     /// Timesteps of each simulation.
     pub timesteps: usize,
-    /// Whether the simulation of a network that can no longer be as good as its parent stops early.
-    /// The same networks win either way.
-    pub stop_early: bool,
+    /// When the simulation of a network that cannot win stops early.
+    pub stopping: Stopping,
     /// Seeds the optimiser.
     pub seed: u64,
 }
@@ -173,15 +49,15 @@ pub struct EvolveSettings {
 impl Default for EvolveSettings {
     fn default() -> Self {
         Self {
-            optimiser: DeSettings {
+            search: Search::De(DeSettings {
                 population: 5,
                 ..DeSettings::default()
-            },
+            }),
             objective: Objective::Latency,
-            scales: [0.25, 2.0],
+            genome: vec![(Gene::Scale, [0.25, 2.0])],
             generations: 10,
             timesteps: 64,
-            stop_early: true,
+            stopping: Stopping::Certain,
             seed: 0,
         }
     }
@@ -190,20 +66,13 @@ impl Default for EvolveSettings {
 impl EvolveSettings {
     /// Refuses settings out of range, so that nothing runs first.
     pub(crate) fn check(&self) -> Result<()> {
-        self.optimiser.check()?;
+        self.search.check()?;
         if self.timesteps == 0 {
             return Err(Error::parameter("timesteps", 0, "1 or more"));
         }
-        let [low, high] = self.scales;
-        if !(0.0 < low && low <= 1.0 && 1.0 <= high && low < high && high.is_finite()) {
-            let found = format!("{:?}", self.scales);
-            return Err(Error::parameter(
-                "scales",
-                found,
-                "0 < first <= 1 <= second, not both 1",
-            ));
-        }
-        Ok(())
+        genome::check(&self.genome)?;
+        self.stopping.check()?;
+        self.objective.check(self.timesteps)
     }
 }
 
@@ -214,9 +83,11 @@ pub struct Generation {
     pub generation: usize,
     /// Networks simulated so far.
     pub evaluations: usize,
-    /// The best member.
+    /// Of these, the ones that were stopped early.
+    pub stopped: usize,
+    /// The best network so far.
     pub best: Fitness,
-    /// The median member.
+    /// The median network of this generation, or its parent's where the parent is better.
     pub median: Fitness,
 }
 
@@ -224,113 +95,328 @@ pub struct Generation {
 pub struct Evolution<N: Network> {
     /// The best network.
     pub snn: Snn<N>,
-    /// The factor on each layer's threshold.
-    pub scales: Vec<f64>,
+    /// Its genome: of every gene of the settings in order, its values of every layer.
+    pub genes: Vec<f64>,
     /// How good it is on the held-out images.
     pub fitness: Fitness,
     /// How it went.
     pub generations: Vec<Generation>,
+    objective: Objective,
 }
 
 impl<N: Network> Evolution<N> {
+    /// How it went, as a chart.
+    ///
+    /// # Errors
+    /// [`Error::Chart`] when plotters fails.
+    pub fn convergence(&self, title: &str) -> Result<plot::Chart> {
+        let label = format!("{} on held-out images", self.objective.label());
+        plot::convergence(title, &label, &self.generations)
+    }
+
     fn chart(&self) -> Result<plot::Chart> {
-        plot::convergence("Evolution on held-out images", &self.generations)
+        self.convergence("Evolution on held-out images")
     }
 }
 
 show!(impl [N: Network] Evolution<N> as chart);
 
-/// Evolves a factor on each layer's threshold towards a lower latency on held-out images.
+/// Evolves the neurons of a network on held-out images.
+///
+/// ```no_run
+/// # use evospike::prelude::*;
+/// # fn example(snn: Snn<DigitsCnn>, parts: Split<Digits>, target: Target) -> evospike::Result<()> {
+/// let settings = EvolveSettings {
+///     genome: vec![(Gene::Threshold, [0.5, 1.5]), (Gene::Initial, [0.0, 1.0])],
+///     search: Search::CmaEs(CmaEsSettings::default()),
+///     generations: 40,
+///     ..EvolveSettings::default()
+/// };
+/// let evolution = evolve(&snn, &parts.held_out, &target, &settings)?;
+/// # Ok(()) }
+/// ```
 ///
 /// # Errors
-/// No image, or settings out of range.
+/// No image, settings out of range, or a target made on other images.
 pub fn evolve<N: Network>(
     snn: &Snn<N>,
     images: &Images<HeldOut, N::Task>,
     target: &Target,
     settings: &EvolveSettings,
 ) -> Result<Evolution<N>> {
-    let layers = snn.neurons().len();
-    let judge = Judge::new(&snn.network.stages, images, target, settings)?;
-    let mut de: DifferentialEvolution<Fitness> = DifferentialEvolution::new(
-        &vec![settings.scales; layers],
-        Some(&vec![1.0; layers]),
-        settings.optimiser.clone(),
-        settings.seed,
+    run(snn, images, target, settings, None)
+}
+
+/// As [`evolve`], with everything that it goes on from written to `checkpoint` after every
+/// generation.
+///
+/// Where the file is there already, the evolution goes on from it, and ends with the very network
+/// that it would have found without a break: killed at any moment, it loses the generation that it
+/// was in. When `stop` is set by another thread, it stops after the running generation.
+///
+/// # Errors
+/// As [`evolve`]; a file that is no checkpoint, or one of another evolution; [`Error::Stopped`]
+/// when it was told to stop.
+pub fn evolve_resumable<N: Network>(
+    snn: &Snn<N>,
+    images: &Images<HeldOut, N::Task>,
+    target: &Target,
+    settings: &EvolveSettings,
+    checkpoint: impl AsRef<Path>,
+    stop: &AtomicBool,
+) -> Result<Evolution<N>> {
+    let checkpoint = (checkpoint.as_ref(), stop);
+    run(snn, images, target, settings, Some(checkpoint))
+}
+
+fn run<N: Network>(
+    snn: &Snn<N>,
+    images: &Images<HeldOut, N::Task>,
+    target: &Target,
+    settings: &EvolveSettings,
+    checkpoint: Option<(&Path, &AtomicBool)>,
+) -> Result<Evolution<N>> {
+    settings.check()?;
+    let genome = Genome::new(&settings.genome, snn.neurons())?;
+    let judge = Judge::new(
+        snn.network(),
+        images,
+        target,
+        settings.objective,
+        settings.timesteps,
     )?;
+    let start = genome.neutral();
+    let mut search = (settings.search).start(&genome.bounds(), Some(&start), settings.seed)?;
+    let mut state = State::new(Run {
+        network: N::NAME.into(),
+        settings: settings.clone(),
+        neurons: snn.neurons().to_vec(),
+        images: images.len(),
+        images_checksum: images.view().checksum(),
+        target_percent: target.percent(),
+    });
+    if let Some((path, _)) = checkpoint {
+        state.load(path)?;
+    }
     let mut generations = Vec::with_capacity(settings.generations + 1);
-    let mut evaluations = 0;
     let mut progress = Progress::new(format!("evolve {}", N::NAME), settings.generations + 1);
+    progress.skip(state.told.len());
+    let (mut evaluations, mut stopped) = (0, 0);
     for generation in 0..=settings.generations {
-        let points = de.ask();
-        evaluations += points.len();
-        let fitness = points.iter().enumerate().map(|(i, scales)| {
-            let neurons = scale(snn.neurons(), scales);
-            match de.fitness().get(i) {
-                Some(&parent) if settings.stop_early => judge.against(&neurons, parent),
-                _ => judge.fitness(&neurons),
+        if search.done() {
+            break;
+        }
+        let rivals = search.rivals();
+        let known = state.told.get(generation);
+        let fitness = match known {
+            Some(known) => known
+                .iter()
+                .map(|fitness| fitness.unwrap_or(Fitness::WORST))
+                .collect(),
+            None => {
+                let points = search.ask();
+                let of = |(point, rival): (&Vec<f64>, &Option<Fitness>)| {
+                    judge.against(&genome.express(point), *rival, settings.stopping)
+                };
+                points
+                    .iter()
+                    .zip(&rivals)
+                    .map(of)
+                    .collect::<Result<Vec<_>>>()?
             }
-        });
-        let fitness = fitness.collect::<Result<_>>()?;
-        de.tell(fitness)?;
-        let mut sorted = de.fitness().to_vec();
-        sorted.sort_by(|a, b| a.partial_cmp(b).unwrap_or(Ordering::Equal));
-        let state = Generation {
+        };
+        let (replayed, path) = (known.is_some(), checkpoint.map(|(path, _)| path));
+        let lost = |fitness: &&Fitness| fitness.measured().is_none();
+        evaluations += fitness.len();
+        stopped += fitness.iter().filter(lost).count();
+        let mut sorted: Vec<Fitness> = (fitness.iter().zip(&rivals))
+            .map(|(&own, &rival)| rival.filter(|rival| better(rival, &own)).unwrap_or(own))
+            .collect();
+        sorted.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
+        if !replayed {
+            let measured = fitness.iter().map(|fitness| fitness.measured());
+            state.told.push(measured.collect());
+        }
+        search
+            .tell(fitness)
+            .map_err(|error| match (replayed, path) {
+                (true, Some(path)) => damaged(path, error),
+                _ => error,
+            })?;
+        let Some((_, best)) = search.best() else {
+            unreachable!("a generation was told");
+        };
+        let now = Generation {
             generation,
             evaluations,
-            best: sorted[0],
+            stopped,
+            best,
             median: sorted[(sorted.len() - 1) / 2],
         };
-        generations.push(state);
-        progress.step(|| summary(&state));
+        generations.push(now);
+        if replayed {
+            continue;
+        }
+        progress.step(|| summary(&now));
+        if let Some((path, stop)) = checkpoint {
+            state.save(path)?;
+            if stop.load(Ordering::Relaxed) && generation < settings.generations {
+                return Err(Error::Stopped {
+                    work: format!("evolve {}", N::NAME),
+                    stands: format!("generation {generation}, {}", summary(&now)),
+                    path: path.into(),
+                });
+            }
+        }
     }
     progress.finish(|| generations.last().map_or_else(String::new, summary));
-    let Some((scales, fitness)) = de.best() else {
+    let Some((genes, fitness)) = search.best() else {
         unreachable!("at least one generation was told");
     };
     Ok(Evolution {
-        snn: snn.scaled(&scales)?,
-        scales,
+        snn: snn.with_neurons(genome.express(&genes))?,
+        genes,
         fitness,
         generations,
+        objective: settings.objective,
     })
 }
 
 fn summary(state: &Generation) -> String {
-    let Fitness {
-        latency,
-        mean_latency,
-        ..
-    } = state.best;
-    let mean = mean_latency.map_or_else(String::new, |mean| format!(", mean {mean:.2}"));
-    format!("best latency {latency} timesteps{mean}")
+    let Fitness { latency, cost, .. } = state.best;
+    let cost = cost.map_or_else(String::new, |cost| format!(", cost {cost:.2}"));
+    format!("best latency {latency} timesteps{cost}")
+}
+
+/// An evolution: two that are the same find the same.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Run {
+    network: String,
+    settings: EvolveSettings,
+    neurons: Vec<Neurons>,
+    images: usize,
+    /// CRC-32 of what the network sees of them and of their labels.
+    images_checksum: u32,
+    target_percent: f64,
+}
+
+/// What an evolution goes on from. An optimiser that is started again and told the same asks the
+/// same, so the fitness of every generation is all there is to keep.
+#[derive(Serialize, Deserialize)]
+struct State {
+    version: u32,
+    evospike: String,
+    run: Run,
+    /// Of each generation, the fitness of each network; none where it was stopped early.
+    told: Vec<Vec<Option<Fitness>>>,
+}
+
+fn damaged(path: &Path, found: impl std::fmt::Display) -> Error {
+    let expected = "the checkpoint of an evolution; delete it to start anew";
+    Error::data(path.display(), "checkpoint", found.to_string(), expected)
+}
+
+impl State {
+    const VERSION: u32 = 1;
+
+    fn new(run: Run) -> Self {
+        Self {
+            version: Self::VERSION,
+            evospike: env!("CARGO_PKG_VERSION").into(),
+            run,
+            told: Vec::new(),
+        }
+    }
+
+    fn save(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_string(self).map_err(|error| Error::Write {
+            path: path.into(),
+            reason: error.to_string(),
+        })?;
+        write(path, text.as_bytes())
+    }
+
+    /// Takes over what the file says; does nothing where there is no file.
+    fn load(&mut self, path: &Path) -> Result<()> {
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                return Err(damaged(path, "bytes that are no text"));
+            }
+            Err(error) => return Err(Error::io(path)(error)),
+        };
+        let version = serde_json::from_str::<serde_json::Value>(&text);
+        let version = version.map_err(|error| damaged(path, error))?["version"].as_u64();
+        if version != Some(Self::VERSION.into()) {
+            let found = match version {
+                Some(version) => format!("format version {version}"),
+                None => "no format version".into(),
+            };
+            let expected = format!("version {}; delete it to start anew", Self::VERSION);
+            return Err(Error::data(path.display(), "checkpoint", found, expected));
+        }
+        let found: Self = serde_json::from_str(&text).map_err(|error| damaged(path, error))?;
+        // The count of generations may grow: what was found up to now stays what it was.
+        let longest = found
+            .run
+            .settings
+            .generations
+            .max(self.run.settings.generations);
+        let as_long = |run: &Run| EvolveSettings {
+            generations: longest,
+            ..run.settings.clone()
+        };
+        let differs = [
+            ("network", found.run.network != self.run.network),
+            ("settings", as_long(&found.run) != as_long(&self.run)),
+            ("thresholds", found.run.neurons != self.run.neurons),
+            (
+                "images",
+                (found.run.images, found.run.images_checksum)
+                    != (self.run.images, self.run.images_checksum),
+            ),
+            (
+                "target",
+                found.run.target_percent != self.run.target_percent,
+            ),
+        ];
+        let differs: Vec<&str> = differs.iter().filter(|d| d.1).map(|d| d.0).collect();
+        if !differs.is_empty() {
+            let found = format!("that of an evolution with other {}", differs.join(", "));
+            let expected = "that of this one; delete it to start anew";
+            return Err(Error::data(path.display(), "checkpoint", found, expected));
+        }
+        self.told = found.told;
+        Ok(())
+    }
 }
 
 /// The conversion of the lowest latency on held-out images, and of those the one of the least
 /// deficit before it: the baseline that an evolution starts from and is compared with.
+/// `change` gives its neurons what both have in common, such as an initial potential; `|_| ()`
+/// leaves them.
 ///
 /// # Errors
-/// No balance gives thresholds above 0, no image, or settings out of range.
+/// No balance gives thresholds above 0, no image, or parameters out of range.
 pub fn best_balance<N: Network>(
     conversion: &Conversion<N>,
     balances: &[Balance],
     images: &Images<HeldOut, N::Task>,
     target: &Target,
-    settings: &EvolveSettings,
+    timesteps: usize,
+    change: impl Fn(&mut Neurons),
 ) -> Result<(Balance, Snn<N>)> {
-    let settings = EvolveSettings {
-        objective: Objective::Latency,
-        ..settings.clone()
-    };
-    let judge = Judge::new(conversion.stages(), images, target, &settings)?;
     let mut best: Option<(Fitness, Balance, Snn<N>)> = None;
     for &balance in balances {
         let snn = match conversion.balance(balance) {
             // So low a percentile that a sparse layer's threshold is 0 is no candidate.
             Err(Error::Layer { .. }) => continue,
-            snn => snn?,
+            snn => snn?.with(&change)?,
         };
-        let fitness = judge.fitness(snn.neurons())?;
+        let judge = Judge::new(snn.network(), images, target, Objective::Latency, timesteps)?;
+        let rival = best.as_ref().map(|(fitness, ..)| *fitness);
+        let fitness = judge.against(snn.neurons(), rival, Stopping::Certain)?;
         if best.as_ref().is_none_or(|(least, ..)| fitness < *least) {
             best = Some((fitness, balance, snn));
         }
@@ -343,26 +429,4 @@ pub fn best_balance<N: Network>(
         )
     })?;
     Ok((balance, snn))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn objectives_say_what_counts() {
-        let of = |latency, deficit, mean_latency| Fitness {
-            latency,
-            deficit,
-            mean_latency,
-        };
-        let by_mean = |latency, mean| of(latency, 0.0, Some(mean));
-        assert!(by_mean(9, 10.0) < by_mean(3, 11.0));
-        assert!(by_mean(3, 10.0) < by_mean(9, 10.0));
-        assert!(by_mean(9, 1e9) < Fitness::WORST);
-        let fitness = |latency, deficit| of(latency, deficit, None);
-        assert!(fitness(3, 50.0) < fitness(4, 1.0));
-        assert!(fitness(4, 1.0) < fitness(4, 2.0));
-        assert!(fitness(65, 900.0) < Fitness::WORST);
-    }
 }

@@ -53,6 +53,8 @@ pub mod energy;
 mod engine;
 pub mod error;
 pub mod evolve;
+mod fitness;
+mod genome;
 mod kernels;
 mod lanes;
 pub mod layers;
@@ -88,7 +90,10 @@ pub mod prelude {
     pub use crate::de::DeSettings;
     pub use crate::encode::InputCode;
     pub use crate::energy::Energy;
-    pub use crate::evolve::{Evolution, EvolveSettings, Objective, best_balance, evolve};
+    pub use crate::evolve::{
+        Evolution, EvolveSettings, Gene, Objective, Stopping, best_balance, evolve,
+        evolve_resumable,
+    };
     pub use crate::metrics::{self, Accuracy, AccuracyCurve, Target, improvement_percent};
     pub use crate::modules::{
         AvgPool2, BatchNorm, BatchNorm1d, Conv1x1Stride2, Conv3x3, Conv3x3Stride2, DropoutOneIn,

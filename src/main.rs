@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use evospike::data::{ImageNet, Mnist, Normalisation, TrainTest};
@@ -11,7 +12,7 @@ use evospike::networks::{
     Vgg15HalfBnCifar100, Vgg15QuarterBn, Vgg15QuarterBnCifar100, Vgg16,
 };
 use evospike::prelude::*;
-use evospike::reproduce::{DigitsSettings, digits};
+use evospike::reproduce::{Cifar10Input, Cifar10Settings, DigitsSettings, cifar10, digits};
 use evospike::{Error, data::Task};
 
 /// Train a network on handwritten digits, convert it to a spiking network, evolve its thresholds
@@ -45,6 +46,54 @@ enum Command {
     /// For the digits they are 30 epochs in batches of 16, Adam, learning rate 5e-3 along a
     /// cosine, weight decay 0.1.
     Train(TrainArguments),
+    /// Reproduce an experiment of the paper
+    ///
+    /// Every step's result is kept in OUT/.checkpoints: the same command goes on after an
+    /// interruption, and loses at most a generation or a simulation when it is killed.
+    #[command(subcommand)]
+    Reproduce(Reproduce),
+}
+
+#[derive(Subcommand)]
+enum Reproduce {
+    /// Latency won on CIFAR-10 by evolved thresholds, against the best conversions of the same
+    /// trained network
+    ///
+    /// Writes comparison.csv, accuracy.csv, convergence.csv, thresholds.csv, settings.json,
+    /// timing.csv and charts.
+    Cifar10(Cifar10Arguments),
+}
+
+#[derive(Args)]
+struct Cifar10Arguments {
+    /// Folder of the data set
+    #[arg(long)]
+    data: PathBuf,
+    /// Weights: safetensors, under PyTorch's names
+    #[arg(long)]
+    model: PathBuf,
+    /// File that lists the training images that the network was not trained on, by their place in
+    /// the data set, one a line
+    #[arg(long)]
+    held_out_list: PathBuf,
+    /// Seeds, an evolution each, of the optimiser and its images
+    #[arg(long, value_delimiter = ',', default_values_t = Cifar10Settings::default().seeds)]
+    seeds: Vec<u64>,
+    /// Initial potentials in thresholds, a comparison each
+    #[arg(long, value_delimiter = ',', default_values_t = Cifar10Settings::default().initial)]
+    initial: Vec<f32>,
+    /// Generations after the initial population
+    #[arg(long, default_value_t = Cifar10Settings::default().evolution.generations)]
+    generations: usize,
+    /// Held-out images of each evolution
+    #[arg(long, default_value_t = Cifar10Settings::default().evolution_images)]
+    images: usize,
+    /// Test images
+    #[arg(long, default_value_t = Cifar10Settings::default().test_images)]
+    test_images: usize,
+    /// Folder for the CSV files and charts
+    #[arg(long, default_value = "results/cifar10")]
+    out: PathBuf,
 }
 
 #[derive(Args)]
@@ -56,7 +105,7 @@ struct DigitsArguments {
     #[arg(long, default_value_t = DigitsSettings::default().evolution.timesteps)]
     timesteps: usize,
     /// Members of the evolution's population for each layer of neurons
-    #[arg(long, default_value_t = DigitsSettings::default().evolution.optimiser.population)]
+    #[arg(long, default_value_t = 5)]
     population: usize,
     /// Generations after the initial population
     #[arg(long, default_value_t = DigitsSettings::default().evolution.generations)]
@@ -140,7 +189,7 @@ enum Net {
     Vgg15HalfBn,
     /// For CIFAR-10 or CIFAR-100
     Vgg15QuarterBn,
-    /// For CIFAR-10 or CIFAR-100; it cannot be simulated yet
+    /// For CIFAR-10 or CIFAR-100
     Resnet20,
     /// For ImageNet
     Vgg16,
@@ -200,6 +249,7 @@ fn main() -> ExitCode {
     let done = match arguments.command {
         None => run_digits(arguments.digits),
         Some(Command::Train(arguments)) => run_train(&arguments),
+        Some(Command::Reproduce(Reproduce::Cifar10(arguments))) => run_cifar10(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -221,7 +271,10 @@ fn run_digits(arguments: DigitsArguments) -> evospike::Result<()> {
     };
     settings.evolution.timesteps = arguments.timesteps;
     settings.evolution.generations = arguments.generations;
-    settings.evolution.optimiser.population = arguments.population;
+    settings.evolution.search = Search::De(DeSettings {
+        population: arguments.population,
+        ..DeSettings::default()
+    });
     let report = digits(&settings, arguments.out)?;
     print!("\n{}\nWritten:\n", report.table());
     for file in &report.files {
@@ -231,6 +284,63 @@ fn run_digits(arguments: DigitsArguments) -> evospike::Result<()> {
 }
 
 /// What a network is trained with unless the command line says otherwise.
+fn find_format(folder: &Path) -> evospike::Result<Format> {
+    let marks = [
+        ("cifar-10-batches-bin", Format::Cifar10),
+        ("data_batch_1.bin", Format::Cifar10),
+        ("cifar-100-binary", Format::Cifar100),
+        ("train.bin", Format::Cifar100),
+        ("train-images-idx3-ubyte", Format::Idx),
+        ("train-images-idx3-ubyte.gz", Format::Idx),
+        ("train", Format::Folder),
+    ];
+    let found = marks.iter().find(|(name, _)| folder.join(name).exists());
+    found.map(|(_, format)| *format).ok_or_else(|| Error::Data {
+        file: folder.display().to_string(),
+        place: "files".into(),
+        found: "no data set known here".into(),
+        expected: marks.map(|(name, _)| format!("`{name}`")).join(" or "),
+    })
+}
+
+fn run_cifar10(arguments: &Cifar10Arguments) -> evospike::Result<()> {
+    let mut settings = Cifar10Settings {
+        seeds: arguments.seeds.clone(),
+        initial: arguments.initial.clone(),
+        evolution_images: arguments.images,
+        test_images: arguments.test_images,
+        ..Cifar10Settings::default()
+    };
+    settings.evolution.generations = arguments.generations;
+    let ann = Ann::<Vgg15HalfBn>::load(&arguments.model, &Names::vgg15_bn())?;
+    let data = match find_format(&arguments.data)? {
+        Format::Folder => data::folder(&arguments.data)?,
+        _ => data::cifar10(&arguments.data)?,
+    };
+    let input = Cifar10Input {
+        ann: &ann,
+        data: &data.normalised(&Normalisation::CIFAR10)?,
+        held_out_list: &arguments.held_out_list,
+    };
+    static STOP: AtomicBool = AtomicBool::new(false);
+    let stop = ctrlc::set_handler(|| {
+        // The second time the user does not want to wait; every file is there whole or not at all.
+        if STOP.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("\nstopping after this step or generation; once more to stop at once");
+    });
+    if let Err(error) = stop {
+        eprintln!("warning: Ctrl-C will stop at once: {error}");
+    }
+    let report = cifar10(&input, &settings, &arguments.out, &STOP)?;
+    print!("\n{}\nWritten:\n", report.table());
+    for file in &report.files {
+        println!("  {}", file.display());
+    }
+    Ok(())
+}
+
 fn recipe(net: Net) -> TrainSettings {
     match net {
         Net::Digits | Net::Mlp => TrainSettings::default(),
@@ -321,23 +431,7 @@ impl TrainArguments {
         if self.format != Format::Auto {
             return Ok(self.format);
         }
-        let folder = self.data()?;
-        let marks = [
-            ("cifar-10-batches-bin", Format::Cifar10),
-            ("data_batch_1.bin", Format::Cifar10),
-            ("cifar-100-binary", Format::Cifar100),
-            ("train.bin", Format::Cifar100),
-            ("train-images-idx3-ubyte", Format::Idx),
-            ("train-images-idx3-ubyte.gz", Format::Idx),
-            ("train", Format::Folder),
-        ];
-        let found = marks.iter().find(|(name, _)| folder.join(name).exists());
-        found.map(|(_, format)| *format).ok_or_else(|| Error::Data {
-            file: folder.display().to_string(),
-            place: "files".into(),
-            found: "no data set known here".into(),
-            expected: marks.map(|(name, _)| format!("`{name}`")).join(" or "),
-        })
+        find_format(self.data()?)
     }
 
     fn refuse(&self, formats: &str) -> Error {

@@ -96,6 +96,11 @@ impl Target {
         }
     }
 
+    /// Of each image, whether the ANN classified it correctly.
+    pub(crate) fn ann_hits(&self) -> &[bool] {
+        &self.ann
+    }
+
     /// How far below the ANN's accuracy it lies, in percentage points.
     pub fn margin(&self) -> f64 {
         self.margin_percent
@@ -198,10 +203,49 @@ fn first_to_stay(
 }
 
 /// Which images were classified correctly after each timestep.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Changes", into = "Changes")]
 pub struct Hits {
     timesteps: usize,
     rows: Vec<bool>, // a row of timesteps an image
+}
+
+/// Of each image, the timesteps (from 0) at which it turns right or wrong: few, so small in a file.
+#[derive(Serialize, Deserialize)]
+struct Changes {
+    timesteps: usize,
+    images: Vec<Vec<usize>>,
+}
+
+impl From<Hits> for Changes {
+    fn from(hits: Hits) -> Self {
+        let changes = |row: &[bool]| {
+            let before = std::iter::once(&false).chain(row);
+            let pairs = before.zip(row).enumerate();
+            pairs.filter(|(_, (a, b))| a != b).map(|(t, _)| t).collect()
+        };
+        Self {
+            timesteps: hits.timesteps,
+            images: hits.rows().map(changes).collect(),
+        }
+    }
+}
+
+impl TryFrom<Changes> for Hits {
+    type Error = &'static str;
+
+    fn try_from(Changes { timesteps, images }: Changes) -> Result<Self, Self::Error> {
+        if timesteps == 0 {
+            return Err("no timestep");
+        }
+        let row = |image: Vec<usize>| {
+            (0..timesteps).map(move |t| image.iter().filter(|&&at| at <= t).count() % 2 == 1)
+        };
+        Ok(Self {
+            timesteps,
+            rows: images.into_iter().flat_map(row).collect(),
+        })
+    }
 }
 
 impl Hits {
@@ -210,9 +254,24 @@ impl Hits {
         Self { timesteps, rows }
     }
 
+    /// Adds those of more images.
+    pub(crate) fn extend(&mut self, more: &Self) {
+        self.rows.extend_from_slice(&more.rows);
+    }
+
+    /// Number of images.
+    pub fn images(&self) -> usize {
+        self.rows.len() / self.timesteps
+    }
+
+    /// Of each image, whether it was right after timesteps 1, 2, ...
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = &[bool]> {
+        self.rows.chunks_exact(self.timesteps)
+    }
+
     /// Accuracy after every timestep.
     pub fn curve(&self) -> AccuracyCurve {
-        let images = self.rows.len() / self.timesteps;
+        let images = self.images();
         let correct = self.counted(&vec![1; images]);
         AccuracyCurve {
             images,
@@ -223,7 +282,7 @@ impl Hits {
     /// Correct images after every timestep, each counted so many times.
     fn counted(&self, count: &[u32]) -> Vec<u32> {
         let mut correct = vec![0; self.timesteps];
-        for (row, count) in self.rows.chunks_exact(self.timesteps).zip(count) {
+        for (row, count) in self.rows().zip(count) {
             let sums = correct.iter_mut().zip(row);
             sums.for_each(|(sum, &hit)| *sum += u32::from(hit) * count);
         }
@@ -249,7 +308,7 @@ pub fn improvement_interval(
     let images = target.ann.len();
     for hits in [before, after] {
         if hits.timesteps != before.timesteps || hits.rows.len() != images * before.timesteps {
-            let found = format!("{} images", hits.rows.len() / hits.timesteps);
+            let found = format!("{} images", hits.images());
             let expected = format!("{images} images, {} timesteps", before.timesteps);
             return Err(Error::parameter("hits", found, expected));
         }
@@ -314,6 +373,16 @@ mod tests {
         assert_eq!(hits.curve().shortfall(&target(50.0)), (1, 0.0));
         let worse = AccuracyCurve::new(10, vec![10, 0]).unwrap();
         assert_eq!(worse.shortfall(&target(90.0)), (3, 90.0));
+    }
+
+    #[test]
+    fn hits_come_back_from_a_file() {
+        let rows = [[true, false, true], [false; 3], [true; 3]];
+        let hits = Hits::new(3, rows.concat());
+        let text = serde_json::to_string(&hits).unwrap();
+        assert_eq!(text, r#"{"timesteps":3,"images":[[0,1,2],[],[0]]}"#);
+        assert_eq!(serde_json::from_str::<Hits>(&text).unwrap(), hits);
+        assert!(serde_json::from_str::<Hits>(&text.replace('3', "0")).is_err());
     }
 
     #[test]

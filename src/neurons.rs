@@ -30,13 +30,16 @@ pub enum Reset {
 }
 
 /// What a spike carries to the next layer.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub enum Charge {
     /// The threshold of the neuron that fired: the weights of the ANN stay as they are.
     #[default]
     Threshold,
     /// 1, as in simulators that know no units.
     Unit,
+    /// What it says, for the layer or one a channel, whatever the threshold: the synapses of a
+    /// network whose threshold alone is changed (Lu and Sengupta 2022).
+    Fixed(Vec<f32>),
 }
 
 /// Parameters of one layer of neurons.
@@ -79,10 +82,15 @@ impl Neurons {
     pub(crate) fn check(&self, layer: usize, channels: usize) -> Result<()> {
         let wrong =
             |found: String, expected: &str| Err(Error::layer(layer, "neurons", found, expected));
+        let charge = match &self.charge {
+            Charge::Fixed(charge) => charge,
+            Charge::Threshold | Charge::Unit => &self.threshold,
+        };
         for (name, values) in [
             ("threshold", &self.threshold),
             ("leak", &self.leak),
             ("current", &self.current),
+            ("charge", charge),
         ] {
             if values.len() != 1 && values.len() != channels {
                 let expected = format!("1, or {channels}, one a channel");
@@ -99,6 +107,9 @@ impl Neurons {
         if let Some(bad) = self.current.iter().find(|current| !current.is_finite()) {
             return wrong(format!("current {bad}"), "finite currents");
         }
+        if let Some(bad) = charge.iter().find(|charge| !charge.is_finite()) {
+            return wrong(format!("charge {bad}"), "finite charges");
+        }
         if !self.initial.is_finite() {
             let found = format!("initial potential {}", self.initial);
             return wrong(found, "a finite fraction of the threshold");
@@ -108,9 +119,10 @@ impl Neurons {
 
     /// What spikes of each channel carry; one for all where they are equal.
     pub(crate) fn charges(&self) -> &[f32] {
-        match self.charge {
+        match &self.charge {
             Charge::Threshold => &self.threshold,
             Charge::Unit => &[1.0],
+            Charge::Fixed(charge) => charge,
         }
     }
 }

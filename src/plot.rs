@@ -216,36 +216,31 @@ pub fn accuracy(
     })
 }
 
-/// Latency (or mean latency, where that was the objective) of the best and the median member over the
-/// generations of an evolution.
+/// Fitness of the best and the median network over the generations of an evolution; `label` names
+/// it and its unit.
 ///
 /// # Errors
 /// [`Error::Chart`] when plotters fails.
-pub fn convergence(title: &str, generations: &[Generation]) -> Result<Chart> {
+pub fn convergence(title: &str, label: &str, generations: &[Generation]) -> Result<Chart> {
     draw(title, |area| {
-        let mean = generations
-            .first()
-            .is_some_and(|g| g.best.mean_latency.is_some());
-        let value = |fitness: &Fitness| fitness.mean_latency.unwrap_or(fitness.latency as f64);
         let of = |pick: fn(&Generation) -> &Fitness| -> Vec<(f64, f64)> {
-            let states = generations.iter();
-            states
-                .map(|g| (g.generation as f64, value(pick(g))))
-                .collect()
+            let points = generations.iter();
+            let points = points.map(|g| (g.generation as f64, pick(g).value()));
+            // Where most of a generation was stopped early, its median is unknown.
+            points.filter(|point| point.1 < usize::MAX as f64).collect()
         };
         let (best, median) = (of(|g| &g.best), of(|g| &g.median));
         let highest = best.iter().chain(&median).map(|p| p.1).fold(1.0, f64::max);
         let last = generations.last().map_or(1, |g| g.generation.max(1)) as f64;
-        let titles = match mean {
-            true => ["generation", "mean latency on held-out images (timesteps)"],
-            false => [
-                "generation (a latency beyond the last timestep: target not kept)",
-                "latency on held-out images (timesteps)",
-            ],
-        };
-        let mut axes = axes(area, title, titles, 0.0..last, 0.0..highest * 1.1)?;
-        line(&mut axes, 0, "best of the population", best)?;
-        line(&mut axes, 1, "median of the population", median)?;
+        let mut axes = axes(
+            area,
+            title,
+            ["generation", label],
+            0.0..last,
+            0.0..highest * 1.1,
+        )?;
+        line(&mut axes, 0, "best so far", best)?;
+        line(&mut axes, 1, "median of the generation", median)?;
         legend(&mut axes, SeriesLabelPosition::UpperRight)
     })
 }

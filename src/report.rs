@@ -169,6 +169,129 @@ impl LatencyRow {
     }
 }
 
+/// One line of `comparison.csv`: an evolved network and one that it is compared with, at one target.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ComparisonRow {
+    /// Of the neurons of both, in thresholds.
+    pub initial_potential: f32,
+    /// What the evolution was seeded with.
+    pub seed: u64,
+    /// Of the ANN on the test images.
+    pub ann_accuracy_percent: f64,
+    /// The target's distance below it.
+    pub margin_points: f64,
+    /// What the evolved network is compared with: a kind of conversion.
+    pub rival: String,
+    /// The one of its kind that was chosen on held-out images.
+    pub rival_network: String,
+    /// On the test images; empty where the target is never reached.
+    pub rival_latency_timesteps: Option<usize>,
+    /// On the test images; empty where the target is never reached.
+    pub evolved_latency_timesteps: Option<usize>,
+    /// 100 (1 - evolved / rival); empty where either is.
+    pub improvement_percent: Option<f64>,
+    /// Least improvement at 95 % confidence, over test images ([`improvement_interval`]); the
+    /// timestep after the last stands for a latency that is never reached.
+    pub improvement_low_percent: f64,
+    /// Greatest improvement at 95 % confidence.
+    pub improvement_high_percent: f64,
+    /// Up to the latency, of all neurons.
+    pub rival_spikes_per_image: Option<f64>,
+    /// Up to the latency, of all neurons.
+    pub evolved_spikes_per_image: Option<f64>,
+    /// Up to the latency, over the ANN's ([`Energy`](crate::energy::Energy)).
+    pub rival_energy_ratio: Option<f64>,
+    /// Up to the latency, over the ANN's.
+    pub evolved_energy_ratio: Option<f64>,
+}
+
+impl ComparisonRow {
+    /// The row of a network and its run, and of the evolved one and its, on the same test images.
+    ///
+    /// # Errors
+    /// Runs or a target on different numbers of images, or runs of different lengths.
+    pub fn new<N: Network>(
+        (initial_potential, seed): (f32, u64),
+        target: &Target,
+        (rival, network): (&str, &str),
+        [before, after]: [(&Snn<N>, &Simulation); 2],
+    ) -> Result<Self> {
+        let [low, high] = improvement_interval(&before.1.hits, &after.1.hits, target, seed)?;
+        let [was, is] = [before, after].map(|(_, run)| run.curve.latency(target));
+        let spent = |(snn, run): (&Snn<N>, &Simulation), latency: Option<usize>| {
+            let Some(latency) = latency else {
+                return Ok((None, None));
+            };
+            let spikes = run.layers.iter().flat_map(|layer| &layer.spikes[..latency]);
+            let spikes = spikes.sum::<u64>() as f64 / run.curve.images() as f64;
+            let energy = snn.energy(run, latency)?.ratio();
+            Ok::<_, Error>((Some(rounded(spikes)), Some(rounded(energy))))
+        };
+        let ((rival_spikes, rival_energy), (spikes, energy)) =
+            (spent(before, was)?, spent(after, is)?);
+        Ok(Self {
+            initial_potential,
+            seed,
+            ann_accuracy_percent: rounded(target.ann().percent()),
+            margin_points: target.margin(),
+            rival: rival.into(),
+            rival_network: network.into(),
+            rival_latency_timesteps: was,
+            evolved_latency_timesteps: is,
+            improvement_percent: improvement_percent(was, is).map(rounded),
+            improvement_low_percent: rounded(low),
+            improvement_high_percent: rounded(high),
+            rival_spikes_per_image: rival_spikes,
+            evolved_spikes_per_image: spikes,
+            rival_energy_ratio: rival_energy,
+            evolved_energy_ratio: energy,
+        })
+    }
+
+    /// Rows as people read them.
+    pub(crate) fn table(title: &str, rows: &[Self]) -> Table {
+        let mut table = Table::new(
+            title,
+            [
+                "initial",
+                "margin",
+                "seed",
+                "compared with",
+                "latency",
+                "evolved",
+                "improvement %",
+                "95 % interval",
+                "energy",
+                "evolved",
+            ],
+        );
+        let latency = |latency: Option<usize>| latency.map_or("never".into(), |l| l.to_string());
+        let energy = |energy: Option<f64>| energy.map_or_else(String::new, |e| format!("{e:.2}"));
+        for row in rows {
+            table.row([
+                row.initial_potential.to_string(),
+                row.margin_points.to_string(),
+                row.seed.to_string(),
+                match row.rival_network.starts_with(&row.rival) {
+                    true => row.rival_network.clone(),
+                    false => format!("{} ({})", row.rival, row.rival_network),
+                },
+                latency(row.rival_latency_timesteps),
+                latency(row.evolved_latency_timesteps),
+                row.improvement_percent
+                    .map_or_else(String::new, |percent| format!("{percent:.1}")),
+                format!(
+                    "{:.0} to {:.0}",
+                    row.improvement_low_percent, row.improvement_high_percent
+                ),
+                energy(row.rival_energy_ratio),
+                energy(row.evolved_energy_ratio),
+            ]);
+        }
+        table
+    }
+}
+
 /// One line of `accuracy.csv`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AccuracyRow {
@@ -242,6 +365,8 @@ impl SpikesRow {
 pub struct ConvergenceRow {
     /// What the run was seeded with.
     pub seed: u64,
+    /// Of the neurons, in thresholds.
+    pub initial_potential: f32,
     /// How far below the ANN's accuracy the target lies, in percentage points.
     pub margin_points: f64,
     /// 0 is the initial population.
@@ -253,30 +378,32 @@ pub struct ConvergenceRow {
     pub best_latency_timesteps: usize,
     /// Of the best member: percentage points below the target, summed over the timesteps before.
     pub best_deficit_points: f64,
-    /// Of the best member, where this was the objective.
-    pub best_mean_latency_timesteps: Option<f64>,
+    /// Of the best member, what the objective makes small, where that is not the latency.
+    pub best_cost: Option<f64>,
+    /// Of the median member; empty where it was stopped early.
+    pub median_latency_timesteps: Option<usize>,
+    /// As the latency.
+    pub median_deficit_points: Option<f64>,
     /// As for the best member.
-    pub median_latency_timesteps: usize,
-    /// As for the best member.
-    pub median_deficit_points: f64,
-    /// As for the best member.
-    pub median_mean_latency_timesteps: Option<f64>,
+    pub median_cost: Option<f64>,
 }
 
 impl ConvergenceRow {
     /// The row of one generation.
-    pub fn new(seed: u64, margin_points: f64, state: &Generation) -> Self {
+    pub fn new(seed: u64, initial_potential: f32, margin_points: f64, state: &Generation) -> Self {
+        let median = state.median.measured();
         Self {
             seed,
+            initial_potential,
             margin_points,
             generation: state.generation,
             evaluations: state.evaluations,
             best_latency_timesteps: state.best.latency,
             best_deficit_points: rounded(state.best.deficit),
-            best_mean_latency_timesteps: state.best.mean_latency.map(rounded),
-            median_latency_timesteps: state.median.latency,
-            median_deficit_points: rounded(state.median.deficit),
-            median_mean_latency_timesteps: state.median.mean_latency.map(rounded),
+            best_cost: state.best.cost.map(rounded),
+            median_latency_timesteps: median.map(|fitness| fitness.latency),
+            median_deficit_points: median.map(|fitness| rounded(fitness.deficit)),
+            median_cost: median.and_then(|fitness| fitness.cost).map(rounded),
         }
     }
 }
@@ -286,6 +413,8 @@ impl ConvergenceRow {
 pub struct ThresholdRow {
     /// What the run was seeded with.
     pub seed: u64,
+    /// Of the network before evolution, in thresholds.
+    pub initial_potential: f32,
     /// How far below the ANN's accuracy the target lies, in percentage points.
     pub margin_points: f64,
     /// Layer of neurons, from 0.
@@ -308,11 +437,13 @@ impl ThresholdRow {
         before: &Snn<N>,
         after: &Snn<N>,
     ) -> Vec<Self> {
+        let initial: Vec<f32> = before.neurons().iter().map(|n| n.initial).collect();
         let (before_thresholds, after_thresholds) = (before.thresholds(), after.thresholds());
         let thresholds = before_thresholds.into_iter().zip(after_thresholds);
         let layers = thresholds.zip(before.sizes()).enumerate();
         let row = |(layer, ((before, after), neurons))| Self {
             seed,
+            initial_potential: initial[layer],
             margin_points,
             layer,
             neurons,
@@ -342,6 +473,16 @@ pub fn write_csv<T: Serialize>(
         writer.serialize(row).map_err(|e| failed(&e))?;
     }
     write(path, &writer.into_inner().map_err(|e| failed(&e))?)
+}
+
+/// Writes one JSON file; it appears under its name only when it is complete.
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(value).map_err(|error| Error::Write {
+        path: path.into(),
+        reason: error.to_string(),
+    })?;
+    text.push('\n');
+    write(path, text.as_bytes())
 }
 
 /// Writes beside the file and renames, so that a reader never sees half of it.
@@ -402,13 +543,7 @@ impl Output {
     /// # Errors
     /// The file cannot be written.
     pub fn json(&self, name: &str, value: &impl Serialize) -> Result<()> {
-        let path = self.incomplete.join(name);
-        let mut text = serde_json::to_string_pretty(value).map_err(|error| Error::Write {
-            path: path.clone(),
-            reason: error.to_string(),
-        })?;
-        text.push('\n');
-        write(&path, text.as_bytes())
+        write_json(&self.incomplete.join(name), value)
     }
 
     /// Adds a chart as SVG.

@@ -1,5 +1,7 @@
 //! Whole experiments: data in, tidy CSV files and charts out.
 
+mod cifar10;
+
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -17,6 +19,8 @@ use crate::report::{
     AccuracyRow, ConvergenceRow, LatencyRow, Output, SpikesRow, Table, ThresholdRow,
 };
 use crate::simulate::{Simulation, simulate};
+
+pub use cifar10::{Cifar10Input, Cifar10Report, Cifar10Settings, cifar10};
 
 /// Settings of [`digits`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -122,9 +126,18 @@ impl Report {
 /// Wall-clock time of one step; in a file of its own, since no two runs agree on it.
 #[derive(Serialize)]
 struct TimingRow {
-    seed: u64,
-    step: &'static str,
+    step: String,
     seconds: f64,
+}
+
+impl TimingRow {
+    fn new(step: impl Into<String>, seconds: f64) -> Self {
+        let seconds = (seconds * 10.0).round() / 10.0;
+        Self {
+            step: step.into(),
+            seconds,
+        }
+    }
 }
 
 /// What one seed gave for one margin.
@@ -186,7 +199,8 @@ pub fn digits(settings: &DigitsSettings, folder: impl Into<PathBuf>) -> Result<R
                 after,
             )?);
             let generations = run.evolution.generations.iter();
-            convergence.extend(generations.map(|state| ConvergenceRow::new(seed, margin, state)));
+            convergence
+                .extend(generations.map(|state| ConvergenceRow::new(seed, 0.0, margin, state)));
             let evolved = &run.evolution.snn;
             thresholds.push(ThresholdRow::of(seed, margin, &run.baseline, evolved));
         }
@@ -213,7 +227,7 @@ pub fn digits(settings: &DigitsSettings, folder: impl Into<PathBuf>) -> Result<R
         Some(&first.target),
     )?;
     output.chart("accuracy.svg", &chart)?;
-    let chart = plot::convergence(&named("Evolution"), &first.evolution.generations)?;
+    let chart = first.evolution.convergence(&named("Evolution"))?;
     output.chart("convergence.svg", &chart)?;
     let chart = plot::thresholds(&named("Thresholds"), &thresholds[0])?;
     output.chart("thresholds.svg", &chart)?;
@@ -277,11 +291,7 @@ fn run(settings: &DigitsSettings, seed: u64, timing: &mut Vec<TimingRow>) -> Res
     let mut clock = Instant::now();
     let mut done = |step| {
         let seconds = clock.elapsed().as_secs_f64();
-        timing.push(TimingRow {
-            seed,
-            step,
-            seconds,
-        });
+        timing.push(TimingRow::new(format!("{step}, seed {seed}"), seconds));
         clock = Instant::now();
     };
     let timesteps = settings.evolution.timesteps;
@@ -305,8 +315,14 @@ fn run(settings: &DigitsSettings, seed: u64, timing: &mut Vec<TimingRow>) -> Res
     for &margin in &settings.margins_percent {
         let goal = ann.target(&digits.held_out, margin)?;
         let sweep = &Balance::SWEEP;
-        let (balance, baseline) =
-            best_balance(&conversion, sweep, &digits.held_out, &goal, &evolution)?;
+        let (balance, baseline) = best_balance(
+            &conversion,
+            sweep,
+            &digits.held_out,
+            &goal,
+            timesteps,
+            |_| (),
+        )?;
         let evolution = evolve(&baseline, &digits.held_out, &goal, &evolution)?;
         found.push((margin, balance, baseline, evolution));
     }

@@ -7,6 +7,7 @@
 //! prediction.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -52,7 +53,7 @@ impl From<usize> for SimulateSettings {
 }
 
 /// What one run over some images gave.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Simulation {
     /// Accuracy after every timestep.
     pub curve: AccuracyCurve,
@@ -85,23 +86,38 @@ struct Counts {
     layers: Vec<LayerSpikes>,
 }
 
-impl Counts {
-    fn add(&mut self, other: &Self) {
-        let add = |to: &mut Vec<u64>, from: &[u64]| {
-            to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
-        };
-        add(&mut self.input, &other.input);
-        for (to, from) in self.layers.iter_mut().zip(&other.layers) {
-            add(&mut to.spikes, &from.spikes);
-            add(&mut to.operations, &from.operations);
-            if let (Some(to), Some(from)) = (&mut to.per_neuron, &from.per_neuron) {
-                add(to, from);
-            }
+fn add(to: &mut [u64], from: &[u64]) {
+    to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+}
+
+fn add_layers(to: &mut [LayerSpikes], from: &[LayerSpikes]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        add(&mut to.spikes, &from.spikes);
+        add(&mut to.operations, &from.operations);
+        if let (Some(to), Some(from)) = (&mut to.per_neuron, &from.per_neuron) {
+            add(to, from);
         }
     }
 }
 
+impl Counts {
+    fn add(&mut self, other: &Self) {
+        add(&mut self.input, &other.input);
+        add_layers(&mut self.layers, &other.layers);
+    }
+}
+
 impl Simulation {
+    /// Adds the run of the same network, for as many timesteps, on the images that follow.
+    pub(crate) fn extend(&mut self, more: &Self) {
+        self.hits.extend(&more.hits);
+        self.curve = self.hits.curve();
+        if let (Some(to), Some(from)) = (&mut self.input, &more.input) {
+            add(to, from);
+        }
+        add_layers(&mut self.layers, &more.layers);
+    }
+
     /// Spikes of layer `layer` for each image.
     pub fn spikes_per_image(&self, layer: usize) -> f64 {
         self.layers[layer].spikes.iter().sum::<u64>() as f64 / self.curve.images() as f64
@@ -420,6 +436,16 @@ impl<'a> Simulator<'a> {
     }
 
     pub fn run(&self, neurons: &[Neurons], timesteps: usize) -> Result<Simulation> {
+        self.run_on(0..self.images.len(), neurons, timesteps)
+    }
+
+    /// On some of the images.
+    pub fn run_on(
+        &self,
+        images: Range<usize>,
+        neurons: &[Neurons],
+        timesteps: usize,
+    ) -> Result<Simulation> {
         some_timesteps(timesteps)?;
         let engine = Engine::new(self.stages, neurons)?;
         let stages = &self.stages.stages;
@@ -434,14 +460,15 @@ impl<'a> Simulator<'a> {
             input: vec![0; timesteps],
             layers: stages.iter().enumerate().map(none).collect(),
         };
-        let mut hits = vec![false; self.images.len() * timesteps];
+        let mut hits = vec![false; images.len() * timesteps];
         // Whole numbers add up to the same in any order: any number of threads gives the same.
         let counts = hits
             .par_chunks_exact_mut(timesteps)
             .enumerate()
             .fold(
                 || (nothing(), engine.scratch()),
-                |(mut counts, mut scratch), (image, hits)| {
+                |(mut counts, mut scratch), (i, hits)| {
+                    let image = images.start + i;
                     let currents = self.currents(image, timesteps);
                     let spikes = currents.spikes.iter().cycle();
                     let input = counts.input.iter_mut().zip(spikes);

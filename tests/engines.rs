@@ -74,9 +74,10 @@ impl Builder {
             },
             initial: [0.0, 0.5][self.rng.random_range(0..2)],
             refractory: [0, 0, 1, 3][self.rng.random_range(0..4)],
-            charge: match self.rng.random::<bool>() {
-                true => Charge::Threshold,
-                false => Charge::Unit,
+            charge: match self.rng.random_range(0..3) {
+                0 => Charge::Threshold,
+                1 => Charge::Unit,
+                _ => Charge::Fixed(each(self, &[0.5, 1.0, 2.0])),
             },
             current: each(self, &[0.0, 0.0, 0.125, -0.25]),
         };

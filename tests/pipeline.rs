@@ -27,7 +27,10 @@ fn small() -> DigitsSettings {
     };
     settings.training.epochs = 4;
     settings.evolution.generations = 2;
-    settings.evolution.optimiser.population = 1;
+    settings.evolution.search = Search::De(DeSettings {
+        population: 1,
+        ..DeSettings::default()
+    });
     settings.evolution.timesteps = 20;
     settings
 }
@@ -64,24 +67,29 @@ fn stopping_early_finds_the_same_network() -> evospike::Result<()> {
     let snn = convert(&ann, &digits.training)?.balance(Balance::Percentile(99.9))?;
     let target = ann.target(&digits.held_out, 2.0)?;
     for objective in [Objective::Latency, Objective::MeanLatency] {
-        let run = |stop_early| {
-            let mut settings = EvolveSettings {
+        let run = |stopping| {
+            let settings = EvolveSettings {
+                search: Search::De(DeSettings {
+                    population: 2,
+                    ..DeSettings::default()
+                }),
                 objective,
                 generations: 4,
                 timesteps: 40,
-                stop_early,
+                stopping,
                 ..EvolveSettings::default()
             };
-            settings.optimiser.population = 2;
             evolve(&snn, &digits.held_out, &target, &settings)
         };
-        let (early, whole) = (run(true)?, run(false)?);
-        assert_eq!(early.scales, whole.scales);
-        assert_eq!(early.generations, whole.generations);
-        assert!(
-            whole.fitness.latency <= 40,
-            "the target is never reached, so nothing stopped early"
-        );
+        let (early, whole) = (run(Stopping::Certain)?, run(Stopping::Never)?);
+        assert_eq!(early.genes, whole.genes);
+        let best = |evolution: &Evolution<DigitsCnn>| -> Vec<_> {
+            let generations = evolution.generations.iter();
+            generations.map(|g| (g.evaluations, g.best)).collect()
+        };
+        assert_eq!(best(&early), best(&whole));
+        let stopped = |evolution: &Evolution<DigitsCnn>| evolution.generations[4].stopped;
+        assert!(stopped(&early) > 0 && stopped(&whole) == 0);
     }
     Ok(())
 }
@@ -98,9 +106,14 @@ fn settings_that_cannot_be_change_nothing() {
         ("timesteps", |s| s.evolution.timesteps = 0),
         ("margins_percent", |s| s.margins_percent = vec![1.0, -1.0]),
         ("recombination", |s| {
-            s.evolution.optimiser.recombination = 2.0
+            s.evolution.search = Search::De(DeSettings {
+                recombination: 2.0,
+                ..DeSettings::default()
+            });
         }),
-        ("scales", |s| s.evolution.scales = [1.5, 2.0]),
+        ("genome", |s| {
+            s.evolution.genome = vec![(Gene::Leak, [0.5, 1.5])]
+        }),
     ] {
         let mut settings = good();
         settings.training.epochs = 1;

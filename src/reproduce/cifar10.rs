@@ -1,0 +1,537 @@
+//! The paper's headline: latency won on CIFAR-10 by evolved thresholds.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::{Provenance, TimingRow};
+use crate::ann::Ann;
+use crate::convert::{Balance, Conversion, Snn, convert};
+use crate::data::{Cifar10, HeldOut, Images, Split, TrainTest};
+use crate::de::DeSettings;
+use crate::error::{Error, Result};
+use crate::evolve::{
+    Evolution, EvolveSettings, Gene, Objective, Stopping, evolve, evolve_resumable,
+};
+use crate::genome::Genome;
+use crate::metrics::{AccuracyCurve, Target};
+use crate::networks::Network;
+use crate::plot;
+use crate::report::{
+    self, AccuracyRow, ComparisonRow, ConvergenceRow, Output, Table, ThresholdRow,
+};
+use crate::search::Search;
+use crate::simulate::{Simulation, simulate};
+
+/// Settings of [`cifar10`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cifar10Settings {
+    /// One evolution for each: the seed drives the optimiser and chooses its images.
+    pub seeds: Vec<u64>,
+    /// Initial potentials in thresholds: a comparison each, of networks that have it in common.
+    pub initial: Vec<f32>,
+    /// Training images whose activations thresholds are balanced from.
+    pub balance_images: usize,
+    /// Conversions with a threshold a layer, of which the best is the baseline.
+    pub percentiles: Vec<f64>,
+    /// Conversions with a threshold a channel, of which the best is the stronger baseline.
+    pub channel_percentiles: Vec<f64>,
+    /// Held-out images that baselines are chosen on; no more than there are.
+    pub baseline_images: usize,
+    /// Timesteps of every simulation but evolution's.
+    pub timesteps: usize,
+    /// Held-out images of each evolution, drawn from all of them by its seed.
+    pub evolution_images: usize,
+    /// Evolution; its seed is replaced by each of `seeds`.
+    pub evolution: EvolveSettings,
+    /// The evolution's target, in percentage points below the ANN.
+    pub margin_points: f64,
+    /// Range of the factor that is tried on all thresholds at once: the best is the evolution's
+    /// one-parameter rival, and what it starts from.
+    pub sweep_factors: [f64; 2],
+    /// Factors in that range.
+    pub sweep_points: usize,
+    /// Targets that are reported, in percentage points below the ANN.
+    pub reported_margins: Vec<f64>,
+    /// Test images, drawn at random once; no more than there are.
+    pub test_images: usize,
+}
+
+impl Default for Cifar10Settings {
+    fn default() -> Self {
+        Self {
+            seeds: vec![0, 1, 2],
+            initial: vec![0.0, 0.5],
+            balance_images: 1000,
+            percentiles: vec![100.0, 99.95, 99.9, 99.8, 99.7, 99.5],
+            channel_percentiles: vec![99.9, 99.8, 99.7, 99.5, 99.0],
+            baseline_images: 1000,
+            timesteps: 192,
+            evolution_images: 500,
+            evolution: EvolveSettings {
+                search: Search::De(DeSettings {
+                    population: 2,
+                    ..DeSettings::default()
+                }),
+                objective: Objective::MeanLatency,
+                genome: vec![(Gene::Threshold, [0.85, 1.15])],
+                generations: 8,
+                timesteps: 80,
+                stopping: Stopping::Race {
+                    images: 64,
+                    errors: 2.0,
+                },
+                seed: 0,
+            },
+            margin_points: 2.0,
+            sweep_factors: [0.88, 1.0],
+            sweep_points: 7,
+            reported_margins: vec![0.5, 1.0, 2.0],
+            test_images: 2000,
+        }
+    }
+}
+
+impl Cifar10Settings {
+    /// Refuses settings out of range before anything runs.
+    fn check(&self) -> Result<()> {
+        let none = |name, empty: bool| match empty {
+            true => Err(Error::parameter(name, "none", "at least one")),
+            false => Ok(()),
+        };
+        none("seeds", self.seeds.is_empty())?;
+        none("initial", self.initial.is_empty())?;
+        none("percentiles", self.percentiles.is_empty())?;
+        none("channel_percentiles", self.channel_percentiles.is_empty())?;
+        none("reported_margins", self.reported_margins.is_empty())?;
+        for (name, images, least) in [
+            ("balance_images", self.balance_images, 1),
+            ("baseline_images", self.baseline_images, 1),
+            ("evolution_images", self.evolution_images, 2),
+            ("test_images", self.test_images, 1),
+            ("timesteps", self.timesteps, self.evolution.timesteps),
+            ("sweep_points", self.sweep_points, 2),
+        ] {
+            if images < least {
+                let expected = format!("{least} or more");
+                return Err(Error::parameter(name, images, expected));
+            }
+        }
+        self.evolution.check()
+    }
+}
+
+/// What [`cifar10`] works on.
+pub struct Cifar10Input<'a, N: Network<Task = Cifar10>> {
+    /// The trained network.
+    pub ann: &'a Ann<N>,
+    /// Normalised as it was trained.
+    pub data: &'a TrainTest<Cifar10>,
+    /// Lists the training images that it was not trained on, by their place, one a line.
+    pub held_out_list: &'a Path,
+}
+
+/// What an experiment gave.
+#[derive(Debug, Clone)]
+pub struct Cifar10Report {
+    /// One row an initial potential, seed, target and rival.
+    pub latency: Vec<ComparisonRow>,
+    /// The files written.
+    pub files: Vec<PathBuf>,
+}
+
+impl Cifar10Report {
+    /// The result as people read it.
+    pub fn table(&self) -> Table {
+        ComparisonRow::table(
+            "Latency to the target accuracy on test images",
+            &self.latency,
+        )
+    }
+}
+
+/// What makes a broken-off experiment go on: results of its steps in files of their own.
+struct Memory<'a> {
+    folder: PathBuf,
+    /// What the results depend on.
+    key: String,
+    timing: Vec<TimingRow>,
+    stop: &'a AtomicBool,
+}
+
+impl Memory<'_> {
+    /// The result of a step: from its file where that is there and of the same experiment.
+    fn step<T: Serialize + DeserializeOwned>(
+        &mut self,
+        name: &str,
+        compute: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        #[derive(Serialize, Deserialize)]
+        struct Kept<T> {
+            key: String,
+            seconds: f64,
+            value: T,
+        }
+        let path = self.folder.join(format!("{name}.json"));
+        let known = fs::read(&path).ok();
+        let known = known.and_then(|text| serde_json::from_slice::<Kept<T>>(&text).ok());
+        let kept = match known.filter(|kept| kept.key == self.key) {
+            Some(kept) => kept,
+            None => {
+                let clock = Instant::now();
+                let value = compute()?;
+                let kept = Kept {
+                    key: self.key.clone(),
+                    seconds: clock.elapsed().as_secs_f64(),
+                    value,
+                };
+                report::write_json(&path, &kept)?;
+                kept
+            }
+        };
+        self.timing.push(TimingRow::new(name, kept.seconds));
+        if self.stop.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(Error::Stopped {
+                work: "reproduce cifar10".into(),
+                stands: name.into(),
+                path: self.folder.clone(),
+            });
+        }
+        Ok(kept.value)
+    }
+}
+
+/// The paper's headline on CIFAR-10: how much earlier a network with evolved thresholds reaches a
+/// target accuracy than the best conversions of the same trained network, with the same initial
+/// potential, reset and leak.
+///
+/// Everything is chosen on held-out images; each final network sees the test images once. Files as
+/// of [`digits`](super::digits()), with `comparison.csv` instead of `latency.csv`. Every step's
+/// result is kept in `folder/.checkpoints`, and the same call goes on from there after an
+/// interruption, whenever it comes; when `stop` is set by another thread, it ends after the running
+/// step or generation.
+///
+/// # Errors
+/// Settings out of range; a list that does not fit the data; a folder that cannot be written to;
+/// [`Error::Stopped`].
+pub fn cifar10<N: Network<Task = Cifar10>>(
+    input: &Cifar10Input<'_, N>,
+    settings: &Cifar10Settings,
+    folder: impl Into<PathBuf>,
+    stop: &AtomicBool,
+) -> Result<Cifar10Report> {
+    settings.check()?;
+    let folder = folder.into();
+    let output = Output::new(&folder)?;
+    let parts = |seed| input.data.hold_out_listed(input.held_out_list, seed);
+    let first = parts(0)?;
+    let conversion = convert(input.ann, &first.training.take(settings.balance_images))?;
+    let thresholds = conversion.balance(Balance::Max)?.thresholds();
+    let checksums = [
+        first.held_out.view().checksum(),
+        first.test.view().checksum(),
+    ];
+    // Steps are named after the rest.
+    let common = Cifar10Settings {
+        seeds: Vec::new(),
+        initial: Vec::new(),
+        reported_margins: Vec::new(),
+        ..settings.clone()
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    let key = (version, N::NAME, common, checksums, thresholds);
+    let key = serde_json::to_string(&key).map_err(|error| Error::Write {
+        path: folder.clone(),
+        reason: error.to_string(),
+    })?;
+    let mut memory = Memory {
+        folder: folder.join(".checkpoints"),
+        key,
+        timing: Vec::new(),
+        stop,
+    };
+    let test = first.test.take(settings.test_images);
+    let targets: Vec<Target> = (settings.reported_margins.iter())
+        .map(|&margin| input.ann.target(&test, margin))
+        .collect::<Result<_>>()?;
+
+    let mut rows = Vec::new();
+    let (mut accuracy, mut convergence, mut layers) = (Vec::new(), Vec::new(), Vec::new());
+    for &initial in &settings.initial {
+        let experiment = Experiment {
+            ann: input.ann,
+            conversion: &conversion,
+            settings,
+            initial,
+        };
+        let found = experiment.search(&first.held_out, &parts, &mut memory)?;
+        let mut tested: BTreeMap<String, Simulation> = BTreeMap::new();
+        for (name, snn) in &found.networks() {
+            let name_here = experiment.name(name);
+            let step = format!("test, {name_here}");
+            let run = memory.step(&step, || simulate(snn, &test, settings.timesteps))?;
+            accuracy.extend(AccuracyRow::of(0, &name_here, &run.curve));
+            tested.insert(name.clone(), run);
+        }
+        for (margin, target) in targets.iter().enumerate() {
+            for evolved in &found.evolved {
+                for rival in &found.rivals[margin] {
+                    rows.push(ComparisonRow::new(
+                        (initial, evolved.seed),
+                        target,
+                        (rival.kind, &rival.name),
+                        [
+                            (&rival.snn, &tested[&rival.name]),
+                            (&evolved.evolution.snn, &tested[&evolved.name()]),
+                        ],
+                    )?);
+                }
+            }
+        }
+        for evolved in &found.evolved {
+            let (seed, evolution) = (evolved.seed, &evolved.evolution);
+            let generations = evolution.generations.iter();
+            let margin = settings.margin_points;
+            let of = |state| ConvergenceRow::new(seed, initial, margin, state);
+            convergence.extend(generations.map(of));
+            layers.extend(ThresholdRow::of(seed, margin, &found.start, &evolution.snn));
+        }
+        experiment.charts(&output, &found, &tested, &targets)?;
+    }
+    output.csv("comparison.csv", &rows)?;
+    output.csv("accuracy.csv", accuracy)?;
+    output.csv("convergence.csv", convergence)?;
+    output.csv("thresholds.csv", layers)?;
+    output.csv("timing.csv", &memory.timing)?;
+    output.json(
+        "settings.json",
+        &Provenance::new("cifar10", N::NAME, settings),
+    )?;
+    Ok(Cifar10Report {
+        latency: rows,
+        files: output.complete()?,
+    })
+}
+
+/// One setting of the neurons, on the held-out images.
+struct Experiment<'a, N: Network<Task = Cifar10>> {
+    ann: &'a Ann<N>,
+    conversion: &'a Conversion<N>,
+    settings: &'a Cifar10Settings,
+    initial: f32,
+}
+
+/// A network that evolution is compared with.
+struct Rival<N: Network> {
+    kind: &'static str,
+    name: String,
+    snn: Snn<N>,
+}
+
+struct Evolved<N: Network> {
+    seed: u64,
+    evolution: Evolution<N>,
+}
+
+impl<N: Network> Evolved<N> {
+    fn name(&self) -> String {
+        format!("evolved, seed {}", self.seed)
+    }
+}
+
+/// What the held-out images decided.
+struct Found<N: Network> {
+    /// For each reported margin.
+    rivals: Vec<Vec<Rival<N>>>,
+    /// The conversion whose thresholds evolution changed.
+    start: Snn<N>,
+    evolved: Vec<Evolved<N>>,
+}
+
+impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
+    fn name(&self, of: &str) -> String {
+        format!("{of}, initial potential {}", self.initial)
+    }
+
+    fn balance(&self, balance: Balance) -> Result<Snn<N>> {
+        let snn = self.conversion.balance(balance)?;
+        snn.with(|neurons| neurons.initial = self.initial)
+    }
+
+    fn search(
+        &self,
+        held_out: &Images<HeldOut, Cifar10>,
+        parts: impl Fn(u64) -> Result<Split<Cifar10>>,
+        memory: &mut Memory<'_>,
+    ) -> Result<Found<N>> {
+        let settings = self.settings;
+        let images = held_out.take(settings.baseline_images);
+        let percentiles = settings.percentiles.iter().map(|&p| Balance::Percentile(p));
+        let layers = self.curves(percentiles, &images, memory)?;
+        let channels = settings.channel_percentiles.iter();
+        let channels = channels.map(|&p| Balance::PercentilePerChannel(p));
+        let channels = self.curves(channels, &images, memory)?;
+
+        let goal = self.ann.target(&images, settings.margin_points)?;
+        let start = self.balance(best(&channels, &goal)?)?;
+        // The same change by one factor.
+        let genes = settings.evolution.genome.iter();
+        let factors: Vec<_> = genes
+            .map(|&(gene, _)| (gene, settings.sweep_factors))
+            .collect();
+        let sweep = EvolveSettings {
+            search: Search::Sweep {
+                points: settings.sweep_points,
+            },
+            genome: factors.clone(),
+            generations: 0,
+            stopping: Stopping::Never,
+            ..settings.evolution.clone()
+        };
+        let factor: f64 = memory.step(&self.name("constant factor"), || {
+            Ok(evolve(&start, &images, &goal, &sweep)?.genes[0])
+        })?;
+        let genome = Genome::new(&factors, start.neurons())?;
+        let values = vec![factor; genome.bounds().len()];
+        let constant = start.with_neurons(genome.express(&values))?;
+
+        let mut rivals = Vec::new();
+        for &margin in &settings.reported_margins {
+            let goal = self.ann.target(&images, margin)?;
+            let mut of_margin = Vec::new();
+            for (kind, curves) in [
+                ("percentile", &layers),
+                ("percentile per channel", &channels),
+            ] {
+                let balance = best(curves, &goal)?;
+                of_margin.push(Rival {
+                    kind,
+                    name: balance.to_string(),
+                    snn: self.balance(balance)?,
+                });
+            }
+            of_margin.push(Rival {
+                kind: "constant factor",
+                name: format!("factor {factor:.3}"),
+                snn: constant.clone(),
+            });
+            rivals.push(of_margin);
+        }
+
+        let mut evolved = Vec::new();
+        for &seed in &settings.seeds {
+            let images = parts(seed)?.held_out.take(settings.evolution_images);
+            let goal = self.ann.target(&images, settings.margin_points)?;
+            let evolution = EvolveSettings {
+                seed,
+                ..settings.evolution.clone()
+            };
+            let clock = Instant::now();
+            let step = self.name(&format!("evolution, seed {seed}"));
+            let path = memory.folder.join(format!("{step}.checkpoint"));
+            let evolution =
+                evolve_resumable(&start, &images, &goal, &evolution, path, memory.stop)?;
+            // The time of the generations that are not known from a run before.
+            let seconds = clock.elapsed().as_secs_f64();
+            memory.timing.push(TimingRow::new(&step, seconds));
+            evolved.push(Evolved { seed, evolution });
+        }
+        Ok(Found {
+            rivals,
+            start,
+            evolved,
+        })
+    }
+
+    /// Curves of every network at the first reported margin's rivals, and each first evolution.
+    fn charts(
+        &self,
+        output: &Output,
+        found: &Found<N>,
+        tested: &BTreeMap<String, Simulation>,
+        targets: &[Target],
+    ) -> Result<()> {
+        let margin = self.settings.reported_margins.iter();
+        let nearest = margin.map(|margin| (margin - self.settings.margin_points).abs());
+        let nearest = nearest.enumerate().min_by(|a, b| a.1.total_cmp(&b.1));
+        let nearest = nearest.map_or(0, |(place, _)| place);
+        let rivals = found.rivals[nearest].iter().map(|rival| rival.name.clone());
+        let names = rivals.chain(found.evolved.iter().map(Evolved::name));
+        let names: Vec<String> = names.collect();
+        let curves = names
+            .iter()
+            .map(|name| (name.as_str(), &tested[name].curve));
+        let curves: Vec<_> = curves.collect();
+        let title = |what: &str| format!("CIFAR-10, {}", self.name(what));
+        let file = |what: &str| format!("{what}-initial-{}.svg", self.initial);
+        let chart = plot::accuracy(&title("test images"), &curves, Some(&targets[nearest]))?;
+        output.chart(&file("accuracy"), &chart)?;
+        let Some(evolved) = found.evolved.first() else {
+            return Ok(());
+        };
+        let (seed, evolution) = (evolved.seed, &evolved.evolution);
+        let chart = evolution.convergence(&title(&format!("evolution, seed {seed}")))?;
+        output.chart(&file("convergence"), &chart)?;
+        let margin = self.settings.margin_points;
+        let layers = ThresholdRow::of(seed, margin, &found.start, &evolution.snn);
+        let chart = plot::thresholds(&title(&format!("thresholds, seed {seed}")), &layers)?;
+        output.chart(&file("thresholds"), &chart)
+    }
+
+    /// The accuracy of conversions that there are, on held-out images.
+    fn curves(
+        &self,
+        balances: impl Iterator<Item = Balance>,
+        images: &Images<HeldOut, Cifar10>,
+        memory: &mut Memory<'_>,
+    ) -> Result<Vec<(Balance, AccuracyCurve)>> {
+        let mut curves = Vec::new();
+        for balance in balances {
+            let step = format!("held-out, {}", self.name(&balance.to_string()));
+            let curve: Option<AccuracyCurve> = memory.step(&step, || {
+                match self.balance(balance) {
+                    // So low a percentile that a sparse layer's threshold is 0 is no candidate.
+                    Err(Error::Layer { .. }) => Ok(None),
+                    snn => Ok(Some(
+                        simulate(&snn?, images, self.settings.timesteps)?.curve,
+                    )),
+                }
+            })?;
+            curves.extend(curve.map(|curve| (balance, curve)));
+        }
+        Ok(curves)
+    }
+}
+
+impl<N: Network> Found<N> {
+    /// Every network once, with its name.
+    fn networks(&self) -> BTreeMap<String, &Snn<N>> {
+        let rivals = self.rivals.iter().flatten();
+        let rivals = rivals.map(|rival| (rival.name.clone(), &rival.snn));
+        let evolved = self.evolved.iter();
+        rivals
+            .chain(evolved.map(|evolved| (evolved.name(), &evolved.evolution.snn)))
+            .collect()
+    }
+}
+
+/// The conversion of the lowest latency, and of those the one of the least deficit.
+fn best(curves: &[(Balance, AccuracyCurve)], target: &Target) -> Result<Balance> {
+    let key = |curve: &AccuracyCurve| curve.shortfall(target);
+    let best = curves.iter().min_by(|(_, a), (_, b)| {
+        let ((a, a_deficit), (b, b_deficit)) = (key(a), key(b));
+        a.cmp(&b).then(a_deficit.total_cmp(&b_deficit))
+    });
+    best.map(|(balance, _)| *balance).ok_or_else(|| {
+        Error::parameter(
+            "percentiles",
+            "none with thresholds above 0",
+            "at least one",
+        )
+    })
+}

@@ -1,0 +1,214 @@
+//! An evolution that is broken off, killed or told to stop goes on to the very same result.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use evospike::prelude::*;
+
+struct Setting {
+    digits: Split<Digits>,
+    snn: Snn<DigitsCnn>,
+    target: Target,
+}
+
+/// The same for every call.
+fn setting() -> evospike::Result<Setting> {
+    let digits = data::digits()?.split(Shares::default(), 0)?;
+    let mut ann = Ann::<DigitsCnn>::new(0)?;
+    let training = TrainSettings {
+        epochs: 4,
+        ..TrainSettings::digits()
+    };
+    ann.train(&digits.training, &training)?;
+    let conversion = convert(&ann, &digits.training)?;
+    Ok(Setting {
+        snn: conversion.balance(Balance::Percentile(99.0))?,
+        target: ann.target(&digits.held_out, 2.0)?,
+        digits,
+    })
+}
+
+fn searches() -> [Search; 4] {
+    [
+        Search::De(DeSettings {
+            population: 1,
+            ..DeSettings::default()
+        }),
+        Search::CmaEs(CmaEsSettings::default()),
+        Search::Random { population: 6 },
+        Search::Sweep { points: 5 },
+    ]
+}
+
+fn settings(search: Search, generations: usize) -> EvolveSettings {
+    EvolveSettings {
+        search,
+        generations,
+        timesteps: 24,
+        ..EvolveSettings::default()
+    }
+}
+
+fn resume(
+    setting: &Setting,
+    settings: &EvolveSettings,
+    path: &Path,
+) -> evospike::Result<Evolution<DigitsCnn>> {
+    let (images, never) = (&setting.digits.held_out, AtomicBool::new(false));
+    evolve_resumable(
+        &setting.snn,
+        images,
+        &setting.target,
+        settings,
+        path,
+        &never,
+    )
+}
+
+#[test]
+fn an_evolution_goes_on_to_the_same_network() -> evospike::Result<()> {
+    let setting = setting()?;
+    let folder = tempfile::tempdir().unwrap();
+    for (number, search) in searches().into_iter().enumerate() {
+        let path = folder.path().join(number.to_string());
+        let all = settings(search.clone(), 4);
+        let images = &setting.digits.held_out;
+        let whole = evolve(&setting.snn, images, &setting.target, &all)?;
+
+        // Told to stop at once: one generation is done and kept.
+        if !matches!(search, Search::Sweep { .. }) {
+            let now = AtomicBool::new(true);
+            let stopped =
+                evolve_resumable(&setting.snn, images, &setting.target, &all, &path, &now);
+            let error = stopped.err().unwrap().to_string();
+            assert!(error.contains("stopped after generation 0"), "{error}");
+        }
+        resume(&setting, &settings(search.clone(), 2), &path)?;
+        let resumed = resume(&setting, &all, &path)?;
+        assert_eq!(resumed.genes, whole.genes, "{search:?}");
+        assert_eq!(resumed.generations, whole.generations, "{search:?}");
+        assert_eq!(resumed.fitness, whole.fitness, "{search:?}");
+        // From a finished one everything is there at once.
+        let bytes = fs::read(&path).unwrap();
+        assert_eq!(resume(&setting, &all, &path)?.genes, whole.genes);
+        assert_eq!(fs::read(&path).unwrap(), bytes);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_checkpoint_of_something_else_is_refused() -> evospike::Result<()> {
+    let mut setting = setting()?;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("evolution.json");
+    let good = settings(Search::Random { population: 3 }, 1);
+    resume(&setting, &good, &path)?;
+    let message = |setting: &Setting, settings: &EvolveSettings| {
+        let error = resume(setting, settings, &path).err().unwrap().to_string();
+        assert!(error.contains("evolution.json"), "{error}");
+        error
+    };
+    let other = EvolveSettings {
+        seed: 1,
+        ..good.clone()
+    };
+    assert!(message(&setting, &other).contains("other settings"));
+    let snn = setting.snn.clone();
+    setting.snn = snn.with(|neurons| neurons.initial = 0.5)?;
+    assert!(message(&setting, &good).contains("other thresholds"));
+    setting.snn = snn;
+
+    let text = fs::read_to_string(&path).unwrap();
+    for (damage, expected) in [
+        (text[..text.len() / 2].to_owned(), "EOF"),
+        (
+            text.replacen("\"version\":1", "\"version\":9", 1),
+            "format version 9",
+        ),
+        ("{}".into(), "no format version"),
+        // As many fitness values as the optimiser asked for, or it cannot go on.
+        (
+            text.replacen("\"told\":[[", "\"told\":[[null,", 1),
+            "fitness",
+        ),
+    ] {
+        fs::write(&path, &damage).unwrap();
+        let message = message(&setting, &good);
+        assert!(message.contains(expected), "{message}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), damage); // nothing is overwritten
+    }
+    Ok(())
+}
+
+const KILLED: &str = "EVOSPIKE_TEST_KILLED";
+
+/// The process that [`killed_at_any_moment`] kills.
+#[test]
+fn killed() -> evospike::Result<()> {
+    if let Some(path) = std::env::var_os(KILLED) {
+        let all = settings(searches()[0].clone(), 6);
+        resume(&setting()?, &all, Path::new(&path))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn killed_at_any_moment() -> evospike::Result<()> {
+    let setting = setting()?;
+    let all = settings(searches()[0].clone(), 6);
+    let whole = evolve(
+        &setting.snn,
+        &setting.digits.held_out,
+        &setting.target,
+        &all,
+    )?;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("evolution.json");
+    let start = || {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "killed"]).env(KILLED, &path);
+        command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    // Longer and longer, so that some kills fall before, into and after the evolution.
+    let mut wait = Duration::from_millis(200);
+    let mut kills = 0;
+    loop {
+        let mut child = start();
+        std::thread::sleep(wait);
+        let ended = child.try_wait().unwrap();
+        child.kill().ok();
+        child.wait().unwrap();
+        if ended.is_some_and(|status| status.success()) {
+            break;
+        }
+        kills += 1;
+        if path.exists() {
+            // Whole, whenever it came.
+            let text = fs::read_to_string(&path).unwrap();
+            serde_json::from_str::<serde_json::Value>(&text).unwrap();
+        }
+        wait += wait / 4;
+    }
+    assert!(kills > 2, "killed {kills} times");
+    let resumed = resume(&setting, &all, &path)?;
+    assert_eq!(resumed.genes, whole.genes);
+    assert_eq!(resumed.generations, whole.generations);
+    // Beside the checkpoint at most a file that was being written, which the next one replaces.
+    let names = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
+    for name in names {
+        assert!(
+            name.to_str().unwrap().starts_with("evolution.json"),
+            "{name:?}"
+        );
+    }
+    Ok(())
+}
