@@ -22,9 +22,10 @@ use crate::genome::{self, Genome};
 use crate::metrics::Target;
 use crate::networks::Network;
 use crate::neurons::Neurons;
+use crate::nsga::{Nsga2, NsgaSettings};
 use crate::plot;
 use crate::progress::Progress;
-use crate::report::{show, write};
+use crate::report::{Table, show, write};
 use crate::search::{Search, better};
 
 /// Settings of [`evolve`].
@@ -390,6 +391,112 @@ impl State {
         self.told = found.told;
         Ok(())
     }
+}
+
+/// A network of [`Front`].
+pub struct Compromise<N: Network> {
+    /// The network.
+    pub snn: Snn<N>,
+    /// Its genome, as [`Evolution::genes`].
+    pub genes: Vec<f64>,
+    /// On the held-out images; one more than there are timesteps where the target is not reached.
+    pub latency: usize,
+    /// Percentage of held-out images that are wrong after the last timestep.
+    pub error_percent: f64,
+    /// Energy up to the latency, over the ANN's.
+    pub energy_ratio: f64,
+}
+
+/// What [`pareto`] found: networks of which none is better than another in one of latency, error
+/// and energy without being worse in another. The lowest latency first.
+pub struct Front<N: Network> {
+    /// The networks.
+    pub networks: Vec<Compromise<N>>,
+}
+
+impl<N: Network> Front<N> {
+    fn table(&self) -> Table {
+        let mut table = Table::new(
+            "Networks that no other is better than, on held-out images",
+            ["latency", "error %", "energy / ANN's"],
+        );
+        for network in &self.networks {
+            table.row([
+                network.latency.to_string(),
+                format!("{:.2}", network.error_percent),
+                format!("{:.3}", network.energy_ratio),
+            ]);
+        }
+        table
+    }
+}
+
+show!(impl [N: Network] Front<N> as table);
+
+/// Searches the compromises between latency, error after the last timestep, and energy up to the
+/// latency, by NSGA-II (Deb et al. 2002), on held-out images. Of the settings, `search`,
+/// `objective` and `stopping` do not matter: three numbers are made small at once, and all of each
+/// network is measured.
+///
+/// ```no_run
+/// # use evospike::prelude::*;
+/// # fn example(snn: Snn<DigitsCnn>, parts: Split<Digits>, target: Target) -> evospike::Result<()> {
+/// let nsga = NsgaSettings { population: 20, ..NsgaSettings::default() };
+/// let settings = EvolveSettings::default();
+/// let front = pareto(&snn, &parts.held_out, &target, &nsga, &settings)?;
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// As [`evolve`].
+pub fn pareto<N: Network>(
+    snn: &Snn<N>,
+    images: &Images<HeldOut, N::Task>,
+    target: &Target,
+    nsga: &NsgaSettings,
+    settings: &EvolveSettings,
+) -> Result<Front<N>> {
+    settings.check()?;
+    let genome = Genome::new(&settings.genome, snn.neurons())?;
+    let timesteps = settings.timesteps;
+    let judge = Judge::new(snn.network(), images, target, Objective::Latency, timesteps)?;
+    let (bounds, start) = (genome.bounds(), genome.neutral());
+    let mut search = Nsga2::new(&bounds, Some(&start), nsga.clone(), settings.seed)?;
+    let mut progress = Progress::new(format!("pareto {}", N::NAME), settings.generations + 1);
+    for _ in 0..=settings.generations {
+        let measure = |point: &Vec<f64>| {
+            let (latency, error, energy) = judge.compromise(&genome.express(point))?;
+            Ok(vec![latency as f64, error, energy])
+        };
+        search.tell(search.ask().iter().map(measure).collect::<Result<_>>()?)?;
+        progress.step(|| format!("{} compromises", search.front().len()));
+    }
+    progress.finish(|| format!("{} compromises", search.front().len()));
+    let networks = search.front().into_iter().map(|(genes, objectives)| {
+        Ok(Compromise {
+            snn: snn.with_neurons(genome.express(&genes))?,
+            genes,
+            latency: objectives[0] as usize,
+            error_percent: objectives[1],
+            energy_ratio: objectives[2],
+        })
+    });
+    let mut networks = networks.collect::<Result<Vec<_>>>()?;
+    let order = |network: &Compromise<N>| {
+        (
+            network.latency,
+            (network.error_percent, network.energy_ratio),
+        )
+    };
+    networks.sort_by(|a, b| {
+        let ((a, rest), (b, other)) = (order(a), order(b));
+        a.cmp(&b).then(
+            rest.partial_cmp(&other)
+                .unwrap_or(std::cmp::Ordering::Equal),
+        )
+    });
+    networks.dedup_by(|a, b| order(a) == order(b));
+    Ok(Front { networks })
 }
 
 /// The conversion of the lowest latency on held-out images, and of those the one of the least

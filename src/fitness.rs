@@ -226,6 +226,17 @@ impl<'a> Judge<'a> {
         })
     }
 
+    /// Latency, percentage of images that are wrong in the end, and energy up to the latency over
+    /// the ANN's.
+    pub fn compromise(&self, neurons: &[Neurons]) -> Result<(usize, f64, f64)> {
+        let run = self.simulator.run(neurons, self.timesteps)?;
+        let (latency, _) = run.curve.shortfall(self.target);
+        let last = run.curve.iter().last();
+        let error = last.map_or(100.0, |accuracy| 100.0 - accuracy.percent());
+        let energy = self.network.energy(&run, latency.min(self.timesteps))?;
+        Ok((latency, error, energy.ratio()))
+    }
+
     pub fn fitness(&self, neurons: &[Neurons]) -> Result<Fitness> {
         self.of(&self.simulator.run(neurons, self.timesteps)?)
     }

@@ -91,8 +91,8 @@ pub mod prelude {
     pub use crate::encode::InputCode;
     pub use crate::energy::Energy;
     pub use crate::evolve::{
-        Evolution, EvolveSettings, Gene, Objective, Stopping, best_balance, evolve,
-        evolve_resumable,
+        Compromise, Evolution, EvolveSettings, Front, Gene, Objective, Stopping, best_balance,
+        evolve, evolve_resumable, pareto,
     };
     pub use crate::metrics::{self, Accuracy, AccuracyCurve, Target, improvement_percent};
     pub use crate::modules::{

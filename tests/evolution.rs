@@ -143,6 +143,81 @@ fn a_checkpoint_of_something_else_is_refused() -> evospike::Result<()> {
     Ok(())
 }
 
+/// A race may give up a network that would have won; how often it does is printed. What it finds is
+/// measured on all images, and hardly worse.
+#[test]
+fn a_race_mostly_finds_the_same_network() -> evospike::Result<()> {
+    let setting = setting()?;
+    let (mut same, mut stopped, mut evaluations) = (0, 0, 0);
+    let seeds = 0..8;
+    for seed in seeds.clone() {
+        let run = |stopping| {
+            let settings = EvolveSettings {
+                objective: Objective::MeanLatency,
+                stopping,
+                seed,
+                ..settings(searches()[0].clone(), 8)
+            };
+            evolve(
+                &setting.snn,
+                &setting.digits.held_out,
+                &setting.target,
+                &settings,
+            )
+        };
+        let race = Stopping::Race {
+            images: 50,
+            errors: 3.0,
+        };
+        let (raced, whole) = (run(race)?, run(Stopping::Never)?);
+        same += usize::from(raced.genes == whole.genes);
+        let last = raced.generations[8];
+        stopped += last.stopped;
+        evaluations += last.evaluations;
+        let [raced, whole] = [raced, whole].map(|evolution| evolution.fitness.cost.unwrap());
+        assert!(raced <= whole * 1.1, "seed {seed}: {raced}, {whole}");
+    }
+    println!("the same network for {same} of {seeds:?}; {stopped} of {evaluations} stopped early");
+    assert!(
+        same >= 4 && stopped > evaluations / 10,
+        "{same}, {stopped} of {evaluations}"
+    );
+    Ok(())
+}
+
+#[test]
+fn no_compromise_is_better_than_another() -> evospike::Result<()> {
+    let setting = setting()?;
+    let nsga = NsgaSettings {
+        population: 8,
+        ..NsgaSettings::default()
+    };
+    let images = &setting.digits.held_out;
+    let settings = settings(Search::default(), 3);
+    let front = pareto(&setting.snn, images, &setting.target, &nsga, &settings)?.networks;
+    let of = |c: &Compromise<DigitsCnn>| [c.latency as f64, c.error_percent, c.energy_ratio];
+    for a in &front {
+        let better = |b: &Compromise<DigitsCnn>| {
+            let mut pairs = of(a).into_iter().zip(of(b));
+            pairs.all(|(a, b)| b <= a) && of(a) != of(b)
+        };
+        assert!(!front.iter().any(better), "{:?}", of(a));
+        // What is said of a network is what its simulation says.
+        let run = simulate(&a.snn, images, settings.timesteps)?;
+        let latency = run.curve.latency(&setting.target);
+        assert_eq!(latency.unwrap_or(settings.timesteps + 1), a.latency);
+        let spent = a.latency.min(settings.timesteps);
+        assert_eq!(a.snn.energy(&run, spent)?.ratio(), a.energy_ratio);
+    }
+    assert!(front.len() > 1);
+    assert!(
+        front
+            .windows(2)
+            .all(|pair| pair[0].latency <= pair[1].latency)
+    );
+    Ok(())
+}
+
 const KILLED: &str = "EVOSPIKE_TEST_KILLED";
 
 /// The process that [`killed_at_any_moment`] kills.

@@ -22,6 +22,7 @@ use crate::genome::Genome;
 use crate::metrics::{AccuracyCurve, Target};
 use crate::networks::Network;
 use crate::plot;
+use crate::progress::Progress;
 use crate::report::{
     self, AccuracyRow, ComparisonRow, ConvergenceRow, Output, Table, ThresholdRow,
 };
@@ -184,7 +185,10 @@ impl Memory<'_> {
             Some(kept) => kept,
             None => {
                 let clock = Instant::now();
+                let mut progress = Progress::new(name, 1);
                 let value = compute()?;
+                progress.step(String::new);
+                progress.finish(|| "done".into());
                 let kept = Kept {
                     key: self.key.clone(),
                     seconds: clock.elapsed().as_secs_f64(),
@@ -269,7 +273,7 @@ pub fn cifar10<N: Network<Task = Cifar10>>(
             settings,
             initial,
         };
-        let found = experiment.search(&first.held_out, &parts, &mut memory)?;
+        let found = experiment.search(&first.held_out, parts, &mut memory)?;
         let mut tested: BTreeMap<String, Simulation> = BTreeMap::new();
         for (name, snn) in &found.networks() {
             let name_here = experiment.name(name);
