@@ -30,7 +30,7 @@ use dfdx::nn::{
 };
 use dfdx::prelude::{
     AsArray, Backward, Const, Cpu, Gradients, HasErr, HasShape, Module, ModuleMut, NoneTape,
-    OwnedTape, Rank1, Rank3, Shape as DfdxShape, Tensor, TensorFromVec, Trace,
+    OwnedTape, Rank1, Rank3, RealizeTo, Shape as DfdxShape, Tensor, TensorFromVec, Trace,
 };
 use rand::Rng as _;
 use rand::seq::SliceRandom;
@@ -233,19 +233,14 @@ where
         step: &Step,
     ) -> Result<(f32, Vec<f32>)> {
         let images = self.batch(pixels, count)?;
-        let targets = self
-            .device
-            .try_tensor_from_vec(targets, (count, Const::<CLASSES>))
-            .map_err(Error::device)?;
         let tape = self.module.try_alloc_grads().map_err(Error::device)?;
         let logits = self
             .module
             .try_forward_mut(images.trace(tape))
             .map_err(Error::device)?;
         let values = logits.as_vec();
-        let loss = cross_entropy_with_logits_loss(logits, targets);
-        let value = loss.array();
-        let mut gradients = loss.try_backward().map_err(Error::device)?;
+        let logits = logits.try_realize().map_err(Error::device)?;
+        let (loss, mut gradients) = backward(logits, targets)?;
         if step.number == 1 {
             self.moments.clear();
         }
@@ -260,7 +255,7 @@ where
             },
         })
         .map_err(Error::device)?;
-        Ok((value, values))
+        Ok((loss, values))
     }
 
     fn seed(&mut self, seed: u64) {
@@ -336,6 +331,21 @@ impl<M, const C: usize, const SIDE: usize, const CLASSES: usize> Typed<M, C, SID
             .try_tensor_from_vec(pixels, (count, Const, Const, Const))
             .map_err(Error::device)
     }
+}
+
+/// The mean cross-entropy with class probabilities, and its gradients. The sizes are not in the
+/// types, so that this is compiled once, not in every notebook cell with a network.
+fn backward(
+    logits: Tensor<(usize, usize), f32, Cpu, OwnedTape<f32, Cpu>>,
+    targets: Vec<f32>,
+) -> Result<(f32, Gradients<f32, Cpu>)> {
+    let targets = logits
+        .device()
+        .try_tensor_from_vec(targets, *logits.shape());
+    let targets = targets.map_err(Error::device)?;
+    let loss = cross_entropy_with_logits_loss(logits, targets);
+    let value = loss.array();
+    Ok((value, loss.try_backward().map_err(Error::device)?))
 }
 
 /// What [`network!`](crate::network) calls: layers `L` on the CPU with weights drawn by `seed`.

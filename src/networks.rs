@@ -34,6 +34,21 @@ pub trait Network: 'static {
 /// # Ok::<(), evospike::Error>(())
 /// ```
 ///
+/// In a notebook it stands in a module, because a cell keeps items and not what a macro makes of
+/// them; a later run of the cell replaces the network:
+///
+/// ```
+/// # use evospike::prelude::*;
+/// mod own {
+///     use super::*;
+///     network! {
+///         pub Small for Digits = (Flatten<1, 8, 64>, UnbiasedLinear<64, 10>);
+///     }
+/// }
+/// use own::Small;
+/// # fn main() {}
+/// ```
+///
 /// A layer that does not fit the one before it does not compile, and neither does one that has no
 /// spiking counterpart:
 ///

@@ -47,6 +47,7 @@ pub fn folder<K: Task>(folder: impl AsRef<Path>) -> Result<TrainTest<K>> {
     let folder = folder.as_ref();
     let test = ["test", "val"].map(|name| folder.join(name));
     let Some(test) = test.iter().find(|folder| folder.is_dir()) else {
+        entries(folder)?; // a folder that is not there is told as such
         let expected = "a folder `test` or `val`";
         return Err(Error::data(
             folder.display(),
@@ -361,6 +362,8 @@ mod tests {
         assert_eq!(folder::<Tiny>(root.path()).unwrap().test.len(), 2);
         fs::rename(root.path().join("val"), root.path().join("other")).unwrap();
         assert!(error(root.path()).contains("expected a folder `test` or `val`"));
+        let nowhere = error(&root.path().join("nowhere"));
+        assert!(nowhere.contains("nowhere: "), "{nowhere}");
         fs::rename(root.path().join("other"), root.path().join("test")).unwrap();
         fs::remove_dir_all(root.path().join("train")).unwrap();
         assert!(
