@@ -41,7 +41,7 @@ enum Command {
     ///
     /// Settings that are not given are the network's own. For networks with batch normalisation
     /// they are 100 epochs (mnist-cnn: 10) in batches of 128, SGD with Nesterov momentum 0.9,
-    /// learning rate 0.1 after a warm-up of 1 epoch and along a cosine, weight decay 5e-4, label
+    /// learning rate 0.1 after a warm-up of 1 epoch (at most a tenth of all) and along a cosine, weight decay 5e-4, label
     /// smoothing 0.1 and crop-flip (mnist-cnn: none); vgg15 and vgg16 have learning rate 0.01.
     /// For the digits they are 30 epochs in batches of 16, Adam, learning rate 5e-3 along a
     /// cosine, weight decay 0.1.
@@ -285,6 +285,11 @@ fn run_digits(arguments: DigitsArguments) -> evospike::Result<()> {
 
 /// What a network is trained with unless the command line says otherwise.
 fn find_format(folder: &Path) -> evospike::Result<Format> {
+    let entries = std::fs::read_dir(folder).map_err(|source| Error::Io {
+        path: folder.into(),
+        source,
+    })?;
+    drop(entries); // it is a folder that can be read
     let marks = [
         ("cifar-10-batches-bin", Format::Cifar10),
         ("data_batch_1.bin", Format::Cifar10),
@@ -299,7 +304,8 @@ fn find_format(folder: &Path) -> evospike::Result<Format> {
         file: folder.display().to_string(),
         place: "files".into(),
         found: "no data set known here".into(),
-        expected: marks.map(|(name, _)| format!("`{name}`")).join(" or "),
+        expected: marks.map(|(name, _)| format!("`{name}`")).join(" or ")
+            + " (with a folder of images for each class)",
     })
 }
 
@@ -386,8 +392,11 @@ impl TrainArguments {
                 return Err(wrong("momentum", &momentum.to_string(), expected));
             }
         };
+        let epochs = self.epochs.unwrap_or(own.epochs);
+        // A network's own warm-up gives way where the user wants but few epochs.
+        let warmup = own.warmup_epochs.min(0.1 * epochs as f64);
         let settings = TrainSettings {
-            epochs: self.epochs.unwrap_or(own.epochs),
+            epochs,
             batch: self.batch.unwrap_or(own.batch),
             optimiser,
             learning_rate: self.learning_rate.unwrap_or(own.learning_rate),
@@ -397,7 +406,7 @@ impl TrainArguments {
                 Some(Course::Linear) => Schedule::Linear,
                 Some(Course::Cosine) => Schedule::Cosine,
             },
-            warmup_epochs: self.warmup.unwrap_or(own.warmup_epochs),
+            warmup_epochs: self.warmup.unwrap_or(warmup),
             weight_decay: self.weight_decay.unwrap_or(own.weight_decay),
             label_smoothing: self.label_smoothing.unwrap_or(own.label_smoothing),
             augment: match self.augment {
@@ -412,6 +421,10 @@ impl TrainArguments {
             seed: self.seed,
         };
         settings.check()?;
+        if !(self.held_out > 0.0 && self.held_out < 1.0) {
+            let found = self.held_out.to_string();
+            return Err(wrong("held_out", &found, "above 0, less than 1"));
+        }
         Ok(settings)
     }
 

@@ -1,0 +1,200 @@
+//! What the machine can add and what simulating VGG15 takes of it, in additions and in memory.
+//!
+//! `cargo bench --bench limits` needs no data: weights and images are random, thresholds the 99.9
+//! percentile. Every run is a process of its own, since peak memory is a process's. Writes
+//! `results/benchmarks/limits.csv`.
+
+use std::process::Command;
+use std::time::Instant;
+
+use evospike::networks::{Vgg15, Vgg15HalfBn, Vgg15QuarterBn};
+use evospike::prelude::*;
+use evospike::random::{Stream, rng};
+use rand::RngExt;
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize)]
+struct Row {
+    width: String,
+    images: usize,
+    timesteps: usize,
+    seconds: f64,
+    image_timesteps_per_second: f64,
+    synaptic_operations_per_second: f64,
+    mean_firing_rate_percent: f64,
+    peak_memory_mib: f64,
+}
+
+/// Highest resident set of this process, in MiB; Linux only.
+fn peak_memory() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok());
+    kib.map_or(f64::NAN, |kib| (kib / 102.4).round() / 10.0)
+}
+
+fn noise(count: usize) -> evospike::Result<TrainTest> {
+    let mut rng = rng(0, Stream::Split);
+    let mut images = |count: usize| {
+        let pixels = (0..count * 3072).map(|_| rng.random()).collect();
+        Images::from_arrays(pixels, (0..count).map(|i| (i % 10) as u16).collect())
+    };
+    data::TrainTest::new(images(100)?, images(count)?)?.normalised(&data::Normalisation::CIFAR10)
+}
+
+type TrainTest = data::TrainTest<Cifar10>;
+
+fn simulated<N: Network<Task = Cifar10>>(
+    width: &str,
+    images: usize,
+    timesteps: usize,
+) -> evospike::Result<Row> {
+    let parts = noise(images)?.hold_out(0.1, 0)?;
+    let ann = Ann::<N>::new(0)?;
+    let snn = convert(&ann, &parts.training.take(20))?.balance(Balance::Percentile(99.9))?;
+    drop(ann);
+    let start = Instant::now();
+    let run = simulate(&snn, &parts.test, timesteps)?;
+    let seconds = start.elapsed().as_secs_f64();
+    let operations: u64 = run.layers.iter().flat_map(|layer| &layer.operations).sum();
+    let spikes: u64 = run.layers.iter().flat_map(|layer| &layer.spikes).sum();
+    let neurons: usize = snn.sizes().iter().sum();
+    let image_timesteps = (images * timesteps) as f64;
+    Ok(Row {
+        width: width.into(),
+        images,
+        timesteps,
+        seconds: (seconds * 100.0).round() / 100.0,
+        image_timesteps_per_second: (image_timesteps / seconds).round(),
+        synaptic_operations_per_second: (operations as f64 / seconds).round(),
+        mean_firing_rate_percent: (spikes as f64 / image_timesteps / neurons as f64 * 1e4).round()
+            / 100.0,
+        peak_memory_mib: peak_memory(),
+    })
+}
+
+/// Additions a second of rows of 32 weights, read in a scattered order from so many bytes by every
+/// thread, into registers: what the engine's inner loop does and nothing else.
+fn additions(bytes: usize) -> f64 {
+    let rows = bytes / 128;
+    let weights = vec![[1.0f32; 32]; rows];
+    let mut rng = rng(0, Stream::Split);
+    let order: Vec<u32> = (0..1 << 16)
+        .map(|_| rng.random_range(0..rows as u32))
+        .collect();
+    let repeats = 400;
+    let add = || {
+        let mut total = 0.0;
+        for _ in 0..repeats {
+            let sum = widest(&weights, std::hint::black_box(&order));
+            total += sum[0];
+        }
+        std::hint::black_box(total);
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let seconds = (0..3).map(|_| {
+        let start = Instant::now();
+        std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(add))));
+        start.elapsed().as_secs_f64()
+    });
+    let least = seconds.fold(f64::INFINITY, f64::min);
+    (threads * repeats * order.len() * 32) as f64 / least
+}
+
+#[inline(always)]
+fn sum(weights: &[[f32; 32]], order: &[u32]) -> [f32; 32] {
+    // Two sums, as one would wait for itself.
+    let mut sums = [[0.0; 32]; 2];
+    for pair in order.chunks_exact(2) {
+        for (sum, &row) in sums.iter_mut().zip(pair) {
+            for (sum, weight) in sum.iter_mut().zip(&weights[row as usize]) {
+                *sum += weight;
+            }
+        }
+    }
+    std::array::from_fn(|lane| sums[0][lane] + sums[1][lane])
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn sum_avx512(weights: &[[f32; 32]], order: &[u32]) -> [f32; 32] {
+    sum(weights, order)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn sum_avx2(weights: &[[f32; 32]], order: &[u32]) -> [f32; 32] {
+    sum(weights, order)
+}
+
+fn widest(weights: &[[f32; 32]], order: &[u32]) -> [f32; 32] {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: the processor has it.
+            return unsafe { sum_avx512(weights, order) };
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has it.
+            return unsafe { sum_avx2(weights, order) };
+        }
+    }
+    sum(weights, order)
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, run, width, images, timesteps] = arguments.as_slice()
+        && run == "run"
+    {
+        let (images, timesteps) = (images.parse()?, timesteps.parse()?);
+        let row = match width.as_str() {
+            "full" => simulated::<Vgg15>(width, images, timesteps)?,
+            "half" => simulated::<Vgg15HalfBn>(width, images, timesteps)?,
+            "quarter" => simulated::<Vgg15QuarterBn>(width, images, timesteps)?,
+            _ => return Err(format!("{width}: expected full, half or quarter").into()),
+        };
+        println!("{}", serde_json::to_string(&row)?);
+        return Ok(());
+    }
+    for (kib, place) in [
+        (16, "first-level cache"),
+        (512, "second-level cache"),
+        (1 << 19, "memory"),
+    ] {
+        let rate = additions(kib << 10) / 1e9;
+        println!("additions of weights from {kib} KiB ({place}): {rate:.1} G/s on all cores");
+    }
+    let mut rows = Vec::new();
+    for (width, images, timesteps) in [
+        ("half", 50, 100),
+        ("half", 200, 100),
+        ("half", 50, 250),
+        ("half", 1000, 100),
+        ("quarter", 50, 100),
+        ("full", 50, 100),
+        ("full", 1000, 250),
+    ] {
+        let arguments = ["run", width, &images.to_string(), &timesteps.to_string()];
+        let output = Command::new(std::env::current_exe()?)
+            .args(arguments)
+            .output()?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into());
+        }
+        let row: Row = serde_json::from_slice(&output.stdout)?;
+        println!(
+            "{width} width, {images} images, {timesteps} timesteps: {:.1} s, {:.0} image-timesteps/s, \
+             {:.1} G synaptic operations/s, {:.1} % of neurons spike in a timestep, {:.0} MiB at most",
+            row.seconds,
+            row.image_timesteps_per_second,
+            row.synaptic_operations_per_second / 1e9,
+            row.mean_firing_rate_percent,
+            row.peak_memory_mib,
+        );
+        rows.push(row);
+    }
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/results/benchmarks");
+    write_csv(format!("{folder}/limits.csv"), rows)?;
+    Ok(())
+}
