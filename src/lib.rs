@@ -34,7 +34,8 @@
 //!
 //! Data flows one way, one module a step: [`data`] → [`ann`] → [`convert`](mod@convert) →
 //! [`simulate`](mod@simulate) → [`evolve`](mod@evolve) → [`report`] and [`plot`];
-//! [`reproduce`] runs whole experiments. What accuracy, target and latency mean is defined in
+//! [`reproduce`] runs whole experiments. Evolution asks a [`search`]: differential evolution
+//! ([`de`]), CMA-ES ([`cmaes`]) or, for several objectives, NSGA-II ([`nsga`]). What accuracy, target and latency mean is defined in
 //! [`metrics`]. A network is a tuple of typed [`modules`] with a name ([`networks`]); the engine
 //! behind runs plain [`layers`]. Weights come from and go to PyTorch by [`weights`].
 //!
