@@ -53,7 +53,7 @@ pub struct Cifar10Settings {
     /// The evolution's target, in percentage points below the ANN.
     pub margin_points: f64,
     /// Range of the factor that is tried on all thresholds at once: the best is the evolution's
-    /// one-parameter rival, and what it starts from.
+    /// one-parameter rival.
     pub sweep_factors: [f64; 2],
     /// Factors in that range.
     pub sweep_points: usize,
