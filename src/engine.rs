@@ -11,7 +11,8 @@
 //! Profile of a half-width VGG15 for CIFAR-10 (3.0 million additions an image and timestep, two Zen 4
 //! cores, `perf`): about two thirds of the time adds rows of weights, which mostly come from the
 //! second level of the cache; the rest makes lists, integrates and sorts spikes. Quiet, both cores
-//! add 35 G weights a second in all.
+//! add 35 G weights a second in all; a loop that does nothing else adds 50 G from the first level of
+//! the cache and 30 G from the second (`cargo bench --bench limits`).
 //!
 //! An image is simulated by one thread from beginning to end; images are shared out among threads.
 //! What is added up across images are whole numbers. Results therefore do not depend on the number
