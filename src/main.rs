@@ -41,8 +41,9 @@ enum Command {
     ///
     /// Settings that are not given are the network's own. For networks with batch normalisation
     /// they are 100 epochs (mnist-cnn: 10) in batches of 128, SGD with Nesterov momentum 0.9,
-    /// learning rate 0.1 after a warm-up of 1 epoch (at most a tenth of all) and along a cosine, weight decay 5e-4, label
-    /// smoothing 0.1 and crop-flip (mnist-cnn: none); vgg15 and vgg16 have learning rate 0.01.
+    /// learning rate 0.1 after a warm-up of 1 epoch (at most a tenth of all) and along a cosine,
+    /// weight decay 5e-4, label smoothing 0.1 and crop-flip (mnist-cnn: none); vgg15 and vgg16 have
+    /// learning rate 0.01.
     /// For the digits they are 30 epochs in batches of 16, Adam, learning rate 5e-3 along a
     /// cosine, weight decay 0.1.
     Train(TrainArguments),
@@ -105,7 +106,7 @@ struct DigitsArguments {
     #[arg(long, default_value_t = DigitsSettings::default().evolution.timesteps)]
     timesteps: usize,
     /// Members of the evolution's population for each layer of neurons
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = usual_population())]
     population: usize,
     /// Generations after the initial population
     #[arg(long, default_value_t = DigitsSettings::default().evolution.generations)]
@@ -263,6 +264,13 @@ fn main() -> ExitCode {
     }
 }
 
+fn usual_population() -> usize {
+    match DigitsSettings::default().evolution.search {
+        Search::De(de) => de.population,
+        _ => DeSettings::default().population,
+    }
+}
+
 fn run_digits(arguments: DigitsArguments) -> evospike::Result<()> {
     let mut settings = DigitsSettings {
         seeds: arguments.seeds,
@@ -271,10 +279,9 @@ fn run_digits(arguments: DigitsArguments) -> evospike::Result<()> {
     };
     settings.evolution.timesteps = arguments.timesteps;
     settings.evolution.generations = arguments.generations;
-    settings.evolution.search = Search::De(DeSettings {
-        population: arguments.population,
-        ..DeSettings::default()
-    });
+    if let Search::De(de) = &mut settings.evolution.search {
+        de.population = arguments.population;
+    }
     let report = digits(&settings, arguments.out)?;
     print!("\n{}\nWritten:\n", report.table());
     for file in &report.files {
@@ -283,13 +290,13 @@ fn run_digits(arguments: DigitsArguments) -> evospike::Result<()> {
     Ok(())
 }
 
-/// What a network is trained with unless the command line says otherwise.
+/// What data set a folder holds.
 fn find_format(folder: &Path) -> evospike::Result<Format> {
-    let entries = std::fs::read_dir(folder).map_err(|source| Error::Io {
+    // A folder that is not there, or is a file, is told as such.
+    std::fs::read_dir(folder).map_err(|source| Error::Io {
         path: folder.into(),
         source,
     })?;
-    drop(entries); // it is a folder that can be read
     let marks = [
         ("cifar-10-batches-bin", Format::Cifar10),
         ("data_batch_1.bin", Format::Cifar10),
@@ -347,6 +354,7 @@ fn run_cifar10(arguments: &Cifar10Arguments) -> evospike::Result<()> {
     Ok(())
 }
 
+/// What a network is trained with unless the command line says otherwise.
 fn recipe(net: Net) -> TrainSettings {
     match net {
         Net::Digits | Net::Mlp => TrainSettings::default(),

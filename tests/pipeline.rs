@@ -199,6 +199,21 @@ fn bad_arguments_get_one_line_and_exit_code_2() {
         assert_eq!(output.status.code(), Some(2), "{text}");
         assert!(files(folder.path()).is_empty(), "{arguments:?} left files");
     }
+    // The command names what is missing, not a warm-up that nobody asked for.
+    let no_data = [
+        "--net",
+        "vgg15-quarter-bn",
+        "--epochs",
+        "1",
+        "--data",
+        "nowhere",
+        "--out",
+        "x",
+    ];
+    let output = evospike(&[&["train"][..], &no_data].concat());
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.starts_with("error: nowhere: "), "{text}");
+    assert_eq!(output.status.code(), Some(1));
     let nowhere = evospike(&["--out", "/dev/null/x"]);
     assert_eq!(nowhere.status.code(), Some(1));
     assert!(evospike(&["--help"]).status.success());
