@@ -128,10 +128,7 @@ impl<'a> Checkpoint<'a> {
             position,
             history,
         });
-        let header = header.map_err(|error| Error::Write {
-            path: self.path.into(),
-            reason: error.to_string(),
-        })?;
+        let header = header.map_err(Error::write(self.path))?;
         let named = tensors.iter().map(|t| (t.name.as_str(), t.data.as_slice()));
         let checksum = checksum(&header, named);
         weights::write(

@@ -448,7 +448,11 @@ impl<N: Network> Snn<N> {
                 format!("{}, one a layer of neurons", self.neurons().len()),
             ));
         }
-        self.with_neurons(scale(self.neurons(), scales))
+        let mut neurons = self.neurons().to_vec();
+        for (neurons, &scale) in neurons.iter_mut().zip(scales) {
+            neurons.scale_thresholds(scale);
+        }
+        self.with_neurons(neurons)
     }
 
     fn table(&self) -> Table {
@@ -471,17 +475,6 @@ impl<N: Network> Snn<N> {
         }
         table
     }
-}
-
-/// Neurons with their thresholds times their layer's scale; of equal number.
-pub(crate) fn scale(neurons: &[Neurons], scales: &[f64]) -> Vec<Neurons> {
-    let mut scaled = neurons.to_vec();
-    for (neurons, scale) in scaled.iter_mut().zip(scales) {
-        for threshold in &mut neurons.threshold {
-            *threshold = (f64::from(*threshold) * scale) as f32;
-        }
-    }
-    scaled
 }
 
 show!(impl [N: Network] Snn<N> as table);

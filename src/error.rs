@@ -155,6 +155,14 @@ impl Error {
         Self::Device(format!("{error:?}"))
     }
 
+    /// For `map_err`: what a writer of some format said, with the file's path.
+    pub(crate) fn write<E: std::fmt::Display>(path: &Path) -> impl Fn(E) -> Self + '_ {
+        |error| Self::Write {
+            path: path.to_path_buf(),
+            reason: error.to_string(),
+        }
+    }
+
     /// For `map_err`: an error of the operating system, with its path.
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
         |source| Self::Io {

@@ -37,7 +37,8 @@ pub struct EvolveSettings {
     pub objective: Objective,
     /// What is changed, and the range of its values; holds the network as it is.
     pub genome: Vec<(Gene, [f64; 2])>,
-    /// Generations after the initial population.
+    /// Generations after the initial population: rounds of asking, which are of one network each
+    /// where differential evolution updates immediately.
     pub generations: usize,
     /// Timesteps of each simulation.
     pub timesteps: usize,
@@ -330,10 +331,7 @@ impl State {
     }
 
     fn save(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string(self).map_err(|error| Error::Write {
-            path: path.into(),
-            reason: error.to_string(),
-        })?;
+        let text = serde_json::to_string(self).map_err(Error::write(path))?;
         write(path, text.as_bytes())
     }
 

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::neurons::{Charge, Neurons};
+use crate::neurons::{Charge, Neurons, times};
 
 /// A parameter that evolution changes in every layer of neurons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,9 +64,6 @@ impl Gene {
     }
 
     fn express(self, neurons: &mut Neurons, values: &[f64]) {
-        let times = |threshold: &mut f32, factor: f64| {
-            *threshold = (f64::from(*threshold) * factor) as f32;
-        };
         let fix_charge = |neurons: &mut Neurons| {
             neurons.charge = Charge::Fixed(neurons.charges().to_vec());
         };
@@ -94,7 +91,7 @@ impl Gene {
             }),
             Self::Threshold => {
                 fix_charge(neurons);
-                neurons.threshold.iter_mut().for_each(|x| times(x, value));
+                neurons.scale_thresholds(value);
             }
             Self::Groups(groups) => {
                 fix_charge(neurons);

@@ -78,6 +78,11 @@ impl Neurons {
         }
     }
 
+    /// Multiplies every threshold.
+    pub(crate) fn scale_thresholds(&mut self, factor: f64) {
+        self.threshold.iter_mut().for_each(|x| times(x, factor));
+    }
+
     /// Whether `layer` of `channels` can be simulated with these parameters.
     pub(crate) fn check(&self, layer: usize, channels: usize) -> Result<()> {
         let wrong =
@@ -125,4 +130,9 @@ impl Neurons {
             Charge::Fixed(charge) => charge,
         }
     }
+}
+
+/// Multiplies, rounded once.
+pub(crate) fn times(value: &mut f32, factor: f64) {
+    *value = (f64::from(*value) * factor) as f32;
 }

@@ -224,10 +224,12 @@ pub fn accuracy(
 pub fn convergence(title: &str, label: &str, generations: &[Generation]) -> Result<Chart> {
     draw(title, |area| {
         let of = |pick: fn(&Generation) -> &Fitness| -> Vec<(f64, f64)> {
-            let points = generations.iter();
-            let points = points.map(|g| (g.generation as f64, pick(g).value()));
-            // Where most of a generation was stopped early, its median is unknown.
-            points.filter(|point| point.1 < usize::MAX as f64).collect()
+            let measured = |g: &Generation| {
+                // Where most of a generation was stopped early, its median is unknown.
+                let fitness = pick(g).measured()?;
+                Some((g.generation as f64, fitness.value()))
+            };
+            generations.iter().filter_map(measured).collect()
         };
         let (best, median) = (of(|g| &g.best), of(|g| &g.median));
         let highest = best.iter().chain(&median).map(|p| p.1).fold(1.0, f64::max);

@@ -464,23 +464,16 @@ pub fn write_csv<T: Serialize>(
     rows: impl IntoIterator<Item = T>,
 ) -> Result<()> {
     let path = path.as_ref();
-    let failed = |error: &dyn fmt::Display| Error::Write {
-        path: path.into(),
-        reason: error.to_string(),
-    };
     let mut writer = csv::Writer::from_writer(Vec::new());
     for row in rows {
-        writer.serialize(row).map_err(|e| failed(&e))?;
+        writer.serialize(row).map_err(Error::write(path))?;
     }
-    write(path, &writer.into_inner().map_err(|e| failed(&e))?)
+    write(path, &writer.into_inner().map_err(Error::write(path))?)
 }
 
 /// Writes one JSON file; it appears under its name only when it is complete.
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    let mut text = serde_json::to_string_pretty(value).map_err(|error| Error::Write {
-        path: path.into(),
-        reason: error.to_string(),
-    })?;
+    let mut text = serde_json::to_string_pretty(value).map_err(Error::write(path))?;
     text.push('\n');
     write(path, text.as_bytes())
 }

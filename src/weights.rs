@@ -240,14 +240,11 @@ impl Bytes {
 
 /// Writes a safetensors file with one entry of metadata: of several, the order would be random.
 pub(crate) fn write(path: &Path, tensors: &[Bytes], (key, text): (&str, String)) -> Result<()> {
-    let failed = |error: safetensors::SafeTensorError| Error::Write {
-        path: path.into(),
-        reason: error.to_string(),
-    };
+    let failed = Error::write::<safetensors::SafeTensorError>(path);
     let mut views = Vec::with_capacity(tensors.len());
     for tensor in tensors {
         let view = TensorView::new(tensor.dtype, tensor.shape.clone(), &tensor.data);
-        views.push((tensor.name.as_str(), view.map_err(failed)?));
+        views.push((tensor.name.as_str(), view.map_err(&failed)?));
     }
     let metadata = HashMap::from([(key.into(), text)]);
     let bytes = safetensors::serialize(views, Some(metadata)).map_err(failed)?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use serde::de::DeserializeOwned;
@@ -199,7 +199,7 @@ impl Memory<'_> {
             }
         };
         self.timing.push(TimingRow::new(name, kept.seconds));
-        if self.stop.load(std::sync::atomic::Ordering::Relaxed) {
+        if self.stop.load(Ordering::Relaxed) {
             return Err(Error::Stopped {
                 work: "reproduce cifar10".into(),
                 stands: name.into(),
@@ -249,10 +249,7 @@ pub fn cifar10<N: Network<Task = Cifar10>>(
     };
     let version = env!("CARGO_PKG_VERSION");
     let key = (version, N::NAME, common, checksums, thresholds);
-    let key = serde_json::to_string(&key).map_err(|error| Error::Write {
-        path: folder.clone(),
-        reason: error.to_string(),
-    })?;
+    let key = serde_json::to_string(&key).map_err(Error::write(&folder))?;
     let mut memory = Memory {
         folder: folder.join(".checkpoints"),
         key,
@@ -452,7 +449,8 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
         })
     }
 
-    /// Curves of every network at the first reported margin's rivals, and each first evolution.
+    /// Curves of the evolved networks and their rivals at the reported target nearest to the
+    /// evolution's, and how the first evolution went.
     fn charts(
         &self,
         output: &Output,
@@ -526,9 +524,8 @@ impl<N: Network> Found<N> {
 
 /// The conversion of the lowest latency, and of those the one of the least deficit.
 fn best(curves: &[(Balance, AccuracyCurve)], target: &Target) -> Result<Balance> {
-    let key = |curve: &AccuracyCurve| curve.shortfall(target);
     let best = curves.iter().min_by(|(_, a), (_, b)| {
-        let ((a, a_deficit), (b, b_deficit)) = (key(a), key(b));
+        let [(a, a_deficit), (b, b_deficit)] = [a, b].map(|curve| curve.shortfall(target));
         a.cmp(&b).then(a_deficit.total_cmp(&b_deficit))
     });
     best.map(|(balance, _)| *balance).ok_or_else(|| {
