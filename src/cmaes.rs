@@ -175,6 +175,13 @@ impl<F: Cost> CmaEs<F> {
         self.steps = (0..self.parameters.weights.len()).map(draw).collect();
     }
 
+    /// The point that a step from the mean leads to.
+    fn place(&self, step: &[f64]) -> Vec<f64> {
+        let axes = self.mean.iter().zip(step);
+        let unit: Vec<f64> = axes.map(|(m, y)| fold(m + self.sigma * y)).collect();
+        self.bounds.point(&unit)
+    }
+
     /// C^(-1/2) y.
     fn whiten(&self, y: &[f64]) -> Vec<f64> {
         let mut white = vec![0.0; y.len()];
@@ -257,12 +264,7 @@ impl<F: Cost> CmaEs<F> {
 
 impl<F: Cost> Optimise<F> for CmaEs<F> {
     fn ask(&self) -> Vec<Vec<f64>> {
-        let place = |step: &Vec<f64>| {
-            let axes = self.mean.iter().zip(step);
-            let unit: Vec<f64> = axes.map(|(m, y)| fold(m + self.sigma * y)).collect();
-            self.bounds.point(&unit)
-        };
-        self.steps.iter().map(place).collect()
+        self.steps.iter().map(|step| self.place(step)).collect()
     }
 
     fn tell(&mut self, fitness: Vec<F>) -> Result<()> {
@@ -285,6 +287,10 @@ impl<F: Cost> Optimise<F> for CmaEs<F> {
 
     fn best(&self) -> Option<(Vec<f64>, F)> {
         self.best.get()
+    }
+
+    fn mean(&self) -> Option<Vec<f64>> {
+        Some(self.place(&vec![0.0; self.mean.len()]))
     }
 
     fn done(&self) -> bool {

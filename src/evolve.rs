@@ -8,6 +8,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +45,10 @@ pub struct EvolveSettings {
     pub timesteps: usize,
     /// When the simulation of a network that cannot win stops early.
     pub stopping: Stopping,
+    /// Images that a generation is measured on: the next so many of all, round and round; none:
+    /// all of them. So evolution cannot fit the few images that it can afford. For
+    /// [`Search::CmaEs`], which compares networks of one generation only, and ends at its mean.
+    pub batch: Option<usize>,
     /// Seeds the optimiser.
     pub seed: u64,
 }
@@ -60,6 +65,7 @@ impl Default for EvolveSettings {
             generations: 10,
             timesteps: 64,
             stopping: Stopping::Certain,
+            batch: None,
             seed: 0,
         }
     }
@@ -73,8 +79,35 @@ impl EvolveSettings {
             return Err(Error::parameter("timesteps", 0, "1 or more"));
         }
         genome::check(&self.genome)?;
+        match (self.batch, &self.search) {
+            (None, _) | (Some(1..), Search::CmaEs(_)) => (),
+            (Some(0), _) => return Err(Error::parameter("batch", 0, "1 image or more")),
+            (Some(_), search) => {
+                let expected = "Search::CmaEs; others compare generations with each other";
+                return Err(Error::parameter(
+                    "batch",
+                    format!("one of {search:?}"),
+                    expected,
+                ));
+            }
+        }
         self.stopping.check()?;
         self.objective.check(self.timesteps)
+    }
+
+    fn judge<'a, N: Network>(
+        &self,
+        snn: &'a Snn<N>,
+        images: &'a Images<HeldOut, N::Task>,
+        target: &'a Target,
+    ) -> Result<Judge<'a>> {
+        Judge::new(
+            snn.network(),
+            images,
+            target,
+            self.objective,
+            self.timesteps,
+        )
     }
 }
 
@@ -87,7 +120,7 @@ pub struct Generation {
     pub evaluations: usize,
     /// Of these, the ones that were stopped early.
     pub stopped: usize,
-    /// The best network so far.
+    /// The best network so far; of this generation where its images are a batch.
     pub best: Fitness,
     /// The median network of this generation, or its parent's where the parent is better.
     pub median: Fitness,
@@ -95,14 +128,16 @@ pub struct Generation {
 
 /// What [`evolve`] found.
 pub struct Evolution<N: Network> {
-    /// The best network.
+    /// The best network; where generations are measured on batches, that of the search's mean.
     pub snn: Snn<N>,
     /// Its genome: of every gene of the settings in order, its values of every layer.
     pub genes: Vec<f64>,
-    /// How good it is on the held-out images.
+    /// How good it is on all held-out images.
     pub fitness: Fitness,
     /// How it went.
     pub generations: Vec<Generation>,
+    /// Wall time of its generations, those before an interruption included.
+    pub seconds: f64,
     objective: Objective,
 }
 
@@ -180,13 +215,13 @@ fn run<N: Network>(
 ) -> Result<Evolution<N>> {
     settings.check()?;
     let genome = Genome::new(&settings.genome, snn.neurons())?;
-    let judge = Judge::new(
-        snn.network(),
-        images,
-        target,
-        settings.objective,
-        settings.timesteps,
-    )?;
+    let size = settings.batch.unwrap_or(images.len());
+    if size > images.len() {
+        let expected = format!("at most the {} held-out images", images.len());
+        return Err(Error::parameter("batch", size, expected));
+    }
+    let batches = images.len().checked_div(size).unwrap_or(1);
+    target.check_on(images.len())?;
     let start = genome.neutral();
     let mut search = (settings.search).start(&genome.bounds(), Some(&start), settings.seed)?;
     let mut state = State::new(Run {
@@ -210,6 +245,7 @@ fn run<N: Network>(
         }
         let rivals = search.rivals();
         let known = state.told.get(generation);
+        let clock = Instant::now();
         let fitness = match known {
             Some(known) => known
                 .iter()
@@ -217,6 +253,12 @@ fn run<N: Network>(
                 .collect(),
             None => {
                 let points = search.ask();
+                let from = generation % batches * size;
+                let (part, goal) = (
+                    images.range(from..from + size),
+                    target.part(from..from + size)?,
+                );
+                let judge = settings.judge(snn, &part, &goal)?;
                 let of = |(point, rival): (&Vec<f64>, &Option<Fitness>)| {
                     judge.against(&genome.express(point), *rival, settings.stopping)
                 };
@@ -238,6 +280,7 @@ fn run<N: Network>(
         if !replayed {
             let measured = fitness.iter().map(|fitness| fitness.measured());
             state.told.push(measured.collect());
+            state.seconds += clock.elapsed().as_secs_f64();
         }
         search
             .tell(fitness)
@@ -245,8 +288,9 @@ fn run<N: Network>(
                 (true, Some(path)) => damaged(path, error),
                 _ => error,
             })?;
-        let Some((_, best)) = search.best() else {
-            unreachable!("a generation was told");
+        let best = match (settings.batch, search.best()) {
+            (None, Some((_, best))) => best,
+            _ => sorted[0],
         };
         let now = Generation {
             generation,
@@ -272,14 +316,21 @@ fn run<N: Network>(
         }
     }
     progress.finish(|| generations.last().map_or_else(String::new, summary));
-    let Some((genes, fitness)) = search.best() else {
-        unreachable!("at least one generation was told");
+    let (genes, fitness) = match (settings.batch.and_then(|_| search.mean()), search.best()) {
+        (Some(mean), _) => {
+            let judge = settings.judge(snn, images, target)?;
+            let fitness = judge.fitness(&genome.express(&mean))?;
+            (mean, fitness)
+        }
+        (None, Some(best)) => best,
+        (None, None) => unreachable!("at least one generation was told"),
     };
     Ok(Evolution {
         snn: snn.with_neurons(genome.express(&genes))?,
         genes,
         fitness,
         generations,
+        seconds: state.seconds,
         objective: settings.objective,
     })
 }
@@ -311,6 +362,8 @@ struct State {
     run: Run,
     /// Of each generation, the fitness of each network; none where it was stopped early.
     told: Vec<Vec<Option<Fitness>>>,
+    /// That they took.
+    seconds: f64,
 }
 
 fn damaged(path: &Path, found: impl std::fmt::Display) -> Error {
@@ -319,7 +372,7 @@ fn damaged(path: &Path, found: impl std::fmt::Display) -> Error {
 }
 
 impl State {
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn new(run: Run) -> Self {
         Self {
@@ -327,6 +380,7 @@ impl State {
             evospike: env!("CARGO_PKG_VERSION").into(),
             run,
             told: Vec::new(),
+            seconds: 0.0,
         }
     }
 
@@ -386,7 +440,7 @@ impl State {
             let expected = "that of this one; delete it to start anew";
             return Err(Error::data(path.display(), "checkpoint", found, expected));
         }
-        self.told = found.told;
+        (self.told, self.seconds) = (found.told, found.seconds);
         Ok(())
     }
 }

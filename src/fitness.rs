@@ -176,13 +176,7 @@ impl<'a> Judge<'a> {
         timesteps: usize,
     ) -> Result<Self> {
         objective.check(timesteps)?;
-        if target.ann().images != images.len() {
-            return Err(Error::parameter(
-                "target",
-                format!("one made on {} images", target.ann().images),
-                format!("the ANN's on these {} held-out images", images.len()),
-            ));
-        }
+        target.check_on(images.len())?;
         if objective == Objective::MeanLatency && target.margin() == 0.0 {
             let expected = "a target below the ANN's accuracy, to average down to twice as far";
             return Err(Error::parameter("target", "a margin of 0", expected));

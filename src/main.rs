@@ -86,8 +86,8 @@ struct Cifar10Arguments {
     /// Generations after the initial population
     #[arg(long, default_value_t = Cifar10Settings::default().evolution.generations)]
     generations: usize,
-    /// Held-out images of each evolution
-    #[arg(long, default_value_t = Cifar10Settings::default().evolution_images)]
+    /// Held-out images that a generation is measured on: the next so many of them, round and round
+    #[arg(long, default_value_t = usual_batch())]
     images: usize,
     /// Test images
     #[arg(long, default_value_t = Cifar10Settings::default().test_images)]
@@ -264,6 +264,11 @@ fn main() -> ExitCode {
     }
 }
 
+fn usual_batch() -> usize {
+    let evolution = Cifar10Settings::default().evolution;
+    evolution.batch.unwrap_or(usize::MAX)
+}
+
 fn usual_population() -> usize {
     match DigitsSettings::default().evolution.search {
         Search::De(de) => de.population,
@@ -320,11 +325,11 @@ fn run_cifar10(arguments: &Cifar10Arguments) -> evospike::Result<()> {
     let mut settings = Cifar10Settings {
         seeds: arguments.seeds.clone(),
         initial: arguments.initial.clone(),
-        evolution_images: arguments.images,
         test_images: arguments.test_images,
         ..Cifar10Settings::default()
     };
     settings.evolution.generations = arguments.generations;
+    settings.evolution.batch = Some(arguments.images);
     let ann = Ann::<Vgg15HalfBn>::load(&arguments.model, &Names::vgg15_bn())?;
     let data = match find_format(&arguments.data)? {
         Format::Folder => data::folder(&arguments.data)?,

@@ -101,6 +101,21 @@ impl Target {
         &self.ann
     }
 
+    /// Refuses a target that was not made on so many images.
+    pub(crate) fn check_on(&self, images: usize) -> Result<()> {
+        if self.ann.len() == images {
+            return Ok(());
+        }
+        let expected = format!("the ANN's on these {images} held-out images");
+        let found = format!("one made on {} images", self.ann.len());
+        Err(Error::parameter("target", found, expected))
+    }
+
+    /// The target on a part of its images.
+    pub(crate) fn part(&self, images: std::ops::Range<usize>) -> Result<Self> {
+        Self::new(&self.ann[images], self.margin_percent)
+    }
+
     /// How far below the ANN's accuracy it lies, in percentage points.
     pub fn margin(&self) -> f64 {
         self.margin_percent

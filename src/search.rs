@@ -70,6 +70,13 @@ pub trait Optimise<F> {
     /// The best point so far and its fitness; none before the first [`tell`](Self::tell).
     fn best(&self) -> Option<(Vec<f64>, F)>;
 
+    /// What the search takes for the best after all that it was told, not a point that it asked for:
+    /// the mean of CMA-ES, none elsewhere. Where fitness is a matter of luck, it is the better
+    /// answer.
+    fn mean(&self) -> Option<Vec<f64>> {
+        None
+    }
+
     /// For each point asked for, the fitness that it must not exceed to matter, so that a worse one
     /// need not be measured to the end: its parent's in differential evolution, none elsewhere.
     fn rivals(&self) -> Vec<Option<F>> {

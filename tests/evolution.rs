@@ -9,6 +9,7 @@ use std::time::Duration;
 use evospike::prelude::*;
 
 struct Setting {
+    ann: Ann<DigitsCnn>,
     digits: Split<Digits>,
     snn: Snn<DigitsCnn>,
     target: Target,
@@ -27,6 +28,7 @@ fn setting() -> evospike::Result<Setting> {
     Ok(Setting {
         snn: conversion.balance(Balance::Percentile(99.0))?,
         target: ann.target(&digits.held_out, 2.0)?,
+        ann,
         digits,
     })
 }
@@ -45,6 +47,7 @@ fn searches() -> [Search; 4] {
 
 fn settings(search: Search, generations: usize) -> EvolveSettings {
     EvolveSettings {
+        batch: matches!(search, Search::CmaEs(_)).then_some(100),
         search,
         generations,
         timesteps: 24,
@@ -125,7 +128,7 @@ fn a_checkpoint_of_something_else_is_refused() -> evospike::Result<()> {
     for (damage, expected) in [
         (text[..text.len() / 2].to_owned(), "EOF"),
         (
-            text.replacen("\"version\":1", "\"version\":9", 1),
+            text.replacen("\"version\":2", "\"version\":9", 1),
             "format version 9",
         ),
         ("{}".into(), "no format version"),
@@ -140,6 +143,56 @@ fn a_checkpoint_of_something_else_is_refused() -> evospike::Result<()> {
         assert!(message.contains(expected), "{message}");
         assert_eq!(fs::read_to_string(&path).unwrap(), damage); // nothing is overwritten
     }
+    Ok(())
+}
+
+/// A generation sees its own images only; what is said of the network in the end is of all images.
+#[test]
+fn batches_follow_each_other() -> evospike::Result<()> {
+    let setting = setting()?;
+    let (all, target) = (&setting.digits.held_out, &setting.target);
+    let batched = settings(Search::CmaEs(CmaEsSettings::default()), 4);
+    let evolution = evolve(&setting.snn, all, target, &batched)?;
+    let run = simulate(&evolution.snn, all, batched.timesteps)?;
+    let latency = run.curve.latency(target);
+    let found = evolution.fitness.latency;
+    assert_eq!(latency.unwrap_or(batched.timesteps + 1), found);
+
+    let whole = EvolveSettings {
+        batch: Some(all.len()),
+        ..batched.clone()
+    };
+    let none = EvolveSettings {
+        batch: None,
+        ..batched.clone()
+    };
+    let [whole, none] = [whole, none].map(|settings| evolve(&setting.snn, all, target, &settings));
+    let (whole, none) = (whole?.generations, none?.generations);
+    assert_eq!(whole[0], none[0]);
+    // The first 100 images, as if there were no others.
+    let few = all.take(100);
+    let alone = EvolveSettings {
+        batch: None,
+        ..batched.clone()
+    };
+    let alone = evolve(&setting.snn, &few, &setting.ann.target(&few, 2.0)?, &alone)?;
+    assert_eq!(evolution.generations[0], alone.generations[0]);
+    assert_ne!(evolution.generations[0].best, none[0].best);
+
+    let message = |settings: EvolveSettings| {
+        let evolution = evolve(&setting.snn, all, target, &settings);
+        evolution.err().unwrap().to_string()
+    };
+    let too_many = EvolveSettings {
+        batch: Some(all.len() + 1),
+        ..batched.clone()
+    };
+    assert!(message(too_many).contains("at most the"));
+    let compares = EvolveSettings {
+        search: Search::default(),
+        ..batched
+    };
+    assert!(message(compares).contains("expected Search::CmaEs"));
     Ok(())
 }
 

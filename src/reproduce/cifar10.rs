@@ -1,6 +1,7 @@
 //! The paper's headline: latency won on CIFAR-10 by evolved thresholds.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,9 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Provenance, TimingRow};
 use crate::ann::Ann;
+use crate::cmaes::CmaEsSettings;
 use crate::convert::{Balance, Conversion, Snn, convert};
 use crate::data::{Cifar10, HeldOut, Images, Split, TrainTest};
-use crate::de::DeSettings;
 use crate::error::{Error, Result};
 use crate::evolve::{
     Evolution, EvolveSettings, Gene, Objective, Stopping, evolve, evolve_resumable,
@@ -42,18 +43,20 @@ pub struct Cifar10Settings {
     pub percentiles: Vec<f64>,
     /// Conversions with a threshold a channel, of which the best is the stronger baseline.
     pub channel_percentiles: Vec<f64>,
+    /// Timesteps that the best conversion with a threshold a channel is calibrated for: the best of
+    /// these is the strongest conversion that there is.
+    pub calibrations: Vec<usize>,
     /// Held-out images that baselines are chosen on; no more than there are.
     pub baseline_images: usize,
     /// Timesteps of every simulation but evolution's.
     pub timesteps: usize,
-    /// Held-out images of each evolution, drawn from all of them by its seed.
-    pub evolution_images: usize,
-    /// Evolution; its seed is replaced by each of `seeds`.
+    /// Evolution, on all held-out images, in an order that its seed decides; it is replaced by each
+    /// of `seeds`.
     pub evolution: EvolveSettings,
     /// The evolution's target, in percentage points below the ANN.
     pub margin_points: f64,
-    /// Range of the factor that is tried on all thresholds at once: the best is the evolution's
-    /// one-parameter rival.
+    /// Range of the factor that is tried on all thresholds at once ([`Gene::Threshold`]): with the
+    /// best, it is the evolution's one-parameter rival and what it starts from.
     pub sweep_factors: [f64; 2],
     /// Factors in that range.
     pub sweep_points: usize,
@@ -71,29 +74,27 @@ impl Default for Cifar10Settings {
             balance_images: 1000,
             percentiles: vec![100.0, 99.95, 99.9, 99.8, 99.7, 99.5],
             channel_percentiles: vec![99.9, 99.8, 99.7, 99.5, 99.0],
-            baseline_images: 1000,
-            timesteps: 192,
-            evolution_images: 500,
+            calibrations: vec![16, 32, 64],
+            baseline_images: 2000,
+            timesteps: 128,
             evolution: EvolveSettings {
-                search: Search::De(DeSettings {
-                    population: 2,
-                    ..DeSettings::default()
+                search: Search::CmaEs(CmaEsSettings {
+                    population: Some(14),
+                    sigma: 0.15,
                 }),
                 objective: Objective::MeanLatency,
-                genome: vec![(Gene::Threshold, [0.85, 1.15])],
-                generations: 8,
-                timesteps: 80,
-                stopping: Stopping::Race {
-                    images: 64,
-                    errors: 2.0,
-                },
+                genome: vec![(Gene::Scale, [0.75, 1.25]), (Gene::Threshold, [0.88, 1.12])],
+                generations: 15,
+                timesteps: 56,
+                stopping: Stopping::Never,
+                batch: Some(500),
                 seed: 0,
             },
             margin_points: 2.0,
-            sweep_factors: [0.88, 1.0],
+            sweep_factors: [0.91, 1.0],
             sweep_points: 7,
             reported_margins: vec![0.5, 1.0, 2.0],
-            test_images: 2000,
+            test_images: 10_000,
         }
     }
 }
@@ -109,11 +110,11 @@ impl Cifar10Settings {
         none("initial", self.initial.is_empty())?;
         none("percentiles", self.percentiles.is_empty())?;
         none("channel_percentiles", self.channel_percentiles.is_empty())?;
+        none("calibrations", self.calibrations.is_empty())?;
         none("reported_margins", self.reported_margins.is_empty())?;
         for (name, images, least) in [
             ("balance_images", self.balance_images, 1),
             ("baseline_images", self.baseline_images, 1),
-            ("evolution_images", self.evolution_images, 2),
             ("test_images", self.test_images, 1),
             ("timesteps", self.timesteps, self.evolution.timesteps),
             ("sweep_points", self.sweep_points, 2),
@@ -122,6 +123,9 @@ impl Cifar10Settings {
                 let expected = format!("{least} or more");
                 return Err(Error::parameter(name, images, expected));
             }
+        }
+        if self.evolution.objective == Objective::MeanLatency && self.margin_points == 0.0 {
+            return Err(Error::parameter("margin_points", 0, "above 0"));
         }
         self.evolution.check()
     }
@@ -327,6 +331,20 @@ struct Experiment<'a, N: Network<Task = Cifar10>> {
     initial: f32,
 }
 
+/// A conversion, and the timesteps that it is calibrated for, if it is.
+#[derive(Clone, Copy)]
+struct Candidate(Balance, Option<usize>);
+
+impl fmt::Display for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        match self.1 {
+            Some(timesteps) => write!(f, ", calibrated for {timesteps} timesteps"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// A network that evolution is compared with.
 struct Rival<N: Network> {
     kind: &'static str,
@@ -359,9 +377,14 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
         format!("{of}, initial potential {}", self.initial)
     }
 
-    fn balance(&self, balance: Balance) -> Result<Snn<N>> {
+    fn convert(&self, candidate: Candidate) -> Result<Snn<N>> {
+        let Candidate(balance, calibration) = candidate;
         let snn = self.conversion.balance(balance)?;
-        snn.with(|neurons| neurons.initial = self.initial)
+        let snn = snn.with(|neurons| neurons.initial = self.initial)?;
+        match calibration {
+            Some(timesteps) => self.conversion.calibrated(&snn, timesteps),
+            None => Ok(snn),
+        }
     }
 
     fn search(
@@ -372,26 +395,27 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
     ) -> Result<Found<N>> {
         let settings = self.settings;
         let images = held_out.take(settings.baseline_images);
-        let percentiles = settings.percentiles.iter().map(|&p| Balance::Percentile(p));
-        let layers = self.curves(percentiles, &images, memory)?;
-        let channels = settings.channel_percentiles.iter();
-        let channels = channels.map(|&p| Balance::PercentilePerChannel(p));
-        let channels = self.curves(channels, &images, memory)?;
-
         let goal = self.ann.target(&images, settings.margin_points)?;
-        let start = self.balance(best(&channels, &goal)?)?;
-        // The same change by one factor.
-        let genes = settings.evolution.genome.iter();
-        let factors: Vec<_> = genes
-            .map(|&(gene, _)| (gene, settings.sweep_factors))
-            .collect();
+        let percentiles = settings.percentiles.iter().map(|&p| Balance::Percentile(p));
+        let layers = self.curves(percentiles.map(|b| Candidate(b, None)), &images, memory)?;
+        let channels = settings.channel_percentiles.iter();
+        let channels = channels.map(|&p| Candidate(Balance::PercentilePerChannel(p), None));
+        let channels = self.curves(channels, &images, memory)?;
+        let channel = best(&channels, &goal)?;
+        let calibrated = settings.calibrations.iter();
+        let calibrated = calibrated.map(|&timesteps| Candidate(channel.0, Some(timesteps)));
+        let calibrated = self.curves(calibrated, &images, memory)?;
+
+        let start = self.convert(channel)?;
+        let factors = [(Gene::Threshold, settings.sweep_factors)];
         let sweep = EvolveSettings {
             search: Search::Sweep {
                 points: settings.sweep_points,
             },
-            genome: factors.clone(),
+            genome: factors.to_vec(),
             generations: 0,
             stopping: Stopping::Never,
+            batch: None,
             ..settings.evolution.clone()
         };
         let factor: f64 = memory.step(&self.name("constant factor"), || {
@@ -408,12 +432,13 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
             for (kind, curves) in [
                 ("percentile", &layers),
                 ("percentile per channel", &channels),
+                ("calibrated", &calibrated),
             ] {
-                let balance = best(curves, &goal)?;
+                let candidate = best(curves, &goal)?;
                 of_margin.push(Rival {
                     kind,
-                    name: balance.to_string(),
-                    snn: self.balance(balance)?,
+                    name: candidate.to_string(),
+                    snn: self.convert(candidate)?,
                 });
             }
             of_margin.push(Rival {
@@ -426,20 +451,17 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
 
         let mut evolved = Vec::new();
         for &seed in &settings.seeds {
-            let images = parts(seed)?.held_out.take(settings.evolution_images);
+            let images = parts(seed)?.held_out;
             let goal = self.ann.target(&images, settings.margin_points)?;
             let evolution = EvolveSettings {
                 seed,
                 ..settings.evolution.clone()
             };
-            let clock = Instant::now();
             let step = self.name(&format!("evolution, seed {seed}"));
             let path = memory.folder.join(format!("{step}.checkpoint"));
             let evolution =
-                evolve_resumable(&start, &images, &goal, &evolution, path, memory.stop)?;
-            // The time of the generations that are not known from a run before.
-            let seconds = clock.elapsed().as_secs_f64();
-            memory.timing.push(TimingRow::new(&step, seconds));
+                evolve_resumable(&constant, &images, &goal, &evolution, path, memory.stop)?;
+            (memory.timing).push(TimingRow::new(&step, evolution.seconds));
             evolved.push(Evolved { seed, evolution });
         }
         Ok(Found {
@@ -488,15 +510,15 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
     /// The accuracy of conversions that there are, on held-out images.
     fn curves(
         &self,
-        balances: impl Iterator<Item = Balance>,
+        candidates: impl Iterator<Item = Candidate>,
         images: &Images<HeldOut, Cifar10>,
         memory: &mut Memory<'_>,
-    ) -> Result<Vec<(Balance, AccuracyCurve)>> {
+    ) -> Result<Vec<(Candidate, AccuracyCurve)>> {
         let mut curves = Vec::new();
-        for balance in balances {
-            let step = format!("held-out, {}", self.name(&balance.to_string()));
+        for candidate in candidates {
+            let step = format!("held-out, {}", self.name(&candidate.to_string()));
             let curve: Option<AccuracyCurve> = memory.step(&step, || {
-                match self.balance(balance) {
+                match self.convert(candidate) {
                     // So low a percentile that a sparse layer's threshold is 0 is no candidate.
                     Err(Error::Layer { .. }) => Ok(None),
                     snn => Ok(Some(
@@ -504,7 +526,7 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
                     )),
                 }
             })?;
-            curves.extend(curve.map(|curve| (balance, curve)));
+            curves.extend(curve.map(|curve| (candidate, curve)));
         }
         Ok(curves)
     }
@@ -523,12 +545,12 @@ impl<N: Network> Found<N> {
 }
 
 /// The conversion of the lowest latency, and of those the one of the least deficit.
-fn best(curves: &[(Balance, AccuracyCurve)], target: &Target) -> Result<Balance> {
+fn best(curves: &[(Candidate, AccuracyCurve)], target: &Target) -> Result<Candidate> {
     let best = curves.iter().min_by(|(_, a), (_, b)| {
         let [(a, a_deficit), (b, b_deficit)] = [a, b].map(|curve| curve.shortfall(target));
         a.cmp(&b).then(a_deficit.total_cmp(&b_deficit))
     });
-    best.map(|(balance, _)| *balance).ok_or_else(|| {
+    best.map(|(candidate, _)| *candidate).ok_or_else(|| {
         Error::parameter(
             "percentiles",
             "none with thresholds above 0",
