@@ -3,7 +3,7 @@
 //! Written out, since the compiler does not keep this many numbers in registers by itself. Every
 //! kind gives the same results: sums and products are rounded one by one, never fused.
 
-use crate::layers::{LANES, Row, Row16};
+use crate::layers::{LANES, PIECE, Row, Row16};
 
 /// A kind of vectors that this processor has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +63,8 @@ pub(crate) trait Lanes: Copy {
         even.add(odd)
     }
 
-    /// [`sum`](Self::sum) of whole numbers, whose sum has 16 bits; those on the way may wrap.
+    /// [`sum`](Self::sum) of whole numbers, of which any [`PIECE`] have a sum of 16 bits; sums on
+    /// the way to it may wrap.
     fn sum16(rows: &[Row16], list: &[u32]) -> Self;
 }
 
@@ -104,14 +105,19 @@ impl Lanes for Plain {
     }
     #[inline(always)]
     fn sum16(rows: &[Row16], list: &[u32]) -> Self {
-        let mut sum = [0i16; LANES];
-        for &row in list {
-            let row = &rows[row as usize].0;
-            sum.iter_mut()
-                .zip(row)
-                .for_each(|(sum, w)| *sum = sum.wrapping_add(*w));
+        let mut total = [0i32; LANES];
+        for piece in list.chunks(PIECE) {
+            let mut sum = [0i16; LANES];
+            for &row in piece {
+                let row = &rows[row as usize].0;
+                sum.iter_mut()
+                    .zip(row)
+                    .for_each(|(sum, w)| *sum = sum.wrapping_add(*w));
+            }
+            let totals = total.iter_mut().zip(sum);
+            totals.for_each(|(total, sum)| *total += i32::from(sum));
         }
-        Self(sum.map(f32::from))
+        Self(total.map(|total| total as f32))
     }
     #[inline(always)]
     fn fire_and_subtract(self, threshold: Self) -> (u32, Self) {
@@ -131,7 +137,7 @@ pub(crate) use x86::{Avx2, Avx512};
 // instructions.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{LANES, Lanes, Row16};
+    use super::{LANES, Lanes, PIECE, Row16};
     use std::arch::x86_64::*;
     use std::array::from_fn;
 
@@ -180,7 +186,7 @@ mod x86 {
         #[inline(always)]
         fn sum16(rows: &[Row16], list: &[u32]) -> Self {
             let zero = unsafe { _mm256_setzero_si256() };
-            let (mut even, mut odd) = ([zero; 2], [zero; 2]);
+            let mut total = [zero; LANES / 8];
             let add = |sum: &mut [__m256i; 2], row: &Row16| {
                 for (i, sum) in sum.iter_mut().enumerate() {
                     *sum = unsafe {
@@ -191,18 +197,22 @@ mod x86 {
                     };
                 }
             };
-            for pair in list.chunks_exact(2) {
-                add(&mut even, &rows[pair[0] as usize]);
-                add(&mut odd, &rows[pair[1] as usize]);
+            for piece in list.chunks(PIECE) {
+                let (mut even, mut odd) = ([zero; 2], [zero; 2]);
+                for pair in piece.chunks_exact(2) {
+                    add(&mut even, &rows[pair[0] as usize]);
+                    add(&mut odd, &rows[pair[1] as usize]);
+                }
+                total = from_fn(|i| unsafe {
+                    let sum = _mm256_add_epi16(even[i / 2], odd[i / 2]);
+                    let half = match i % 2 {
+                        0 => _mm256_castsi256_si128(sum),
+                        _ => _mm256_extracti128_si256::<1>(sum),
+                    };
+                    _mm256_add_epi32(total[i], _mm256_cvtepi16_epi32(half))
+                });
             }
-            Self(from_fn(|i| unsafe {
-                let sum = _mm256_add_epi16(even[i / 2], odd[i / 2]);
-                let half = match i % 2 {
-                    0 => _mm256_castsi256_si128(sum),
-                    _ => _mm256_extracti128_si256::<1>(sum),
-                };
-                _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(half))
-            }))
+            Self(total.map(|total| unsafe { _mm256_cvtepi32_ps(total) }))
         }
         #[inline(always)]
         fn fire_and_subtract(self, threshold: Self) -> (u32, Self) {
@@ -265,21 +275,26 @@ mod x86 {
             let load =
                 |row: u32| unsafe { _mm512_loadu_si512(rows[row as usize].0.as_ptr().cast()) };
             let zero = unsafe { _mm512_setzero_si512() };
-            let (mut even, mut odd) = (zero, zero);
-            for pair in list.chunks_exact(2) {
+            let mut total = [zero; LANES / 16];
+            for piece in list.chunks(PIECE) {
+                let (mut even, mut odd) = (zero, zero);
+                for pair in piece.chunks_exact(2) {
+                    unsafe {
+                        even = _mm512_add_epi16(even, load(pair[0]));
+                        odd = _mm512_add_epi16(odd, load(pair[1]));
+                    }
+                }
                 unsafe {
-                    even = _mm512_add_epi16(even, load(pair[0]));
-                    odd = _mm512_add_epi16(odd, load(pair[1]));
+                    let sum = _mm512_add_epi16(even, odd);
+                    let halves = [
+                        _mm512_castsi512_si256(sum),
+                        _mm512_extracti64x4_epi64::<1>(sum),
+                    ];
+                    total =
+                        from_fn(|i| _mm512_add_epi32(total[i], _mm512_cvtepi16_epi32(halves[i])));
                 }
             }
-            unsafe {
-                let sum = _mm512_add_epi16(even, odd);
-                let halves = [
-                    _mm512_castsi512_si256(sum),
-                    _mm512_extracti64x4_epi64::<1>(sum),
-                ];
-                Self(halves.map(|half| _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(half))))
-            }
+            Self(total.map(|total| unsafe { _mm512_cvtepi32_ps(total) }))
         }
         #[inline(always)]
         fn fire_and_subtract(self, threshold: Self) -> (u32, Self) {

@@ -217,7 +217,11 @@ pub(crate) struct Row(pub [f32; LANES]);
 #[repr(C, align(64))]
 pub(crate) struct Row16(pub [i16; LANES]);
 
-/// Weights as whole numbers of steps, so small that no sum of them leaves 16 bits.
+/// Rows of [`Row16`] whose sum is sure to have 16 bits. The fewer, the finer the weights can be; the
+/// more, the less often sums go on with 32 bits.
+pub(crate) const PIECE: usize = 32;
+
+/// Weights as whole numbers of steps, so small that no sum of [`PIECE`] of them leaves 16 bits.
 #[derive(Debug, Clone)]
 pub(crate) struct Integers {
     /// In the order of the weights.
@@ -703,18 +707,23 @@ impl Synapses {
     }
 
     /// Rounds the weights to multiples of a step: for each output channel the smallest power of
-    /// two with which the sum of all positive weights and that of all negative ones, and so every
-    /// sum of some, are 16-bit numbers.
+    /// two with which the sum of the [`PIECE`] largest weights and that of the least ones, and so
+    /// every sum of so many, are 16-bit numbers.
     fn quantise(&mut self) {
         let (mut rows, mut steps) = (Vec::with_capacity(self.weight.len()), Vec::new());
         for block in self.weight.chunks_exact_mut(self.rows) {
             let step: [f32; LANES] = std::array::from_fn(|lane| {
-                let weights = || block.iter().map(|row| f64::from(row.0[lane]));
+                let mut weights: Vec<f64> = block.iter().map(|row| row.0[lane].into()).collect();
+                weights.sort_unstable_by(f64::total_cmp);
+                let (least, most) = (weights[0], weights[weights.len() - 1]);
+                let largest = most.max(-least);
+                let count = PIECE.div_ceil(self.repeats).min(weights.len());
+                let ends = [&weights[..count], &weights[weights.len() - count..]];
                 let sum = |step: f64, sign: f64| -> f64 {
-                    let steps = weights().map(|w| (w * sign / step).round().max(0.0));
+                    let end = ends[usize::from(sign > 0.0)].iter();
+                    let steps = end.map(|w| (w * sign / step).round().max(0.0));
                     steps.sum::<f64>() * self.repeats as f64
                 };
-                let largest = weights().fold(0.0, |most: f64, w| most.max(w.abs()));
                 // No weight is more than 16 bits of the first step tried.
                 let mut step =
                     2f64.powi((largest / f64::from(i16::MAX)).log2().ceil().max(-120.0) as i32);

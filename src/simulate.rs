@@ -239,7 +239,7 @@ impl SpikingNetwork {
 
     /// The same network with 16-bit weights, half the memory and about twice the speed: for each
     /// output channel the weights between neurons are rounded to multiples of the smallest power
-    /// of two with which no sum of them can leave 16 bits. It is another network, simulated
+    /// of two with which no sum of 32 of them can leave 16 bits. It is another network, simulated
     /// exactly; compare its accuracy. Layers whose neurons have a threshold for every channel, or
     /// that get the image itself, go on with 32 bits (the former with rounded weights).
     pub fn quantised(&self) -> Self {
