@@ -26,6 +26,7 @@ use crate::error::{Error, Result};
 use crate::layers::{Stages, to_channels_last};
 use crate::networks::Network;
 use crate::neurons::Neurons;
+use crate::plot::{self, Chart};
 use crate::report::{Table, show};
 use crate::simulate::{Simulator, SpikingNetwork};
 
@@ -255,6 +256,38 @@ impl<N: Network> Conversion<N> {
                 .collect(),
         };
         Snn::new(Arc::clone(&self.stages), neurons)
+    }
+
+    /// How the activations of a layer of neurons (from 0) above 0 are spread over the training
+    /// images, with some percentiles of all of them marked: where a threshold cuts off.
+    ///
+    /// # Errors
+    /// A layer that the network does not have; a percentile out of range.
+    pub fn histogram(&self, layer: usize, percentiles: &[f64]) -> Result<Chart> {
+        const BINS: usize = 60;
+        let Some(activations) = self.activations.get(layer) else {
+            let layers = self.activations.len();
+            let expected = format!("less than {layers}, the layers of neurons");
+            return Err(Error::parameter("layer", layer, expected));
+        };
+        let most = f64::from(activations.percentile(100.0));
+        let above = activations.channels.iter().flatten();
+        let mut counts = [0usize; BINS];
+        for &a in above {
+            let bin = (f64::from(a) / most * BINS as f64) as usize;
+            counts[bin.min(BINS - 1)] += 1;
+        }
+        let all = (activations.count * activations.channels.len()) as f64;
+        let shares = counts.map(|count| 100.0 * count as f64 / all);
+        let mark = |&percent: &f64| {
+            check_percent(percent)?;
+            let at = activations.percentile(percent);
+            Ok((format!("percentile {percent}: {at:.2}"), f64::from(at)))
+        };
+        let marks = percentiles.iter().map(mark).collect::<Result<Vec<_>>>()?;
+        let zero = 100.0 - shares.iter().sum::<f64>();
+        let title = format!("Activations of layer {layer} ({zero:.1} % are 0)");
+        plot::histogram(&title, "activation", most, &shares, &marks)
     }
 
     /// A network of this conversion with a current into every channel that makes up for what its

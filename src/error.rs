@@ -73,6 +73,12 @@ pub enum Error {
         /// The checkpoint.
         path: PathBuf,
     },
+    /// Work in the background did not start, or panicked.
+    #[error("background work: {reason}")]
+    Background {
+        /// What the operating system or the panic said.
+        reason: String,
+    },
     /// The operating system refused a file or folder.
     #[error("{}: {source}", path.display())]
     Io {

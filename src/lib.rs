@@ -34,7 +34,8 @@
 //!
 //! Data flows one way, one module a step: [`data`] → [`ann`] → [`convert`](mod@convert) →
 //! [`simulate`](mod@simulate) → [`evolve`](mod@evolve) → [`report`] and [`plot`];
-//! [`reproduce`] runs whole experiments. Evolution asks a [`search`]: differential evolution
+//! [`reproduce`] runs whole experiments, a [`sweep`] what you measure at every combination of some
+//! values, and [`background`] either beside a notebook. Evolution asks a [`search`]: differential evolution
 //! ([`de`]), CMA-ES ([`cmaes`]) or, for several objectives, NSGA-II ([`nsga`]). What accuracy, target and latency mean is defined in
 //! [`metrics`]. A network is a tuple of typed [`modules`] with a name ([`networks`]); the engine
 //! behind runs plain [`layers`]. Weights come from and go to PyTorch by [`weights`].
@@ -44,6 +45,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod ann;
+pub mod background;
 mod checkpoint;
 pub mod cmaes;
 pub mod convert;
@@ -74,6 +76,7 @@ pub mod report;
 pub mod reproduce;
 pub mod search;
 pub mod simulate;
+pub mod sweep;
 pub mod weights;
 mod winograd;
 
@@ -82,6 +85,7 @@ pub use error::{Error, Result};
 /// Everything a notebook needs: `use evospike::prelude::*;`.
 pub mod prelude {
     pub use crate::ann::{Ann, TrainSettings};
+    pub use crate::background::Background;
     pub use crate::cmaes::CmaEsSettings;
     pub use crate::convert::{Balance, Conversion, Snn, convert};
     pub use crate::data::{
@@ -106,8 +110,9 @@ pub mod prelude {
     pub use crate::nsga::{Nsga2, NsgaSettings};
     pub use crate::optimiser::{Optimiser, Schedule};
     pub use crate::plot::{self, Chart};
-    pub use crate::report::{self, Output, Table, write_csv};
+    pub use crate::report::{self, Output, Table, read_csv, write_csv};
     pub use crate::search::{Optimise, Search};
     pub use crate::simulate::{SimulateSettings, Simulation, SpikingNetwork, simulate};
+    pub use crate::sweep::{Sweep, Swept};
     pub use crate::weights::Names;
 }

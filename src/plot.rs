@@ -12,6 +12,7 @@ use plotters::coord::Shift;
 use plotters::coord::types::RangedCoordf64;
 use plotters::element::DashedPathElement;
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::error::{Error, Result};
 use crate::evolve::{Fitness, Generation};
@@ -91,21 +92,32 @@ fn axes<'a, 'b>(
     x: Range<f64>,
     y: Range<f64>,
 ) -> std::result::Result<Axes<'a, 'b>, Box<dyn StdError>> {
-    let number = |y: f64| {
-        let text = format!("{y:.4}");
-        text.trim_end_matches('0').trim_end_matches('.').into()
-    };
-    named_axes(area, title, [x_title, y_title], x, y, &number)
+    named_axes(area, title, [x_title, y_title], x, y, [&number; 2])
 }
 
-/// [`axes`] whose heights have names.
+/// Without zeros at its end.
+fn number(value: f64) -> String {
+    let text = format!("{value:.4}");
+    text.trim_end_matches('0').trim_end_matches('.').into()
+}
+
+/// What the places of an axis are called: those at whole numbers that have a name.
+fn named(names: &[String]) -> impl Fn(f64) -> String + '_ {
+    |place| {
+        let name = names.get(place.round() as usize);
+        let name = name.filter(|_| (place - place.round()).abs() < 1e-6 && place > -0.5);
+        name.cloned().unwrap_or_default()
+    }
+}
+
+/// [`axes`] whose places have names.
 fn named_axes<'a, 'b>(
     area: &'a Area<'b>,
     title: &str,
     [x_title, y_title]: [&str; 2],
     x: Range<f64>,
     y: Range<f64>,
-    name: &dyn Fn(f64) -> String,
+    [x_name, y_name]: [&dyn Fn(f64) -> String; 2],
 ) -> std::result::Result<Axes<'a, 'b>, Box<dyn StdError>> {
     let mut axes = ChartBuilder::on(area)
         .caption(title, (FONT, 20))
@@ -118,8 +130,8 @@ fn named_axes<'a, 'b>(
         .y_desc(y_title)
         .axis_desc_style((FONT, 17))
         .label_style((FONT, 15))
-        .x_label_formatter(&|x| format!("{x:.0}"))
-        .y_label_formatter(&|y| name(*y))
+        .x_label_formatter(&|x| x_name(*x))
+        .y_label_formatter(&|y| y_name(*y))
         .bold_line_style(BLACK.mix(0.12))
         .light_line_style(TRANSPARENT)
         .draw()?;
@@ -305,18 +317,14 @@ pub fn raster(title: &str, trace: &Trace, layer: usize, neurons: &[usize]) -> Re
     }
     draw(title, |area| {
         // Rows have numbers of their own, since neurons need not be next to each other.
-        let name = |row: f64| {
-            let neuron = neurons.get(row.round() as usize);
-            let neuron = neuron.filter(|_| (row - row.round()).abs() < 1e-6 && row > -0.5);
-            neuron.map_or(String::new(), usize::to_string)
-        };
+        let names: Vec<String> = neurons.iter().map(usize::to_string).collect();
         let mut axes = named_axes(
             area,
             title,
             ["timestep", &format!("neuron of layer {layer}")],
             0.0..spikes.len() as f64 + 1.0,
             -0.5..neurons.len() as f64 - 0.5,
-            &name,
+            [&number, &named(&names)],
         )?;
         let dots = spikes.iter().enumerate().flat_map(|(t, fired)| {
             let rows = neurons.iter().enumerate();
@@ -326,6 +334,165 @@ pub fn raster(title: &str, trace: &Trace, layer: usize, neurons: &[usize]) -> Re
         axes.draw_series(dots.map(|at| Circle::new(at, 2, COLOURS[0].filled())))?;
         Ok(())
     })
+}
+
+/// The smallest range that holds these values, a little wider; `least` at least.
+fn range(values: impl Iterator<Item = f64>, least: Range<f64>) -> Range<f64> {
+    let ends = values.fold((least.start, least.end), |(low, high), x| {
+        (low.min(x), high.max(x))
+    });
+    ends.0..ends.1 + 0.05 * (ends.1 - ends.0)
+}
+
+/// Some lines of points (x, y), each with its name; `x` and `y` name the axes and their units.
+///
+/// # Errors
+/// [`Error::Chart`] when plotters fails.
+pub fn lines(title: &str, [x, y]: [&str; 2], lines: &[(String, Vec<(f64, f64)>)]) -> Result<Chart> {
+    draw(title, |area| {
+        let points = || lines.iter().flat_map(|(_, points)| points.iter().copied());
+        let (left, right) = points().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), (x, _)| {
+            (a.min(x), b.max(x))
+        });
+        let across = match left < right {
+            true => left..right,
+            false => 0.0..1.0,
+        };
+        let up = range(points().map(|p| p.1), 0.0..f64::MIN_POSITIVE);
+        let mut axes = axes(area, title, [x, y], across, up)?;
+        for (i, (name, points)) in lines.iter().enumerate() {
+            line(&mut axes, i, name, points.clone())?;
+            let colour = COLOURS[i % COLOURS.len()];
+            let dots = points.iter().map(|&at| Circle::new(at, 3, colour.filled()));
+            axes.draw_series(dots)?;
+        }
+        legend(&mut axes, SeriesLabelPosition::LowerRight)
+    })
+}
+
+/// Stops of viridis (Smith and van der Walt), whose lightness rises evenly, so that it reads in
+/// grey too.
+const VIRIDIS: [[f64; 3]; 6] = [
+    [68.0, 1.0, 84.0],
+    [65.0, 68.0, 135.0],
+    [42.0, 120.0, 142.0],
+    [34.0, 168.0, 132.0],
+    [122.0, 209.0, 81.0],
+    [253.0, 231.0, 37.0],
+];
+
+/// The colour at a share of the way from the first to the last.
+fn viridis(share: f64) -> RGBColor {
+    let place = share.clamp(0.0, 1.0) * (VIRIDIS.len() - 1) as f64;
+    let stop = (place as usize).min(VIRIDIS.len() - 2);
+    let part = |channel: usize| {
+        let (from, to) = (VIRIDIS[stop][channel], VIRIDIS[stop + 1][channel]);
+        (from + (to - from) * (place - stop as f64)).round() as u8
+    };
+    RGBColor(part(0), part(1), part(2))
+}
+
+/// Numbers as colours, light where they are large, and written into their cells: `cells` holds a
+/// row for each name of `up`, from below, with a cell for each name of `across`; one without a
+/// number stays grey. Both come with the title of their axis.
+///
+/// # Errors
+/// [`Error::Chart`] when plotters fails.
+pub fn heat_map(
+    title: &str,
+    across: (&str, &[String]),
+    up: (&str, &[String]),
+    cells: &[Vec<Option<f64>>],
+) -> Result<Chart> {
+    draw(title, |area| {
+        let all = || cells.iter().flatten().flatten().copied();
+        let (low, high) = all().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| {
+            (low.min(x), high.max(x))
+        });
+        let mut axes = named_axes(
+            area,
+            title,
+            [across.0, up.0],
+            -0.5..across.1.len() as f64 - 0.5,
+            -0.5..up.1.len() as f64 - 0.5,
+            [&named(across.1), &named(up.1)],
+        )?;
+        for (row, values) in cells.iter().enumerate() {
+            for (column, &value) in values.iter().enumerate() {
+                let (x, y) = (column as f64, row as f64);
+                let share = value.map(|value| match high > low {
+                    true => (value - low) / (high - low),
+                    false => 0.5,
+                });
+                let colour = share.map_or(RGBColor(225, 225, 225), viridis);
+                let corners = [(x - 0.48, y - 0.48), (x + 0.48, y + 0.48)];
+                axes.draw_series([Rectangle::new(corners, colour.filled())])?;
+                let ink = if share.is_some_and(|share| share < 0.55) {
+                    WHITE
+                } else {
+                    BLACK
+                };
+                let centre = Pos::new(HPos::Center, VPos::Center);
+                let style = (FONT, 15).into_font().color(&ink).pos(centre);
+                let text = value.map_or("none".into(), |value| match value.abs() < 100.0 {
+                    true => number((value * 100.0).round() / 100.0),
+                    false => format!("{value:.0}"),
+                });
+                axes.draw_series([Text::new(text, (x, y), style)])?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// A histogram with a logarithmic axis, for values most of which are small: `shares` of all values
+/// in percent, in as many bins of equal width from 0 to `most`, and lines at the marks, each with
+/// its name.
+///
+/// # Errors
+/// [`Error::Chart`] when plotters fails.
+pub fn histogram(
+    title: &str,
+    x: &str,
+    most: f64,
+    shares: &[f64],
+    marks: &[(String, f64)],
+) -> Result<Chart> {
+    draw(title, |area| {
+        let logarithms: Vec<f64> = shares.iter().map(|share| share.log10()).collect();
+        let finite = || logarithms.iter().copied().filter(|x| x.is_finite());
+        let floor = finite().fold(0.0, f64::min).floor();
+        let top = finite().fold(floor + 1.0, f64::max).ceil();
+        let power = |y: f64| match (y - y.round()).abs() < 1e-6 {
+            true => number_of_power(y.round() as i32),
+            false => String::new(),
+        };
+        let titles = [x, "share of all activations (%), logarithmic"];
+        let (across, up) = (0.0..most, floor..top + 0.2);
+        let mut axes = named_axes(area, title, titles, across, up, [&number, &power])?;
+        let width = most / shares.len().max(1) as f64;
+        let bars = logarithms.iter().enumerate().filter(|(_, x)| x.is_finite());
+        let bars = bars.map(|(i, &height)| {
+            let left = i as f64 * width;
+            Rectangle::new([(left, floor), (left + width, height)], COLOURS[5].filled())
+        });
+        axes.draw_series(bars)?;
+        for (i, (name, at)) in marks.iter().enumerate() {
+            line(&mut axes, i, name, vec![(*at, floor), (*at, top)])?;
+        }
+        if marks.is_empty() {
+            return Ok(());
+        }
+        legend(&mut axes, SeriesLabelPosition::UpperRight)
+    })
+}
+
+/// 10 to this power.
+fn number_of_power(power: i32) -> String {
+    match power {
+        0.. => format!("{:.0}", 10f64.powi(power)),
+        _ => format!("{:.*}", -power as usize, 10f64.powi(power)),
+    }
 }
 
 #[cfg(test)]

@@ -1,16 +1,19 @@
 //! Progress of long work: a bar in a terminal, a line now and then elsewhere.
 
 use std::io::IsTerminal;
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::background;
 
 /// How often a line is printed where there is no terminal, as in a notebook or a log.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 /// Or so many of the time that the work has taken, which keeps the log of a long one short.
 const LINES: u32 = 100;
 
-/// Shows how far a piece of work is, on standard error.
+/// Shows how far a piece of work is: on standard error, or where [`background`] keeps it.
 pub(crate) struct Progress {
     label: String,
     total: usize,
@@ -20,12 +23,15 @@ pub(crate) struct Progress {
     started: Instant,
     last_line: Instant,
     bar: Option<ProgressBar>,
+    background: Option<background::Line>,
 }
 
 impl Progress {
     pub fn new(label: impl Into<String>, total: usize) -> Self {
         let label = label.into();
-        let bar = std::io::stderr().is_terminal().then(|| {
+        let background = background::line();
+        let visible = background.is_none() && std::io::stderr().is_terminal();
+        let bar = visible.then(|| {
             let style = ProgressStyle::with_template(
                 "{prefix:32} {bar:24} {pos:>4}/{len:<4} {elapsed:>4} (left {eta}) {msg}",
             )
@@ -42,6 +48,7 @@ impl Progress {
             started: Instant::now(),
             last_line: Instant::now(),
             bar,
+            background,
         }
     }
 
@@ -61,6 +68,8 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.set_message(message());
             bar.inc(1);
+        } else if self.background.is_some() {
+            self.line(&message());
         } else if self.last_line.elapsed() >= LINE_EVERY.max(self.started.elapsed() / LINES)
             && self.done < self.total
         {
@@ -81,10 +90,14 @@ impl Progress {
     fn line(&self, message: &str) {
         let seconds = self.started.elapsed().as_secs_f64();
         let (label, done, total) = (&self.label, self.done, self.total);
-        let left = match (total - done, done - self.skipped) {
+        let left = match (total.saturating_sub(done), done - self.skipped) {
             (0, _) | (_, 0) => String::new(),
             (left, done) => format!(" (left {:.0} s)", seconds / done as f64 * left as f64),
         };
-        eprintln!("{label}: {done}/{total}, {seconds:.1} s{left}, {message}");
+        let line = format!("{label}: {done}/{total}, {seconds:.1} s{left}, {message}");
+        match &self.background {
+            Some(kept) => *kept.lock().unwrap_or_else(PoisonError::into_inner) = line,
+            None => eprintln!("{line}"),
+        }
     }
 }

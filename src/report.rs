@@ -4,7 +4,8 @@ use std::fmt::{self, Write as _};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::convert::{Balance, Snn};
 use crate::error::{Error, Result};
@@ -54,6 +55,18 @@ impl Table {
             title: title.into(),
             header: header.map(Into::into).into(),
             rows: Vec::new(),
+        }
+    }
+
+    pub(crate) fn from_cells(
+        title: impl Into<String>,
+        header: impl Iterator<Item = String>,
+        rows: Vec<Vec<String>>,
+    ) -> Self {
+        Self {
+            title: title.into(),
+            header: header.collect(),
+            rows,
         }
     }
 
@@ -118,7 +131,7 @@ fn rounded(value: f64) -> f64 {
 }
 
 /// One line of `latency.csv`: one seed and one target.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LatencyRow {
     /// What the run was seeded with.
     pub seed: u64,
@@ -170,7 +183,7 @@ impl LatencyRow {
 }
 
 /// One line of `comparison.csv`: an evolved network and one that it is compared with, at one target.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ComparisonRow {
     /// Of the neurons of both, in thresholds.
     pub initial_potential: f32,
@@ -293,7 +306,7 @@ impl ComparisonRow {
 }
 
 /// One line of `accuracy.csv`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AccuracyRow {
     /// What the run was seeded with.
     pub seed: u64,
@@ -301,6 +314,8 @@ pub struct AccuracyRow {
     pub network: String,
     /// From 1.
     pub timestep: usize,
+    /// Classified.
+    pub images: usize,
     /// After this timestep.
     pub accuracy_percent: f64,
 }
@@ -316,13 +331,41 @@ impl AccuracyRow {
             seed,
             network: network.into(),
             timestep: t + 1,
+            images: accuracy.images,
             accuracy_percent: rounded(accuracy.percent()),
         })
+    }
+
+    /// The curve of one network from its rows, as [`read_csv`] gives them.
+    ///
+    /// # Errors
+    /// No row of this seed and network, or rows that are no curve.
+    pub fn curve(rows: &[Self], seed: u64, network: &str) -> Result<AccuracyCurve> {
+        let own = rows
+            .iter()
+            .filter(|row| row.seed == seed && row.network == network);
+        let own: Vec<&Self> = own.collect();
+        let Some(first) = own.first() else {
+            let mut names: Vec<&str> = rows.iter().map(|row| &*row.network).collect();
+            names.dedup();
+            let expected = format!("a network of the rows: {}", names.join("; "));
+            let found = format!("{network}, seed {seed}");
+            return Err(Error::parameter("network", found, expected));
+        };
+        let correct = own.iter().enumerate().map(|(t, row)| {
+            if row.timestep != t + 1 || row.images != first.images {
+                let found = format!("timestep {} of {} images", row.timestep, row.images);
+                let expected = format!("timestep {} of {}", t + 1, first.images);
+                return Err(Error::parameter("rows", found, expected));
+            }
+            Ok((row.accuracy_percent / 100.0 * row.images as f64).round() as usize)
+        });
+        AccuracyCurve::new(first.images, correct.collect::<Result<_>>()?)
     }
 }
 
 /// One line of `spikes.csv`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SpikesRow {
     /// What the run was seeded with.
     pub seed: u64,
@@ -361,7 +404,7 @@ impl SpikesRow {
 }
 
 /// One line of `convergence.csv`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ConvergenceRow {
     /// What the run was seeded with.
     pub seed: u64,
@@ -409,7 +452,7 @@ impl ConvergenceRow {
 }
 
 /// One line of `thresholds.csv`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ThresholdRow {
     /// What the run was seeded with.
     pub seed: u64,
@@ -469,6 +512,35 @@ pub fn write_csv<T: Serialize>(
         writer.serialize(row).map_err(Error::write(path))?;
     }
     write(path, &writer.into_inner().map_err(Error::write(path))?)
+}
+
+/// Reads a CSV file that [`write_csv`] wrote, such as one of [`reproduce`](crate::reproduce).
+///
+/// ```
+/// use evospike::prelude::*;
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let file = folder.path().join("accuracy.csv"); // "results/digits/accuracy.csv"
+/// let curve = AccuracyCurve::new(4, vec![1, 3, 4])?;
+/// write_csv(&file, report::AccuracyRow::of(0, "evolved", &curve))?;
+/// let rows: Vec<report::AccuracyRow> = read_csv(&file)?;
+/// assert_eq!(report::AccuracyRow::curve(&rows, 0, "evolved")?, curve);
+/// # Ok::<(), evospike::Error>(())
+/// ```
+///
+/// # Errors
+/// A file that cannot be read; a row that is not of this type.
+pub fn read_csv<T: DeserializeOwned>(path: impl AsRef<Path>) -> Result<Vec<T>> {
+    let path = path.as_ref();
+    let text = fs::read(path).map_err(Error::io(path))?;
+    let mut reader = csv::Reader::from_reader(&*text);
+    let row = |(i, row): (usize, csv::Result<T>)| {
+        row.map_err(|error| {
+            let expected = format!("a {}", std::any::type_name::<T>());
+            Error::data(path.display(), format!("row {}", i + 1), error, expected)
+        })
+    };
+    reader.deserialize().enumerate().map(row).collect()
 }
 
 /// Writes one JSON file; it appears under its name only when it is complete.

@@ -1,0 +1,434 @@
+//! Exploratory sweeps: something measured at every combination of some values, in one tidy CSV file.
+//!
+//! ```
+//! use evospike::prelude::*;
+//!
+//! let digits = data::digits()?.split(Shares::default(), 0)?;
+//! let ann = Ann::<DigitsCnn>::new(0)?;
+//! let conversion = convert(&ann, &digits.training)?;
+//! let images = digits.held_out.take(50);
+//! let target = ann.target(&images, 1.0)?;
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let file = folder.path().join("leak.csv"); // "results/sweeps/leak.csv"
+//! let sweep = Sweep::new()
+//!     .axis("percentile", [99.0, 99.9])
+//!     .axis("leak", [1.0f32, 0.99]);
+//! let found = sweep.run(file, ["latency", "accuracy (%)"], |&(percentile, leak)| {
+//!     let snn = conversion.balance(Balance::Percentile(percentile))?;
+//!     let snn = snn.with(|neurons| neurons.leak = vec![leak])?;
+//!     let curve = simulate(&snn, &images, 32)?.curve;
+//!     let last = curve.after(32).map(Accuracy::percent);
+//!     Ok([curve.latency(&target).map(|t| t as f64), last])
+//! })?;
+//! let chart = found.heat_map("latency", "leak", "percentile")?;
+//! # assert!(chart.svg().contains("percentile"));
+//! # Ok::<(), evospike::Error>(())
+//! ```
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::plot::{self, Chart};
+use crate::progress::Progress;
+use crate::report::{Table, show, write_csv};
+
+/// A grid: every combination of the values of its axes, as tuples of the types that were given.
+#[derive(Debug, Clone)]
+pub struct Sweep<P> {
+    axes: Vec<String>,
+    /// In the order in which the last axis varies fastest: how each value is written, and the values.
+    points: Vec<(Vec<String>, P)>,
+}
+
+impl Sweep<()> {
+    /// A grid without axes, to add up to six to.
+    #[allow(clippy::new_without_default)] // a grid without axes is of no use
+    pub fn new() -> Self {
+        Self {
+            axes: Vec::new(),
+            points: vec![(Vec::new(), ())],
+        }
+    }
+}
+
+macro_rules! axis {
+    ($($t:ident),*) => {
+        impl<$($t: Clone),*> Sweep<($($t,)*)> {
+            /// One more axis. Its values are told apart by how they are displayed.
+            pub fn axis<New: Clone + Display>(
+                self,
+                name: &str,
+                values: impl IntoIterator<Item = New>,
+            ) -> Sweep<($($t,)* New,)> {
+                let values: Vec<New> = values.into_iter().collect();
+                let all = |(text, point): (Vec<String>, ($($t,)*))| {
+                    let each = move |value: &New| {
+                        let mut text = text.clone();
+                        text.push(value.to_string());
+                        #[allow(non_snake_case)]
+                        let ($($t,)*) = point.clone();
+                        (text, ($($t,)* value.clone(),))
+                    };
+                    values.iter().map(each).collect::<Vec<_>>()
+                };
+                Sweep {
+                    points: self.points.into_iter().flat_map(all).collect(),
+                    axes: self.axes.into_iter().chain([name.into()]).collect(),
+                }
+            }
+        }
+    };
+}
+axis!();
+axis!(A);
+axis!(A, B);
+axis!(A, B, C);
+axis!(A, B, C, D);
+axis!(A, B, C, D, E);
+
+impl<P: Sync> Sweep<P> {
+    /// Number of combinations.
+    pub fn len(&self) -> usize {
+        self.points.len()
+    }
+
+    /// Whether an axis has no value.
+    pub fn is_empty(&self) -> bool {
+        self.points.is_empty()
+    }
+
+    /// Measures every combination, several at once, and keeps in the CSV file `path`, one row each,
+    /// what was measured: `columns`, each a number or none (an empty cell).
+    ///
+    /// Every row is there once it is measured. The same call goes on from a file that is there
+    /// already and measures what is missing, so that an axis may also get more values; it cannot
+    /// know whether `measure` itself has changed: delete the file then. The rows of the file are in
+    /// the order of the grid, whatever was measured first.
+    ///
+    /// # Errors
+    /// The first error of `measure`, its row and those not begun being left out; an axis without
+    /// values, or with two that are displayed the same; a file that cannot be written, or one of
+    /// other columns.
+    pub fn run<const M: usize>(
+        &self,
+        path: impl AsRef<Path>,
+        columns: [&str; M],
+        measure: impl Fn(&P) -> Result<[Option<f64>; M]> + Sync,
+    ) -> Result<Swept> {
+        let path = path.as_ref();
+        if self.points.is_empty() {
+            return Err(Error::parameter("axis", "no value", "one or more"));
+        }
+        let mut known = HashMap::with_capacity(self.points.len());
+        for (text, _) in &self.points {
+            if known.insert(text.clone(), None).is_some() {
+                let found = format!("{} twice", text.join(", "));
+                let expected = "values that are displayed differently";
+                return Err(Error::parameter("axis", found, expected));
+            }
+        }
+        let columns = columns.map(String::from);
+        let header: Vec<String> = self.axes.iter().chain(&columns).cloned().collect();
+        let mut others = Vec::new();
+        for row in read(path, &header)? {
+            let (text, numbers) = row.split_at(self.axes.len());
+            match known.get_mut(text) {
+                Some(row) => *row = Some(numbers.to_vec()),
+                // Of values that this grid no longer has.
+                None => others.push(row),
+            }
+        }
+        let mut progress = Progress::new("sweep", self.points.len());
+        progress.skip(known.values().flatten().count());
+        let todo = self.points.iter().filter(|(text, _)| known[text].is_none());
+        let todo: Vec<_> = todo.collect();
+        let state = Mutex::new((known, progress));
+        let one = |(text, point): &&(Vec<String>, P)| -> Result<()> {
+            let numbers = measure(point)?.map(|x| x.map_or_else(String::new, |x| x.to_string()));
+            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            let (known, progress) = &mut *state;
+            known.insert(text.clone(), Some(numbers.to_vec()));
+            progress.step(|| text.join(", "));
+            let rows = self.rows(known).chain(others.iter().cloned());
+            write_csv(path, std::iter::once(header.clone()).chain(rows))
+        };
+        let done = todo.par_iter().try_for_each(one);
+        let (known, progress) = state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        progress.finish(|| format!("in {}", path.display()));
+        done?;
+        Ok(Swept {
+            axes: self.axes.clone(),
+            columns: columns.to_vec(),
+            rows: self.rows(&known).collect(),
+        })
+    }
+
+    /// The rows that are known, in the order of the grid.
+    fn rows<'a>(
+        &'a self,
+        known: &'a HashMap<Vec<String>, Option<Vec<String>>>,
+    ) -> impl Iterator<Item = Vec<String>> + 'a {
+        self.points.iter().filter_map(|(text, _)| {
+            let numbers = known[text].as_ref()?;
+            Some(text.iter().chain(numbers).cloned().collect())
+        })
+    }
+}
+
+/// The rows of a CSV file of this header; none where there is no file.
+fn read(path: &Path, header: &[String]) -> Result<Vec<Vec<String>>> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::io(path)(error)),
+    };
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let other = |found: String| {
+        let expected = format!("{}; delete the file to start anew", header.join(","));
+        Error::data(path.display(), "line 1", found, expected)
+    };
+    let found = reader.headers().map_err(|error| other(error.to_string()))?;
+    if found.iter().ne(header.iter().map(String::as_str)) {
+        return Err(other(text.lines().next().unwrap_or_default().to_owned()));
+    }
+    let row = |(i, row): (usize, csv::Result<csv::StringRecord>)| match row {
+        Ok(row) => Ok(row.iter().map(String::from).collect()),
+        Err(error) => {
+            let (place, expected) = (format!("row {}", i + 1), "as many cells as the header has");
+            Err(Error::data(
+                path.display(),
+                place,
+                error.to_string(),
+                expected,
+            ))
+        }
+    };
+    reader.records().enumerate().map(row).collect()
+}
+
+/// What a sweep measured: a table in a notebook, and charts of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Swept {
+    axes: Vec<String>,
+    columns: Vec<String>,
+    /// Cells of axes and columns.
+    rows: Vec<Vec<String>>,
+}
+
+impl Swept {
+    /// The rows where the axis has this value, such as `only("leak", 1.0)`.
+    ///
+    /// # Errors
+    /// No such axis, or no such value on it.
+    pub fn only(&self, axis: &str, value: impl Display) -> Result<Self> {
+        let (place, value) = (self.axis(axis)?, value.to_string());
+        let rows: Vec<_> = self
+            .rows
+            .iter()
+            .filter(|row| row[place] == value)
+            .cloned()
+            .collect();
+        if rows.is_empty() {
+            let expected = format!("one of {}", self.values(place).join(", "));
+            return Err(Error::parameter("value", value, expected));
+        }
+        Ok(Self {
+            rows,
+            ..self.clone()
+        })
+    }
+
+    /// A column's numbers as colours over two axes.
+    ///
+    /// # Errors
+    /// No such column or axis; a third axis with several values: choose one with
+    /// [`only`](Self::only).
+    pub fn heat_map(&self, column: &str, across: &str, up: &str) -> Result<Chart> {
+        let (x, y) = (self.axis(across)?, self.axis(up)?);
+        let value = self.column(column)?;
+        self.check_fixed(&[x, y])?;
+        let [columns, rows] = [x, y].map(|axis| self.values(axis));
+        let cell = |row: &String, column: &String| {
+            let here = self.rows.iter().find(|r| r[x] == *column && r[y] == *row)?;
+            here[value].parse().ok()
+        };
+        let cells: Vec<Vec<Option<f64>>> = rows
+            .iter()
+            .map(|row| columns.iter().map(|column| cell(row, column)).collect())
+            .collect();
+        plot::heat_map(column, (across, &columns), (up, &rows), &cells)
+    }
+
+    /// A column's numbers against those of an axis, a line for each value of another.
+    ///
+    /// # Errors
+    /// No such column or axis, an axis whose values are no numbers; a third axis with several
+    /// values: choose one with [`only`](Self::only).
+    pub fn lines(&self, column: &str, along: &str, by: &str) -> Result<Chart> {
+        let (x, y) = (self.axis(along)?, self.axis(by)?);
+        let value = self.column(column)?;
+        self.check_fixed(&[x, y])?;
+        let number = |text: &String| {
+            let number = text.parse::<f64>().ok().filter(|x| x.is_finite());
+            number.ok_or_else(|| Error::parameter("along", text, "an axis of numbers"))
+        };
+        let mut lines = Vec::new();
+        for name in self.values(y) {
+            let rows = self.rows.iter().filter(|row| row[y] == name);
+            let point = |row: &Vec<String>| Ok((number(&row[x])?, row[value].parse().ok()));
+            let points: Vec<(f64, Option<f64>)> = rows.map(point).collect::<Result<_>>()?;
+            let mut points: Vec<(f64, f64)> = points
+                .into_iter()
+                .filter_map(|(x, y)| Some((x, y?)))
+                .collect();
+            points.sort_by(|a, b| a.0.total_cmp(&b.0));
+            lines.push((format!("{by} {name}"), points));
+        }
+        plot::lines(column, [along, column], &lines)
+    }
+
+    fn axis(&self, name: &str) -> Result<usize> {
+        let place = self.axes.iter().position(|axis| axis == name);
+        place.ok_or_else(|| {
+            let expected = format!("one of {}", self.axes.join(", "));
+            Error::parameter("axis", name, expected)
+        })
+    }
+
+    /// Its place in a row.
+    fn column(&self, name: &str) -> Result<usize> {
+        let place = self.columns.iter().position(|column| column == name);
+        let place = place.map(|place| self.axes.len() + place);
+        place.ok_or_else(|| {
+            let expected = format!("one of {}", self.columns.join(", "));
+            Error::parameter("column", name, expected)
+        })
+    }
+
+    /// The values of an axis, in the order of the grid.
+    fn values(&self, axis: usize) -> Vec<String> {
+        let mut values: Vec<String> = Vec::new();
+        for row in &self.rows {
+            if !values.contains(&row[axis]) {
+                values.push(row[axis].clone());
+            }
+        }
+        values
+    }
+
+    /// Refuses a third axis that varies.
+    fn check_fixed(&self, free: &[usize]) -> Result<()> {
+        for (place, axis) in self.axes.iter().enumerate() {
+            let values = self.values(place);
+            if !free.contains(&place) && values.len() > 1 {
+                let found = format!("{axis} of {}", values.join(", "));
+                return Err(Error::parameter(
+                    "axis",
+                    found,
+                    "one value: take `only` one first",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn table(&self) -> Table {
+        let header = self.axes.iter().chain(&self.columns).cloned();
+        Table::from_cells("Sweep", header, self.rows.clone())
+    }
+}
+
+show!(impl [] Swept as table);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    fn grid() -> Sweep<(f64, &'static str)> {
+        Sweep::new()
+            .axis("x", [0.5, 1.5])
+            .axis("name", ["a", "b, c"])
+    }
+
+    #[test]
+    fn what_is_missing_is_measured() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new/sweep.csv");
+        let calls = AtomicUsize::new(0);
+        let measure = |&(x, name): &(f64, &str)| {
+            calls.fetch_add(1, Ordering::Relaxed);
+            match x {
+                2.5 => Err(Error::parameter("x", x, "less")),
+                _ => Ok([Some(x * 2.0), (name == "a").then_some(7.0)]),
+            }
+        };
+        let columns = ["double", "seven"];
+        let found = grid().run(&path, columns, measure).unwrap();
+        let text = "x,name,double,seven\n0.5,a,1,7\n0.5,\"b, c\",1,\n1.5,a,3,7\n1.5,\"b, c\",3,\n";
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        assert_eq!(calls.load(Ordering::Relaxed), 4);
+        // All is there.
+        assert_eq!(grid().run(&path, columns, measure).unwrap(), found);
+        assert_eq!(calls.load(Ordering::Relaxed), 4);
+        // A row that was lost, and the error of a new value, which loses nothing.
+        fs::write(&path, text.replace("1.5,a,3,7\n", "")).unwrap();
+        let more = Sweep::new()
+            .axis("x", [2.5, 1.5, 0.5])
+            .axis("name", ["a", "b, c"]);
+        assert!(more.run(&path, columns, measure).is_err());
+        assert_eq!(grid().run(&path, columns, measure).unwrap(), found);
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        // Rows of values that a grid does not have stay.
+        let one = Sweep::new().axis("x", [1.5]).axis("name", ["a"]);
+        assert_eq!(one.run(&path, columns, measure).unwrap().rows.len(), 1);
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sweep.csv");
+        let measure = |_: &(f64, &str)| Ok([Some(1.0)]);
+        let found = grid().run(&path, ["one"], measure).unwrap();
+        let message = |result: Result<Chart>| result.unwrap_err().to_string();
+        let expected = "column: found two, expected one of one";
+        assert_eq!(message(found.heat_map("two", "x", "name")), expected);
+        let expected = "axis: found z, expected one of x, name";
+        assert_eq!(message(found.lines("one", "z", "name")), expected);
+        let expected = "along: found a, expected an axis of numbers";
+        assert_eq!(message(found.lines("one", "name", "x")), expected);
+        assert!(message(found.lines("one", "x", "x")).contains("take `only` one first"));
+        assert!(
+            found
+                .only("x", 0.5)
+                .unwrap()
+                .lines("one", "x", "name")
+                .is_ok()
+        );
+        let error = found.only("x", 9).unwrap_err().to_string();
+        assert_eq!(error, "value: found 9, expected one of 0.5, 1.5");
+
+        let error = grid()
+            .run(&path, ["other"], measure)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("sweep.csv, line 1: found x,name,one, expected x,name,other"));
+        let twice = Sweep::new().axis("x", [1.0, 1.0]).axis("name", ["a"]);
+        let error = twice.run(&path, ["one"], measure).unwrap_err().to_string();
+        assert!(error.contains("1, a twice"), "{error}");
+        let none = Sweep::new().axis("x", []).axis("name", ["a"]);
+        assert!(none.is_empty() && none.run(&path, ["one"], measure).is_err());
+        fs::write(&path, "x,name,one\n0.5,a\n").unwrap();
+        let error = grid().run(&path, ["one"], measure).unwrap_err().to_string();
+        assert!(error.contains("row 1"), "{error}");
+    }
+}
