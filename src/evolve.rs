@@ -95,6 +95,16 @@ impl EvolveSettings {
         self.objective.check(self.timesteps)
     }
 
+    /// How many of so many images a generation is measured on.
+    pub(crate) fn batch_of(&self, images: usize) -> Result<usize> {
+        let batch = self.batch.unwrap_or(images);
+        if batch > images {
+            let expected = format!("at most the {images} held-out images");
+            return Err(Error::parameter("batch", batch, expected));
+        }
+        Ok(batch)
+    }
+
     fn judge<'a, N: Network>(
         &self,
         snn: &'a Snn<N>,
@@ -215,11 +225,7 @@ fn run<N: Network>(
 ) -> Result<Evolution<N>> {
     settings.check()?;
     let genome = Genome::new(&settings.genome, snn.neurons())?;
-    let size = settings.batch.unwrap_or(images.len());
-    if size > images.len() {
-        let expected = format!("at most the {} held-out images", images.len());
-        return Err(Error::parameter("batch", size, expected));
-    }
+    let size = settings.batch_of(images.len())?;
     let batches = images.len().checked_div(size).unwrap_or(1);
     target.check_on(images.len())?;
     let start = genome.neutral();

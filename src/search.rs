@@ -100,7 +100,7 @@ pub enum Search {
         population: usize,
     },
     /// The same value for all genes: a search over one parameter. All points are asked for at once,
-    /// the start first where there is one. The values divide the range that all bounds have in
+    /// the start first where there is one, and each once. The values divide the range that all bounds have in
     /// common evenly, its ends included: by ratio where it lies above 0, as suits factors, else by
     /// difference.
     Sweep {
@@ -323,18 +323,19 @@ impl<F: Cost> Sweep<F> {
         let value = |i: usize| {
             let share = i as f64 / (points - 1) as f64;
             let value = match low > 0.0 {
+                _ if i == points - 1 => high,
                 true => low * (high / low).powf(share),
                 false => low + (high - low) * share,
             };
             vec![value.clamp(low, high); bounds.len()]
         };
         let x0 = x0.map(|x0| checked.unit_start(x0).map(|_| x0.to_vec()));
+        let x0 = x0.transpose()?;
+        let grid = (0..points)
+            .map(value)
+            .filter(|point| x0.as_ref() != Some(point));
         Ok(Self {
-            points: x0
-                .transpose()?
-                .into_iter()
-                .chain((0..points).map(value))
-                .collect(),
+            points: x0.iter().cloned().chain(grid).collect(),
             best: Best::new(),
         })
     }
@@ -459,6 +460,10 @@ mod tests {
         assert_eq!(straight, [-1.0, 0.0, 1.0, 2.0].map(|x| vec![x; 2]));
         let message = points(&[[0.0, 1.0], [1.0, 2.0]]).err().unwrap().to_string();
         assert!(message.starts_with("bounds"), "{message}");
+        // A start on the grid is asked for once.
+        let search = Search::Sweep { points: 2 };
+        let search = search.start::<f64>(&[[0.5, 1.0]; 2], Some(&[1.0; 2]), 0);
+        assert_eq!(search.unwrap().ask(), [[1.0; 2], [0.5; 2]]);
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::evolve::{
 use crate::genome::Genome;
 use crate::metrics::{AccuracyCurve, Target};
 use crate::networks::Network;
+use crate::neurons::Neurons;
 use crate::plot;
 use crate::progress::Progress;
 use crate::report::{
@@ -124,8 +125,24 @@ impl Cifar10Settings {
                 return Err(Error::parameter(name, images, expected));
             }
         }
-        if self.evolution.objective == Objective::MeanLatency && self.margin_points == 0.0 {
-            return Err(Error::parameter("margin_points", 0, "above 0"));
+        if let Some(initial) = self.initial.iter().find(|initial| !initial.is_finite()) {
+            let expected = "finite fractions of the threshold";
+            return Err(Error::parameter("initial", initial, expected));
+        }
+        let averaged = self.evolution.objective == Objective::MeanLatency;
+        if !(0.0..100.0).contains(&self.margin_points) || averaged && self.margin_points == 0.0 {
+            let least = if averaged { "above 0" } else { "0 or more" };
+            let expected = format!("{least} and less than 100");
+            return Err(Error::parameter(
+                "margin_points",
+                self.margin_points,
+                expected,
+            ));
+        }
+        let mut margins = self.reported_margins.iter();
+        if let Some(margin) = margins.find(|margin| !(0.0..100.0).contains(*margin)) {
+            let expected = "0 or more and less than 100";
+            return Err(Error::parameter("reported_margins", margin, expected));
         }
         self.evolution.check()
     }
@@ -238,6 +255,7 @@ pub fn cifar10<N: Network<Task = Cifar10>>(
     let output = Output::new(&folder)?;
     let parts = |seed| input.data.hold_out_listed(input.held_out_list, seed);
     let first = parts(0)?;
+    settings.evolution.batch_of(first.held_out.len())?;
     let conversion = convert(input.ann, &first.training.take(settings.balance_images))?;
     let thresholds = conversion.balance(Balance::Max)?.thresholds();
     let checksums = [
@@ -377,14 +395,19 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
         format!("{of}, initial potential {}", self.initial)
     }
 
-    fn convert(&self, candidate: Candidate) -> Result<Snn<N>> {
+    fn convert(&self, candidate: Candidate, memory: &mut Memory<'_>) -> Result<Snn<N>> {
         let Candidate(balance, calibration) = candidate;
         let snn = self.conversion.balance(balance)?;
         let snn = snn.with(|neurons| neurons.initial = self.initial)?;
-        match calibration {
-            Some(timesteps) => self.conversion.calibrated(&snn, timesteps),
-            None => Ok(snn),
-        }
+        let Some(timesteps) = calibration else {
+            return Ok(snn);
+        };
+        let step = format!("conversion, {}", self.name(&candidate.to_string()));
+        let neurons: Vec<Neurons> = memory.step(&step, || {
+            let calibrated = self.conversion.calibrated(&snn, timesteps)?;
+            Ok(calibrated.neurons().to_vec())
+        })?;
+        snn.with_neurons(neurons)
     }
 
     fn search(
@@ -406,7 +429,7 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
         let calibrated = calibrated.map(|&timesteps| Candidate(channel.0, Some(timesteps)));
         let calibrated = self.curves(calibrated, &images, memory)?;
 
-        let start = self.convert(channel)?;
+        let start = self.convert(channel, memory)?;
         let factors = [(Gene::Threshold, settings.sweep_factors)];
         let sweep = EvolveSettings {
             search: Search::Sweep {
@@ -438,7 +461,7 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
                 of_margin.push(Rival {
                     kind,
                     name: candidate.to_string(),
-                    snn: self.convert(candidate)?,
+                    snn: self.convert(candidate, memory)?,
                 });
             }
             of_margin.push(Rival {
@@ -516,17 +539,16 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
     ) -> Result<Vec<(Candidate, AccuracyCurve)>> {
         let mut curves = Vec::new();
         for candidate in candidates {
+            let snn = match self.convert(candidate, memory) {
+                // So low a percentile that a sparse layer's threshold is 0 is no candidate.
+                Err(Error::Layer { .. }) => continue,
+                snn => snn?,
+            };
             let step = format!("held-out, {}", self.name(&candidate.to_string()));
-            let curve: Option<AccuracyCurve> = memory.step(&step, || {
-                match self.convert(candidate) {
-                    // So low a percentile that a sparse layer's threshold is 0 is no candidate.
-                    Err(Error::Layer { .. }) => Ok(None),
-                    snn => Ok(Some(
-                        simulate(&snn?, images, self.settings.timesteps)?.curve,
-                    )),
-                }
+            let curve = memory.step(&step, || {
+                Ok(simulate(&snn, images, self.settings.timesteps)?.curve)
             })?;
-            curves.extend(curve.map(|curve| (candidate, curve)));
+            curves.push((candidate, curve));
         }
         Ok(curves)
     }

@@ -1,0 +1,192 @@
+//! The experiments as a whole, on little data: what they write, that they go on, what they refuse.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use evospike::Error;
+use evospike::data::{TrainTest, Whole};
+use evospike::networks::Vgg15QuarterBn;
+use evospike::prelude::*;
+use evospike::report::{AccuracyRow, ComparisonRow, ConvergenceRow, ThresholdRow};
+use evospike::reproduce::{Cifar10Input, Cifar10Report, Cifar10Settings, cifar10};
+
+/// Coloured noise, labelled so that the network, which was not trained, is right on three of five.
+fn images(ann: &Ann<Vgg15QuarterBn>, count: usize) -> evospike::Result<Images<Whole, Cifar10>> {
+    let pixel = |i: usize, place: usize| {
+        let noise = (i * 7919 + place * 104_729) % 61;
+        ((i % 10 + 1) * [17, 5, 11][place / 1024] % 190 + noise) as u8
+    };
+    let pixels = (0..count).flat_map(|i| (0..3 * 1024).map(move |place| pixel(i, place)));
+    let pixels: Vec<u8> = pixels.collect();
+    let unlabelled = Images::from_arrays(pixels.clone(), vec![0; count])?;
+    let logits = ann.logits(&unlabelled)?;
+    let label = |(i, logits): (usize, &Vec<f32>)| {
+        let predicted = metrics::predict(logits);
+        (predicted + usize::from(i % 5 > 2)) as u16 % 10
+    };
+    let labels = logits.iter().enumerate().map(label).collect();
+    Images::from_arrays(pixels, labels)
+}
+
+struct Setting {
+    ann: Ann<Vgg15QuarterBn>,
+    data: TrainTest<Cifar10>,
+    list: PathBuf,
+}
+
+fn setting(folder: &Path) -> evospike::Result<Setting> {
+    let list = folder.join("held-out.txt");
+    let held_out: Vec<String> = (0..60).map(|i| (2 * i).to_string()).collect();
+    fs::write(&list, held_out.join("\n")).unwrap();
+    let ann = Ann::new(0)?;
+    let data = TrainTest::new(images(&ann, 150)?, images(&ann, 40)?)?;
+    Ok(Setting { ann, data, list })
+}
+
+fn settings() -> Cifar10Settings {
+    let usual = Cifar10Settings::default();
+    Cifar10Settings {
+        seeds: vec![0, 1],
+        initial: vec![0.5],
+        balance_images: 20,
+        percentiles: vec![100.0, 99.0],
+        channel_percentiles: vec![100.0, 99.0],
+        calibrations: vec![4],
+        baseline_images: 30,
+        timesteps: 10,
+        evolution: EvolveSettings {
+            generations: 1,
+            timesteps: 8,
+            batch: Some(20),
+            ..usual.evolution
+        },
+        sweep_points: 2,
+        reported_margins: vec![1.0, 2.0],
+        test_images: 40,
+        ..usual
+    }
+}
+
+fn run(
+    setting: &Setting,
+    settings: &Cifar10Settings,
+    folder: &Path,
+    stop: bool,
+) -> evospike::Result<Cifar10Report> {
+    let input = Cifar10Input {
+        ann: &setting.ann,
+        data: &setting.data,
+        held_out_list: &setting.list,
+    };
+    cifar10(&input, settings, folder, &AtomicBool::new(stop))
+}
+
+/// What it wrote, but for times.
+fn written(report: &Cifar10Report) -> BTreeMap<String, Vec<u8>> {
+    let files = report.files.iter();
+    let files = files.filter(|file| !file.ends_with("timing.csv"));
+    let name = |file: &PathBuf| file.file_name().unwrap().to_string_lossy().into_owned();
+    files
+        .map(|file| (name(file), fs::read(file).unwrap()))
+        .collect()
+}
+
+#[test]
+fn cifar10_goes_on_to_the_same_files() -> evospike::Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let setting = setting(folder.path())?;
+    let [whole, broken] = ["whole", "broken"].map(|name| folder.path().join(name));
+    let report = run(&setting, &settings(), &whole, false)?;
+
+    // Told to stop at every step: each call does one more, and the last one ends.
+    let mut calls = 0;
+    let last = loop {
+        match run(&setting, &settings(), &broken, calls < 5) {
+            Err(Error::Stopped { path, .. }) => assert!(path.starts_with(&broken)),
+            ended => break ended?,
+        }
+        calls += 1;
+    };
+    assert_eq!(calls, 5);
+    assert_eq!(written(&last), written(&report));
+
+    // The files say the same as each other.
+    let accuracy: Vec<AccuracyRow> = read_csv(whole.join("accuracy.csv"))?;
+    let rows: Vec<ComparisonRow> = read_csv(whole.join("comparison.csv"))?;
+    assert_eq!(rows.len(), 2 * 2 * 4); // margins, seeds, rivals
+    for row in &rows {
+        for (name, latency) in [
+            (&row.rival_network, row.rival_latency_timesteps),
+            (
+                &format!("evolved, seed {}", row.seed),
+                row.evolved_latency_timesteps,
+            ),
+        ] {
+            let name = format!("{name}, initial potential 0.5");
+            let curve = AccuracyRow::curve(&accuracy, 0, &name)?;
+            let percent: Vec<f64> = curve.iter().map(Accuracy::percent).collect();
+            let goal = row.ann_accuracy_percent - row.margin_points;
+            let stays = |from: usize| percent[from - 1..].iter().all(|p| *p >= goal);
+            assert_eq!(latency, (1..=10).find(|&t| stays(t)), "{name}");
+        }
+    }
+    let convergence: Vec<ConvergenceRow> = read_csv(whole.join("convergence.csv"))?;
+    assert_eq!(convergence.len(), 2 * 2);
+    let thresholds: Vec<ThresholdRow> = read_csv(whole.join("thresholds.csv"))?;
+    assert_eq!(thresholds.len(), 2 * 14);
+    Ok(())
+}
+
+#[test]
+fn what_cannot_work_is_refused_at_once() -> evospike::Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut setting = setting(folder.path())?;
+    let out = folder.path().join("out");
+    let message = |setting: &Setting, change: &dyn Fn(&mut Cifar10Settings)| {
+        let mut settings = settings();
+        change(&mut settings);
+        let message = run(setting, &settings, &out, false)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            !out.join(".checkpoints").exists(),
+            "something ran: {message}"
+        );
+        message
+    };
+    for (change, expected) in [
+        (
+            &(|s: &mut Cifar10Settings| s.seeds.clear()) as &dyn Fn(&mut Cifar10Settings),
+            "seeds: found none",
+        ),
+        (&|s| s.calibrations.clear(), "calibrations: found none"),
+        (
+            &|s| s.margin_points = 0.0,
+            "margin_points: found 0, expected above 0",
+        ),
+        (
+            &|s| s.reported_margins[0] = -1.0,
+            "reported_margins: found -1",
+        ),
+        (
+            &|s| s.timesteps = 7,
+            "timesteps: found 7, expected 8 or more",
+        ),
+        (
+            &|s| s.evolution.batch = Some(61),
+            "batch: found 61, expected at most the 60",
+        ),
+        (&|s| s.initial = vec![f32::NAN], "initial: found NaN"),
+    ] {
+        let message = message(&setting, change);
+        assert!(message.contains(expected), "{message}");
+    }
+    fs::write(&setting.list, "3\n150\n").unwrap();
+    let error = message(&setting, &|_| ());
+    assert!(error.contains("held-out.txt, line 2"), "{error}");
+    setting.list = folder.path().join("none.txt");
+    assert!(message(&setting, &|_| ()).contains("none.txt"));
+    Ok(())
+}
