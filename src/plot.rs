@@ -22,16 +22,29 @@ use crate::simulate::Trace;
 
 const SIZE: (u32, u32) = (760, 460);
 const FONT: &str = "sans-serif";
-const COLOURS: [RGBColor; 6] = [
+/// A line of the legend, which lies below the chart so that it hides nothing.
+const ENTRY: u32 = 22;
+const COLOURS: [RGBColor; 8] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
     RGBColor(204, 121, 167),
     RGBColor(230, 159, 0),
     RGBColor(86, 180, 233),
+    BLACK,
+    RGBColor(130, 130, 130),
 ];
 /// Length of dash and gap of each line after the first, which is solid.
-const DASHES: [(i32, i32); 6] = [(1, 0), (9, 4), (3, 3), (14, 4), (6, 2), (2, 5)];
+const DASHES: [(i32, i32); 8] = [
+    (1, 0),
+    (9, 4),
+    (3, 3),
+    (14, 4),
+    (6, 2),
+    (2, 5),
+    (20, 3),
+    (5, 7),
+];
 const GREY: RGBColor = RGBColor(90, 90, 90);
 
 /// A finished chart.
@@ -66,14 +79,16 @@ type Drawn = std::result::Result<(), Box<dyn StdError>>;
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Axes<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
-fn draw(title: &str, with: impl FnOnce(&Area<'_>) -> Drawn) -> Result<Chart> {
+/// Draws a chart with so many entries in its legend.
+fn draw(title: &str, entries: usize, with: impl FnOnce(&Area<'_>) -> Drawn) -> Result<Chart> {
     let mut svg = String::new();
     let failed = |error: Box<dyn StdError>| Error::Chart {
         chart: title.into(),
         reason: error.to_string(),
     };
     {
-        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        let size = (SIZE.0, SIZE.1 + ENTRY * entries as u32);
+        let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
         area.fill(&WHITE).map_err(|e| failed(e.into()))?;
         with(&area).map_err(failed)?;
         area.present().map_err(|e| failed(e.into()))?;
@@ -122,6 +137,7 @@ fn named_axes<'a, 'b>(
     let mut axes = ChartBuilder::on(area)
         .caption(title, (FONT, 20))
         .margin(14)
+        .margin_bottom(14 + area.dim_in_pixel().1 - SIZE.1)
         .x_label_area_size(48)
         .y_label_area_size(62)
         .build_cartesian_2d(x, y)?;
@@ -138,41 +154,53 @@ fn named_axes<'a, 'b>(
     Ok(axes)
 }
 
-fn legend<'a, 'b: 'a>(axes: &mut Axes<'a, 'b>, position: SeriesLabelPosition) -> Drawn {
-    axes.configure_series_labels()
-        .position(position)
-        .label_font((FONT, 15))
-        .legend_area_size(40) // keys are 30 wide, and do not touch their names
-        .background_style(WHITE.mix(0.85))
-        .border_style(BLACK.mix(0.3))
-        .margin(12)
-        .draw()?;
+/// What stands before a name in the legend.
+enum Key {
+    /// Of [`line`] number so many.
+    Line(usize),
+    /// In the colour number so many.
+    Bar(usize),
+}
+
+/// Names what is in the chart, below it.
+fn legend(area: &Area<'_>, entries: &[(String, Key)]) -> Drawn {
+    let left = 76; // where the axis begins
+    for (place, (name, key)) in (0..).zip(entries) {
+        let y = (SIZE.1 + ENTRY * place) as i32;
+        let ends = [(left, y), (left + 30, y)];
+        match *key {
+            Key::Bar(i) => {
+                let corners = [(left, y - 6), (left + 30, y + 6)];
+                area.draw(&Rectangle::new(corners, colour(i).filled()))?;
+            }
+            Key::Line(i) => match DASHES[i % DASHES.len()] {
+                (_, 0) => area.draw(&PathElement::new(ends, colour(i).stroke_width(2)))?,
+                (dash, gap) => area.draw(&DashedPathElement::new(
+                    ends,
+                    dash,
+                    gap,
+                    colour(i).stroke_width(2),
+                ))?,
+            },
+        }
+        let style = (FONT, 15).into_font().color(&BLACK);
+        area.draw(&Text::new(name.clone(), (left + 40, y - 7), style))?;
+    }
     Ok(())
 }
 
-/// Line number `i` of a chart, with its entry in the legend.
-fn line<'a, 'b: 'a>(
-    axes: &mut Axes<'a, 'b>,
-    i: usize,
-    name: &str,
-    points: Vec<(f64, f64)>,
-) -> Drawn {
-    let style = COLOURS[i % COLOURS.len()].stroke_width(2);
-    let (dash, gap) = DASHES[i % DASHES.len()];
-    // Drawn as a path of its own, since the legend shows the same dashes.
-    let drawn = if gap == 0 {
-        axes.draw_series(LineSeries::new(points, style))?
-    } else {
-        axes.draw_series(DashedLineSeries::new(points, dash, gap, style))?
+/// Colour number `i` of a chart.
+fn colour(i: usize) -> RGBColor {
+    COLOURS[i % COLOURS.len()]
+}
+
+/// Line number `i` of a chart.
+fn line<'a, 'b: 'a>(axes: &mut Axes<'a, 'b>, i: usize, points: Vec<(f64, f64)>) -> Drawn {
+    let style = colour(i).stroke_width(2);
+    match DASHES[i % DASHES.len()] {
+        (_, 0) => axes.draw_series(LineSeries::new(points, style))?,
+        (dash, gap) => axes.draw_series(DashedLineSeries::new(points, dash, gap, style))?,
     };
-    drawn.label(name).legend(move |(x, y)| {
-        let ends = [(x, y), (x + 30, y)];
-        if gap == 0 {
-            PathElement::new(ends, style).into_dyn()
-        } else {
-            DashedPathElement::new(ends, dash, gap, style).into_dyn()
-        }
-    });
     Ok(())
 }
 
@@ -193,7 +221,7 @@ pub fn accuracy(
     curves: &[(&str, &AccuracyCurve)],
     target: Option<&Target>,
 ) -> Result<Chart> {
-    draw(title, |area| {
+    draw(title, curves.len(), |area| {
         let last = curves.iter().map(|(_, c)| c.timesteps()).max().unwrap_or(1) as f64;
         let (x, y) = (0.0..last, 0.0..100.0);
         let titles = ["timestep", "accuracy (%)"];
@@ -206,6 +234,7 @@ pub fn accuracy(
             let style = (FONT, 14).into_font().color(&GREY);
             axes.draw_series([Text::new(note, (last * 0.62, high + 3.8), style)])?;
         }
+        let mut entries = Vec::new();
         for (i, (name, curve)) in curves.iter().enumerate() {
             let latency = target.and_then(|target| curve.latency(target));
             let label = match (target, latency) {
@@ -215,16 +244,17 @@ pub fn accuracy(
             };
             let points = curve.iter().enumerate();
             let points = points.map(|(t, a)| ((t + 1) as f64, a.percent()));
-            line(&mut axes, i, &label, points.collect())?;
+            line(&mut axes, i, points.collect())?;
+            entries.push((label, Key::Line(i)));
             if let Some((latency, accuracy)) = latency.and_then(|l| Some((l, curve.after(l)?))) {
-                let colour = COLOURS[i % COLOURS.len()];
+                let colour = colour(i);
                 let (at, height) = (latency as f64, accuracy.percent());
                 let drop = [(at, 0.0), (at, height)];
                 axes.draw_series([PathElement::new(drop, colour.mix(0.6).stroke_width(1))])?;
                 axes.draw_series([Circle::new((at, height), 5, colour.filled())])?;
             }
         }
-        legend(&mut axes, SeriesLabelPosition::LowerRight)
+        legend(area, &entries)
     })
 }
 
@@ -234,7 +264,7 @@ pub fn accuracy(
 /// # Errors
 /// [`Error::Chart`] when plotters fails.
 pub fn convergence(title: &str, label: &str, generations: &[Generation]) -> Result<Chart> {
-    draw(title, |area| {
+    draw(title, 2, |area| {
         let of = |pick: fn(&Generation) -> &Fitness| -> Vec<(f64, f64)> {
             let measured = |g: &Generation| {
                 // Where most of a generation was stopped early, its median is unknown.
@@ -253,9 +283,13 @@ pub fn convergence(title: &str, label: &str, generations: &[Generation]) -> Resu
             0.0..last,
             0.0..highest * 1.1,
         )?;
-        line(&mut axes, 0, "best so far", best)?;
-        line(&mut axes, 1, "median of the generation", median)?;
-        legend(&mut axes, SeriesLabelPosition::UpperRight)
+        line(&mut axes, 0, best)?;
+        line(&mut axes, 1, median)?;
+        let entries = [
+            ("best so far".into(), Key::Line(0)),
+            ("median of the generation".into(), Key::Line(1)),
+        ];
+        legend(area, &entries)
     })
 }
 
@@ -264,7 +298,7 @@ pub fn convergence(title: &str, label: &str, generations: &[Generation]) -> Resu
 /// # Errors
 /// [`Error::Chart`] when plotters fails.
 pub fn thresholds(title: &str, layers: &[ThresholdRow]) -> Result<Chart> {
-    draw(title, |area| {
+    draw(title, 2, |area| {
         let values = |row: &ThresholdRow| [row.baseline_threshold, row.evolved_threshold];
         let highest = layers.iter().flat_map(values).fold(0.0, f32::max);
         let mut axes = axes(
@@ -277,16 +311,14 @@ pub fn thresholds(title: &str, layers: &[ThresholdRow]) -> Result<Chart> {
             -0.5..layers.len() as f64 - 0.5,
             0.0..f64::from(highest) * 1.15,
         )?;
-        for (i, name) in ["as converted", "evolved"].into_iter().enumerate() {
-            let colour = COLOURS[i];
+        for i in 0..2 {
+            let colour = colour(i);
             let bars = layers.iter().map(|row| {
                 let left = row.layer as f64 - 0.34 + 0.34 * i as f64;
                 let height = f64::from(values(row)[i]);
                 Rectangle::new([(left, 0.0), (left + 0.32, height)], colour.filled())
             });
-            axes.draw_series(bars)?.label(name).legend(move |(x, y)| {
-                Rectangle::new([(x, y - 6), (x + 30, y + 6)], colour.filled())
-            });
+            axes.draw_series(bars)?;
         }
         let notes = layers.iter().map(|row| {
             let height = f64::from(values(row)[0].max(values(row)[1])) + f64::from(highest) * 0.06;
@@ -298,7 +330,11 @@ pub fn thresholds(title: &str, layers: &[ThresholdRow]) -> Result<Chart> {
             )
         });
         axes.draw_series(notes.collect::<Vec<_>>())?;
-        legend(&mut axes, SeriesLabelPosition::UpperLeft)
+        let entries = [
+            ("as converted".into(), Key::Bar(0)),
+            ("evolved".into(), Key::Bar(1)),
+        ];
+        legend(area, &entries)
     })
 }
 
@@ -315,7 +351,7 @@ pub fn raster(title: &str, trace: &Trace, layer: usize, neurons: &[usize]) -> Re
     if neurons.is_empty() {
         return Err(Error::parameter("neurons", "none", "at least one"));
     }
-    draw(title, |area| {
+    draw(title, 0, |area| {
         // Rows have numbers of their own, since neurons need not be next to each other.
         let names: Vec<String> = neurons.iter().map(usize::to_string).collect();
         let mut axes = named_axes(
@@ -349,7 +385,7 @@ fn range(values: impl Iterator<Item = f64>, least: Range<f64>) -> Range<f64> {
 /// # Errors
 /// [`Error::Chart`] when plotters fails.
 pub fn lines(title: &str, [x, y]: [&str; 2], lines: &[(String, Vec<(f64, f64)>)]) -> Result<Chart> {
-    draw(title, |area| {
+    draw(title, lines.len(), |area| {
         let points = || lines.iter().flat_map(|(_, points)| points.iter().copied());
         let (left, right) = points().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), (x, _)| {
             (a.min(x), b.max(x))
@@ -360,13 +396,14 @@ pub fn lines(title: &str, [x, y]: [&str; 2], lines: &[(String, Vec<(f64, f64)>)]
         };
         let up = range(points().map(|p| p.1), 0.0..f64::MIN_POSITIVE);
         let mut axes = axes(area, title, [x, y], across, up)?;
+        let mut entries = Vec::new();
         for (i, (name, points)) in lines.iter().enumerate() {
-            line(&mut axes, i, name, points.clone())?;
-            let colour = COLOURS[i % COLOURS.len()];
-            let dots = points.iter().map(|&at| Circle::new(at, 3, colour.filled()));
-            axes.draw_series(dots)?;
+            line(&mut axes, i, points.clone())?;
+            let dots = points.iter();
+            axes.draw_series(dots.map(|&at| Circle::new(at, 3, colour(i).filled())))?;
+            entries.push((name.clone(), Key::Line(i)));
         }
-        legend(&mut axes, SeriesLabelPosition::LowerRight)
+        legend(area, &entries)
     })
 }
 
@@ -404,7 +441,7 @@ pub fn heat_map(
     up: (&str, &[String]),
     cells: &[Vec<Option<f64>>],
 ) -> Result<Chart> {
-    draw(title, |area| {
+    draw(title, 0, |area| {
         let all = || cells.iter().flatten().flatten().copied();
         let (low, high) = all().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| {
             (low.min(x), high.max(x))
@@ -458,7 +495,7 @@ pub fn histogram(
     shares: &[f64],
     marks: &[(String, f64)],
 ) -> Result<Chart> {
-    draw(title, |area| {
+    draw(title, marks.len(), |area| {
         let logarithms: Vec<f64> = shares.iter().map(|share| share.log10()).collect();
         let finite = || logarithms.iter().copied().filter(|x| x.is_finite());
         let floor = finite().fold(0.0, f64::min).floor();
@@ -477,13 +514,12 @@ pub fn histogram(
             Rectangle::new([(left, floor), (left + width, height)], COLOURS[5].filled())
         });
         axes.draw_series(bars)?;
+        let mut entries = Vec::new();
         for (i, (name, at)) in marks.iter().enumerate() {
-            line(&mut axes, i, name, vec![(*at, floor), (*at, top)])?;
+            line(&mut axes, i, vec![(*at, floor), (*at, top)])?;
+            entries.push((name.clone(), Key::Line(i)));
         }
-        if marks.is_empty() {
-            return Ok(());
-        }
-        legend(&mut axes, SeriesLabelPosition::UpperRight)
+        legend(area, &entries)
     })
 }
 

@@ -97,6 +97,8 @@ impl Progress {
         let line = format!("{label}: {done}/{total}, {seconds:.1} s{left}, {message}");
         match &self.background {
             Some(kept) => *kept.lock().unwrap_or_else(PoisonError::into_inner) = line,
+            // In a notebook, standard error is the colour of mistakes.
+            None if std::env::var_os("EVCXR_IS_RUNTIME").is_some() => println!("{line}"),
             None => eprintln!("{line}"),
         }
     }
