@@ -243,8 +243,8 @@ def decode(data, to):
 
 
 class Evospike:
-    """Asked with a line `FIRST COUNT`, which images of the subset; answers with `seconds` and
-    `correct`, how many were right after every timestep."""
+    """Asked with a line `FIRST COUNT`, which images of the subset; answers with `seconds`,
+    `correct`, how many were right after every timestep, `operations` and `rates`."""
 
     def __init__(self, arguments, data, bits):
         options = [f"--model={arguments.model}", f"--data={data}"]
@@ -290,6 +290,7 @@ def main():
 
     seconds = {name: [] for name in systems}
     correct = {name: np.zeros(timesteps, int) for name in systems}
+    activity = []
     firsts = range(0, len(numbers), arguments.batch)
     for turn, first in enumerate([firsts[0], *firsts]):  # the first batch twice, to warm up
         for name in systems if turn % 2 else reversed(systems):
@@ -297,6 +298,8 @@ def main():
             if turn > 0:
                 seconds[name].append(answer["seconds"])
                 correct[name] += answer["correct"]
+                if name == "evospike":
+                    activity.append(answer)
 
     medians = {name: statistics.median(taken) for name, taken in seconds.items()}
     header = ("system", "images", "timesteps", "seconds", "ratio")
@@ -305,6 +308,12 @@ def main():
         ratio = medians[name] / medians["evospike"]
         rows.append((name, arguments.batch, timesteps, f"{medians[name]:.4f}", f"{ratio:.2f}"))
     write_table("simulation.csv", header, rows)
+    taken = sum(answer["seconds"] for answer in activity)
+    operations = sum(answer["operations"] for answer in activity)
+    print(f"evospike: {len(numbers) * timesteps / taken:,.0f} image-timesteps a second")
+    print(f"evospike: {operations / taken / 1e9:.1f} G synaptic operations a second")
+    rates = np.mean([answer["rates"] for answer in activity], axis=0)
+    print("spikes a neuron and timestep, %:", " ".join(f"{100 * rate:.1f}" for rate in rates))
     check(correct, arguments.model, len(numbers))
 
 

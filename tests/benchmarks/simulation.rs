@@ -3,7 +3,8 @@
 //!
 //! `cargo bench --bench simulation -- serve --model=FILE --data=FOLDER --timesteps=T [--weights=16]`
 //! answers every line `FIRST COUNT` on standard input, images of the test subset, with a line of
-//! JSON: the seconds taken and how many images were right after every timestep.
+//! JSON: the seconds taken, how many images were right after every timestep, the synaptic
+//! operations, and the spikes a neuron and timestep of each layer.
 
 use std::io::{self, BufRead};
 use std::path::PathBuf;
@@ -50,7 +51,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let run = network.simulate(&batch, timesteps)?;
         let seconds = start.elapsed().as_secs_f64();
         let correct: Vec<usize> = run.curve.iter().map(|accuracy| accuracy.correct).collect();
-        println!("{}", json!({ "seconds": seconds, "correct": correct }));
+        let operations = run.layers.iter().flat_map(|layer| &layer.operations);
+        let rates = (0..network.neurons().len()).map(|layer| run.firing_rate(layer));
+        println!(
+            "{}",
+            json!({
+                "seconds": seconds,
+                "correct": correct,
+                "operations": operations.sum::<u64>(),
+                "rates": rates.collect::<Vec<f64>>(),
+            })
+        );
     }
     Ok(())
 }
