@@ -286,7 +286,7 @@ pub fn convergence(title: &str, label: &str, generations: &[Generation]) -> Resu
         line(&mut axes, 0, best)?;
         line(&mut axes, 1, median)?;
         let entries = [
-            ("best so far".into(), Key::Line(0)),
+            ("best network".into(), Key::Line(0)),
             ("median of the generation".into(), Key::Line(1)),
         ];
         legend(area, &entries)
@@ -372,12 +372,16 @@ pub fn raster(title: &str, trace: &Trace, layer: usize, neurons: &[usize]) -> Re
     })
 }
 
-/// The smallest range that holds these values, a little wider; `least` at least.
-fn range(values: impl Iterator<Item = f64>, least: Range<f64>) -> Range<f64> {
-    let ends = values.fold((least.start, least.end), |(low, high), x| {
-        (low.min(x), high.max(x))
-    });
-    ends.0..ends.1 + 0.05 * (ends.1 - ends.0)
+/// The smallest range that holds these values, and `share` of its width more on either side.
+fn range(values: impl Iterator<Item = f64>, share: f64) -> Range<f64> {
+    let nothing = (f64::INFINITY, f64::NEG_INFINITY);
+    let (low, high) = values.fold(nothing, |(low, high), x| (low.min(x), high.max(x)));
+    let more = match high - low {
+        width if width > 0.0 => share * width,
+        0.0 => 0.5, // one value
+        _ => return 0.0..1.0,
+    };
+    low - more..high + more
 }
 
 /// Some lines of points (x, y), each with its name; `x` and `y` name the axes and their units.
@@ -387,14 +391,8 @@ fn range(values: impl Iterator<Item = f64>, least: Range<f64>) -> Range<f64> {
 pub fn lines(title: &str, [x, y]: [&str; 2], lines: &[(String, Vec<(f64, f64)>)]) -> Result<Chart> {
     draw(title, lines.len(), |area| {
         let points = || lines.iter().flat_map(|(_, points)| points.iter().copied());
-        let (left, right) = points().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), (x, _)| {
-            (a.min(x), b.max(x))
-        });
-        let across = match left < right {
-            true => left..right,
-            false => 0.0..1.0,
-        };
-        let up = range(points().map(|p| p.1), 0.0..f64::MIN_POSITIVE);
+        let across = range(points().map(|p| p.0), 0.0);
+        let up = range(points().map(|p| p.1), 0.08);
         let mut axes = axes(area, title, [x, y], across, up)?;
         let mut entries = Vec::new();
         for (i, (name, points)) in lines.iter().enumerate() {
@@ -442,10 +440,10 @@ pub fn heat_map(
     cells: &[Vec<Option<f64>>],
 ) -> Result<Chart> {
     draw(title, 0, |area| {
-        let all = || cells.iter().flatten().flatten().copied();
-        let (low, high) = all().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| {
-            (low.min(x), high.max(x))
-        });
+        let Range {
+            start: low,
+            end: high,
+        } = range(cells.iter().flatten().flatten().copied(), 0.0);
         let mut axes = named_axes(
             area,
             title,
@@ -457,10 +455,7 @@ pub fn heat_map(
         for (row, values) in cells.iter().enumerate() {
             for (column, &value) in values.iter().enumerate() {
                 let (x, y) = (column as f64, row as f64);
-                let share = value.map(|value| match high > low {
-                    true => (value - low) / (high - low),
-                    false => 0.5,
-                });
+                let share = value.map(|value| (value - low) / (high - low));
                 let colour = share.map_or(RGBColor(225, 225, 225), viridis);
                 let corners = [(x - 0.48, y - 0.48), (x + 0.48, y + 0.48)];
                 axes.draw_series([Rectangle::new(corners, colour.filled())])?;

@@ -219,7 +219,9 @@ impl Memory<'_> {
                 kept
             }
         };
-        self.timing.push(TimingRow::new(name, kept.seconds));
+        if self.timing.iter().all(|row| row.step != name) {
+            self.timing.push(TimingRow::new(name, kept.seconds));
+        }
         if self.stop.load(Ordering::Relaxed) {
             return Err(Error::Stopped {
                 work: "reproduce cifar10".into(),

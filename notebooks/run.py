@@ -1,0 +1,75 @@
+"""Runs notebooks headless, each from a fresh kernel, from top to bottom; `start` calls this.
+
+Fails where a cell fails that is not tagged `raises-exception`, and where one that is does not.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+HERE = Path(__file__).resolve().parent
+
+
+def run(notebook):
+    """What is wrong with it, and the seconds of every code cell."""
+    client = NotebookClient(
+        notebook, timeout=3600, kernel_name="rust", resources={"metadata": {"path": HERE}}
+    )
+    seconds = []
+    with client.setup_kernel():
+        for number, cell in enumerate(notebook.cells):
+            if cell.cell_type != "code":
+                continue
+            start = time.monotonic()
+            try:
+                client.execute_cell(cell, number)
+            except CellExecutionError as error:
+                said = "".join(output.get("text", "") for output in cell.outputs)
+                return f"cell {number}: {error}\n{said}", seconds
+            seconds.append(time.monotonic() - start)
+            tagged = "raises-exception" in cell.metadata.get("tags", [])
+            failed = any(output.output_type == "error" for output in cell.outputs)
+            if tagged and not failed:
+                return f"cell {number} is tagged raises-exception and did not fail", seconds
+    return None, seconds
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--warm", action="store_true", help="compile what notebooks need")
+    what.add_argument("--check", action="store_true", help="run, and change nothing")
+    what.add_argument("--execute", action="store_true", help="run, and keep the output")
+    parser.add_argument("notebooks", nargs="*", type=Path, help="all, unless some are named")
+    arguments = parser.parse_args()
+    if arguments.warm:
+        notebook = nbformat.v4.new_notebook()
+        source = ':dep evospike = { path = ".." }\nuse evospike::prelude::*;'
+        notebook.cells.append(nbformat.v4.new_code_cell(source))
+        wrong, _ = run(notebook)
+        sys.exit(wrong)
+    wrongs = []
+    for path in arguments.notebooks or sorted(HERE.glob("*.ipynb")):
+        notebook = nbformat.read(path, as_version=4)
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = [], None
+        wrong, seconds = run(notebook)
+        cells = " ".join(f"{s:.1f}" for s in seconds)
+        print(f"{path.name}: {wrong or 'as it should be'}; seconds a cell: {cells}", flush=True)
+        if wrong:
+            wrongs.append(path.name)
+        elif arguments.execute:
+            for cell in notebook.cells:
+                cell.metadata.pop("execution", None)
+            nbformat.write(notebook, path)
+    sys.exit(f"failed: {', '.join(wrongs)}" if wrongs else None)
+
+
+if __name__ == "__main__":
+    main()
