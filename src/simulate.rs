@@ -237,7 +237,7 @@ impl SpikingNetwork {
         Ok(Self { stages, neurons })
     }
 
-    /// The same network with 16-bit weights, half the memory and about twice the speed: for each
+    /// The same network with 16-bit weights, half the memory and 15 to 25 % less time: for each
     /// output channel the weights between neurons are rounded to multiples of the smallest power
     /// of two with which no sum of 32 of them can leave 16 bits. It is another network, simulated
     /// exactly; compare its accuracy. Layers whose neurons have a threshold for every channel, or
