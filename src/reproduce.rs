@@ -61,20 +61,30 @@ impl DigitsSettings {
         if self.seeds.is_empty() {
             return Err(Error::parameter("seeds", "none", "at least one"));
         }
+        if self.margins_percent.is_empty() {
+            return Err(Error::parameter("margins_percent", "none", "at least one"));
+        }
         let averaged = self.evolution.objective == Objective::MeanLatency;
-        let in_range =
-            |&margin: &f64| (0.0..100.0).contains(&margin) && !(averaged && margin == 0.0);
-        if self.margins_percent.is_empty() || !self.margins_percent.iter().all(in_range) {
-            let least = if averaged { "above 0" } else { "0 or more" };
-            return Err(Error::parameter(
-                "margins_percent",
-                format!("{:?}", self.margins_percent),
-                format!("at least one, each {least} and less than 100"),
-            ));
+        for &margin in &self.margins_percent {
+            check_margin("margins_percent", margin, averaged)?;
         }
         self.training.check()?;
         self.evolution.check()
     }
+}
+
+/// Refuses a distance below the ANN's accuracy that no target has, and none at all where an
+/// objective averages down to twice as far.
+fn check_margin(name: &'static str, margin: f64, averaged: bool) -> Result<()> {
+    if (0.0..100.0).contains(&margin) && !(averaged && margin == 0.0) {
+        return Ok(());
+    }
+    let least = if averaged { "above 0" } else { "0 or more" };
+    Err(Error::parameter(
+        name,
+        margin,
+        format!("{least} and less than 100"),
+    ))
 }
 
 /// What an experiment gave.

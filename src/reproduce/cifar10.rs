@@ -10,7 +10,7 @@ use std::time::Instant;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Provenance, TimingRow};
+use super::{Provenance, TimingRow, check_margin};
 use crate::ann::Ann;
 use crate::cmaes::CmaEsSettings;
 use crate::convert::{Balance, Conversion, Snn, convert};
@@ -130,19 +130,9 @@ impl Cifar10Settings {
             return Err(Error::parameter("initial", initial, expected));
         }
         let averaged = self.evolution.objective == Objective::MeanLatency;
-        if !(0.0..100.0).contains(&self.margin_points) || averaged && self.margin_points == 0.0 {
-            let least = if averaged { "above 0" } else { "0 or more" };
-            let expected = format!("{least} and less than 100");
-            return Err(Error::parameter(
-                "margin_points",
-                self.margin_points,
-                expected,
-            ));
-        }
-        let mut margins = self.reported_margins.iter();
-        if let Some(margin) = margins.find(|margin| !(0.0..100.0).contains(*margin)) {
-            let expected = "0 or more and less than 100";
-            return Err(Error::parameter("reported_margins", margin, expected));
+        check_margin("margin_points", self.margin_points, averaged)?;
+        for &margin in &self.reported_margins {
+            check_margin("reported_margins", margin, false)?;
         }
         self.evolution.check()
     }
@@ -219,9 +209,7 @@ impl Memory<'_> {
                 kept
             }
         };
-        if self.timing.iter().all(|row| row.step != name) {
-            self.timing.push(TimingRow::new(name, kept.seconds));
-        }
+        self.timing.push(TimingRow::new(name, kept.seconds));
         if self.stop.load(Ordering::Relaxed) {
             return Err(Error::Stopped {
                 work: "reproduce cifar10".into(),
@@ -365,6 +353,13 @@ impl fmt::Display for Candidate {
     }
 }
 
+/// What a candidate became, and its accuracy on held-out images.
+struct Converted<N: Network> {
+    candidate: Candidate,
+    snn: Snn<N>,
+    curve: AccuracyCurve,
+}
+
 /// A network that evolution is compared with.
 struct Rival<N: Network> {
     kind: &'static str,
@@ -428,10 +423,11 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
         let channels = self.curves(channels, &images, memory)?;
         let channel = best(&channels, &goal)?;
         let calibrated = settings.calibrations.iter();
-        let calibrated = calibrated.map(|&timesteps| Candidate(channel.0, Some(timesteps)));
+        let balance = channel.candidate.0;
+        let calibrated = calibrated.map(|&timesteps| Candidate(balance, Some(timesteps)));
         let calibrated = self.curves(calibrated, &images, memory)?;
 
-        let start = self.convert(channel, memory)?;
+        let start = channel.snn.clone();
         let factors = [(Gene::Threshold, settings.sweep_factors)];
         let sweep = EvolveSettings {
             search: Search::Sweep {
@@ -459,11 +455,11 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
                 ("percentile per channel", &channels),
                 ("calibrated", &calibrated),
             ] {
-                let candidate = best(curves, &goal)?;
+                let best = best(curves, &goal)?;
                 of_margin.push(Rival {
                     kind,
-                    name: candidate.to_string(),
-                    snn: self.convert(candidate, memory)?,
+                    name: best.candidate.to_string(),
+                    snn: best.snn.clone(),
                 });
             }
             of_margin.push(Rival {
@@ -538,7 +534,7 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
         candidates: impl Iterator<Item = Candidate>,
         images: &Images<HeldOut, Cifar10>,
         memory: &mut Memory<'_>,
-    ) -> Result<Vec<(Candidate, AccuracyCurve)>> {
+    ) -> Result<Vec<Converted<N>>> {
         let mut curves = Vec::new();
         for candidate in candidates {
             let snn = match self.convert(candidate, memory) {
@@ -550,7 +546,11 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
             let curve = memory.step(&step, || {
                 Ok(simulate(&snn, images, self.settings.timesteps)?.curve)
             })?;
-            curves.push((candidate, curve));
+            curves.push(Converted {
+                candidate,
+                snn,
+                curve,
+            });
         }
         Ok(curves)
     }
@@ -569,12 +569,12 @@ impl<N: Network> Found<N> {
 }
 
 /// The conversion of the lowest latency, and of those the one of the least deficit.
-fn best(curves: &[(Candidate, AccuracyCurve)], target: &Target) -> Result<Candidate> {
-    let best = curves.iter().min_by(|(_, a), (_, b)| {
-        let [(a, a_deficit), (b, b_deficit)] = [a, b].map(|curve| curve.shortfall(target));
+fn best<'a, N: Network>(curves: &'a [Converted<N>], target: &Target) -> Result<&'a Converted<N>> {
+    let best = curves.iter().min_by(|a, b| {
+        let [(a, a_deficit), (b, b_deficit)] = [a, b].map(|c| c.curve.shortfall(target));
         a.cmp(&b).then(a_deficit.total_cmp(&b_deficit))
     });
-    best.map(|(candidate, _)| *candidate).ok_or_else(|| {
+    best.ok_or_else(|| {
         Error::parameter(
             "percentiles",
             "none with thresholds above 0",
