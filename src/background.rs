@@ -128,14 +128,9 @@ impl<T: Send + 'static> Background<T> {
         self.stop();
         self.wait()
     }
-}
 
-impl<T> Background<T> {
     /// Shows how far it is in a notebook whose cell ends in it; evcxr calls this.
-    pub fn evcxr_display(&self)
-    where
-        T: Send + 'static,
-    {
+    pub fn evcxr_display(&self) {
         println!("{}", self.progress());
     }
 }

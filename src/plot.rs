@@ -22,6 +22,9 @@ use crate::simulate::Trace;
 
 const SIZE: (u32, u32) = (760, 460);
 const FONT: &str = "sans-serif";
+const MARGIN: u32 = 14;
+/// Between the margin and the vertical axis.
+const Y_LABELS: u32 = 62;
 /// A line of the legend, which lies below the chart so that it hides nothing.
 const ENTRY: u32 = 22;
 const COLOURS: [RGBColor; 8] = [
@@ -136,10 +139,10 @@ fn named_axes<'a, 'b>(
 ) -> std::result::Result<Axes<'a, 'b>, Box<dyn StdError>> {
     let mut axes = ChartBuilder::on(area)
         .caption(title, (FONT, 20))
-        .margin(14)
-        .margin_bottom(14 + area.dim_in_pixel().1 - SIZE.1)
+        .margin(MARGIN)
+        .margin_bottom(MARGIN + area.dim_in_pixel().1 - SIZE.1)
         .x_label_area_size(48)
-        .y_label_area_size(62)
+        .y_label_area_size(Y_LABELS)
         .build_cartesian_2d(x, y)?;
     axes.configure_mesh()
         .x_desc(x_title)
@@ -164,7 +167,7 @@ enum Key {
 
 /// Names what is in the chart, below it.
 fn legend(area: &Area<'_>, entries: &[(String, Key)]) -> Drawn {
-    let left = 76; // where the axis begins
+    let left = (MARGIN + Y_LABELS) as i32;
     for (place, (name, key)) in (0..).zip(entries) {
         let y = (SIZE.1 + ENTRY * place) as i32;
         let ends = [(left, y), (left + 30, y)];

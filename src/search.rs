@@ -100,9 +100,9 @@ pub enum Search {
         population: usize,
     },
     /// The same value for all genes: a search over one parameter. All points are asked for at once,
-    /// the start first where there is one, and each once. The values divide the range that all bounds have in
-    /// common evenly, its ends included: by ratio where it lies above 0, as suits factors, else by
-    /// difference.
+    /// the start first where there is one, and each once. The values divide the range that all
+    /// bounds have in common evenly, its ends included: by ratio where it lies above 0, as suits
+    /// factors, else by difference.
     Sweep {
         /// Values, 2 or more.
         points: usize,
