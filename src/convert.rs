@@ -358,7 +358,7 @@ fn per_channel(activations: &Activations, percent: f64) -> Neurons {
 /// Outputs of every ReLU on every image.
 fn activations(stages: &Stages, images: Samples<'_>) -> Result<Vec<Activations>> {
     let of = |i: usize| {
-        let pixels: Vec<f32> = images.input(i).collect();
+        let pixels = images.input(i);
         let mut image = vec![0.0; pixels.len()];
         to_channels_last(stages.input, &pixels, &mut image);
         stages.forward(&image)

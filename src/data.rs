@@ -157,18 +157,67 @@ parts! {
 /// Where the pixels of a data set are kept; its parts share it.
 struct Store {
     shape: Shape,
-    /// Channels, rows, columns of one image after the other.
-    pixels: Vec<u8>,
+    pixels: Pixels,
     labels: Vec<u16>,
-    /// What a pixel is divided by to lie in 0..=1.
-    full_scale: f32,
     class_names: Vec<String>,
 }
 
+/// Channels, rows, columns of one image after the other.
+enum Pixels {
+    /// As data sets have them.
+    Bytes {
+        values: Vec<u8>,
+        /// What a pixel is divided by to lie in 0..=1.
+        full_scale: f32,
+    },
+    /// In 0..=1, as attacks leave them: of some images only.
+    Shares {
+        values: Vec<f32>,
+        /// For each image of the data set, the place of its pixels, where they are among them.
+        places: Vec<u32>,
+    },
+}
+
+/// The pixels of one image.
+enum Image<'a> {
+    Bytes(&'a [u8], f32),
+    Shares(&'a [f32]),
+}
+
 impl Store {
-    fn image(&self, index: usize) -> &[u8] {
+    fn image(&self, index: usize) -> Image<'_> {
         let size = self.shape.size();
-        &self.pixels[index * size..][..size]
+        match &self.pixels {
+            Pixels::Bytes { values, full_scale } => {
+                Image::Bytes(&values[index * size..][..size], *full_scale)
+            }
+            Pixels::Shares { values, places } => {
+                Image::Shares(&values[places[index] as usize * size..][..size])
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+impl Store {
+    fn bytes(&self, index: usize) -> &[u8] {
+        match self.image(index) {
+            Image::Bytes(pixels, _) => pixels,
+            Image::Shares(_) => &[],
+        }
+    }
+}
+
+impl Image<'_> {
+    /// In 0..=1.
+    fn shares(&self) -> Vec<f32> {
+        match *self {
+            Image::Bytes(pixels, full_scale) => {
+                let pixels = pixels.iter();
+                pixels.map(|&pixel| f32::from(pixel) / full_scale).collect()
+            }
+            Image::Shares(pixels) => pixels.to_vec(),
+        }
     }
 }
 
@@ -240,26 +289,32 @@ impl Normalisation {
     }
 }
 
-/// What each of the 256 pixel values becomes, for each channel.
+/// What a network gets of a pixel.
 struct Scale {
     normalisation: Option<Normalisation>,
+    /// Of each of the 256 pixel values, for each channel; none of pixels that are no bytes.
     inputs: Vec<[f32; 256]>,
 }
 
 impl Scale {
-    fn new(shape: Shape, full_scale: f32, normalisation: Option<Normalisation>) -> Self {
-        let inputs = (0..shape.channels).map(|channel| {
-            std::array::from_fn(|pixel| {
-                let share = pixel as f32 / full_scale;
-                normalisation
-                    .as_ref()
-                    .map_or(share, |n| (share - n.mean[channel]) / n.std[channel])
-            })
-        });
-        Self {
-            inputs: inputs.collect(),
+    fn new(store: &Store, normalisation: Option<Normalisation>) -> Self {
+        let mut scale = Self {
+            inputs: Vec::new(),
             normalisation,
+        };
+        if let Pixels::Bytes { full_scale, .. } = store.pixels {
+            let of = |channel| {
+                std::array::from_fn(|pixel| scale.input(channel, pixel as f32 / full_scale))
+            };
+            scale.inputs = (0..store.shape.channels).map(of).collect();
         }
+        scale
+    }
+
+    /// Of a pixel in 0..=1.
+    fn input(&self, channel: usize, share: f32) -> f32 {
+        let normalisation = self.normalisation.as_ref();
+        normalisation.map_or(share, |n| (share - n.mean[channel]) / n.std[channel])
     }
 }
 
@@ -323,9 +378,56 @@ impl<P: Part, K: Task> Images<P, K> {
     ///
     /// # Panics
     /// If `i` is not below [`len`](Self::len), as indexing a slice does.
-    pub fn pixels(&self, i: usize) -> impl ExactSizeIterator<Item = f32> + '_ {
-        let image = self.store.image(self.indices[i]).iter();
-        image.map(|&pixel| f32::from(pixel) / self.store.full_scale)
+    pub fn pixels(&self, i: usize) -> Vec<f32> {
+        self.store.image(self.indices[i]).shares()
+    }
+
+    /// The same images with other pixels, such as attacked ones: in 0..=1, channels, rows, columns
+    /// of one image after the other.
+    ///
+    /// ```
+    /// # use evospike::prelude::*;
+    /// let digits = data::digits()?.take(2);
+    /// let brighter = |pixel: f32| (pixel + 0.1).min(1.0);
+    /// let pixels = (0..2).flat_map(|i| digits.pixels(i)).map(brighter).collect();
+    /// let digits = digits.with_pixels(pixels)?;
+    /// assert_eq!(digits.pixels(0)[0], 0.1);
+    /// # Ok::<(), evospike::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A number of pixels that is not the images', or a pixel outside 0..=1.
+    pub fn with_pixels(&self, pixels: Vec<f32>) -> Result<Self> {
+        let size = K::SHAPE.size();
+        if pixels.len() != self.len() * size {
+            return Err(Error::parameter(
+                "pixels",
+                format!("{} values", pixels.len()),
+                format!("{size} for each of {} images", self.len()),
+            ));
+        }
+        if let Some(i) = pixels.iter().position(|x| !(0.0..=1.0).contains(x)) {
+            let found = format!("{} in image {}", pixels[i], i / size);
+            return Err(Error::parameter("pixels", found, "values in 0..=1"));
+        }
+        let mut places = vec![u32::MAX; self.store.labels.len()];
+        for (place, &index) in (0..).zip(&*self.indices) {
+            places[index] = place;
+        }
+        let store = Store {
+            shape: self.store.shape,
+            pixels: Pixels::Shares {
+                values: pixels,
+                places,
+            },
+            labels: self.store.labels.clone(),
+            class_names: self.store.class_names.clone(),
+        };
+        Ok(Self {
+            scale: Arc::new(Scale::new(&store, self.normalisation().cloned())),
+            store: Arc::new(store),
+            ..self.clone()
+        })
     }
 
     /// What a network sees of image `i`: its normalised pixels, or those of
@@ -334,7 +436,7 @@ impl<P: Part, K: Task> Images<P, K> {
     /// # Panics
     /// If `i` is not below [`len`](Self::len), as indexing a slice does.
     pub fn input(&self, i: usize) -> Vec<f32> {
-        self.view().input(i).collect()
+        self.view().input(i)
     }
 
     /// What every class is called.
@@ -355,7 +457,7 @@ impl<P: Part, K: Task> Images<P, K> {
     /// A normalisation for another number of channels.
     pub fn normalised(&self, normalisation: &Normalisation) -> Result<Self> {
         normalisation.check(K::SHAPE.channels)?;
-        let scale = Scale::new(K::SHAPE, self.store.full_scale, Some(normalisation.clone()));
+        let scale = Scale::new(&self.store, Some(normalisation.clone()));
         Ok(Self {
             scale: Arc::new(scale),
             ..self.clone()
@@ -485,21 +587,28 @@ impl<'a> Samples<'a> {
 
     /// The largest magnitude that an input of a network can have, whichever the image.
     pub fn peak(&self) -> f32 {
-        let values = self.store.full_scale as usize + 1;
-        let inputs = self
-            .scale
-            .inputs
-            .iter()
-            .flat_map(|of| of.iter().take(values));
-        inputs.fold(0.0, |peak, input| peak.max(input.abs()))
+        let extremes = (0..self.store.shape.channels)
+            .flat_map(|channel| [0.0, 1.0].map(|share| self.scale.input(channel, share)));
+        extremes.fold(0.0, |peak, input| peak.max(input.abs()))
     }
 
     /// Image `i` as the network sees it: channels, rows, columns.
-    pub fn input(&self, i: usize) -> impl Iterator<Item = f32> + use<'a> {
+    pub fn input(&self, i: usize) -> Vec<f32> {
         let area = self.store.shape.height * self.store.shape.width;
-        let channels = self.store.image(self.indices[i]).chunks_exact(area);
-        let channels = channels.zip(&self.scale.inputs);
-        channels.flat_map(|(pixels, inputs)| pixels.iter().map(|&pixel| inputs[pixel as usize]))
+        let mut input = Vec::with_capacity(self.store.shape.size());
+        match self.store.image(self.indices[i]) {
+            Image::Bytes(pixels, _) => {
+                for (pixels, inputs) in pixels.chunks_exact(area).zip(&self.scale.inputs) {
+                    input.extend(pixels.iter().map(|&pixel| inputs[usize::from(pixel)]));
+                }
+            }
+            Image::Shares(pixels) => {
+                for (channel, pixels) in pixels.chunks_exact(area).enumerate() {
+                    input.extend(pixels.iter().map(|&x| self.scale.input(channel, x)));
+                }
+            }
+        }
+        input
     }
 
     /// CRC-32 of what a network sees of the images and of their labels, in their order.
@@ -508,9 +617,16 @@ impl<'a> Samples<'a> {
         for input in self.scale.inputs.iter().flatten() {
             checksum.update(&input.to_le_bytes());
         }
-        for &index in self.indices {
+        for (i, &index) in self.indices.iter().enumerate() {
             checksum.update(&self.store.labels[index].to_le_bytes());
-            checksum.update(self.store.image(index));
+            match self.store.image(index) {
+                Image::Bytes(pixels, _) => checksum.update(pixels),
+                Image::Shares(_) => {
+                    let inputs = self.input(i);
+                    let bytes = inputs.iter().flat_map(|input| input.to_le_bytes());
+                    checksum.update(&bytes.collect::<Vec<u8>>());
+                }
+            }
         }
         checksum.sum()
     }
@@ -528,15 +644,13 @@ impl<'a> Samples<'a> {
             return self.batch(of);
         }
         let shape = self.store.shape;
+        // Padding is black: what the network gets of a pixel of 0, not an input of 0.
+        let black: Vec<f32> = (0..shape.channels)
+            .map(|c| self.scale.input(c, 0.0))
+            .collect();
         let mut batch = Vec::with_capacity(of.len() * shape.size());
-        let mut varied = Vec::with_capacity(shape.size());
         for &i in of {
-            varied.clear();
-            augment.vary(self.store.image(self.indices[i]), shape, rng, &mut varied);
-            let channels = varied.chunks_exact(shape.height * shape.width);
-            for (pixels, inputs) in channels.zip(&self.scale.inputs) {
-                batch.extend(pixels.iter().map(|&pixel| inputs[usize::from(pixel)]));
-            }
+            augment.vary(&self.input(i), shape, &black, rng, &mut batch);
         }
         batch
     }
@@ -565,8 +679,8 @@ impl Augment {
         flip: true,
     };
 
-    /// Appends the image, moved and mirrored at random.
-    fn vary(&self, image: &[u8], shape: Shape, rng: &mut Rng, to: &mut Vec<u8>) {
+    /// Appends the image, moved and mirrored at random, its padding black: so much in each channel.
+    fn vary(&self, image: &[f32], shape: Shape, black: &[f32], rng: &mut Rng, to: &mut Vec<f32>) {
         let Shape { height, width, .. } = shape;
         let padding = self.crop_padding;
         let (mut down, mut right) = (padding, padding);
@@ -575,7 +689,7 @@ impl Augment {
             right = rng.random_range(0..=2 * padding);
         }
         let mirrored = self.flip && rng.random::<bool>();
-        for pixels in image.chunks_exact(height * width) {
+        for (pixels, &black) in image.chunks_exact(height * width).zip(black) {
             for row in down..down + height {
                 let row = row.checked_sub(padding).filter(|&row| row < height);
                 let row = row.map(|row| &pixels[row * width..][..width]);
@@ -583,7 +697,7 @@ impl Augment {
                     // Out of the image lies black, as where it is padded before it is cropped.
                     let column = (right + column).checked_sub(padding);
                     let pixel = column.and_then(|column| row?.get(column));
-                    pixel.copied().unwrap_or(0)
+                    pixel.copied().unwrap_or(black)
                 };
                 match mirrored {
                     true => to.extend((0..width).rev().map(pixel)),
@@ -752,17 +866,17 @@ impl<K: Task> Images<Whole, K> {
     }
 
     /// All checks are the caller's.
-    fn new(pixels: Vec<u8>, labels: Vec<u16>, full_scale: f32, class_names: Vec<String>) -> Self {
+    fn new(values: Vec<u8>, labels: Vec<u16>, full_scale: f32, class_names: Vec<String>) -> Self {
+        let store = Store {
+            shape: K::SHAPE,
+            pixels: Pixels::Bytes { values, full_scale },
+            labels,
+            class_names,
+        };
         Self {
-            indices: (0..labels.len()).collect(),
-            scale: Arc::new(Scale::new(K::SHAPE, full_scale, None)),
-            store: Arc::new(Store {
-                shape: K::SHAPE,
-                pixels,
-                labels,
-                full_scale,
-                class_names,
-            }),
+            indices: (0..store.labels.len()).collect(),
+            scale: Arc::new(Scale::new(&store, None)),
+            store: Arc::new(store),
             held_out: Arc::new([]),
             types: PhantomData,
         }
@@ -959,7 +1073,7 @@ mod tests {
         let digits = digits().unwrap();
         assert_eq!(digits.len(), 1797);
         assert_eq!(digits.label(0), 0);
-        let first: Vec<f32> = digits.pixels(0).collect();
+        let first: Vec<f32> = digits.pixels(0);
         assert_eq!(first[..4], [0.0, 0.0, 5.0 / 16.0, 13.0 / 16.0]);
         let total: f64 = (0..1797)
             .flat_map(|i| digits.pixels(i))
@@ -1053,7 +1167,7 @@ mod tests {
             assert_eq!(labels.filter(|&label| label == class).count(), 2);
         }
         for i in 0..6 {
-            let first = parts.held_out.pixels(i).next().unwrap();
+            let first = parts.held_out.pixels(i)[0];
             assert_eq!(first, parts.held_out.index(i) as f32 / 255.0);
         }
         let again = |seed| indices(&set.hold_out(0.2, seed).unwrap().held_out);
@@ -1082,7 +1196,7 @@ mod tests {
 
         let picked = parts.training.listed(list("some.txt", "29\n0\n")).unwrap();
         assert_eq!(indices(&picked), [29, 0]);
-        assert_eq!(picked.pixels(0).next(), Some(29.0 / 255.0));
+        assert_eq!(picked.pixels(0)[0], 29.0 / 255.0);
         let test = parts.test.listed(list("test.txt", "5\n3\n")).unwrap();
         assert_eq!(indices(&test), [5, 3]);
         let held_out = parts.held_out.listed(list("one.txt", "20\n")).unwrap();
@@ -1133,7 +1247,7 @@ mod tests {
         let expected: Vec<f32> = (0..3).map(|c| (raw[c] - mean[c]) / std[c]).collect();
         assert_eq!(set.test.input(0), expected);
         assert_eq!(set.test.view().batch(&[0, 0]), expected.repeat(2));
-        assert_eq!(set.test.pixels(0).collect::<Vec<_>>(), raw);
+        assert_eq!(set.test.pixels(0), raw);
         assert_eq!(
             set.test.take(1).normalisation(),
             Some(&Normalisation::CIFAR10)

@@ -429,7 +429,7 @@ impl<'a> Simulator<'a> {
         if let Some(kept) = &self.kept {
             return Cow::Borrowed(&kept[image]);
         }
-        let pixels: Vec<f32> = self.images.input(image).collect();
+        let pixels = self.images.input(image);
         let (peak, index) = (self.images.peak(), self.images.index(image));
         let frames = self.code.frames(&pixels, peak, timesteps, index);
         Cow::Owned(Currents::of(self.stages, &frames))

@@ -375,7 +375,7 @@ mod tests {
         let cifar = cifar10(root.path()).unwrap();
         assert_eq!((cifar.training.len(), cifar.test.len()), (10, 1));
         assert!((0..10).all(|i| cifar.training.label(i) == i));
-        assert_eq!(cifar.training.store.image(9)[..3], [1, 2, 3]);
+        assert_eq!(cifar.training.store.bytes(9)[..3], [1, 2, 3]);
         assert_eq!(cifar.test.class_names()[9], "truck");
 
         let root100 = tempfile::tempdir().unwrap();
@@ -387,7 +387,7 @@ mod tests {
         assert_eq!(cifar.training.label(0), 99);
         assert_eq!(cifar.training.class_names()[99], "worm");
         assert_eq!(cifar.training.class_names().len(), 100);
-        assert_eq!(cifar.training.store.image(1)[0], 1);
+        assert_eq!(cifar.training.store.bytes(1)[0], 1);
         for (broken, place) in [
             (
                 records(&[&[20, 0]]),
@@ -445,8 +445,8 @@ mod tests {
         write("t10k-labels-idx1-ubyte", &idx_of(&[1], &[1]));
         let tiny = idx::<Tiny>(root.path()).unwrap();
         assert_eq!((tiny.training.label(0), tiny.training.label(1)), (2, 0));
-        assert_eq!(tiny.training.store.image(1), [5, 6, 7, 8]);
-        assert_eq!(tiny.test.store.image(0), [9; 4]);
+        assert_eq!(tiny.training.store.bytes(1), [5, 6, 7, 8]);
+        assert_eq!(tiny.test.store.bytes(0), [9; 4]);
 
         fs::remove_file(root.path().join("t10k-labels-idx1-ubyte")).unwrap();
         let error = idx::<Tiny>(root.path()).unwrap_err().to_string();
@@ -457,7 +457,7 @@ mod tests {
         write("label", &idx_of(&[1], &[0]));
         let [file, label] = ["colours", "label"].map(|name| root.path().join(name));
         let colours = idx_files::<Classify<2, 1, 3>>(file, label).unwrap();
-        assert_eq!(colours.store.image(0), [5, 6]);
+        assert_eq!(colours.store.bytes(0), [5, 6]);
     }
 
     #[test]

@@ -346,10 +346,10 @@ mod tests {
         let labels: Vec<usize> = (0..4).map(|i| tiny.training.label(i)).collect();
         assert_eq!(labels, [0, 1, 1, 1]);
         assert_eq!((tiny.training.len(), tiny.test.len()), (4, 2));
-        let first: Vec<u8> = (0..4).map(|i| tiny.training.store.image(i)[0]).collect();
+        let first: Vec<u8> = (0..4).map(|i| tiny.training.store.bytes(i)[0]).collect();
         assert_eq!(first, [0, 9, 0, 10]); // 09, 1, 10 within b
         // Channels, rows, columns.
-        let image = tiny.training.store.image(0);
+        let image = tiny.training.store.bytes(0);
         assert_eq!(image[8 + 2], 2 * 9);
         assert_eq!(image[64 + 8 + 2], 9);
         assert_eq!(image[128 + 8 + 2], 3);
@@ -535,7 +535,7 @@ mod tests {
         let expected = rest[size + start..].chunks_exact(3072).take(64);
         let (mut equal, mut most) = (0, 0);
         for (i, expected) in expected.enumerate() {
-            let image = images.store.image(listed.index(i));
+            let image = images.store.bytes(listed.index(i));
             for (&a, &b) in image.iter().zip(expected) {
                 equal += usize::from(a == b);
                 most = most.max(a.abs_diff(b));
