@@ -335,7 +335,7 @@ impl<M, const C: usize, const SIDE: usize, const CLASSES: usize> Typed<M, C, SID
 
 /// The mean cross-entropy with class probabilities, and its gradients. The sizes are not in the
 /// types, so that this is compiled once, not in every notebook cell with a network.
-fn backward(
+pub(crate) fn backward(
     logits: Tensor<(usize, usize), f32, Cpu, OwnedTape<f32, Cpu>>,
     targets: Vec<f32>,
 ) -> Result<(f32, Gradients<f32, Cpu>)> {

@@ -2,11 +2,10 @@
 //! (arXiv 1604.00772, 2016: the algorithm is its figure 6, the default parameters its table 1, with
 //! negative weights), in ask and tell form.
 
-use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::random::{Rng, Stream, rng};
+use crate::random::{Rng, Stream, normal, rng};
 use crate::search::{Best, Bounds, Cost, Optimise, better, check_told};
 
 /// Settings of [`CmaEs`].
@@ -325,12 +324,6 @@ fn unfold(x: f64) -> f64 {
     } else {
         x
     }
-}
-
-/// A standard normal number, by Box and Muller's method.
-fn normal(rng: &mut Rng) -> f64 {
-    let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
-    radius * (std::f64::consts::TAU * rng.random::<f64>()).cos()
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {

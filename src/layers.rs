@@ -178,6 +178,8 @@ impl Layer {
 #[derive(Debug, Clone)]
 pub(crate) struct Stages {
     pub input: Shape,
+    /// What the stages were compiled from.
+    pub layers: Vec<Layer>,
     /// The last one has no neurons: it integrates its input current.
     pub stages: Vec<Stage>,
 }
@@ -324,6 +326,7 @@ impl Stages {
         compiler.stage(branches, shape)?;
         Ok(Self {
             input,
+            layers: layers.to_vec(),
             stages: compiler.stages,
         })
     }

@@ -45,6 +45,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod ann;
+pub mod attack;
 pub mod background;
 mod checkpoint;
 pub mod cmaes;
@@ -76,6 +77,7 @@ pub mod report;
 pub mod reproduce;
 pub mod search;
 pub mod simulate;
+pub mod surrogate;
 pub mod sweep;
 pub mod weights;
 mod winograd;
@@ -85,6 +87,7 @@ pub use error::{Error, Result};
 /// Everything a notebook needs: `use evospike::prelude::*;`.
 pub mod prelude {
     pub use crate::ann::{Ann, TrainSettings};
+    pub use crate::attack::{Attack, Differentiable, Spiking, attack};
     pub use crate::background::Background;
     pub use crate::cmaes::CmaEsSettings;
     pub use crate::convert::{Balance, Conversion, Snn, convert};
@@ -113,6 +116,7 @@ pub mod prelude {
     pub use crate::report::{self, Output, Table, read_csv, write_csv};
     pub use crate::search::{Optimise, Search};
     pub use crate::simulate::{SimulateSettings, Simulation, SpikingNetwork, simulate};
+    pub use crate::surrogate::Surrogate;
     pub use crate::sweep::{Sweep, Swept};
     pub use crate::weights::Names;
 }

@@ -3,7 +3,7 @@
 //! Functions that draw at random take a seed rather than a generator, so that running a notebook
 //! cell a second time gives what it gave the first time. Nothing is drawn from a global generator.
 
-use rand::SeedableRng;
+use rand::{RngExt, SeedableRng};
 pub use rand_chacha::ChaCha8Rng as Rng;
 
 /// What random numbers are drawn for. Each purpose has a stream of its own, so that a step that
@@ -25,6 +25,8 @@ pub enum Stream {
     Dropout = 6,
     /// Spikes that images are given to spiking networks as.
     InputSpikes = 7,
+    /// Noise on images, and where attacks on them start.
+    Attack = 8,
 }
 
 /// ChaCha with 8 rounds, whose numbers are the same on every machine: `stream` of `seed`.
@@ -48,4 +50,10 @@ pub(crate) fn image_rng(seed: u64, stream: Stream, image: usize) -> Rng {
     let mut rng = Rng::seed_from_u64(seed);
     rng.set_stream(stream as u64 | (image as u64) << 32);
     rng
+}
+
+/// A standard normal number, by Box and Muller's method.
+pub(crate) fn normal(rng: &mut Rng) -> f64 {
+    let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
+    radius * (std::f64::consts::TAU * rng.random::<f64>()).cos()
 }

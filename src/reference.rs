@@ -6,17 +6,18 @@
 //! other. The equations are those of [`neurons`](mod@crate::neurons).
 
 use dfdx::prelude::{
-    ChooseFrom, Device, HasShape, ReshapeTo, Shape as DfdxShape, Tensor, TryAdd, TryMatMul, TryMul,
-    TrySub, ge, gt,
+    ChooseFrom, Device, HasShape, NoneTape, ReshapeTo, Shape as DfdxShape, Tape, Tensor, TryAdd,
+    TryMatMul, TryMul, TrySub, ge, gt,
 };
 
 use crate::error::{Error, Result};
 use crate::layers::{Layer, Shape};
 use crate::neurons::{Neurons, Reset};
-use crate::ops::{Accelerated, ConvShape, convolve_plainly};
+use crate::ops::{Accelerated, ConvShape, Flat, convolve_plainly};
 use crate::simulate::{Trace, check_frames};
+use crate::surrogate::Surrogate;
 
-type Values<D> = Tensor<(usize,), f32, D>;
+type Values<D> = Flat<f32, D, NoneTape>;
 
 /// Runs on `inputs`, one after the other, each the same at every timestep, and gives what
 /// [`SpikingNetwork::trace`](crate::simulate::SpikingNetwork::trace) gives for each. With as many
@@ -41,21 +42,12 @@ pub fn trace<D: Accelerated<f32>>(
         return Err(Error::parameter("timesteps", found, "1 or more of each"));
     }
     check_frames("inputs", inputs, each, timesteps)?;
-    let mut network = Dense {
-        device,
-        count,
-        parameters: neurons.iter(),
-        layer: 0,
-        states: 0,
-    };
+    let mut network = Dense::new(device, count, Some(neurons));
     let (mut steps, output) = network.build(layers, input)?;
-    if network.parameters.next().is_some() {
-        let expected = format!("{}, one a layer of neurons", network.states);
-        return Err(Error::parameter("neurons", neurons.len(), expected));
-    }
+    let states = network.complete(neurons.len())?;
     let mut traces = vec![
         Trace {
-            spikes: vec![Vec::new(); network.states],
+            spikes: vec![Vec::new(); states],
             output: Vec::new(),
         };
         count
@@ -67,7 +59,8 @@ pub fn trace<D: Accelerated<f32>>(
         };
         let x = tensor(device, frame.to_vec())?;
         let mut spikes = Vec::new();
-        let current = advance(&mut steps, x, count, &mut spikes)?.as_vec();
+        let current = Rule::Plain.advance(&mut steps, x, count, &mut spikes)?;
+        let current = current.as_vec();
         for (i, trace) in traces.iter_mut().enumerate() {
             trace
                 .output
@@ -82,8 +75,8 @@ pub fn trace<D: Accelerated<f32>>(
     Ok(traces)
 }
 
-/// One layer made ready for a device.
-enum Step<D: Device<f32>> {
+/// One layer made ready for a device; on a tape, potentials remember where they came from.
+pub(crate) enum Step<D: Device<f32>, T> {
     Convolve {
         weight: Values<D>,
         bias: Option<Values<D>>,
@@ -102,12 +95,14 @@ enum Step<D: Device<f32>> {
         body: Vec<Self>,
         shortcut: Vec<Self>,
     },
-    Fire(State<D>),
+    /// Of the ANN.
+    Relu,
+    Fire(State<D, T>),
 }
 
 /// A layer of neurons, a value for each neuron of each input.
-struct State<D: Device<f32>> {
-    v: Values<D>,
+pub(crate) struct State<D: Device<f32>, T> {
+    v: Flat<f32, D, T>,
     threshold: Values<D>,
     leak: Values<D>,
     charge: Values<D>,
@@ -120,119 +115,191 @@ struct State<D: Device<f32>> {
     reset: Reset,
 }
 
-fn tensor<D: Device<f32>>(device: &D, values: Vec<f32>) -> Result<Values<D>> {
+pub(crate) fn tensor<D: Device<f32>>(device: &D, values: Vec<f32>) -> Result<Values<D>> {
     let size = (values.len(),);
     device
         .try_tensor_from_vec(values, size)
         .map_err(Error::device)
 }
 
-/// One timestep of all layers, in order. The charge of every neuron that fired is what the next
-/// layer gets.
-fn advance<D: Accelerated<f32>>(
-    steps: &mut [Step<D>],
-    mut x: Values<D>,
-    count: usize,
-    spikes: &mut Vec<Vec<bool>>,
-) -> Result<Values<D>> {
-    for step in steps {
-        x = match step {
-            Step::Convolve {
-                weight,
-                bias,
-                shape,
-            } => {
-                let z = convolve_plainly(x, weight.clone(), *shape).map_err(Error::device)?;
-                plus(z, bias)?
-            }
-            Step::Multiply {
-                weight,
-                bias,
-                inputs,
-            } => {
-                let x = x
-                    .try_reshape_like(&(count, *inputs))
-                    .map_err(Error::device)?;
-                let z = x.try_matmul(weight.clone()).map_err(Error::device)?;
-                let size = z.shape().num_elements();
-                plus(z.try_reshape_like(&(size,)).map_err(Error::device)?, bias)?
-            }
-            Step::AveragePool { side, size } => {
-                D::average_pool(x, *side, *size).map_err(Error::device)?
-            }
-            Step::Add { body, shortcut } => {
-                let body = advance(body, x.clone(), count, spikes)?;
-                let shortcut = advance(shortcut, x, count, spikes)?;
-                body.try_add(shortcut).map_err(Error::device)?
-            }
-            Step::Fire(state) => {
-                let (charges, fired) = state.step(x).map_err(Error::device)?;
-                spikes.push(fired);
-                charges
-            }
-        };
-    }
-    Ok(x)
+/// How layers advance.
+#[derive(Clone, Copy)]
+pub(crate) enum Rule {
+    /// As the equations are written, each sum in its order.
+    Plain,
+    /// By the device's own convolution; spikes have a gradient.
+    Differentiable(Surrogate),
 }
 
-fn plus<D: Device<f32>>(z: Values<D>, bias: &Option<Values<D>>) -> Result<Values<D>> {
+impl Rule {
+    /// One timestep of all layers, in order. The charge of every neuron that fired is what the next
+    /// layer gets.
+    pub fn advance<D: Accelerated<f32>, T: Tape<f32, D>>(
+        self,
+        steps: &mut [Step<D, T>],
+        mut x: Flat<f32, D, T>,
+        count: usize,
+        spikes: &mut Vec<Vec<bool>>,
+    ) -> Result<Flat<f32, D, T>> {
+        for step in steps {
+            x = match step {
+                Step::Convolve {
+                    weight,
+                    bias,
+                    shape,
+                } => {
+                    let weight = weight.retaped();
+                    let z = match self {
+                        Self::Plain => convolve_plainly(x, weight, *shape),
+                        Self::Differentiable(_) => D::convolve(x, weight, *shape),
+                    };
+                    plus(z.map_err(Error::device)?, bias)?
+                }
+                Step::Multiply {
+                    weight,
+                    bias,
+                    inputs,
+                } => {
+                    let x = x
+                        .try_reshape_like(&(count, *inputs))
+                        .map_err(Error::device)?;
+                    let z = x.try_matmul(weight.clone()).map_err(Error::device)?;
+                    let size = z.shape().num_elements();
+                    plus(z.try_reshape_like(&(size,)).map_err(Error::device)?, bias)?
+                }
+                Step::AveragePool { side, size } => {
+                    D::average_pool(x, *side, *size).map_err(Error::device)?
+                }
+                Step::Add { body, shortcut } => {
+                    let other = x.retaped();
+                    let body = self.advance(body, x, count, spikes)?;
+                    let shortcut = self.advance(shortcut, other, count, spikes)?;
+                    body.try_add(shortcut).map_err(Error::device)?
+                }
+                Step::Relu => D::relu(x).map_err(Error::device)?,
+                Step::Fire(state) => {
+                    let (charges, fired) = state.step(x, self).map_err(Error::device)?;
+                    spikes.push(fired);
+                    charges
+                }
+            };
+        }
+        Ok(x)
+    }
+}
+
+fn plus<D: Device<f32>, T: Tape<f32, D>>(
+    z: Flat<f32, D, T>,
+    bias: &Option<Values<D>>,
+) -> Result<Flat<f32, D, T>> {
     match bias {
         Some(bias) => z.try_add(bias.clone()).map_err(Error::device),
         None => Ok(z),
     }
 }
 
-impl<D: Device<f32>> State<D> {
+impl<D: Device<f32>, T: Tape<f32, D>> State<D, T> {
     /// One timestep with input current `z`: the charges of the spikes, and who fired.
-    fn step(&mut self, z: Values<D>) -> Result<(Values<D>, Vec<bool>), D::Err> {
+    fn step(
+        &mut self,
+        z: Flat<f32, D, T>,
+        rule: Rule,
+    ) -> Result<(Flat<f32, D, T>, Vec<bool>), D::Err> {
         let z = z.try_add(self.current.clone())?;
-        let mut v = self.v.clone().try_mul(self.leak.clone())?;
+        let before = std::mem::replace(&mut self.v, self.zero.retaped());
+        let mut v = before.try_mul(self.leak.clone())?;
         let mut ready = None;
         v = match &self.waiting {
             None => v.try_add(z)?,
             Some(waiting) => {
                 let waits = gt(waiting, &self.zero);
                 ready = Some(waits.clone());
-                let z = waits.try_choose(self.zero.clone(), z)?;
+                let z = waits.try_choose(self.zero.retaped::<T>(), z)?;
                 v.try_add(z)?
             }
         };
         // In numbers, since masks have no "and": 1 where a neuron fires.
-        let reached = ge(&v, &self.threshold);
+        let potential = v.retaped::<NoneTape>();
+        let reached = ge(&potential, &self.threshold);
         let mut fires = reached.try_choose(self.one.clone(), self.zero.clone())?;
         if let Some(waits) = ready {
             fires = waits.try_choose(self.zero.clone(), fires)?;
         }
         let spike = gt(&fires, &self.zero);
-        let after = match self.reset {
-            Reset::Subtract => v.clone().try_sub(self.threshold.clone())?,
-            Reset::Zero => self.zero.clone(),
+        // The charges take the tape along: it ends in the output, and what is left in the last
+        // timestep's potentials does not.
+        let left = v.retaped::<T>();
+        let charges = match rule {
+            Rule::Plain => spike
+                .clone()
+                .try_choose(self.charge.clone(), self.zero.clone())?
+                .retaped(),
+            Rule::Differentiable(surrogate) => {
+                let (device, values) = (v.device().clone(), potential.as_vec());
+                let slope = surrogate.slopes(&values, &self.threshold.as_vec());
+                let slope = device.try_tensor_from_vec(slope, *v.shape())?;
+                // The potential less a copy of itself is 0, with a gradient.
+                let copy = device.try_tensor_from_vec(values, *v.shape())?;
+                let nothing = v.try_sub(copy)?;
+                let spikes = nothing.try_mul(slope)?.try_add(fires.clone())?;
+                spikes.try_mul(self.charge.clone())?
+            }
         };
-        self.v = spike.clone().try_choose(after, v)?;
+        // What a spike resets gets no gradient of its own.
+        self.v = match self.reset {
+            Reset::Subtract => {
+                let drop = spike
+                    .clone()
+                    .try_choose(self.threshold.clone(), self.zero.clone())?;
+                left.try_sub(drop)?
+            }
+            Reset::Zero => spike.clone().try_choose(self.zero.retaped::<T>(), left)?,
+        };
         if let Some(waiting) = self.waiting.take() {
             let less = waiting.clone().try_sub(self.one.clone())?;
             let less = gt(&waiting, &self.zero).try_choose(less, waiting)?;
-            self.waiting = Some(spike.clone().try_choose(self.refractory.clone(), less)?);
+            self.waiting = Some(spike.try_choose(self.refractory.clone(), less)?);
         }
         let fired = fires.as_vec().into_iter().map(|x| x > 0.0).collect();
-        Ok((
-            spike.try_choose(self.charge.clone(), self.zero.clone())?,
-            fired,
-        ))
+        Ok((charges, fired))
     }
 }
 
 /// Makes layers ready.
-struct Dense<'a, D> {
+pub(crate) struct Dense<'a, D> {
     device: &'a D,
     count: usize,
-    parameters: std::slice::Iter<'a, Neurons>,
+    /// Of each layer of neurons; none of the ANN.
+    parameters: Option<std::slice::Iter<'a, Neurons>>,
     /// Number of the layer, those within residual ones counted.
     layer: usize,
     states: usize,
 }
 
-impl<D: Accelerated<f32>> Dense<'_, D> {
+impl<'a, D: Accelerated<f32>> Dense<'a, D> {
+    /// For so many inputs, with the parameters of every layer of neurons, or as an ANN.
+    pub fn new(device: &'a D, count: usize, neurons: Option<&'a [Neurons]>) -> Self {
+        Self {
+            device,
+            count,
+            parameters: neurons.map(<[Neurons]>::iter),
+            layer: 0,
+            states: 0,
+        }
+    }
+
+    /// How many layers of neurons there were, once all parameters are in use.
+    fn complete(self, neurons: usize) -> Result<usize> {
+        if self
+            .parameters
+            .is_some_and(|mut left| left.next().is_some())
+        {
+            let expected = format!("{}, one a layer of neurons", self.states);
+            return Err(Error::parameter("neurons", neurons, expected));
+        }
+        Ok(self.states)
+    }
+
     /// For every value of all inputs: the channel's.
     fn spread(&self, values: &[f32], shape: Shape) -> Result<Values<D>> {
         let area = shape.height * shape.width;
@@ -244,7 +311,11 @@ impl<D: Accelerated<f32>> Dense<'_, D> {
         tensor(self.device, one.repeat(self.count))
     }
 
-    fn build(&mut self, layers: &[Layer], mut shape: Shape) -> Result<(Vec<Step<D>>, Shape)> {
+    pub fn build<T: Tape<f32, D>>(
+        &mut self,
+        layers: &[Layer],
+        mut shape: Shape,
+    ) -> Result<(Vec<Step<D, T>>, Shape)> {
         let mut steps = Vec::new();
         for layer in layers {
             let number = self.layer;
@@ -341,7 +412,11 @@ impl<D: Accelerated<f32>> Dense<'_, D> {
                     steps.push(Step::Add { body, shortcut });
                 }
                 Layer::Neurons => {
-                    let Some(neurons) = self.parameters.next() else {
+                    let Some(parameters) = &mut self.parameters else {
+                        steps.push(Step::Relu);
+                        continue;
+                    };
+                    let Some(neurons) = parameters.next() else {
                         return wrong("no parameters".into(), "those of a layer of neurons");
                     };
                     neurons.check(number, shape.channels)?;
@@ -353,7 +428,7 @@ impl<D: Accelerated<f32>> Dense<'_, D> {
                         .collect();
                     let refractory = self.spread(&[neurons.refractory as f32], shape)?;
                     steps.push(Step::Fire(State {
-                        v: self.spread(&initial, shape)?,
+                        v: self.spread(&initial, shape)?.retaped(),
                         threshold: self.spread(&neurons.threshold, shape)?,
                         leak: self.spread(&neurons.leak, shape)?,
                         charge: self.spread(neurons.charges(), shape)?,

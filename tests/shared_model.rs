@@ -242,3 +242,58 @@ fn a_network_of_pytorch_is_converted_and_simulated_as_there() -> evospike::Resul
     }
     Ok(())
 }
+
+/// PyTorch's attacked images and its logits of them.
+#[test]
+fn attacked_images_are_pytorchs() -> evospike::Result<()> {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models");
+    let Ok(bytes) = fs::read(models.join("vgg15-w0.5-cifar10-reference.safetensors")) else {
+        eprintln!("skipped: no ../shared/models");
+        return Ok(());
+    };
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let floats = |name: &str| -> Vec<f32> {
+        let bytes = file.tensor(name).unwrap().data().chunks_exact(4);
+        bytes
+            .map(|x| f32::from_le_bytes(x.try_into().unwrap()))
+            .collect()
+    };
+    let labels = file.tensor("labels").unwrap();
+    let each = labels.data().len() / 64;
+    let labels = labels.data().chunks_exact(each).map(|x| x[0].into());
+    let pixels = file.tensor("images").unwrap().data().to_vec();
+    let images = Images::<Whole, Cifar10>::from_arrays(pixels, labels.collect())?;
+    let images = images.normalised(&Normalisation::CIFAR10)?;
+    let model = models.join("vgg15-w0.5-cifar10.safetensors");
+    let ann = Ann::<Vgg15HalfBn>::load(model, &Names::vgg15_bn())?;
+    let pgd = Attack::Pgd {
+        epsilon_255: 2.0,
+        step_255: 0.5,
+        steps: 10,
+        random_start: None,
+    };
+    for (name, logits, kind) in [
+        (
+            "fgsm_8_255",
+            "fgsm_logits",
+            Attack::Fgsm { epsilon_255: 8.0 },
+        ),
+        ("pgd_2_255", "pgd_logits", pgd),
+    ] {
+        let there = images.with_pixels(floats(name))?;
+        let rows = ann.logits(&there)?.concat();
+        let furthest = rows.iter().zip(floats(logits)).map(|(a, b)| (a - b).abs());
+        let furthest = furthest.fold(0.0, f32::max);
+        let here = attack(&ann, &images, kind)?;
+        let pixels = (0..64).flat_map(|i| there.pixels(i).into_iter().zip(here.pixels(i)));
+        let differ = pixels.filter(|(a, b)| (a - b).abs() > 1e-6).count();
+        let share = differ as f64 / (64.0 * 3072.0);
+        println!(
+            "{kind}: logits differ by {furthest:.1e}, {:.4} % of pixels",
+            100.0 * share
+        );
+        assert!(furthest < 1e-4, "{kind}: {furthest}");
+        assert!(share < most, "{kind}: {share}");
+    }
+    Ok(())
+}
