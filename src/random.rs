@@ -25,6 +25,8 @@ pub enum Stream {
     Dropout = 6,
     /// Spikes that images are given to spiking networks as.
     InputSpikes = 7,
+    /// The trajectories of a sensitivity analysis.
+    Sensitivity = 8,
 }
 
 /// ChaCha with 8 rounds, whose numbers are the same on every machine: `stream` of `seed`.
