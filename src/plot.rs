@@ -461,7 +461,8 @@ pub fn heat_map(
                 let (x, y) = (column as f64, row as f64);
                 let share = value.map(|value| (value - low) / (high - low));
                 let colour = share.map_or(RGBColor(225, 225, 225), viridis);
-                let corners = [(x - 0.48, y - 0.48), (x + 0.48, y + 0.48)];
+                let half = if room { 0.48 } else { 0.5 };
+                let corners = [(x - half, y - half), (x + half, y + half)];
                 axes.draw_series([Rectangle::new(corners, colour.filled())])?;
                 if !room {
                     continue;
