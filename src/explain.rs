@@ -143,7 +143,7 @@ fn by_seed(rows: &[ThresholdRow]) -> Result<BTreeMap<u64, Vec<f64>>> {
             return Err(Error::parameter("rows", found, expected));
         }
     }
-    let layers = rows.iter().map(|row| row.layer + 1).max();
+    let layers = rows.iter().map(|row| row.layer.saturating_add(1)).max();
     let Some(layers) = layers else {
         return Err(Error::parameter("rows", "none", expected));
     };

@@ -35,7 +35,8 @@
 //! Data flows one way, one module a step: [`data`] → [`ann`] → [`convert`](mod@convert) →
 //! [`simulate`](mod@simulate) → [`evolve`](mod@evolve) → [`report`] and [`plot`];
 //! [`reproduce`] runs whole experiments, a [`sweep`] what you measure at every combination of some
-//! values, and [`background`] either beside a notebook; [`explain`] asks what evolution changed. Evolution asks a [`search`]: differential evolution
+//! values, and [`background`] either beside a notebook; [`explain`] measures what evolution changed,
+//! and why. Evolution asks a [`search`]: differential evolution
 //! ([`de`]), CMA-ES ([`cmaes`]) or, for several objectives, NSGA-II ([`nsga`]). What accuracy, target and latency mean is defined in
 //! [`metrics`]. A network is a tuple of typed [`modules`] with a name ([`networks`]); the engine
 //! behind runs plain [`layers`]. Weights come from and go to PyTorch by [`weights`].

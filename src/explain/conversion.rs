@@ -73,7 +73,7 @@ const TOLERANCE: f64 = 1e-5;
 /// Of a neuron let z be the mean input current over timesteps 1..=T, given the charges that arrived
 /// from the layers before, with the bias and its own current; θ the threshold, c the charge of a
 /// spike, v the initial potential, n the number of spikes, and a the ANN's activation on the same
-/// image. With clip(z) = z limited to 0..=θ and m = floor((zT + v) / θ) limited to 0..=T, the
+/// image (the ReLU's, with the weights of the spiking network). With clip(z) = z limited to 0..=θ and m = floor((zT + v) / θ) limited to 0..=T, the
 /// spikes that an even input would cause, c n / T - a is the sum of
 ///
 /// ```text
@@ -85,7 +85,8 @@ const TOLERANCE: f64 = 1e-5;
 /// ```
 ///
 /// exactly. A potential within 1e-5 T thresholds of a whole number counts as on the side on which
-/// the neuron was, so that rounding makes no unevenness. Each timestep asked for costs a dense pass
+/// the neuron was, so that rounding makes no unevenness. An initial potential outside 0..θ shows as unevenness too, where a neuron starts
+/// later or goes on longer than m supposes. Images are given directly. Each timestep asked for costs a dense pass
 /// an image besides the simulation: some ten images are enough.
 ///
 /// # Errors
@@ -119,9 +120,9 @@ pub fn conversion_error<P: Part, K: Task>(
             sums.iter().for_each(|sums| all.add(&sums[i][layer]));
             let count = (stage.output.size() * images.len()) as f64;
             let activation = (all.activation / count).sqrt();
-            if activation.is_nan() || activation <= 0.0 {
-                let found = "activations that are all 0";
-                return Err(Error::layer(layer, "neurons", found, "some above 0"));
+            if !(activation > 0.0 && activation.is_finite()) {
+                let found = format!("activations of root mean square {activation}");
+                return Err(Error::layer(layer, "neurons", found, "one above 0, finite"));
             }
             let of = |(part, [sum, squares]): (ErrorPart, [f64; 2])| ConversionErrorRow {
                 network: network.into(),
@@ -209,7 +210,7 @@ impl Neuron {
         let slack = TOLERANCE * steps;
         let [least, most] = [potential - slack, potential + slack];
         let [least, most] = [least, most].map(|x| x.floor().clamp(0.0, steps));
-        let even = spikes.clamp(least, most);
+        let even = spikes.max(least).min(most);
         [
             said - self.activation,
             (self.charge - self.threshold) * share,

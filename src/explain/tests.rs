@@ -262,6 +262,10 @@ fn a_layer_is_measured_in_percent_of_its_activations() {
         error.starts_with("layer 0 (neurons): found a leak"),
         "{error}"
     );
+    let dark = Images::<Whole, Pixels>::from_arrays(vec![0; 4], vec![0]).unwrap();
+    let error = conversion_error("one", &two_neurons(), &dark, &[1]);
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("root mean square 0"), "{error}");
     let error = conversion_error("one", &two_neurons(), &three_images(), &[0]);
     assert!(
         error
