@@ -66,13 +66,8 @@ impl SpikingNetwork {
     /// # Errors
     /// A run of another network, or no timestep, or more than the run's.
     pub fn energy(&self, run: &Simulation, timesteps: usize) -> Result<Energy> {
+        self.check_run(run)?;
         let stages = &self.stages.stages;
-        let sizes = stages.iter().map(|stage| stage.output.size());
-        if !sizes.eq(run.layers.iter().map(|layer| layer.neurons)) {
-            let sizes: Vec<usize> = run.layers.iter().map(|layer| layer.neurons).collect();
-            let found = format!("layers of {sizes:?} neurons");
-            return Err(Error::parameter("run", found, "a run of this network"));
-        }
         if !(1..=run.curve.timesteps()).contains(&timesteps) {
             let expected = format!("1..={}, the run's", run.curve.timesteps());
             return Err(Error::parameter("timesteps", timesteps, expected));
@@ -108,6 +103,17 @@ impl SpikingNetwork {
             timesteps,
             layers: layers.collect(),
         })
+    }
+
+    /// Refuses the run of another network.
+    pub(crate) fn check_run(&self, run: &Simulation) -> Result<()> {
+        let sizes = self.stages.stages.iter().map(|stage| stage.output.size());
+        if sizes.eq(run.layers.iter().map(|layer| layer.neurons)) {
+            return Ok(());
+        }
+        let sizes: Vec<usize> = run.layers.iter().map(|layer| layer.neurons).collect();
+        let found = format!("layers of {sizes:?} neurons");
+        Err(Error::parameter("run", found, "a run of this network"))
     }
 }
 

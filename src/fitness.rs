@@ -4,7 +4,8 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::{HeldOut, Images, Task};
+use crate::data::{Images, Part, Task};
+use crate::encode::InputCode;
 use crate::error::{Error, Result};
 use crate::metrics::{Hits, Target};
 use crate::neurons::Neurons;
@@ -158,7 +159,7 @@ impl Stopping {
     }
 }
 
-/// Measures networks on held-out images.
+/// Measures networks on images.
 pub(crate) struct Judge<'a> {
     network: &'a SpikingNetwork,
     simulator: Simulator<'a>,
@@ -168,9 +169,10 @@ pub(crate) struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
-    pub fn new<K: Task>(
+    /// On whatever part of the data; evolution itself only has held-out images.
+    pub fn new<P: Part, K: Task>(
         network: &'a SpikingNetwork,
-        images: &'a Images<HeldOut, K>,
+        images: &'a Images<P, K>,
         target: &'a Target,
         objective: Objective,
         timesteps: usize,
@@ -182,7 +184,7 @@ impl<'a> Judge<'a> {
             return Err(Error::parameter("target", "a margin of 0", expected));
         }
         Ok(Self {
-            simulator: Simulator::new(&network.stages, images.view())?,
+            simulator: network.simulator(images, InputCode::Direct)?,
             network,
             target,
             objective,

@@ -35,7 +35,7 @@ pub enum Gene {
 
 impl Gene {
     /// Values of one layer.
-    fn each(self) -> usize {
+    pub(crate) fn each(self) -> usize {
         match self {
             Self::Groups(groups) => groups,
             _ => 1,

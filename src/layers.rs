@@ -339,6 +339,17 @@ impl Stages {
     /// Inputs of all layers of neurons and of the output on a dense image, as an ANN with ReLU has
     /// them; everything as rows, columns, channels.
     pub fn forward(&self, image: &[f32]) -> Vec<Vec<f32>> {
+        self.currents(image, |_, current| {
+            current.iter().map(|x| x.max(0.0)).collect()
+        })
+    }
+
+    /// The same where `output` says what a layer makes of its input.
+    pub fn currents(
+        &self,
+        image: &[f32],
+        output: impl Fn(usize, &[f32]) -> Vec<f32>,
+    ) -> Vec<Vec<f32>> {
         let mut currents: Vec<Vec<f32>> = Vec::with_capacity(self.stages.len());
         for stage in &self.stages {
             let mut current = stage.rest();
@@ -346,8 +357,7 @@ impl Stages {
                 match synapses.source {
                     Source::Image => synapses.add_dense(image, &mut current),
                     Source::Neurons(layer) => {
-                        let relu: Vec<f32> = currents[layer].iter().map(|x| x.max(0.0)).collect();
-                        synapses.add_dense(&relu, &mut current);
+                        synapses.add_dense(&output(layer, &currents[layer]), &mut current);
                     }
                 }
             }

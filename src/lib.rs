@@ -35,7 +35,8 @@
 //! Data flows one way, one module a step: [`data`] → [`ann`] → [`convert`](mod@convert) →
 //! [`simulate`](mod@simulate) → [`evolve`](mod@evolve) → [`report`] and [`plot`];
 //! [`reproduce`] runs whole experiments, a [`sweep`] what you measure at every combination of some
-//! values, and [`background`] either beside a notebook. Evolution asks a [`search`]: differential evolution
+//! values, and [`background`] either beside a notebook; [`explain`] measures what evolution changed,
+//! and why. Evolution asks a [`search`]: differential evolution
 //! ([`de`]), CMA-ES ([`cmaes`]) or, for several objectives, NSGA-II ([`nsga`]). What accuracy, target and latency mean is defined in
 //! [`metrics`]. A network is a tuple of typed [`modules`] with a name ([`networks`]); the engine
 //! behind runs plain [`layers`]. Weights come from and go to PyTorch by [`weights`].
@@ -57,6 +58,7 @@ pub mod energy;
 mod engine;
 pub mod error;
 pub mod evolve;
+pub mod explain;
 mod fitness;
 mod genome;
 mod kernels;
@@ -102,6 +104,7 @@ pub mod prelude {
         Compromise, Evolution, EvolveSettings, Front, Gene, Objective, Stopping, best_balance,
         evolve, evolve_resumable, pareto,
     };
+    pub use crate::explain;
     pub use crate::metrics::{self, Accuracy, AccuracyCurve, Target, improvement_percent};
     pub use crate::modules::{
         AvgPool2, BatchNorm, BatchNorm1d, Conv1x1Stride2, Conv3x3, Conv3x3Stride2, DropoutOneIn,

@@ -430,9 +430,9 @@ fn viridis(share: f64) -> RGBColor {
     RGBColor(part(0), part(1), part(2))
 }
 
-/// Numbers as colours, light where they are large, and written into their cells: `cells` holds a
-/// row for each name of `up`, from below, with a cell for each name of `across`; one without a
-/// number stays grey. Both come with the title of their axis.
+/// Numbers as colours, light where they are large, and written into their cells where these have
+/// room: `cells` holds a row for each name of `up`, from below, with a cell for each name of
+/// `across`; one without a number stays grey. Both come with the title of their axis.
 ///
 /// # Errors
 /// [`Error::Chart`] when plotters fails.
@@ -455,13 +455,18 @@ pub fn heat_map(
             -0.5..up.1.len() as f64 - 0.5,
             [&named(across.1), &named(up.1)],
         )?;
+        let room = across.1.len() <= 16 && up.1.len() <= 20;
         for (row, values) in cells.iter().enumerate() {
             for (column, &value) in values.iter().enumerate() {
                 let (x, y) = (column as f64, row as f64);
                 let share = value.map(|value| (value - low) / (high - low));
                 let colour = share.map_or(RGBColor(225, 225, 225), viridis);
-                let corners = [(x - 0.48, y - 0.48), (x + 0.48, y + 0.48)];
+                let half = if room { 0.48 } else { 0.5 };
+                let corners = [(x - half, y - half), (x + half, y + half)];
                 axes.draw_series([Rectangle::new(corners, colour.filled())])?;
+                if !room {
+                    continue;
+                }
                 let ink = if share.is_some_and(|share| share < 0.55) {
                     WHITE
                 } else {

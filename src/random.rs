@@ -27,6 +27,8 @@ pub enum Stream {
     InputSpikes = 7,
     /// Noise on images, and where attacks on them start.
     Attack = 8,
+    /// The trajectories of a sensitivity analysis.
+    Sensitivity = 9,
 }
 
 /// ChaCha with 8 rounds, whose numbers are the same on every machine: `stream` of `seed`.

@@ -126,7 +126,7 @@ pub(crate) fn escape(text: &str) -> String {
 }
 
 /// Four decimals are more than any accuracy here carries, and keep files readable.
-fn rounded(value: f64) -> f64 {
+pub(crate) fn rounded(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
 }
 

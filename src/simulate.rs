@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::convert::Snn;
 use crate::data::{Images, Part, Samples, Task};
 use crate::encode::InputCode;
-use crate::engine::{Chunk, Drive, Engine};
+use crate::engine::{Chunk, Drive, Engine, Scratch};
 use crate::error::{Error, Result};
 use crate::layers::{Layer, Shape, Source, Stage, Stages, to_channels_last};
 use crate::metrics::{AccuracyCurve, Hits, predict};
@@ -266,6 +266,17 @@ impl SpikingNetwork {
     ) -> Result<Simulation> {
         let settings = settings.into();
         some_timesteps(settings.timesteps)?;
+        let mut simulator = self.simulator(images, settings.code)?;
+        simulator.per_neuron = settings.per_neuron;
+        simulator.run(&self.neurons, settings.timesteps)
+    }
+
+    /// Images made ready for runs of this network.
+    pub(crate) fn simulator<'a, P: Part, K: Task>(
+        &'a self,
+        images: &'a Images<P, K>,
+        code: InputCode,
+    ) -> Result<Simulator<'a>> {
         let classes = self.stages.stages[self.neurons.len()].output.size();
         if K::SHAPE != self.stages.input || K::CLASSES != classes {
             return Err(Error::parameter(
@@ -277,9 +288,7 @@ impl SpikingNetwork {
                 ),
             ));
         }
-        let mut simulator = Simulator::coded(&self.stages, images.view(), settings.code)?;
-        simulator.per_neuron = settings.per_neuron;
-        simulator.run(&self.neurons, settings.timesteps)
+        Simulator::coded(&self.stages, images.view(), code)
     }
 
     /// Runs on one input, the same at every timestep, or one for each timestep after the other:
@@ -561,6 +570,67 @@ impl Simulator<'_> {
             sum
         };
         self.prefix((neurons, 0), timesteps, || vec![0; channels], count, add)
+    }
+
+    /// Of each layer with `neurons`, how many neurons first fire in each timestep, on all images.
+    pub fn first_spikes(&self, neurons: &[Neurons], timesteps: usize) -> Result<Vec<Vec<u64>>> {
+        let stages = &self.stages.stages[..neurons.len()];
+        let none = |stage: &Stage| (vec![false; stage.output.size()], vec![0; timesteps]);
+        let start = || stages.iter().map(none).collect();
+        let count = |layers: &mut Vec<(Vec<bool>, Vec<u64>)>, chunk: &Chunk<'_>| {
+            for ((fired, first), events) in layers.iter_mut().zip(chunk.events) {
+                if chunk.first == 0 {
+                    fired.fill(false); // another image begins
+                }
+                for t in 0..chunk.timesteps {
+                    for &neuron in events.at(t) {
+                        let before = std::mem::replace(&mut fired[neuron as usize], true);
+                        first[chunk.first + t] += u64::from(!before);
+                    }
+                }
+            }
+        };
+        let join = |mut sum: Vec<(Vec<bool>, Vec<u64>)>, more: Vec<(Vec<bool>, Vec<u64>)>| {
+            let layers = sum.iter_mut().zip(&more);
+            layers.for_each(|(sum, more)| add(&mut sum.1, &more.1));
+            sum
+        };
+        let layers = self.prefix((neurons, 0), timesteps, start, count, join)?;
+        Ok(layers.into_iter().map(|(_, first)| first).collect())
+    }
+
+    /// What `of` makes of each image and its spikes, in the order of the images. The spikes are
+    /// those of each neuron (rows, columns, channels) of each layer up to each of some timesteps,
+    /// which ascend.
+    pub fn spikes_up_to<T: Send>(
+        &self,
+        neurons: &[Neurons],
+        timesteps: &[usize],
+        of: impl Fn(usize, &[Vec<Vec<u32>>]) -> T + Sync,
+    ) -> Result<Vec<T>> {
+        let last = timesteps.last().copied().unwrap_or(0);
+        some_timesteps(last)?;
+        let stages = &self.stages.stages[..neurons.len()];
+        let engine = Engine::of(stages, neurons)?;
+        let run = |scratch: &mut Scratch, image: usize| {
+            let currents = self.currents(image, last);
+            let none = stages.iter().map(|stage| vec![0; stage.output.size()]);
+            let (mut counts, mut found): (Vec<Vec<u32>>, _) = (none.collect(), Vec::new());
+            engine.run(&currents.drives(), last, scratch, |chunk| {
+                for t in 0..chunk.timesteps {
+                    for (counts, events) in counts.iter_mut().zip(chunk.events) {
+                        let fired = events.at(t).iter();
+                        fired.for_each(|&neuron| counts[neuron as usize] += 1);
+                    }
+                    if timesteps.contains(&(chunk.first + t + 1)) {
+                        found.push(counts.clone());
+                    }
+                }
+            });
+            of(image, &found)
+        };
+        let images = (0..self.images.len()).into_par_iter();
+        Ok(images.map_init(|| engine.scratch(), run).collect())
     }
 }
 
