@@ -469,6 +469,11 @@ impl<P: Part, K: Task> Images<P, K> {
         self.scale.normalisation.as_ref()
     }
 
+    /// These images in the order of others, which are the same ones.
+    pub(crate) fn in_order_of(&self, others: &Self) -> Self {
+        self.part(Arc::clone(&others.indices))
+    }
+
     /// The first `count` images (all, where there are fewer).
     pub fn take(&self, count: usize) -> Self {
         self.range(0..count)

@@ -12,7 +12,10 @@ use evospike::networks::{
     Vgg15HalfBnCifar100, Vgg15QuarterBn, Vgg15QuarterBnCifar100, Vgg16,
 };
 use evospike::prelude::*;
-use evospike::reproduce::{Cifar10Input, Cifar10Settings, DigitsSettings, cifar10, digits};
+use evospike::reproduce::{
+    AdversarialSettings, Cifar10Input, Cifar10Settings, DigitsSettings, adversarial, cifar10,
+    digits,
+};
 use evospike::{Error, data::Task};
 
 /// Train a network on handwritten digits, convert it to a spiking network, evolve its thresholds
@@ -63,10 +66,17 @@ enum Reproduce {
     /// Writes comparison.csv, accuracy.csv, convergence.csv, thresholds.csv, settings.json,
     /// timing.csv and charts.
     Cifar10(Cifar10Arguments),
+    /// Latency won on CIFAR-10 under attack, by thresholds evolved on clean and on attacked images
+    ///
+    /// Goes on from the networks that `reproduce cifar10` left in its folder with the same settings,
+    /// and makes them where it did not. Writes latency.csv, accuracy.csv, convergence.csv,
+    /// thresholds.csv, settings.json, timing.csv and charts.
+    Adversarial(AdversarialArguments),
 }
 
+/// Where data and network are.
 #[derive(Args)]
-struct Cifar10Arguments {
+struct Cifar10Files {
     /// Folder of the data set
     #[arg(long)]
     data: PathBuf,
@@ -77,6 +87,30 @@ struct Cifar10Arguments {
     /// the data set, one a line
     #[arg(long)]
     held_out_list: PathBuf,
+}
+
+#[derive(Args)]
+struct AdversarialArguments {
+    #[command(flatten)]
+    files: Cifar10Files,
+    /// Folder of `reproduce cifar10`
+    #[arg(long, default_value = "results/cifar10")]
+    cifar10: PathBuf,
+    /// Seeds, of which `reproduce cifar10` made networks
+    #[arg(long, value_delimiter = ',', default_values_t = Cifar10Settings::default().seeds)]
+    seeds: Vec<u64>,
+    /// Attacked test images
+    #[arg(long, default_value_t = AdversarialSettings::default().test_images)]
+    test_images: usize,
+    /// Folder for the CSV files and charts
+    #[arg(long, default_value = "results/adversarial")]
+    out: PathBuf,
+}
+
+#[derive(Args)]
+struct Cifar10Arguments {
+    #[command(flatten)]
+    files: Cifar10Files,
     /// Seeds, an evolution each, of the optimiser and its images
     #[arg(long, value_delimiter = ',', default_values_t = Cifar10Settings::default().seeds)]
     seeds: Vec<u64>,
@@ -251,6 +285,7 @@ fn main() -> ExitCode {
         None => run_digits(arguments.digits),
         Some(Command::Train(arguments)) => run_train(&arguments),
         Some(Command::Reproduce(Reproduce::Cifar10(arguments))) => run_cifar10(&arguments),
+        Some(Command::Reproduce(Reproduce::Adversarial(arguments))) => run_adversarial(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -288,10 +323,7 @@ fn run_digits(arguments: DigitsArguments) -> evospike::Result<()> {
         de.population = arguments.population;
     }
     let report = digits(&settings, arguments.out)?;
-    print!("\n{}\nWritten:\n", report.table());
-    for file in &report.files {
-        println!("  {}", file.display());
-    }
+    written(&report.table(), &report.files);
     Ok(())
 }
 
@@ -330,33 +362,65 @@ fn run_cifar10(arguments: &Cifar10Arguments) -> evospike::Result<()> {
     };
     settings.evolution.generations = arguments.generations;
     settings.evolution.batch = Some(arguments.images);
-    let ann = Ann::<Vgg15HalfBn>::load(&arguments.model, &Names::vgg15_bn())?;
-    let data = match find_format(&arguments.data)? {
-        Format::Folder => data::folder(&arguments.data)?,
-        _ => data::cifar10(&arguments.data)?,
+    arguments.files.open(|input, stop| {
+        let report = cifar10(input, &settings, &arguments.out, stop)?;
+        written(&report.table(), &report.files);
+        Ok(())
+    })
+}
+
+fn run_adversarial(arguments: &AdversarialArguments) -> evospike::Result<()> {
+    let mut settings = AdversarialSettings {
+        test_images: arguments.test_images,
+        ..AdversarialSettings::default()
     };
-    let input = Cifar10Input {
-        ann: &ann,
-        data: &data.normalised(&Normalisation::CIFAR10)?,
-        held_out_list: &arguments.held_out_list,
-    };
-    static STOP: AtomicBool = AtomicBool::new(false);
-    let stop = ctrlc::set_handler(|| {
-        // The second time the user does not want to wait; every file is there whole or not at all.
-        if STOP.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        eprintln!("\nstopping after this step or generation; once more to stop at once");
-    });
-    if let Err(error) = stop {
-        eprintln!("warning: Ctrl-C will stop at once: {error}");
-    }
-    let report = cifar10(&input, &settings, &arguments.out, &STOP)?;
-    print!("\n{}\nWritten:\n", report.table());
-    for file in &report.files {
+    settings.clean.seeds = arguments.seeds.clone();
+    arguments.files.open(|input, stop| {
+        let clean = &arguments.cifar10;
+        let report = adversarial(input, &settings, clean, &arguments.out, stop)?;
+        written(&report.table(), &report.files);
+        Ok(())
+    })
+}
+
+fn written(table: &Table, files: &[PathBuf]) {
+    print!("\n{table}\nWritten:\n");
+    for file in files {
         println!("  {}", file.display());
     }
-    Ok(())
+}
+
+impl Cifar10Files {
+    /// Runs an experiment that Ctrl-C stops.
+    fn open(
+        &self,
+        run: impl FnOnce(&Cifar10Input<'_, Vgg15HalfBn>, &AtomicBool) -> evospike::Result<()>,
+    ) -> evospike::Result<()> {
+        let format = find_format(&self.data)?;
+        let ann = Ann::<Vgg15HalfBn>::load(&self.model, &Names::vgg15_bn())?;
+        let data = match format {
+            Format::Folder => data::folder(&self.data)?,
+            _ => data::cifar10(&self.data)?,
+        };
+        let input = Cifar10Input {
+            ann: &ann,
+            data: &data.normalised(&Normalisation::CIFAR10)?,
+            held_out_list: &self.held_out_list,
+        };
+        static STOP: AtomicBool = AtomicBool::new(false);
+        let stop = ctrlc::set_handler(|| {
+            // The second time the user does not want to wait; every file is there whole or not at
+            // all.
+            if STOP.swap(true, Ordering::Relaxed) {
+                std::process::exit(130);
+            }
+            eprintln!("\nstopping after this step or generation; once more to stop at once");
+        });
+        if let Err(error) = stop {
+            eprintln!("warning: Ctrl-C will stop at once: {error}");
+        }
+        run(&input, &STOP)
+    }
 }
 
 /// What a network is trained with unless the command line says otherwise.

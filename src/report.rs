@@ -278,17 +278,13 @@ impl ComparisonRow {
                 "evolved",
             ],
         );
-        let latency = |latency: Option<usize>| latency.map_or("never".into(), |l| l.to_string());
         let energy = |energy: Option<f64>| energy.map_or_else(String::new, |e| format!("{e:.2}"));
         for row in rows {
             table.row([
                 row.initial_potential.to_string(),
                 row.margin_points.to_string(),
                 row.seed.to_string(),
-                match row.rival_network.starts_with(&row.rival) {
-                    true => row.rival_network.clone(),
-                    false => format!("{} ({})", row.rival, row.rival_network),
-                },
+                rival(&row.rival, &row.rival_network),
                 latency(row.rival_latency_timesteps),
                 latency(row.evolved_latency_timesteps),
                 row.improvement_percent
@@ -303,6 +299,98 @@ impl ComparisonRow {
         }
         table
     }
+}
+
+/// One line of `latency.csv` of images under attack: an evolved network and one that it is compared
+/// with, at one target.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AttackRow {
+    /// FGSM, PGD or noise.
+    pub attack: String,
+    /// Whose gradient it climbs: the ANN's or the spiking reference's.
+    pub through: String,
+    /// ε, or σ of noise, in 1/255.
+    pub epsilon_255: f64,
+    /// Of the ANN on the attacked test images.
+    pub ann_accuracy_percent: f64,
+    /// Of the reference network on them, after the last timestep.
+    pub reference_accuracy_percent: f64,
+    /// The target's distance below it.
+    pub margin_points: f64,
+    /// Whether the target is so low that its latency says nothing.
+    pub void: bool,
+    /// Which images the evolution saw: `clean`, or under which attack.
+    pub evolved_on: String,
+    /// What it was seeded with.
+    pub seed: u64,
+    /// What the evolved network is compared with: a kind of conversion.
+    pub rival: String,
+    /// The one of its kind that was chosen on attacked held-out images.
+    pub rival_network: String,
+    /// On the attacked test images; empty where the target is never reached.
+    pub rival_latency_timesteps: Option<usize>,
+    /// On the attacked test images; empty where the target is never reached.
+    pub evolved_latency_timesteps: Option<usize>,
+    /// 100 (1 - evolved / rival); empty where either is.
+    pub improvement_percent: Option<f64>,
+    /// Least improvement at 95 % confidence, over test images ([`improvement_interval`]); the
+    /// timestep after the last stands for a latency that is never reached.
+    pub improvement_low_percent: f64,
+    /// Greatest improvement at 95 % confidence.
+    pub improvement_high_percent: f64,
+}
+
+impl AttackRow {
+    /// Rows as people read them.
+    pub(crate) fn table(title: &str, rows: &[Self]) -> Table {
+        let mut table = Table::new(
+            title,
+            [
+                "attack",
+                "through",
+                "reference %",
+                "evolved on",
+                "seed",
+                "compared with",
+                "latency",
+                "evolved",
+                "improvement %",
+                "95 % interval",
+            ],
+        );
+        for row in rows {
+            let void = if row.void { " (void)" } else { "" };
+            table.row([
+                format!("{} {}/255", row.attack, row.epsilon_255),
+                row.through.clone(),
+                format!("{:.2}{void}", row.reference_accuracy_percent),
+                row.evolved_on.clone(),
+                row.seed.to_string(),
+                rival(&row.rival, &row.rival_network),
+                latency(row.rival_latency_timesteps),
+                latency(row.evolved_latency_timesteps),
+                row.improvement_percent
+                    .map_or_else(String::new, |percent| format!("{percent:.1}")),
+                format!(
+                    "{:.0} to {:.0}",
+                    row.improvement_low_percent, row.improvement_high_percent
+                ),
+            ]);
+        }
+        table
+    }
+}
+
+/// A kind of conversion and the one that was chosen of it, as people read them.
+fn rival(kind: &str, network: &str) -> String {
+    match network.starts_with(kind) {
+        true => network.into(),
+        false => format!("{kind} ({network})"),
+    }
+}
+
+fn latency(latency: Option<usize>) -> String {
+    latency.map_or("never".into(), |latency| latency.to_string())
 }
 
 /// One line of `accuracy.csv`.

@@ -1,5 +1,6 @@
 //! Whole experiments: data in, tidy CSV files and charts out.
 
+mod adversarial;
 mod cifar10;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use crate::report::{
 };
 use crate::simulate::{Simulation, simulate};
 
+pub use adversarial::{AdversarialReport, AdversarialSettings, AttackedBy, adversarial};
 pub use cifar10::{Cifar10Input, Cifar10Report, Cifar10Settings, cifar10};
 
 /// Settings of [`digits`].

@@ -18,7 +18,7 @@ use crate::encode::InputCode;
 use crate::engine::{Chunk, Drive, Engine, Scratch};
 use crate::error::{Error, Result};
 use crate::layers::{Layer, Shape, Source, Stage, Stages, to_channels_last};
-use crate::metrics::{AccuracyCurve, Hits, predict};
+use crate::metrics::{AccuracyCurve, Hits, Target, predict};
 use crate::networks::Network;
 use crate::neurons::Neurons;
 use crate::plot;
@@ -116,6 +116,17 @@ impl Simulation {
             add(to, from);
         }
         add_layers(&mut self.layers, &more.layers);
+    }
+
+    /// The accuracy that other networks are to reach on the same images: that of this run after its
+    /// last timestep, less a margin in percentage points. It stands for the ANN's where that says
+    /// nothing, as under an attack on the ANN itself, which leaves it at chance.
+    ///
+    /// # Errors
+    /// A margin that is negative or leaves nothing to reach.
+    pub fn target(&self, margin_percent: f64) -> Result<Target> {
+        let last = self.hits.rows().filter_map(|row| row.last().copied());
+        Target::new(last.collect::<Vec<_>>(), margin_percent)
     }
 
     /// Spikes of layer `layer` for each image.

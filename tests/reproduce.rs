@@ -9,8 +9,11 @@ use evospike::Error;
 use evospike::data::{TrainTest, Whole};
 use evospike::networks::Vgg15QuarterBn;
 use evospike::prelude::*;
-use evospike::report::{AccuracyRow, ComparisonRow, ConvergenceRow, ThresholdRow};
-use evospike::reproduce::{Cifar10Input, Cifar10Report, Cifar10Settings, cifar10};
+use evospike::report::{AccuracyRow, AttackRow, ComparisonRow, ConvergenceRow, ThresholdRow};
+use evospike::reproduce::{
+    AdversarialReport, AdversarialSettings, AttackedBy, Cifar10Input, Cifar10Report,
+    Cifar10Settings, adversarial, cifar10,
+};
 
 /// Coloured noise, labelled so that the network, which was not trained, is right on three of five.
 fn images(ann: &Ann<Vgg15QuarterBn>, count: usize) -> evospike::Result<Images<Whole, Cifar10>> {
@@ -83,9 +86,9 @@ fn run(
     cifar10(&input, settings, folder, &AtomicBool::new(stop))
 }
 
-/// What it wrote, but for times.
-fn written(report: &Cifar10Report) -> BTreeMap<String, Vec<u8>> {
-    let files = report.files.iter();
+/// What an experiment wrote, but for times.
+fn written(files: &[PathBuf]) -> BTreeMap<String, Vec<u8>> {
+    let files = files.iter();
     let files = files.filter(|file| !file.ends_with("timing.csv"));
     let name = |file: &PathBuf| file.file_name().unwrap().to_string_lossy().into_owned();
     files
@@ -110,7 +113,7 @@ fn cifar10_goes_on_to_the_same_files() -> evospike::Result<()> {
         calls += 1;
     };
     assert_eq!(calls, 5);
-    assert_eq!(written(&last), written(&report));
+    assert_eq!(written(&last.files), written(&report.files));
 
     // The files say the same as each other.
     let accuracy: Vec<AccuracyRow> = read_csv(whole.join("accuracy.csv"))?;
@@ -136,6 +139,82 @@ fn cifar10_goes_on_to_the_same_files() -> evospike::Result<()> {
     assert_eq!(convergence.len(), 2 * 2);
     let thresholds: Vec<ThresholdRow> = read_csv(whole.join("thresholds.csv"))?;
     assert_eq!(thresholds.len(), 2 * 14);
+    Ok(())
+}
+
+#[test]
+fn adversarial_goes_on_to_the_same_files() -> evospike::Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let setting = setting(folder.path())?;
+    let [clean, whole, broken] = ["clean", "whole", "broken"].map(|name| folder.path().join(name));
+    let by = |attack, evolve, through_timesteps| AttackedBy {
+        attack,
+        through_timesteps,
+        evolve,
+        at_most_images: through_timesteps.map(|_| 24),
+    };
+    let settings = AdversarialSettings {
+        clean: settings(),
+        attacks: vec![
+            by(Attack::Fgsm { epsilon_255: 2.0 }, true, None),
+            by(Attack::Fgsm { epsilon_255: 2.0 }, false, Some(4)),
+        ],
+        margin_points: 2.0,
+        void_below_percent: 30.0,
+        baseline_images: 30,
+        test_images: 40,
+    };
+    let attacked = |out: &Path, stop: bool| -> evospike::Result<AdversarialReport> {
+        let input = Cifar10Input {
+            ann: &setting.ann,
+            data: &setting.data,
+            held_out_list: &setting.list,
+        };
+        adversarial(&input, &settings, &clean, out, &AtomicBool::new(stop))
+    };
+    run(&setting, &settings.clean, &clean, false)?;
+    let report = attacked(&whole, false)?;
+    let mut calls = 0;
+    let last = loop {
+        match attacked(&broken, calls < 4) {
+            Err(Error::Stopped { .. }) => (),
+            ended => break ended?,
+        }
+        calls += 1;
+    };
+    assert_eq!(calls, 4);
+    assert_eq!(written(&last.files), written(&report.files));
+
+    let accuracy: Vec<AccuracyRow> = read_csv(whole.join("accuracy.csv"))?;
+    let rows: Vec<AttackRow> = read_csv(whole.join("latency.csv"))?;
+    // Two seeds on clean and on attacked images, four rivals; then two seeds.
+    assert_eq!(rows.len(), 2 * 2 * 4 + 2 * 4);
+    assert_eq!(rows, report.latency);
+    for row in &rows {
+        let on = match row.through.as_str() {
+            "ANN" => "FGSM 2/255",
+            _ => "FGSM 2/255 through 4 timesteps",
+        };
+        let seen = if row.evolved_on == "clean" {
+            "clean"
+        } else {
+            "attacked"
+        };
+        let name = format!("evolved, seed {} on {seen} images, {on}", row.seed);
+        for (name, latency) in [
+            (
+                format!("{}, {on}", row.rival_network),
+                row.rival_latency_timesteps,
+            ),
+            (name, row.evolved_latency_timesteps),
+        ] {
+            let curve = AccuracyRow::curve(&accuracy, 0, &name)?;
+            let percent: Vec<f64> = curve.iter().map(Accuracy::percent).collect();
+            let goal = row.reference_accuracy_percent - row.margin_points - 1e-4;
+            let stays = |from: usize| percent[from - 1..].iter().all(|p| *p >= goal);
+            assert_eq!(latency, (1..=10).find(|&t| stays(t)), "{name}");
+        }
+    }
     Ok(())
 }
 

@@ -102,7 +102,7 @@ impl Default for Cifar10Settings {
 
 impl Cifar10Settings {
     /// Refuses settings out of range before anything runs.
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         let none = |name, empty: bool| match empty {
             true => Err(Error::parameter(name, "none", "at least one")),
             false => Ok(()),
@@ -136,6 +136,16 @@ impl Cifar10Settings {
         }
         self.evolution.check()
     }
+
+    /// Place of the reported margin that is nearest to this one.
+    pub(super) fn nearest_margin(&self, points: f64) -> usize {
+        let distances = self
+            .reported_margins
+            .iter()
+            .map(|margin| (margin - points).abs());
+        let nearest = distances.enumerate().min_by(|a, b| a.1.total_cmp(&b.1));
+        nearest.map_or(0, |(place, _)| place)
+    }
 }
 
 /// What [`cifar10`] works on.
@@ -168,17 +178,35 @@ impl Cifar10Report {
 }
 
 /// What makes a broken-off experiment go on: results of its steps in files of their own.
-struct Memory<'a> {
-    folder: PathBuf,
+pub(super) struct Memory<'a> {
+    pub folder: PathBuf,
     /// What the results depend on.
     key: String,
-    timing: Vec<TimingRow>,
-    stop: &'a AtomicBool,
+    pub timing: Vec<TimingRow>,
+    /// As errors name it.
+    work: &'static str,
+    pub stop: &'a AtomicBool,
 }
 
-impl Memory<'_> {
+impl<'a> Memory<'a> {
+    /// In a folder of an experiment, of results that depend on `key`, such as evospike's version.
+    pub fn new(
+        work: &'static str,
+        folder: &Path,
+        key: &impl Serialize,
+        stop: &'a AtomicBool,
+    ) -> Result<Self> {
+        Ok(Self {
+            folder: folder.join(".checkpoints"),
+            key: serde_json::to_string(key).map_err(Error::write(folder))?,
+            timing: Vec::new(),
+            work,
+            stop,
+        })
+    }
+
     /// The result of a step: from its file where that is there and of the same experiment.
-    fn step<T: Serialize + DeserializeOwned>(
+    pub fn step<T: Serialize + DeserializeOwned>(
         &mut self,
         name: &str,
         compute: impl FnOnce() -> Result<T>,
@@ -212,7 +240,7 @@ impl Memory<'_> {
         self.timing.push(TimingRow::new(name, kept.seconds));
         if self.stop.load(Ordering::Relaxed) {
             return Err(Error::Stopped {
-                work: "reproduce cifar10".into(),
+                work: self.work.into(),
                 stands: name.into(),
                 path: self.folder.clone(),
             });
@@ -243,31 +271,11 @@ pub fn cifar10<N: Network<Task = Cifar10>>(
     settings.check()?;
     let folder = folder.into();
     let output = Output::new(&folder)?;
-    let parts = |seed| input.data.hold_out_listed(input.held_out_list, seed);
-    let first = parts(0)?;
-    settings.evolution.batch_of(first.held_out.len())?;
-    let conversion = convert(input.ann, &first.training.take(settings.balance_images))?;
-    let thresholds = conversion.balance(Balance::Max)?.thresholds();
-    let checksums = [
-        first.held_out.view().checksum(),
-        first.test.view().checksum(),
-    ];
-    // Steps are named after the rest.
-    let common = Cifar10Settings {
-        seeds: Vec::new(),
-        initial: Vec::new(),
-        reported_margins: Vec::new(),
-        ..settings.clone()
-    };
-    let version = env!("CARGO_PKG_VERSION");
-    let key = (version, N::NAME, common, checksums, thresholds);
-    let key = serde_json::to_string(&key).map_err(Error::write(&folder))?;
-    let mut memory = Memory {
-        folder: folder.join(".checkpoints"),
-        key,
-        timing: Vec::new(),
-        stop,
-    };
+    let Opened {
+        first,
+        conversion,
+        mut memory,
+    } = Opened::new(input, settings, &folder, stop)?;
     let test = first.test.take(settings.test_images);
     let targets: Vec<Target> = (settings.reported_margins.iter())
         .map(|&margin| input.ann.target(&test, margin))
@@ -277,12 +285,12 @@ pub fn cifar10<N: Network<Task = Cifar10>>(
     let (mut accuracy, mut convergence, mut layers) = (Vec::new(), Vec::new(), Vec::new());
     for &initial in &settings.initial {
         let experiment = Experiment {
-            ann: input.ann,
+            input,
             conversion: &conversion,
             settings,
             initial,
         };
-        let found = experiment.search(&first.held_out, parts, &mut memory)?;
+        let found = experiment.search(&first.held_out, &mut memory)?;
         let mut tested: BTreeMap<String, Simulation> = BTreeMap::new();
         for (name, snn) in &found.networks() {
             let name_here = experiment.name(name);
@@ -331,17 +339,65 @@ pub fn cifar10<N: Network<Task = Cifar10>>(
     })
 }
 
+/// Data and network of an experiment, and what it did already.
+pub(super) struct Opened<'a, N: Network> {
+    /// Divided by seed 0.
+    pub first: Split<Cifar10>,
+    pub conversion: Conversion<N>,
+    pub memory: Memory<'a>,
+}
+
+impl<'a, N: Network<Task = Cifar10>> Opened<'a, N> {
+    pub fn new(
+        input: &Cifar10Input<'_, N>,
+        settings: &Cifar10Settings,
+        folder: &Path,
+        stop: &'a AtomicBool,
+    ) -> Result<Self> {
+        let first = input.parts(0)?;
+        settings.evolution.batch_of(first.held_out.len())?;
+        let conversion = convert(input.ann, &first.training.take(settings.balance_images))?;
+        let thresholds = conversion.balance(Balance::Max)?.thresholds();
+        let checksums = [
+            first.held_out.view().checksum(),
+            first.test.view().checksum(),
+        ];
+        // Steps are named after the rest.
+        let common = Cifar10Settings {
+            seeds: Vec::new(),
+            initial: Vec::new(),
+            reported_margins: Vec::new(),
+            ..settings.clone()
+        };
+        let version = env!("CARGO_PKG_VERSION");
+        let key = (version, N::NAME, common, checksums, thresholds);
+        let memory = Memory::new("reproduce cifar10", folder, &key, stop)?;
+        Ok(Self {
+            first,
+            conversion,
+            memory,
+        })
+    }
+}
+
+impl<N: Network<Task = Cifar10>> Cifar10Input<'_, N> {
+    /// The data divided, each part in an order that the seed decides.
+    pub(super) fn parts(&self, seed: u64) -> Result<Split<Cifar10>> {
+        self.data.hold_out_listed(self.held_out_list, seed)
+    }
+}
+
 /// One setting of the neurons, on the held-out images.
-struct Experiment<'a, N: Network<Task = Cifar10>> {
-    ann: &'a Ann<N>,
-    conversion: &'a Conversion<N>,
-    settings: &'a Cifar10Settings,
-    initial: f32,
+pub(super) struct Experiment<'a, N: Network<Task = Cifar10>> {
+    pub input: &'a Cifar10Input<'a, N>,
+    pub conversion: &'a Conversion<N>,
+    pub settings: &'a Cifar10Settings,
+    pub initial: f32,
 }
 
 /// A conversion, and the timesteps that it is calibrated for, if it is.
 #[derive(Clone, Copy)]
-struct Candidate(Balance, Option<usize>);
+pub(super) struct Candidate(Balance, Option<usize>);
 
 impl fmt::Display for Candidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -353,42 +409,51 @@ impl fmt::Display for Candidate {
     }
 }
 
-/// What a candidate became, and its accuracy on held-out images.
-struct Converted<N: Network> {
-    candidate: Candidate,
-    snn: Snn<N>,
-    curve: AccuracyCurve,
+/// Candidates of one kind, and what they became.
+pub(super) struct Kind<N: Network> {
+    pub name: &'static str,
+    pub converted: Vec<(Candidate, Snn<N>)>,
+}
+
+/// Candidates of one kind, with their accuracy on held-out images.
+pub(super) struct Measured<'a, N: Network> {
+    kind: &'a Kind<N>,
+    curves: Vec<AccuracyCurve>,
 }
 
 /// A network that evolution is compared with.
-struct Rival<N: Network> {
-    kind: &'static str,
-    name: String,
-    snn: Snn<N>,
+pub(super) struct Rival<N: Network> {
+    pub kind: &'static str,
+    pub name: String,
+    pub snn: Snn<N>,
 }
 
-struct Evolved<N: Network> {
-    seed: u64,
-    evolution: Evolution<N>,
+pub(super) struct Evolved<N: Network> {
+    pub seed: u64,
+    pub evolution: Evolution<N>,
 }
 
 impl<N: Network> Evolved<N> {
-    fn name(&self) -> String {
+    pub fn name(&self) -> String {
         format!("evolved, seed {}", self.seed)
     }
 }
 
 /// What the held-out images decided.
-struct Found<N: Network> {
+pub(super) struct Found<N: Network> {
+    /// All that there were to choose from.
+    pub kinds: Vec<Kind<N>>,
     /// For each reported margin.
-    rivals: Vec<Vec<Rival<N>>>,
+    pub rivals: Vec<Vec<Rival<N>>>,
     /// The conversion whose thresholds evolution changed.
-    start: Snn<N>,
-    evolved: Vec<Evolved<N>>,
+    pub start: Snn<N>,
+    /// It with the best constant factor, which evolution started from.
+    pub constant: Snn<N>,
+    pub evolved: Vec<Evolved<N>>,
 }
 
 impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
-    fn name(&self, of: &str) -> String {
+    pub fn name(&self, of: &str) -> String {
         format!("{of}, initial potential {}", self.initial)
     }
 
@@ -407,27 +472,65 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
         snn.with_neurons(neurons)
     }
 
-    fn search(
+    fn kind(
+        &self,
+        name: &'static str,
+        candidates: impl Iterator<Item = Candidate>,
+        memory: &mut Memory<'_>,
+    ) -> Result<Kind<N>> {
+        let mut converted = Vec::new();
+        for candidate in candidates {
+            match self.convert(candidate, memory) {
+                // So low a percentile that a sparse layer's threshold is 0 is no candidate.
+                Err(Error::Layer { .. }) => (),
+                snn => converted.push((candidate, snn?)),
+            }
+        }
+        Ok(Kind { name, converted })
+    }
+
+    /// The accuracy of conversions on held-out images, `on` which they are called.
+    pub fn measure<'a>(
+        &self,
+        kind: &'a Kind<N>,
+        images: &Images<HeldOut, Cifar10>,
+        on: &str,
+        memory: &mut Memory<'_>,
+    ) -> Result<Measured<'a, N>> {
+        let mut curves = Vec::new();
+        for (candidate, snn) in &kind.converted {
+            let step = format!("{on}, {}", self.name(&candidate.to_string()));
+            curves.push(memory.step(&step, || {
+                Ok(simulate(snn, images, self.settings.timesteps)?.curve)
+            })?);
+        }
+        Ok(Measured { kind, curves })
+    }
+
+    pub fn search(
         &self,
         held_out: &Images<HeldOut, Cifar10>,
-        parts: impl Fn(u64) -> Result<Split<Cifar10>>,
         memory: &mut Memory<'_>,
     ) -> Result<Found<N>> {
-        let settings = self.settings;
+        let (settings, ann) = (self.settings, self.input.ann);
         let images = held_out.take(settings.baseline_images);
-        let goal = self.ann.target(&images, settings.margin_points)?;
+        let goal = ann.target(&images, settings.margin_points)?;
+        let on = "held-out";
         let percentiles = settings.percentiles.iter().map(|&p| Balance::Percentile(p));
-        let layers = self.curves(percentiles.map(|b| Candidate(b, None)), &images, memory)?;
+        let percentiles = percentiles.map(|balance| Candidate(balance, None));
+        let layers = self.kind("percentile", percentiles, memory)?;
+        let layers_measured = self.measure(&layers, &images, on, memory)?;
         let channels = settings.channel_percentiles.iter();
         let channels = channels.map(|&p| Candidate(Balance::PercentilePerChannel(p), None));
-        let channels = self.curves(channels, &images, memory)?;
-        let channel = best(&channels, &goal)?;
-        let calibrated = settings.calibrations.iter();
-        let balance = channel.candidate.0;
-        let calibrated = calibrated.map(|&timesteps| Candidate(balance, Some(timesteps)));
-        let calibrated = self.curves(calibrated, &images, memory)?;
+        let channels = self.kind("percentile per channel", channels, memory)?;
+        let channels_measured = self.measure(&channels, &images, on, memory)?;
+        let (Candidate(balance, _), start) = channels_measured.best(&goal)?;
+        let start = start.clone();
+        let calibrations = settings.calibrations.iter();
+        let calibrations = calibrations.map(|&timesteps| Candidate(*balance, Some(timesteps)));
+        let calibrated = self.kind("calibrated", calibrations, memory)?;
+        let calibrated_measured = self.measure(&calibrated, &images, on, memory)?;
 
-        let start = channel.snn.clone();
         let factors = [(Gene::Threshold, settings.sweep_factors)];
         let sweep = EvolveSettings {
             search: Search::Sweep {
@@ -448,19 +551,10 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
 
         let mut rivals = Vec::new();
         for &margin in &settings.reported_margins {
-            let goal = self.ann.target(&images, margin)?;
+            let goal = ann.target(&images, margin)?;
             let mut of_margin = Vec::new();
-            for (kind, curves) in [
-                ("percentile", &layers),
-                ("percentile per channel", &channels),
-                ("calibrated", &calibrated),
-            ] {
-                let best = best(curves, &goal)?;
-                of_margin.push(Rival {
-                    kind,
-                    name: best.candidate.to_string(),
-                    snn: best.snn.clone(),
-                });
+            for measured in [&layers_measured, &channels_measured, &calibrated_measured] {
+                of_margin.push(measured.rival(&goal)?);
             }
             of_margin.push(Rival {
                 kind: "constant factor",
@@ -472,24 +566,38 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
 
         let mut evolved = Vec::new();
         for &seed in &settings.seeds {
-            let images = parts(seed)?.held_out;
-            let goal = self.ann.target(&images, settings.margin_points)?;
-            let evolution = EvolveSettings {
-                seed,
-                ..settings.evolution.clone()
-            };
-            let step = self.name(&format!("evolution, seed {seed}"));
-            let path = memory.folder.join(format!("{step}.checkpoint"));
-            let evolution =
-                evolve_resumable(&constant, &images, &goal, &evolution, path, memory.stop)?;
-            (memory.timing).push(TimingRow::new(&step, evolution.seconds));
-            evolved.push(Evolved { seed, evolution });
+            let images = self.input.parts(seed)?.held_out;
+            let goal = ann.target(&images, settings.margin_points)?;
+            let name = format!("evolution, seed {seed}");
+            evolved.push(self.evolve(seed, &constant, (&images, &goal), &name, memory)?);
         }
         Ok(Found {
+            kinds: vec![layers, channels, calibrated],
             rivals,
             start,
+            constant,
             evolved,
         })
+    }
+
+    /// Evolves a network on held-out images for a target on them, with a checkpoint by this name.
+    pub fn evolve(
+        &self,
+        seed: u64,
+        start: &Snn<N>,
+        (images, goal): (&Images<HeldOut, Cifar10>, &Target),
+        name: &str,
+        memory: &mut Memory<'_>,
+    ) -> Result<Evolved<N>> {
+        let settings = EvolveSettings {
+            seed,
+            ..self.settings.evolution.clone()
+        };
+        let step = self.name(name);
+        let path = memory.folder.join(format!("{step}.checkpoint"));
+        let evolution = evolve_resumable(start, images, goal, &settings, path, memory.stop)?;
+        (memory.timing).push(TimingRow::new(&step, evolution.seconds));
+        Ok(Evolved { seed, evolution })
     }
 
     /// Curves of the evolved networks and their rivals at the reported target nearest to the
@@ -501,10 +609,7 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
         tested: &BTreeMap<String, Simulation>,
         targets: &[Target],
     ) -> Result<()> {
-        let margin = self.settings.reported_margins.iter();
-        let nearest = margin.map(|margin| (margin - self.settings.margin_points).abs());
-        let nearest = nearest.enumerate().min_by(|a, b| a.1.total_cmp(&b.1));
-        let nearest = nearest.map_or(0, |(place, _)| place);
+        let nearest = self.settings.nearest_margin(self.settings.margin_points);
         let rivals = found.rivals[nearest].iter().map(|rival| rival.name.clone());
         let names = rivals.chain(found.evolved.iter().map(Evolved::name));
         let names: Vec<String> = names.collect();
@@ -527,33 +632,6 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
         let chart = plot::thresholds(&title(&format!("thresholds, seed {seed}")), &layers)?;
         output.chart(&file("thresholds"), &chart)
     }
-
-    /// The accuracy of conversions that there are, on held-out images.
-    fn curves(
-        &self,
-        candidates: impl Iterator<Item = Candidate>,
-        images: &Images<HeldOut, Cifar10>,
-        memory: &mut Memory<'_>,
-    ) -> Result<Vec<Converted<N>>> {
-        let mut curves = Vec::new();
-        for candidate in candidates {
-            let snn = match self.convert(candidate, memory) {
-                // So low a percentile that a sparse layer's threshold is 0 is no candidate.
-                Err(Error::Layer { .. }) => continue,
-                snn => snn?,
-            };
-            let step = format!("held-out, {}", self.name(&candidate.to_string()));
-            let curve = memory.step(&step, || {
-                Ok(simulate(&snn, images, self.settings.timesteps)?.curve)
-            })?;
-            curves.push(Converted {
-                candidate,
-                snn,
-                curve,
-            });
-        }
-        Ok(curves)
-    }
 }
 
 impl<N: Network> Found<N> {
@@ -568,17 +646,30 @@ impl<N: Network> Found<N> {
     }
 }
 
-/// The conversion of the lowest latency, and of those the one of the least deficit.
-fn best<'a, N: Network>(curves: &'a [Converted<N>], target: &Target) -> Result<&'a Converted<N>> {
-    let best = curves.iter().min_by(|a, b| {
-        let [(a, a_deficit), (b, b_deficit)] = [a, b].map(|c| c.curve.shortfall(target));
-        a.cmp(&b).then(a_deficit.total_cmp(&b_deficit))
-    });
-    best.ok_or_else(|| {
-        Error::parameter(
-            "percentiles",
-            "none with thresholds above 0",
-            "at least one",
-        )
-    })
+impl<N: Network> Measured<'_, N> {
+    /// The conversion of the lowest latency, and of those the one of the least deficit.
+    fn best(&self, target: &Target) -> Result<&(Candidate, Snn<N>)> {
+        let curves = self.curves.iter().map(|curve| curve.shortfall(target));
+        let best = curves.zip(&self.kind.converted).min_by(|(a, _), (b, _)| {
+            let ([a, b], [a_deficit, b_deficit]) = ([a.0, b.0], [a.1, b.1]);
+            a.cmp(&b).then(a_deficit.total_cmp(&b_deficit))
+        });
+        best.map(|(_, converted)| converted).ok_or_else(|| {
+            Error::parameter(
+                "percentiles",
+                "none with thresholds above 0",
+                "at least one",
+            )
+        })
+    }
+
+    /// It as a rival.
+    pub fn rival(&self, target: &Target) -> Result<Rival<N>> {
+        let (candidate, snn) = self.best(target)?;
+        Ok(Rival {
+            kind: self.kind.name,
+            name: candidate.to_string(),
+            snn: snn.clone(),
+        })
+    }
 }
