@@ -324,8 +324,19 @@ fn run<N: Network>(
     progress.finish(|| generations.last().map_or_else(String::new, summary));
     let (genes, fitness) = match (settings.batch.and_then(|_| search.mean()), search.best()) {
         (Some(mean), _) => {
-            let judge = settings.judge(snn, images, target)?;
-            let fitness = judge.fitness(&genome.express(&mean))?;
+            let told = state.told.len();
+            let fitness = match state.mean {
+                Some((after, fitness)) if after == told => fitness,
+                _ => {
+                    let judge = settings.judge(snn, images, target)?;
+                    let fitness = judge.fitness(&genome.express(&mean))?;
+                    state.mean = Some((told, fitness));
+                    if let Some((path, _)) = checkpoint {
+                        state.save(path)?;
+                    }
+                    fitness
+                }
+            };
             (mean, fitness)
         }
         (None, Some(best)) => best,
@@ -368,7 +379,10 @@ struct State {
     run: Run,
     /// Of each generation, the fitness of each network; none where it was stopped early.
     told: Vec<Vec<Option<Fitness>>>,
-    /// That they took.
+    /// Of the search's mean, on all images, after so many generations.
+    #[serde(default)]
+    mean: Option<(usize, Fitness)>,
+    /// That the generations took.
     seconds: f64,
 }
 
@@ -386,6 +400,7 @@ impl State {
             evospike: env!("CARGO_PKG_VERSION").into(),
             run,
             told: Vec::new(),
+            mean: None,
             seconds: 0.0,
         }
     }
@@ -446,7 +461,7 @@ impl State {
             let expected = "that of this one; delete it to start anew";
             return Err(Error::data(path.display(), "checkpoint", found, expected));
         }
-        (self.told, self.seconds) = (found.told, found.seconds);
+        (self.told, self.mean, self.seconds) = (found.told, found.mean, found.seconds);
         Ok(())
     }
 }

@@ -67,11 +67,11 @@ pub struct ScaleRow {
     pub mean_scale: f64,
     /// Of the sample, with one seed less than there are; empty for one seed.
     pub standard_deviation: Option<f64>,
+    /// Mean of evolved over baseline charge of a spike.
+    pub mean_charge_scale: f64,
 }
 
-/// Mean and standard deviation over seeds of each layer's scale. Whether the charge of a spike
-/// followed the threshold ([`Gene::Scale`](crate::evolve::Gene)) or not (`Gene::Threshold`) the
-/// rows do not say: give only rows of one kind of evolution.
+/// Mean and standard deviation over seeds of each layer's scale.
 ///
 /// # Errors
 /// No row, or not every layer of every seed once: rows of several margins, say.
@@ -79,11 +79,14 @@ pub fn scales(rows: &[ThresholdRow]) -> Result<Vec<ScaleRow>> {
     let seeds: Vec<Vec<f64>> = by_seed(rows)?.into_values().collect();
     let row = |layer: usize| {
         let of_layer: Vec<f64> = seeds.iter().map(|scales| scales[layer]).collect();
+        let charges = rows.iter().filter(|row| row.layer == layer);
+        let charges: Vec<f64> = charges.map(|row| row.charge_scale).collect();
         ScaleRow {
             layer,
             seeds: seeds.len(),
             mean_scale: rounded(mean(&of_layer)),
             standard_deviation: standard_deviation(&of_layer).map(rounded),
+            mean_charge_scale: rounded(mean(&charges)),
         }
     };
     Ok((0..seeds[0].len()).map(row).collect())

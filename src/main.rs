@@ -13,8 +13,8 @@ use evospike::networks::{
 };
 use evospike::prelude::*;
 use evospike::reproduce::{
-    AdversarialSettings, Cifar10Input, Cifar10Settings, DigitsSettings, adversarial, cifar10,
-    digits,
+    AdversarialSettings, Cifar10Input, Cifar10Settings, DigitsSettings, ExplainSettings,
+    adversarial, cifar10, digits, explain,
 };
 use evospike::{Error, data::Task};
 
@@ -72,6 +72,11 @@ enum Reproduce {
     /// and makes them where it did not. Writes latency.csv, accuracy.csv, convergence.csv,
     /// thresholds.csv, settings.json, timing.csv and charts.
     Adversarial(AdversarialArguments),
+    /// What evolution changed on CIFAR-10, and why: activity, conversion error, sensitivity
+    ///
+    /// Explains the networks that `reproduce cifar10` left in its folder with the same settings, and
+    /// makes them where it did not. Writes a CSV for each measurement.
+    Explain(ExplainArguments),
 }
 
 /// Where data and network are.
@@ -104,6 +109,21 @@ struct AdversarialArguments {
     test_images: usize,
     /// Folder for the CSV files and charts
     #[arg(long, default_value = "results/adversarial")]
+    out: PathBuf,
+}
+
+#[derive(Args)]
+struct ExplainArguments {
+    #[command(flatten)]
+    files: Cifar10Files,
+    /// Folder of `reproduce cifar10`
+    #[arg(long, default_value = "results/cifar10")]
+    cifar10: PathBuf,
+    /// Seeds, of which `reproduce cifar10` made networks
+    #[arg(long, value_delimiter = ',', default_values_t = Cifar10Settings::default().seeds)]
+    seeds: Vec<u64>,
+    /// Folder for the CSV files
+    #[arg(long, default_value = "results/explain")]
     out: PathBuf,
 }
 
@@ -286,6 +306,7 @@ fn main() -> ExitCode {
         Some(Command::Train(arguments)) => run_train(&arguments),
         Some(Command::Reproduce(Reproduce::Cifar10(arguments))) => run_cifar10(&arguments),
         Some(Command::Reproduce(Reproduce::Adversarial(arguments))) => run_adversarial(&arguments),
+        Some(Command::Reproduce(Reproduce::Explain(arguments))) => run_explain(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -323,7 +344,8 @@ fn run_digits(arguments: DigitsArguments) -> evospike::Result<()> {
         de.population = arguments.population;
     }
     let report = digits(&settings, arguments.out)?;
-    written(&report.table(), &report.files);
+    println!("\n{}", report.table());
+    written(&report.files);
     Ok(())
 }
 
@@ -364,7 +386,8 @@ fn run_cifar10(arguments: &Cifar10Arguments) -> evospike::Result<()> {
     settings.evolution.batch = Some(arguments.images);
     arguments.files.open(|input, stop| {
         let report = cifar10(input, &settings, &arguments.out, stop)?;
-        written(&report.table(), &report.files);
+        println!("\n{}", report.table());
+        written(&report.files);
         Ok(())
     })
 }
@@ -378,13 +401,24 @@ fn run_adversarial(arguments: &AdversarialArguments) -> evospike::Result<()> {
     arguments.files.open(|input, stop| {
         let clean = &arguments.cifar10;
         let report = adversarial(input, &settings, clean, &arguments.out, stop)?;
-        written(&report.table(), &report.files);
+        println!("\n{}", report.table());
+        written(&report.files);
         Ok(())
     })
 }
 
-fn written(table: &Table, files: &[PathBuf]) {
-    print!("\n{table}\nWritten:\n");
+fn run_explain(arguments: &ExplainArguments) -> evospike::Result<()> {
+    let mut settings = ExplainSettings::default();
+    settings.clean.seeds = arguments.seeds.clone();
+    arguments.files.open(|input, stop| {
+        let clean = &arguments.cifar10;
+        written(&explain(input, &settings, clean, &arguments.out, stop)?);
+        Ok(())
+    })
+}
+
+fn written(files: &[PathBuf]) {
+    println!("Written:");
     for file in files {
         println!("  {}", file.display());
     }

@@ -558,6 +558,9 @@ pub struct ThresholdRow {
     pub evolved_threshold: f32,
     /// Evolved / baseline.
     pub scale: f64,
+    /// Evolved / baseline of what a spike carries: where it is the scale, the thresholds changed as
+    /// those of balancing do; where it is not, the layer's output changed its gain.
+    pub charge_scale: f64,
 }
 
 impl ThresholdRow {
@@ -570,17 +573,22 @@ impl ThresholdRow {
     ) -> Vec<Self> {
         let initial: Vec<f32> = before.neurons().iter().map(|n| n.initial).collect();
         let (before_thresholds, after_thresholds) = (before.thresholds(), after.thresholds());
+        let charge = |snn: &Snn<N>, layer: usize| -> f64 {
+            let charges = snn.neurons()[layer].charges();
+            charges.iter().map(|&x| f64::from(x)).sum::<f64>() / charges.len() as f64
+        };
         let thresholds = before_thresholds.into_iter().zip(after_thresholds);
         let layers = thresholds.zip(before.sizes()).enumerate();
-        let row = |(layer, ((before, after), neurons))| Self {
+        let row = |(layer, ((was, is), neurons))| Self {
             seed,
             initial_potential: initial[layer],
             margin_points,
             layer,
             neurons,
-            baseline_threshold: before,
-            evolved_threshold: after,
-            scale: rounded(f64::from(after) / f64::from(before)),
+            baseline_threshold: was,
+            evolved_threshold: is,
+            scale: rounded(f64::from(is) / f64::from(was)),
+            charge_scale: rounded(charge(after, layer) / charge(before, layer)),
         };
         layers.map(row).collect()
     }

@@ -2,6 +2,7 @@
 
 mod adversarial;
 mod cifar10;
+mod explain;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -23,6 +24,7 @@ use crate::simulate::{Simulation, simulate};
 
 pub use adversarial::{AdversarialReport, AdversarialSettings, AttackedBy, adversarial};
 pub use cifar10::{Cifar10Input, Cifar10Report, Cifar10Settings, cifar10};
+pub use explain::{ExplainSettings, explain};
 
 /// Settings of [`digits`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

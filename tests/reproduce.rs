@@ -12,7 +12,7 @@ use evospike::prelude::*;
 use evospike::report::{AccuracyRow, AttackRow, ComparisonRow, ConvergenceRow, ThresholdRow};
 use evospike::reproduce::{
     AdversarialReport, AdversarialSettings, AttackedBy, Cifar10Input, Cifar10Report,
-    Cifar10Settings, adversarial, cifar10,
+    Cifar10Settings, ExplainSettings, adversarial, cifar10, explain,
 };
 
 /// Coloured noise, labelled so that the network, which was not trained, is right on three of five.
@@ -215,6 +215,54 @@ fn adversarial_goes_on_to_the_same_files() -> evospike::Result<()> {
             assert_eq!(latency, (1..=10).find(|&t| stays(t)), "{name}");
         }
     }
+    Ok(())
+}
+
+#[test]
+fn explain_goes_on_to_the_same_files() -> evospike::Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let setting = setting(folder.path())?;
+    let [clean, whole, broken] = ["clean", "whole", "broken"].map(|name| folder.path().join(name));
+    let settings = ExplainSettings {
+        clean: settings(),
+        images: 8,
+        timesteps: 6,
+        error_images: 4,
+        error_timesteps: vec![3, 6],
+        sensitivity_images: 10,
+        factors: vec![0.9],
+        trajectories: 2,
+        map_images: 1,
+        map_layers: vec![1],
+        ..ExplainSettings::default()
+    };
+    let explained = |out: &Path, stop: bool| {
+        let input = Cifar10Input {
+            ann: &setting.ann,
+            data: &setting.data,
+            held_out_list: &setting.list,
+        };
+        explain(&input, &settings, &clean, out, &AtomicBool::new(stop))
+    };
+    run(&setting, &settings.clean, &clean, false)?;
+    let files = explained(&whole, false)?;
+    assert!(matches!(
+        explained(&broken, true),
+        Err(Error::Stopped { .. })
+    ));
+    assert_eq!(written(&explained(&broken, false)?), written(&files));
+
+    // Two conversions and two evolved networks, on clean and on attacked images.
+    let rows: Vec<explain::FirstSpikeRow> = read_csv(whole.join("first-spikes.csv"))?;
+    assert_eq!(rows.len(), 4 * 2 * 14);
+    let rows: Vec<explain::ConversionErrorRow> = read_csv(whole.join("conversion-error.csv"))?;
+    assert_eq!(rows.len(), 4 * 2 * 14 * 2 * 6);
+    let rows: Vec<explain::SensitivityRow> = read_csv(whole.join("sensitivity.csv"))?;
+    assert_eq!(rows.len(), 4 * 14);
+    let rows: Vec<explain::EffectRow> = read_csv(whole.join("elementary-effects.csv"))?;
+    assert_eq!(rows.len(), 2 * 14);
+    let rows: Vec<explain::CorrelationRow> = read_csv(whole.join("correlations.csv"))?;
+    assert_eq!(rows.len(), 6);
     Ok(())
 }
 

@@ -56,6 +56,7 @@ fn threshold_rows(seeds: &[&[f64]]) -> Vec<ThresholdRow> {
         baseline_threshold: 1.0,
         evolved_threshold: scale as f32,
         scale,
+        charge_scale: 2.0 * scale,
     };
     layers.map(row).collect()
 }
@@ -68,6 +69,7 @@ fn seeds_agree_by_the_order_of_their_scales() {
     let found = scales(&rows).unwrap();
     assert_eq!((found[0].mean_scale, found[0].seeds), (2.0, 3));
     assert_eq!(found[0].standard_deviation, Some(1.0));
+    assert_eq!(found[0].mean_charge_scale, 4.0);
     assert_eq!(scales(&rows[..3]).unwrap()[0].standard_deviation, None);
     let error = |rows: &[ThresholdRow]| agreement(rows).unwrap_err().to_string();
     assert!(error(&rows[..3]).contains("those of 1 seed"));

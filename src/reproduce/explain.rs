@@ -1,0 +1,246 @@
+//! The paper's third claim: what evolution changed on CIFAR-10, and why.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use serde::{Deserialize, Serialize};
+
+use super::cifar10::{Cifar10Input, Cifar10Settings, Experiment, Memory, Opened};
+use super::{Provenance, check_margin};
+use crate::attack::{Attack, attack};
+use crate::data::{Cifar10, Images, Test};
+use crate::error::{Error, Result};
+use crate::evolve::EvolveSettings;
+use crate::explain::{
+    activation_map, activation_statistics, conversion_error, correlations, elementary_effects,
+    firing_rates, first_spikes, layer_statistics, scales, threshold_sensitivity,
+};
+use crate::networks::Network;
+use crate::report::{Output, ThresholdRow};
+use crate::simulate::{SimulateSettings, SpikingNetwork, simulate};
+
+/// Settings of [`explain`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExplainSettings {
+    /// The experiment whose networks are explained, with one initial potential.
+    pub clean: Cifar10Settings,
+    /// What clean images are compared with.
+    pub attack: Attack,
+    /// Test images whose activity is measured, clean and attacked.
+    pub images: usize,
+    /// Timesteps of that.
+    pub timesteps: usize,
+    /// Test images whose conversion error is measured.
+    pub error_images: usize,
+    /// After each of these.
+    pub error_timesteps: Vec<usize>,
+    /// Held-out images on which thresholds are changed.
+    pub sensitivity_images: usize,
+    /// On the thresholds of one layer at a time.
+    pub factors: Vec<f64>,
+    /// Of the elementary effects.
+    pub trajectories: usize,
+    /// The largest activation is compared with this percentile.
+    pub percentile: f64,
+    /// Test images that are mapped.
+    pub map_images: usize,
+    /// Layers of neurons that are mapped, after each of `error_timesteps`.
+    pub map_layers: Vec<usize>,
+}
+
+impl Default for ExplainSettings {
+    fn default() -> Self {
+        Self {
+            clean: Cifar10Settings {
+                initial: vec![0.0],
+                ..Cifar10Settings::default()
+            },
+            attack: Attack::Fgsm { epsilon_255: 2.0 },
+            images: 500,
+            timesteps: 64,
+            error_images: 100,
+            error_timesteps: vec![8, 16, 32, 64, 128],
+            sensitivity_images: 250,
+            factors: vec![0.8, 0.9, 1.1, 1.25],
+            trajectories: 4,
+            percentile: 99.9,
+            map_images: 4,
+            map_layers: vec![1, 3],
+        }
+    }
+}
+
+impl ExplainSettings {
+    fn check(&self) -> Result<()> {
+        self.clean.check()?;
+        self.attack.check()?;
+        if self.clean.initial.len() != 1 {
+            let found = format!("{:?}", self.clean.initial);
+            return Err(Error::parameter("initial", found, "one initial potential"));
+        }
+        for (name, number, least) in [
+            ("images", self.images, 1),
+            ("timesteps", self.timesteps, 1),
+            ("error_images", self.error_images, 1),
+            ("sensitivity_images", self.sensitivity_images, 1),
+            ("trajectories", self.trajectories, 2),
+        ] {
+            if number < least {
+                let expected = format!("{least} or more");
+                return Err(Error::parameter(name, number, expected));
+            }
+        }
+        check_margin("margin_points", self.clean.margin_points, true)
+    }
+}
+
+/// What evolution changed on CIFAR-10, and why, as one CSV for each function of
+/// [`explain`](crate::explain): of the best percentile conversion, of the conversion with the best
+/// constant factor, which evolution started from, and of the evolved networks of
+/// [`cifar10`](super::cifar10()), which left them in `clean_folder`; where it did not, they are made
+/// there. Activity and errors are those on test images, clean and attacked through the ANN; thresholds
+/// are changed on held-out images.
+///
+/// Gives the files: `scales.csv`, `firing-rates.csv`, `first-spikes.csv`, `conversion-error.csv`,
+/// `sensitivity.csv`, `elementary-effects.csv`, `statistics.csv`, `correlations.csv`, `maps.csv`,
+/// `settings.json`, `timing.csv`. Resumes and stops as there.
+///
+/// # Errors
+/// Settings out of range; a list that does not fit the data; a folder that cannot be written to;
+/// [`Error::Stopped`].
+pub fn explain<N: Network<Task = Cifar10>>(
+    input: &Cifar10Input<'_, N>,
+    settings: &ExplainSettings,
+    clean_folder: impl AsRef<Path>,
+    folder: impl Into<PathBuf>,
+    stop: &AtomicBool,
+) -> Result<Vec<PathBuf>> {
+    settings.check()?;
+    let folder = folder.into();
+    let output = Output::new(&folder)?;
+    let Opened {
+        first,
+        conversion,
+        memory: mut clean,
+    } = Opened::new(input, &settings.clean, clean_folder.as_ref(), stop)?;
+    let experiment = Experiment {
+        input,
+        conversion: &conversion,
+        settings: &settings.clean,
+        initial: settings.clean.initial[0],
+    };
+    let found = experiment.search(&first.held_out, &mut clean)?;
+    let margin = settings.clean.margin_points;
+    let rivals = &found.rivals[settings.clean.nearest_margin(margin)];
+    let named = |kind: &str| {
+        let mut of_kind = rivals.iter().filter(|rival| rival.kind == kind);
+        of_kind.next().map(|rival| (rival.name.clone(), &rival.snn))
+    };
+    let mut networks: Vec<_> = ["percentile", "constant factor"]
+        .into_iter()
+        .filter_map(named)
+        .collect();
+    let evolved = found.evolved.iter();
+    networks.extend(evolved.map(|evolved| (evolved.name(), &evolved.evolution.snn)));
+
+    let neurons: Vec<_> = networks.iter().map(|(_, snn)| snn.neurons()).collect();
+    let version = env!("CARGO_PKG_VERSION");
+    let checksum = first.test.view().checksum();
+    let key = (version, N::NAME, settings, checksum, neurons);
+    let mut memory = Memory::new("reproduce explain", &folder, &key, stop)?;
+
+    let attacked = |images: &Images<Test, Cifar10>| attack(input.ann, images, settings.attack);
+    let images = first.test.take(settings.images);
+    let attacked_images = attacked(&images)?;
+    let few = |images: &Images<Test, Cifar10>, count| images.take(count);
+    let parts = [
+        (String::new(), &images),
+        (format!(", {}", settings.attack), &attacked_images),
+    ];
+    let (mut rates, mut spikes, mut errors, mut maps) = (vec![], vec![], vec![], vec![]);
+    let mut sensitivity = Vec::new();
+    for (name, snn) in &networks {
+        let network: &SpikingNetwork = snn.network();
+        for (on, images) in &parts {
+            let name = format!("{name}{on}");
+            let run = memory.step(&format!("run, {name}"), || {
+                simulate(snn, images, settings.timesteps)
+            })?;
+            rates.extend(firing_rates(&name, &run));
+            spikes.extend(memory.step(&format!("first spikes, {name}"), || {
+                first_spikes(&name, network, images, settings.timesteps)
+            })?);
+            let some = few(images, settings.error_images);
+            errors.extend(memory.step(&format!("conversion error, {name}"), || {
+                conversion_error(&name, network, &some, &settings.error_timesteps)
+            })?);
+            for image in 0..settings.map_images.min(images.len()) {
+                for &layer in &settings.map_layers {
+                    let name = format!("{name}, image {}", images.index(image));
+                    let pixels = images.input(image);
+                    let timesteps = &settings.error_timesteps;
+                    maps.extend(activation_map(
+                        &name, network, &pixels, layer, timesteps, GAMMA,
+                    )?);
+                }
+            }
+        }
+        let held_out = first.held_out.take(settings.sensitivity_images);
+        let goal = input.ann.target(&held_out, margin)?;
+        let evolution = &settings.clean.evolution;
+        sensitivity.extend(memory.step(&format!("sensitivity, {name}"), || {
+            let factors = &settings.factors;
+            threshold_sensitivity(name, network, &held_out, &goal, evolution, factors)
+        })?);
+    }
+
+    let constant = found.constant.network();
+    let held_out = first.held_out.take(settings.sensitivity_images);
+    let goal = input.ann.target(&held_out, margin)?;
+    let settings_of_effects = EvolveSettings {
+        batch: None,
+        ..settings.clean.evolution.clone()
+    };
+    let effects = memory.step("elementary effects", || {
+        let (settings_of, trajectories) = (&settings_of_effects, settings.trajectories);
+        elementary_effects(
+            "constant factor",
+            constant,
+            &held_out,
+            &goal,
+            settings_of,
+            trajectories,
+        )
+    })?;
+
+    let evolved = found.evolved.iter();
+    let thresholds = evolved.flat_map(|evolved| {
+        ThresholdRow::of(evolved.seed, margin, &found.start, &evolved.evolution.snn)
+    });
+    let scales = scales(&thresholds.collect::<Vec<_>>())?;
+    let per_neuron = SimulateSettings {
+        per_neuron: true,
+        ..settings.timesteps.into()
+    };
+    let start = memory.step("run, start", || simulate(&found.start, &images, per_neuron))?;
+    let mut statistics = layer_statistics(found.start.network(), &start)?;
+    statistics.extend(activation_statistics(&conversion, settings.percentile)?);
+    output.csv("scales.csv", &scales)?;
+    output.csv("firing-rates.csv", rates)?;
+    output.csv("first-spikes.csv", spikes)?;
+    output.csv("conversion-error.csv", errors)?;
+    output.csv("sensitivity.csv", sensitivity)?;
+    output.csv("elementary-effects.csv", effects)?;
+    output.csv("correlations.csv", correlations(&statistics, &scales)?)?;
+    output.csv("statistics.csv", statistics)?;
+    output.csv("maps.csv", maps)?;
+    output.csv("timing.csv", &memory.timing)?;
+    output.json(
+        "settings.json",
+        &Provenance::new("explain", N::NAME, settings),
+    )?;
+    output.complete()
+}
+
+/// Of the spike activation maps: the authors'.
+const GAMMA: f64 = 0.5;
