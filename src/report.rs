@@ -319,7 +319,7 @@ pub struct AttackRow {
     pub margin_points: f64,
     /// Whether the target is so low that its latency says nothing.
     pub void: bool,
-    /// Which images the evolution saw: `clean`, or under which attack.
+    /// Which held-out images the evolution saw: `clean` ones, or `attacked` ones.
     pub evolved_on: String,
     /// What it was seeded with.
     pub seed: u64,

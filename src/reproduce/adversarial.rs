@@ -6,15 +6,17 @@ use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 
-use super::cifar10::{Cifar10Input, Cifar10Settings, Evolved, Experiment, Memory, Opened, Rival};
+use super::cifar10::{
+    Cifar10Input, Cifar10Settings, Evolved, Experiment, Found, Memory, Opened, Rival,
+};
 use super::{Provenance, check_margin};
 use crate::attack::{Attack, Spiking, attack};
 use crate::convert::Snn;
-use crate::data::{Cifar10, HeldOut, Images, Part};
+use crate::data::{Cifar10, HeldOut, Images, Part, Split};
 use crate::error::{Error, Result};
 use crate::metrics::{Target, improvement_interval, improvement_percent};
 use crate::networks::Network;
-use crate::plot;
+use crate::plot::{self, Chart};
 use crate::report::{AccuracyRow, AttackRow, ConvergenceRow, Output, Table, ThresholdRow, rounded};
 use crate::simulate::{Simulation, simulate};
 use crate::surrogate::Surrogate;
@@ -187,91 +189,141 @@ pub fn adversarial<N: Network<Task = Cifar10>>(
     let key = (version, N::NAME, common, checksums, reference_neurons);
     let mut memory = Memory::new("reproduce adversarial", &folder, &key, stop)?;
 
-    let mut report = Rows::default();
+    let study = Study {
+        settings,
+        experiment: &experiment,
+        first: &first,
+        found: &found,
+        reference,
+        constant: found.rivals[nearest].last(),
+    };
+    let mut rows = Rows::default();
     for (number, by) in settings.attacks.iter().enumerate() {
-        let on = by.to_string();
-        let most = by.at_most_images.unwrap_or(usize::MAX);
-        let held_out = match by.evolve {
-            true => first.held_out.clone(),
-            false => first.held_out.take(settings.baseline_images.min(most)),
-        };
-        let held_out = by.attacked(input, &reference.snn, &held_out)?;
-        let test = first.test.take(settings.test_images.min(most));
-        let test = by.attacked(input, &reference.snn, &test)?;
+        let chosen = study.choose(by, &mut memory)?;
+        let chart = study.test(by, &chosen, &mut memory, &mut rows)?;
+        output.chart(&format!("accuracy-{}.svg", number + 1), &chart)?;
+    }
+    output.csv("latency.csv", &rows.latency)?;
+    output.csv("accuracy.csv", rows.accuracy)?;
+    output.csv("convergence.csv", rows.convergence)?;
+    output.csv("thresholds.csv", rows.thresholds)?;
+    output.csv("timing.csv", &memory.timing)?;
+    output.json(
+        "settings.json",
+        &Provenance::new("adversarial", N::NAME, settings),
+    )?;
+    Ok(AdversarialReport {
+        latency: rows.latency,
+        files: output.complete()?,
+    })
+}
 
-        let run = |snn: &Snn<N>, name: &str, memory: &mut Memory<'_>| {
-            let step = format!("{name}, {}", experiment.name(&on));
-            memory.step(&step, || simulate(snn, &test, settings.clean.timesteps))
+#[derive(Default)]
+struct Rows {
+    latency: Vec<AttackRow>,
+    accuracy: Vec<AccuracyRow>,
+    convergence: Vec<ConvergenceRow>,
+    thresholds: Vec<ThresholdRow>,
+}
+
+/// What all attacks have in common.
+struct Study<'a, N: Network<Task = Cifar10>> {
+    settings: &'a AdversarialSettings,
+    experiment: &'a Experiment<'a, N>,
+    first: &'a Split<Cifar10>,
+    found: &'a Found<N>,
+    reference: &'a Rival<N>,
+    /// The conversion with the best constant factor on clean images.
+    constant: Option<&'a Rival<N>>,
+}
+
+/// What attacked held-out images decided.
+struct Chosen<N: Network> {
+    rivals: Vec<Rival<N>>,
+    evolved: Vec<Evolved<N>>,
+}
+
+impl<N: Network<Task = Cifar10>> Study<'_, N> {
+    fn choose(&self, by: &AttackedBy, memory: &mut Memory<'_>) -> Result<Chosen<N>> {
+        let (settings, found) = (self.settings, self.found);
+        let images = match by.evolve {
+            true => self.first.held_out.clone(),
+            false => by.some(&self.first.held_out, settings.baseline_images),
         };
-        let choose = held_out.take(settings.baseline_images);
-        let step = format!("held-out, reference, {on}");
-        let of_reference = |memory: &mut Memory<'_>| -> Result<Simulation> {
-            memory.step(&step, || {
-                simulate(&reference.snn, &held_out, settings.clean.timesteps)
-            })
-        };
-        let of_reference = of_reference(&mut memory)?;
-        let goal = of_reference.target(settings.margin_points)?;
-        let chosen = goal.part(0..choose.len())?;
-        let mut networks: Vec<(String, &Snn<N>)> = Vec::new();
+        let images = self.attacked(by, &images)?;
+        let step = format!("held-out, {REFERENCE}, {by}");
+        let reference = memory.step(&step, || {
+            simulate(&self.reference.snn, &images, settings.clean.timesteps)
+        })?;
+        let goal = reference.target(settings.margin_points)?;
+        let first = images.take(settings.baseline_images);
+        let goal_of_first = goal.part(0..first.len())?;
         let mut rivals = Vec::new();
         for kind in &found.kinds {
-            let measured =
-                experiment.measure(kind, &choose, &format!("held-out, {on}"), &mut memory)?;
-            rivals.push(measured.rival(&chosen)?);
+            let on = format!("held-out, {by}");
+            let measured = self.experiment.measure(kind, &first, &on, memory)?;
+            rivals.push(measured.rival(&goal_of_first)?);
         }
-        rivals.extend(found.rivals[nearest].last().map(|constant| Rival {
-            kind: constant.kind,
-            name: constant.name.clone(),
-            snn: constant.snn.clone(),
-        }));
-        let mut evolved: Vec<(&str, &Evolved<N>)> = Vec::new();
-        evolved.extend(found.evolved.iter().map(|evolved| ("clean", evolved)));
-        let mut under_attack = Vec::new();
-        if by.evolve {
-            for &seed in &settings.clean.seeds {
-                let images = held_out.in_order_of(&input.parts(seed)?.held_out);
-                let goal = reordered(&goal, &held_out, &images)?;
-                let name = format!("evolution, seed {seed}, {on}");
-                let start = &found.constant;
-                under_attack.push(experiment.evolve(
-                    seed,
-                    start,
-                    (&images, &goal),
-                    &name,
-                    &mut memory,
-                )?);
-            }
+        rivals.extend(self.constant.cloned());
+        let mut evolved = Vec::new();
+        let seeds = settings.clean.seeds.iter().filter(|_| by.evolve);
+        for &seed in seeds {
+            let images = images.in_order_of(&self.experiment.input.parts(seed)?.held_out);
+            let goal = reordered(&goal, &self.first.held_out, &images)?;
+            let name = format!("evolution, seed {seed}, {by}");
+            let on = (&images, &goal);
+            let from = &found.constant;
+            evolved.push((self.experiment).evolve(seed, from, on, &name, memory)?);
         }
-        evolved.extend(under_attack.iter().map(|evolved| (on.as_str(), evolved)));
+        Ok(Chosen { rivals, evolved })
+    }
 
-        let mut tested = BTreeMap::new();
-        networks.extend(rivals.iter().map(|rival| (rival.name.clone(), &rival.snn)));
-        networks.push((REFERENCE.into(), &reference.snn));
-        let name = |(images, evolved): &(&str, &Evolved<N>)| match *images {
-            "clean" => format!("{} on clean images", evolved.name()),
-            _ => format!("{} on attacked images", evolved.name()),
-        };
-        networks.extend(evolved.iter().map(|of| (name(of), &of.1.evolution.snn)));
+    /// Every network once on attacked test images; gives the chart of their accuracy.
+    fn test(
+        &self,
+        by: &AttackedBy,
+        chosen: &Chosen<N>,
+        memory: &mut Memory<'_>,
+        rows: &mut Rows,
+    ) -> Result<Chart> {
+        let (settings, experiment) = (self.settings, self.experiment);
+        let images = by.some(&self.first.test, settings.test_images);
+        let images = self.attacked(by, &images)?;
+        let mut evolved: Vec<(&str, String, &Evolved<N>)> = Vec::new();
+        for (on, all) in [
+            ("clean", &self.found.evolved),
+            ("attacked", &chosen.evolved),
+        ] {
+            let name = |one: &Evolved<N>| format!("{} on {on} images", one.name());
+            evolved.extend(all.iter().map(|one| (on, name(one), one)));
+        }
+        let rivals = chosen.rivals.iter();
+        let mut networks: BTreeMap<&str, &Snn<N>> =
+            rivals.map(|rival| (&*rival.name, &rival.snn)).collect();
+        networks.insert(REFERENCE, &self.reference.snn);
+        networks.extend(
+            evolved
+                .iter()
+                .map(|(_, name, one)| (&**name, &one.evolution.snn)),
+        );
+
+        let mut tested: BTreeMap<&str, Simulation> = BTreeMap::new();
         for (name, snn) in networks {
-            if !tested.contains_key(&name) {
-                let simulation = run(snn, &name, &mut memory)?;
-                let label = format!("{name}, {on}");
-                report
-                    .accuracy
-                    .extend(AccuracyRow::of(0, &label, &simulation.curve));
-                tested.insert(name, simulation);
-            }
+            let step = format!("{name}, {}", experiment.name(&by.to_string()));
+            let run = memory.step(&step, || simulate(snn, &images, settings.clean.timesteps))?;
+            let label = format!("{name}, {by}");
+            rows.accuracy.extend(AccuracyRow::of(0, &label, &run.curve));
+            tested.insert(name, run);
         }
         let target = tested[REFERENCE].target(settings.margin_points)?;
-        let ann = input.ann.accuracy(&test)?.percent();
-        for of in &evolved {
-            for rival in &rivals {
-                let [before, after] = [&tested[&rival.name], &tested[&name(of)]];
-                let seed = of.1.seed;
-                let [low, high] = improvement_interval(&before.hits, &after.hits, &target, seed)?;
+        let ann = experiment.input.ann.accuracy(&images)?.percent();
+        for (on, name, one) in &evolved {
+            for rival in &chosen.rivals {
+                let [before, after] = [&tested[&*rival.name], &tested[&**name]];
+                let [low, high] =
+                    improvement_interval(&before.hits, &after.hits, &target, one.seed)?;
                 let [was, is] = [before, after].map(|run| run.curve.latency(&target));
-                report.latency.push(AttackRow {
+                rows.latency.push(AttackRow {
                     attack: by.attack.kind().into(),
                     through: by.through().into(),
                     epsilon_255: by.attack.epsilon_255(),
@@ -279,8 +331,8 @@ pub fn adversarial<N: Network<Task = Cifar10>>(
                     reference_accuracy_percent: rounded(target.ann().percent()),
                     margin_points: target.margin(),
                     void: target.percent() < settings.void_below_percent,
-                    evolved_on: of.0.into(),
-                    seed,
+                    evolved_on: (*on).into(),
+                    seed: one.seed,
                     rival: rival.kind.into(),
                     rival_network: rival.name.clone(),
                     rival_latency_timesteps: was,
@@ -291,54 +343,48 @@ pub fn adversarial<N: Network<Task = Cifar10>>(
                 });
             }
         }
-        for Evolved { seed, evolution } in &under_attack {
+        for Evolved { seed, evolution } in &chosen.evolved {
             let (margin, initial) = (settings.margin_points, experiment.initial);
             let generations = evolution.generations.iter();
             let of = |state| ConvergenceRow::new(*seed, initial, margin, state);
-            report.convergence.extend(generations.map(of));
-            let layers = ThresholdRow::of(*seed, margin, &found.start, &evolution.snn);
-            report.layers.extend(layers);
+            rows.convergence.extend(generations.map(of));
+            let layers = ThresholdRow::of(*seed, margin, &self.found.start, &evolution.snn);
+            rows.thresholds.extend(layers);
         }
-        let shown = rivals.iter().map(|rival| rival.name.clone());
-        let shown = shown.chain(
-            evolved
-                .iter()
-                .filter(|of| of.1.seed == settings.clean.seeds[0])
-                .map(name),
-        );
-        let shown: Vec<String> = shown.collect();
-        let curves = shown
+        let first = evolved
             .iter()
-            .map(|name| (name.as_str(), &tested[name].curve));
-        let title = format!("CIFAR-10, test images, {on}");
-        let chart = plot::accuracy(&title, &curves.collect::<Vec<_>>(), Some(&target))?;
-        output.chart(&format!("accuracy-{}.svg", number + 1), &chart)?;
+            .filter(|(_, _, one)| one.seed == settings.clean.seeds[0]);
+        let names = chosen.rivals.iter().map(|rival| &*rival.name);
+        let names = names.chain(first.map(|(_, name, _)| &**name));
+        let curves: Vec<_> = names.map(|name| (name, &tested[name].curve)).collect();
+        plot::accuracy(
+            &format!("CIFAR-10, test images, {by}"),
+            &curves,
+            Some(&target),
+        )
     }
-    output.csv("latency.csv", &report.latency)?;
-    output.csv("accuracy.csv", report.accuracy)?;
-    output.csv("convergence.csv", report.convergence)?;
-    output.csv("thresholds.csv", report.layers)?;
-    output.csv("timing.csv", &memory.timing)?;
-    output.json(
-        "settings.json",
-        &Provenance::new("adversarial", N::NAME, settings),
-    )?;
-    Ok(AdversarialReport {
-        latency: report.latency,
-        files: output.complete()?,
-    })
+
+    fn attacked<P: Part>(
+        &self,
+        by: &AttackedBy,
+        images: &Images<P, Cifar10>,
+    ) -> Result<Images<P, Cifar10>> {
+        match by.through_timesteps {
+            None => attack(self.experiment.input.ann, images, by.attack),
+            Some(timesteps) => {
+                let spiking = Spiking {
+                    snn: &self.reference.snn,
+                    timesteps,
+                    surrogate: Surrogate::Linear,
+                };
+                attack(&spiking, images, by.attack)
+            }
+        }
+    }
 }
 
 /// What the reference network is called among those that are tested.
 const REFERENCE: &str = "reference";
-
-#[derive(Default)]
-struct Rows {
-    latency: Vec<AttackRow>,
-    accuracy: Vec<AccuracyRow>,
-    convergence: Vec<ConvergenceRow>,
-    layers: Vec<ThresholdRow>,
-}
 
 impl std::fmt::Display for AttackedBy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -360,24 +406,8 @@ impl AttackedBy {
         }
     }
 
-    fn attacked<N: Network<Task = Cifar10>, P: Part>(
-        &self,
-        input: &Cifar10Input<'_, N>,
-        snn: &Snn<N>,
-        images: &Images<P, Cifar10>,
-    ) -> Result<Images<P, Cifar10>> {
-        match self.through_timesteps {
-            None => attack(input.ann, images, self.attack),
-            Some(timesteps) => {
-                let surrogate = Surrogate::Linear;
-                let spiking = Spiking {
-                    snn,
-                    timesteps,
-                    surrogate,
-                };
-                attack(&spiking, images, self.attack)
-            }
-        }
+    fn some<P: Part>(&self, images: &Images<P, Cifar10>, count: usize) -> Images<P, Cifar10> {
+        images.take(count.min(self.at_most_images.unwrap_or(count)))
     }
 }
 

@@ -433,6 +433,16 @@ pub(super) struct Evolved<N: Network> {
     pub evolution: Evolution<N>,
 }
 
+impl<N: Network> Clone for Rival<N> {
+    fn clone(&self) -> Self {
+        Self {
+            kind: self.kind,
+            name: self.name.clone(),
+            snn: self.snn.clone(),
+        }
+    }
+}
+
 impl<N: Network> Evolved<N> {
     pub fn name(&self) -> String {
         format!("evolved, seed {}", self.seed)
