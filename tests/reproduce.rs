@@ -234,6 +234,7 @@ fn explain_goes_on_to_the_same_files() -> evospike::Result<()> {
         trajectories: 2,
         map_images: 1,
         map_layers: vec![1],
+        map_timesteps: vec![6],
         ..ExplainSettings::default()
     };
     let explained = |out: &Path, stop: bool| {

@@ -73,8 +73,9 @@ const TOLERANCE: f64 = 1e-5;
 /// Of a neuron let z be the mean input current over timesteps 1..=T, given the charges that arrived
 /// from the layers before, with the bias and its own current; θ the threshold, c the charge of a
 /// spike, v the initial potential, n the number of spikes, and a the ANN's activation on the same
-/// image (the ReLU's, with the weights of the spiking network). With clip(z) = z limited to 0..=θ and m = floor((zT + v) / θ) limited to 0..=T, the
-/// spikes that an even input would cause, c n / T - a is the sum of
+/// image (the ReLU's, with the weights of the spiking network). With clip(z) = z limited to 0..=θ
+/// and m = floor((zT + v) / θ) limited to 0..=T, the spikes that an even input would cause,
+/// c n / T - a is the sum of
 ///
 /// ```text
 /// inherited     max(z, 0) - a
@@ -85,9 +86,10 @@ const TOLERANCE: f64 = 1e-5;
 /// ```
 ///
 /// exactly. A potential within 1e-5 T thresholds of a whole number counts as on the side on which
-/// the neuron was, so that rounding makes no unevenness. An initial potential outside 0..θ shows as unevenness too, where a neuron starts
-/// later or goes on longer than m supposes. Images are given directly. Each timestep asked for costs a dense pass
-/// an image besides the simulation: some ten images are enough.
+/// the neuron was, so that rounding makes no unevenness. An initial potential outside 0..θ shows as
+/// unevenness too, where a neuron starts later or goes on longer than m supposes. Images are given
+/// directly. Each timestep asked for costs a dense pass an image besides the simulation: some ten
+/// images are enough.
 ///
 /// # Errors
 /// Neurons with leak, hard reset or refractory period; a layer whose activations are all 0; no

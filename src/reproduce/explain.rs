@@ -44,8 +44,10 @@ pub struct ExplainSettings {
     pub percentile: f64,
     /// Test images that are mapped.
     pub map_images: usize,
-    /// Layers of neurons that are mapped, after each of `error_timesteps`.
+    /// Layers of neurons that are mapped.
     pub map_layers: Vec<usize>,
+    /// After each of these.
+    pub map_timesteps: Vec<usize>,
 }
 
 impl Default for ExplainSettings {
@@ -64,8 +66,9 @@ impl Default for ExplainSettings {
             factors: vec![0.8, 0.9, 1.1, 1.25],
             trajectories: 4,
             percentile: 99.9,
-            map_images: 4,
-            map_layers: vec![1, 3],
+            map_images: 2,
+            map_layers: vec![1],
+            map_timesteps: vec![16],
         }
     }
 }
@@ -178,7 +181,7 @@ pub fn explain<N: Network<Task = Cifar10>>(
                 for &layer in &settings.map_layers {
                     let name = format!("{name}, image {}", images.index(image));
                     let pixels = images.input(image);
-                    let timesteps = &settings.error_timesteps;
+                    let timesteps = &settings.map_timesteps;
                     maps.extend(activation_map(
                         &name, network, &pixels, layer, timesteps, GAMMA,
                     )?);
