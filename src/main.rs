@@ -143,6 +143,9 @@ struct Cifar10Arguments {
     /// Held-out images that a generation is measured on: the next so many of them, round and round
     #[arg(long, default_value_t = usual_batch())]
     images: usize,
+    /// Timesteps that evolution sees; what accuracy does later it does not know
+    #[arg(long, default_value_t = Cifar10Settings::default().evolution.timesteps)]
+    timesteps: usize,
     /// Test images
     #[arg(long, default_value_t = Cifar10Settings::default().test_images)]
     test_images: usize,
@@ -384,6 +387,7 @@ fn run_cifar10(arguments: &Cifar10Arguments) -> evospike::Result<()> {
     };
     settings.evolution.generations = arguments.generations;
     settings.evolution.batch = Some(arguments.images);
+    settings.evolution.timesteps = arguments.timesteps;
     arguments.files.open(|input, stop| {
         let report = cifar10(input, &settings, &arguments.out, stop)?;
         println!("\n{}", report.table());

@@ -31,7 +31,8 @@ pub struct AdversarialSettings {
     pub attacks: Vec<AttackedBy>,
     /// The target's distance, in percentage points, below the accuracy on the same attacked images
     /// of the reference network after its last timestep: the best percentile conversion of the
-    /// clean experiment. The ANN's own accuracy would be no target where the attack goes through it.
+    /// clean experiment. The ANN's own accuracy would be no target where the attack goes through
+    /// it.
     pub margin_points: f64,
     /// A target of less than that is void: networks pass it early, by chance.
     pub void_below_percent: f64,
@@ -142,10 +143,11 @@ impl AdversarialReport {
 /// thresholds reach a target accuracy on attacked images than the best conversions of the same
 /// trained network, whether they were evolved on clean or on attacked images.
 ///
-/// Conversions and evolution see attacked held-out images only; each final network sees the attacked
-/// test images once. The clean networks are those of [`cifar10`](super::cifar10()), which left them in
-/// `clean_folder`; where it did not, they are made there. Attacks go through the ANN or through the
-/// reference network, and all networks get the same images: no attack is made for an evolved one.
+/// Conversions and evolution see attacked held-out images only; each final network sees the
+/// attacked test images once. The clean networks are those of [`cifar10`](super::cifar10()), which
+/// left them in `clean_folder`; where it did not, they are made there. Attacks go through the ANN or
+/// through the reference network, and all networks get the same images: no attack is made for an
+/// evolved one.
 /// Files, resuming and stopping as there, with `latency.csv` for the result.
 ///
 /// # Errors

@@ -100,9 +100,9 @@ impl ExplainSettings {
 /// What evolution changed on CIFAR-10, and why, as one CSV for each function of
 /// [`explain`](crate::explain): of the best percentile conversion, of the conversion with the best
 /// constant factor, which evolution started from, and of the evolved networks of
-/// [`cifar10`](super::cifar10()), which left them in `clean_folder`; where it did not, they are made
-/// there. Activity and errors are those on test images, clean and attacked through the ANN; thresholds
-/// are changed on held-out images.
+/// [`cifar10`](super::cifar10()), which left them in `clean_folder`; where it did not, they are
+/// made there. Activity and errors are those on test images, clean and attacked through the ANN;
+/// thresholds are changed on held-out images.
 ///
 /// Gives the files: `scales.csv`, `firing-rates.csv`, `first-spikes.csv`, `conversion-error.csv`,
 /// `sensitivity.csv`, `elementary-effects.csv`, `statistics.csv`, `correlations.csv`, `maps.csv`,
