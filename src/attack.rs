@@ -104,7 +104,7 @@ impl Attack {
 
     /// Refuses settings out of range, so that nothing runs first.
     pub(crate) fn check(&self) -> Result<()> {
-        let size = |name, value: f64| match value >= 0.0 && value <= 255.0 {
+        let size = |name, value: f64| match (0.0..=255.0).contains(&value) {
             true => Ok(()),
             false => Err(Error::parameter(name, value, "0 to 255")),
         };
@@ -211,7 +211,7 @@ impl Gradients {
     ///
     /// # Errors
     /// A number of inputs that is not the images', a label that is no class, or
-    /// [`Error::Device`](crate::Error::Device) when memory cannot be had.
+    /// [`Error::Device`] when memory cannot be had.
     pub fn of(&self, inputs: &[f32], labels: &[usize]) -> Result<Vec<f32>> {
         let size = self.shape.size();
         if inputs.len() != labels.len() * size {
@@ -272,7 +272,7 @@ impl Gradients {
 /// Attacks images: the same images, labels and part, with other pixels.
 ///
 /// # Errors
-/// Settings out of range, or [`Error::Device`](crate::Error::Device) when memory cannot be had.
+/// Settings out of range, or [`Error::Device`] when memory cannot be had.
 pub fn attack<P: Part, K: Task>(
     network: &impl Differentiable<K>,
     images: &Images<P, K>,

@@ -18,6 +18,8 @@ use crate::simulate::{Trace, check_frames};
 use crate::surrogate::Surrogate;
 
 type Values<D> = Flat<f32, D, NoneTape>;
+/// Charges of spikes, and who fired.
+type Fired<D, T> = (Flat<f32, D, T>, Vec<bool>);
 
 /// Runs on `inputs`, one after the other, each the same at every timestep, and gives what
 /// [`SpikingNetwork::trace`](crate::simulate::SpikingNetwork::trace) gives for each. With as many
@@ -199,12 +201,8 @@ fn plus<D: Device<f32>, T: Tape<f32, D>>(
 }
 
 impl<D: Device<f32>, T: Tape<f32, D>> State<D, T> {
-    /// One timestep with input current `z`: the charges of the spikes, and who fired.
-    fn step(
-        &mut self,
-        z: Flat<f32, D, T>,
-        rule: Rule,
-    ) -> Result<(Flat<f32, D, T>, Vec<bool>), D::Err> {
+    /// One timestep with input current `z`.
+    fn step(&mut self, z: Flat<f32, D, T>, rule: Rule) -> Result<Fired<D, T>, D::Err> {
         let z = z.try_add(self.current.clone())?;
         let before = std::mem::replace(&mut self.v, self.zero.retaped());
         let mut v = before.try_mul(self.leak.clone())?;
