@@ -75,7 +75,7 @@ impl Default for AdversarialSettings {
                 by(Attack::pgd(1.0), false),
                 AttackedBy {
                     through_timesteps: Some(16),
-                    at_most_images: Some(2000),
+                    at_most_images: Some(1000),
                     ..by(fgsm(1.0), false)
                 },
             ],
