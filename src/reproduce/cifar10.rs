@@ -179,7 +179,7 @@ impl Cifar10Report {
 
 /// What makes a broken-off experiment go on: results of its steps in files of their own.
 pub(super) struct Memory<'a> {
-    pub folder: PathBuf,
+    folder: PathBuf,
     /// What the results depend on.
     key: String,
     pub timing: Vec<TimingRow>,
@@ -205,6 +205,12 @@ impl<'a> Memory<'a> {
         })
     }
 
+    /// Where a step is kept; attacks are called by fractions.
+    fn path(&self, step: &str, extension: &str) -> PathBuf {
+        let name = step.replace('/', " of ");
+        self.folder.join(format!("{name}.{extension}"))
+    }
+
     /// The result of a step: from its file where that is there and of the same experiment.
     pub fn step<T: Serialize + DeserializeOwned>(
         &mut self,
@@ -217,7 +223,7 @@ impl<'a> Memory<'a> {
             seconds: f64,
             value: T,
         }
-        let path = self.folder.join(format!("{name}.json"));
+        let path = self.path(name, "json");
         let known = fs::read(&path).ok();
         let known = known.and_then(|text| serde_json::from_slice::<Kept<T>>(&text).ok());
         let kept = match known.filter(|kept| kept.key == self.key) {
@@ -604,7 +610,7 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
             ..self.settings.evolution.clone()
         };
         let step = self.name(name);
-        let path = memory.folder.join(format!("{step}.checkpoint"));
+        let path = memory.path(&step, "checkpoint");
         let evolution = evolve_resumable(start, images, goal, &settings, path, memory.stop)?;
         (memory.timing).push(TimingRow::new(&step, evolution.seconds));
         Ok(Evolved { seed, evolution })
