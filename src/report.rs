@@ -323,9 +323,10 @@ pub struct AttackRow {
     pub evolved_on: String,
     /// What it was seeded with.
     pub seed: u64,
-    /// What the evolved network is compared with: a kind of conversion.
+    /// What the evolved network is compared with: a kind of conversion, or the reference.
     pub rival: String,
-    /// The one of its kind that was chosen on attacked held-out images.
+    /// The one of its kind that was chosen on attacked held-out images; the reference was chosen on
+    /// clean ones.
     pub rival_network: String,
     /// On the attacked test images; empty where the target is never reached.
     pub rival_latency_timesteps: Option<usize>,

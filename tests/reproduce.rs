@@ -187,8 +187,8 @@ fn adversarial_goes_on_to_the_same_files() -> evospike::Result<()> {
 
     let accuracy: Vec<AccuracyRow> = read_csv(whole.join("accuracy.csv"))?;
     let rows: Vec<AttackRow> = read_csv(whole.join("latency.csv"))?;
-    // Two seeds on clean and on attacked images, four rivals; then two seeds.
-    assert_eq!(rows.len(), 2 * 2 * 4 + 2 * 4);
+    // Two seeds on clean and on attacked images, five rivals; then two seeds.
+    assert_eq!(rows.len(), 2 * 2 * 5 + 2 * 5);
     assert_eq!(rows, report.latency);
     for row in &rows {
         let on = match row.through.as_str() {

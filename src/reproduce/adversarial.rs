@@ -260,7 +260,11 @@ impl<N: Network<Task = Cifar10>> Study<'_, N> {
         let goal = reference.target(settings.margin_points)?;
         let first = images.take(settings.baseline_images);
         let goal_of_first = goal.part(0..first.len())?;
-        let mut rivals = Vec::new();
+        let mut rivals = vec![Rival {
+            kind: REFERENCE,
+            name: REFERENCE.into(),
+            snn: self.reference.snn.clone(),
+        }];
         for kind in &found.kinds {
             let on = format!("held-out, {by}");
             let measured = self.experiment.measure(kind, &first, &on, memory)?;
@@ -302,7 +306,6 @@ impl<N: Network<Task = Cifar10>> Study<'_, N> {
         let rivals = chosen.rivals.iter();
         let mut networks: BTreeMap<&str, &Snn<N>> =
             rivals.map(|rival| (&*rival.name, &rival.snn)).collect();
-        networks.insert(REFERENCE, &self.reference.snn);
         networks.extend(
             evolved
                 .iter()
@@ -385,7 +388,7 @@ impl<N: Network<Task = Cifar10>> Study<'_, N> {
     }
 }
 
-/// What the reference network is called among those that are tested.
+/// What the reference network is called among the others.
 const REFERENCE: &str = "reference";
 
 impl std::fmt::Display for AttackedBy {
