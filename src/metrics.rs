@@ -65,6 +65,8 @@ pub fn predict(outputs: &[f32]) -> usize {
 pub struct Target {
     ann: Arc<[bool]>,
     margin_percent: f64,
+    /// Whose accuracy it is, as charts call it.
+    whose: &'static str,
 }
 
 impl Target {
@@ -76,6 +78,7 @@ impl Target {
         let target = Self {
             ann: ann.into(),
             margin_percent,
+            whose: "ANN",
         };
         if target.ann.is_empty() {
             return Err(Error::parameter("images", "none", "at least one"));
@@ -96,6 +99,19 @@ impl Target {
         }
     }
 
+    /// The same target, where another network stands for the ANN.
+    pub(crate) fn of_reference(self) -> Self {
+        Self {
+            whose: "reference",
+            ..self
+        }
+    }
+
+    /// Whose accuracy it is, as charts call it.
+    pub(crate) fn whose(&self) -> &'static str {
+        self.whose
+    }
+
     /// Of each image, whether the ANN classified it correctly.
     pub(crate) fn ann_hits(&self) -> &[bool] {
         &self.ann
@@ -113,7 +129,11 @@ impl Target {
 
     /// The target on a part of its images.
     pub(crate) fn part(&self, images: std::ops::Range<usize>) -> Result<Self> {
-        Self::new(&self.ann[images], self.margin_percent)
+        let part = Self::new(&self.ann[images], self.margin_percent)?;
+        Ok(Self {
+            whose: self.whose,
+            ..part
+        })
     }
 
     /// How far below the ANN's accuracy it lies, in percentage points.

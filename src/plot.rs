@@ -233,7 +233,8 @@ pub fn accuracy(
             let (high, low) = (target.ann().percent(), target.percent());
             level(&mut axes, x.clone(), high)?;
             level(&mut axes, x.clone(), low)?;
-            let note = format!("ANN {high:.1} %, target {low:.1} % (dotted)");
+            let whose = target.whose();
+            let note = format!("{whose} {high:.1} %, target {low:.1} % (dotted)");
             let style = (FONT, 14).into_font().color(&GREY);
             axes.draw_series([Text::new(note, (last * 0.62, high + 3.8), style)])?;
         }

@@ -126,7 +126,8 @@ impl Simulation {
     /// A margin that is negative or leaves nothing to reach.
     pub fn target(&self, margin_percent: f64) -> Result<Target> {
         let last = self.hits.rows().filter_map(|row| row.last().copied());
-        Target::new(last.collect::<Vec<_>>(), margin_percent)
+        let target = Target::new(last.collect::<Vec<_>>(), margin_percent)?;
+        Ok(target.of_reference())
     }
 
     /// Spikes of layer `layer` for each image.
