@@ -27,7 +27,7 @@
 
 use std::fmt;
 
-use dfdx::prelude::{Cpu, OwnedTape, ReshapeTo, Tensor, Trace, TryAdd, TryMul};
+use dfdx::prelude::{Cpu, ReshapeTo, Trace, TryAdd, TryMul};
 use rand::RngExt;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -203,8 +203,6 @@ pub struct Gradients {
 /// Images that have a tape of their own.
 const TAPE: usize = 8;
 
-type Values = Tensor<(usize,), f32, Cpu, OwnedTape<f32, Cpu>>;
-
 impl Gradients {
     /// By each input of each image, of the image's cross-entropy with its label; as the inputs,
     /// channels, rows, columns of one image after the other.
@@ -245,17 +243,11 @@ impl Gradients {
             None => (1, Surrogate::default()),
         };
         let rule = Rule::Differentiable(surrogate);
-        let mut output: Option<Values> = None;
-        for _ in 0..timesteps {
-            let current = rule.advance(&mut steps, x.leaky_trace(), count, &mut Vec::new())?;
-            output = Some(match output {
-                Some(sum) => sum.try_add(current).map_err(Error::device)?,
-                None => current,
-            });
+        let mut current = || rule.advance(&mut steps, x.leaky_trace(), count, &mut Vec::new());
+        let mut output = current()?;
+        for _ in 1..timesteps {
+            output = output.try_add(current()?).map_err(Error::device)?;
         }
-        let Some(output) = output else {
-            return Ok(vec![0.0; inputs.len()]);
-        };
         let mean = output.try_mul(1.0 / timesteps as f32);
         let logits = mean
             .and_then(|mean| mean.try_reshape_like(&(count, self.classes)))

@@ -89,11 +89,7 @@ impl Default for AdversarialSettings {
 
 impl AdversarialSettings {
     fn check(&self) -> Result<()> {
-        self.clean.check()?;
-        if self.clean.initial.len() != 1 {
-            let found = format!("{:?}", self.clean.initial);
-            return Err(Error::parameter("initial", found, "one initial potential"));
-        }
+        self.clean.check_of_one_initial()?;
         if self.attacks.is_empty() {
             return Err(Error::parameter("attacks", "none", "at least one"));
         }
@@ -348,13 +344,12 @@ impl<N: Network<Task = Cifar10>> Study<'_, N> {
                 });
             }
         }
-        for Evolved { seed, evolution } in &chosen.evolved {
+        for evolved in &chosen.evolved {
             let (margin, initial) = (settings.margin_points, experiment.initial);
-            let generations = evolution.generations.iter();
-            let of = |state| ConvergenceRow::new(*seed, initial, margin, state);
-            rows.convergence.extend(generations.map(of));
-            let layers = ThresholdRow::of(*seed, margin, &self.found.start, &evolution.snn);
-            rows.thresholds.extend(layers);
+            rows.convergence
+                .extend(evolved.convergence(initial, margin));
+            rows.thresholds
+                .extend(evolved.thresholds(&self.found.start, margin));
         }
         let first = evolved
             .iter()

@@ -137,6 +137,16 @@ impl Cifar10Settings {
         self.evolution.check()
     }
 
+    /// [`check`](Self::check) of an experiment that goes on from one initial potential.
+    pub(super) fn check_of_one_initial(&self) -> Result<()> {
+        self.check()?;
+        if self.initial.len() != 1 {
+            let found = format!("{:?}", self.initial);
+            return Err(Error::parameter("initial", found, "one initial potential"));
+        }
+        Ok(())
+    }
+
     /// Place of the reported margin that is nearest to this one.
     pub(super) fn nearest_margin(&self, points: f64) -> usize {
         let distances = self
@@ -321,12 +331,9 @@ pub fn cifar10<N: Network<Task = Cifar10>>(
             }
         }
         for evolved in &found.evolved {
-            let (seed, evolution) = (evolved.seed, &evolved.evolution);
-            let generations = evolution.generations.iter();
             let margin = settings.margin_points;
-            let of = |state| ConvergenceRow::new(seed, initial, margin, state);
-            convergence.extend(generations.map(of));
-            layers.extend(ThresholdRow::of(seed, margin, &found.start, &evolution.snn));
+            convergence.extend(evolved.convergence(initial, margin));
+            layers.extend(evolved.thresholds(&found.start, margin));
         }
         experiment.charts(&output, &found, &tested, &targets)?;
     }
@@ -450,6 +457,21 @@ impl<N: Network> Clone for Rival<N> {
 }
 
 impl<N: Network> Evolved<N> {
+    /// How it went, for a target so many points below.
+    pub fn convergence(
+        &self,
+        initial: f32,
+        margin: f64,
+    ) -> impl Iterator<Item = ConvergenceRow> + '_ {
+        let generations = self.evolution.generations.iter();
+        generations.map(move |state| ConvergenceRow::new(self.seed, initial, margin, state))
+    }
+
+    /// Its thresholds beside those that were converted.
+    pub fn thresholds(&self, start: &Snn<N>, margin: f64) -> Vec<ThresholdRow> {
+        ThresholdRow::of(self.seed, margin, start, &self.evolution.snn)
+    }
+
     pub fn name(&self) -> String {
         format!("evolved, seed {}", self.seed)
     }
@@ -644,7 +666,7 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
         let chart = evolution.convergence(&title(&format!("evolution, seed {seed}")))?;
         output.chart(&file("convergence"), &chart)?;
         let margin = self.settings.margin_points;
-        let layers = ThresholdRow::of(seed, margin, &found.start, &evolution.snn);
+        let layers = evolved.thresholds(&found.start, margin);
         let chart = plot::thresholds(&title(&format!("thresholds, seed {seed}")), &layers)?;
         output.chart(&file("thresholds"), &chart)
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::cifar10::{Cifar10Input, Cifar10Settings, Experiment, Memory, Opened};
 use super::{Provenance, check_margin};
 use crate::attack::{Attack, attack};
-use crate::data::{Cifar10, Images, Test};
+use crate::data::Cifar10;
 use crate::error::{Error, Result};
 use crate::evolve::{EvolveSettings, Objective};
 use crate::explain::{
@@ -16,7 +16,7 @@ use crate::explain::{
     firing_rates, first_spikes, layer_statistics, scales, threshold_sensitivity,
 };
 use crate::networks::Network;
-use crate::report::{Output, ThresholdRow};
+use crate::report::Output;
 use crate::simulate::{SimulateSettings, SpikingNetwork, simulate};
 
 /// Settings of [`explain`].
@@ -75,12 +75,8 @@ impl Default for ExplainSettings {
 
 impl ExplainSettings {
     fn check(&self) -> Result<()> {
-        self.clean.check()?;
+        self.clean.check_of_one_initial()?;
         self.attack.check()?;
-        if self.clean.initial.len() != 1 {
-            let found = format!("{:?}", self.clean.initial);
-            return Err(Error::parameter("initial", found, "one initial potential"));
-        }
         for (name, number, least) in [
             ("images", self.images, 1),
             ("timesteps", self.timesteps, 1),
@@ -153,14 +149,14 @@ pub fn explain<N: Network<Task = Cifar10>>(
     let key = (version, N::NAME, settings, checksum, neurons);
     let mut memory = Memory::new("reproduce explain", &folder, &key, stop)?;
 
-    let attacked = |images: &Images<Test, Cifar10>| attack(input.ann, images, settings.attack);
     let images = first.test.take(settings.images);
-    let attacked_images = attacked(&images)?;
-    let few = |images: &Images<Test, Cifar10>, count| images.take(count);
+    let attacked = attack(input.ann, &images, settings.attack)?;
     let parts = [
         (String::new(), &images),
-        (format!(", {}", settings.attack), &attacked_images),
+        (format!(", {}", settings.attack), &attacked),
     ];
+    let held_out = first.held_out.take(settings.sensitivity_images);
+    let goal = input.ann.target(&held_out, margin)?;
     let (mut rates, mut spikes, mut errors, mut maps) = (vec![], vec![], vec![], vec![]);
     let mut sensitivity = Vec::new();
     for (name, snn) in &networks {
@@ -174,7 +170,7 @@ pub fn explain<N: Network<Task = Cifar10>>(
             spikes.extend(memory.step(&format!("first spikes, {name}"), || {
                 first_spikes(&name, network, images, settings.timesteps)
             })?);
-            let some = few(images, settings.error_images);
+            let some = images.take(settings.error_images);
             errors.extend(memory.step(&format!("conversion error, {name}"), || {
                 conversion_error(&name, network, &some, &settings.error_timesteps)
             })?);
@@ -189,8 +185,6 @@ pub fn explain<N: Network<Task = Cifar10>>(
                 }
             }
         }
-        let held_out = first.held_out.take(settings.sensitivity_images);
-        let goal = input.ann.target(&held_out, margin)?;
         let evolution = &settings.clean.evolution;
         sensitivity.extend(memory.step(&format!("sensitivity, {name}"), || {
             let factors = &settings.factors;
@@ -199,8 +193,6 @@ pub fn explain<N: Network<Task = Cifar10>>(
     }
 
     let constant = found.constant.network();
-    let held_out = first.held_out.take(settings.sensitivity_images);
-    let goal = input.ann.target(&held_out, margin)?;
     // The range holds many networks that reach no target, between which only the area differs.
     let settings_of_effects = EvolveSettings {
         objective: Objective::Area,
@@ -220,9 +212,7 @@ pub fn explain<N: Network<Task = Cifar10>>(
     })?;
 
     let evolved = found.evolved.iter();
-    let thresholds = evolved.flat_map(|evolved| {
-        ThresholdRow::of(evolved.seed, margin, &found.start, &evolved.evolution.snn)
-    });
+    let thresholds = evolved.flat_map(|evolved| evolved.thresholds(&found.start, margin));
     let scales = scales(&thresholds.collect::<Vec<_>>())?;
     let per_neuron = SimulateSettings {
         per_neuron: true,
