@@ -24,9 +24,9 @@ use crate::metrics::Target;
 use crate::networks::Network;
 use crate::neurons::Neurons;
 use crate::nsga::{Nsga2, NsgaSettings};
-use crate::plot;
+use crate::plot::{self, Chart};
 use crate::progress::Progress;
-use crate::report::{Table, show, write};
+use crate::report::{CompromiseRow, Table, show, write};
 use crate::search::{Search, better};
 
 /// Settings of [`evolve`].
@@ -485,9 +485,36 @@ pub struct Compromise<N: Network> {
 pub struct Front<N: Network> {
     /// The networks.
     pub networks: Vec<Compromise<N>>,
+    /// Latency, error (%) and energy (over the ANN's) of every network that was tried.
+    pub tried: Vec<[f64; 3]>,
 }
 
 impl<N: Network> Front<N> {
+    /// Every network that was tried, for a CSV file.
+    pub fn rows(&self) -> Vec<CompromiseRow> {
+        let on = |tried: &[f64; 3]| self.objectives().any(|best| best == *tried);
+        let row = |tried: &[f64; 3]| CompromiseRow {
+            latency_timesteps: tried[0] as usize,
+            error_percent: tried[1],
+            energy_ratio: tried[2],
+            on_front: on(tried),
+        };
+        self.tried.iter().map(row).collect()
+    }
+
+    /// Latency against energy: the front among all networks that were tried.
+    ///
+    /// # Errors
+    /// [`Error::Chart`] when plotters fails.
+    pub fn chart(&self, title: &str) -> Result<Chart> {
+        plot::front(title, &self.tried, &self.objectives().collect::<Vec<_>>())
+    }
+
+    fn objectives(&self) -> impl Iterator<Item = [f64; 3]> {
+        let networks = self.networks.iter();
+        networks.map(|c| [c.latency as f64, c.error_percent, c.energy_ratio])
+    }
+
     fn table(&self) -> Table {
         let mut table = Table::new(
             "Networks that no other is better than, on held-out images",
@@ -536,9 +563,11 @@ pub fn pareto<N: Network>(
     let (bounds, start) = (genome.bounds(), genome.neutral());
     let mut search = Nsga2::new(&bounds, Some(&start), nsga.clone(), settings.seed)?;
     let mut progress = Progress::new(format!("pareto {}", N::NAME), settings.generations + 1);
+    let mut tried = Vec::new();
     for _ in 0..=settings.generations {
         let measure = |point: &Vec<f64>| {
             let (latency, error, energy) = judge.compromise(&genome.express(point))?;
+            tried.push([latency as f64, error, energy]);
             Ok(vec![latency as f64, error, energy])
         };
         search.tell(search.ask().iter().map(measure).collect::<Result<_>>()?)?;
@@ -569,7 +598,7 @@ pub fn pareto<N: Network>(
         )
     });
     networks.dedup_by(|a, b| order(a) == order(b));
-    Ok(Front { networks })
+    Ok(Front { networks, tried })
 }
 
 /// The conversion of the lowest latency on held-out images, and of those the one of the least

@@ -163,6 +163,8 @@ enum Key {
     Line(usize),
     /// In the colour number so many.
     Bar(usize),
+    /// Of a [`level`].
+    Level,
 }
 
 /// Names what is in the chart, below it.
@@ -172,6 +174,7 @@ fn legend(area: &Area<'_>, entries: &[(String, Key)]) -> Drawn {
         let y = (SIZE.1 + ENTRY * place) as i32;
         let ends = [(left, y), (left + 30, y)];
         match *key {
+            Key::Level => area.draw(&DashedPathElement::new(ends, 2, 4, GREY.stroke_width(1)))?,
             Key::Bar(i) => {
                 let corners = [(left, y - 6), (left + 30, y + 6)];
                 area.draw(&Rectangle::new(corners, colour(i).filled()))?;
@@ -224,21 +227,23 @@ pub fn accuracy(
     curves: &[(&str, &AccuracyCurve)],
     target: Option<&Target>,
 ) -> Result<Chart> {
-    draw(title, curves.len(), |area| {
+    let notes = usize::from(target.is_some());
+    draw(title, curves.len() + notes, |area| {
         let last = curves.iter().map(|(_, c)| c.timesteps()).max().unwrap_or(1) as f64;
         let (x, y) = (0.0..last, 0.0..100.0);
         let titles = ["timestep", "accuracy (%)"];
         let mut axes = axes(area, title, titles, x.clone(), y.start..y.end + 4.0)?;
+        let mut entries = Vec::new();
         if let Some(target) = target {
             let (high, low) = (target.ann().percent(), target.percent());
             level(&mut axes, x.clone(), high)?;
             level(&mut axes, x.clone(), low)?;
             let whose = target.whose();
-            let note = format!("{whose} {high:.1} %, target {low:.1} % (dotted)");
-            let style = (FONT, 14).into_font().color(&GREY);
-            axes.draw_series([Text::new(note, (last * 0.62, high + 3.8), style)])?;
+            entries.push((
+                format!("{whose} {high:.1} %, target {low:.1} %"),
+                Key::Level,
+            ));
         }
-        let mut entries = Vec::new();
         for (i, (name, curve)) in curves.iter().enumerate() {
             let latency = target.and_then(|target| curve.latency(target));
             let label = match (target, latency) {
@@ -406,6 +411,51 @@ pub fn lines(title: &str, [x, y]: [&str; 2], lines: &[(String, Vec<(f64, f64)>)]
             entries.push((name.clone(), Key::Line(i)));
         }
         legend(area, &entries)
+    })
+}
+
+/// Networks by latency (timesteps) and energy (over the ANN's), small dots for all and large ones,
+/// coloured and labelled by their error (%), for those of the front. Each is given as latency,
+/// error and energy.
+///
+/// # Errors
+/// [`Error::Chart`] when plotters fails.
+pub fn front(title: &str, all: &[[f64; 3]], front: &[[f64; 3]]) -> Result<Chart> {
+    draw(title, 2, |area| {
+        let points = || all.iter().chain(front);
+        let across = range(points().map(|p| p[0]), 0.06);
+        let up = range(points().map(|p| p[2]), 0.1);
+        let titles = [
+            "latency (timesteps)",
+            "energy to the latency, over the ANN's",
+        ];
+        let room = (up.end - up.start) * 0.05;
+        let mut axes = axes(area, title, titles, across, up)?;
+        let dot = |&[latency, _, energy]: &[f64; 3]| {
+            Circle::new((latency, energy), 3, GREY.mix(0.5).filled())
+        };
+        axes.draw_series(all.iter().map(dot))?;
+        let dot = |&[latency, _, energy]: &[f64; 3]| {
+            Circle::new((latency, energy), 6, COLOURS[1].filled())
+        };
+        axes.draw_series(front.iter().map(dot))?;
+        let style = (FONT, 14).into_font().color(&BLACK);
+        let label = |&[latency, error, energy]: &[f64; 3]| {
+            Text::new(
+                format!("{error:.1} %"),
+                (latency, energy + room),
+                style.clone(),
+            )
+        };
+        axes.draw_series(front.iter().map(label))?;
+        let entries = [
+            (
+                "front: none is better than another (error after the last timestep)",
+                Key::Bar(1),
+            ),
+            ("other networks that were tried", Key::Bar(7)),
+        ];
+        legend(area, &entries.map(|(name, key)| (name.into(), key)))
     })
 }
 

@@ -394,6 +394,19 @@ fn latency(latency: Option<usize>) -> String {
     latency.map_or("never".into(), |latency| latency.to_string())
 }
 
+/// One line of `pareto.csv`: a network that a search for compromises tried, on held-out images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CompromiseRow {
+    /// One more than there are timesteps where the target is not reached.
+    pub latency_timesteps: usize,
+    /// Percentage of images that are wrong after the last timestep.
+    pub error_percent: f64,
+    /// Up to the latency, over the ANN's.
+    pub energy_ratio: f64,
+    /// Whether it is one of the front: none of those is better than another.
+    pub on_front: bool,
+}
+
 /// One line of `accuracy.csv`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AccuracyRow {

@@ -250,7 +250,15 @@ fn no_compromise_is_better_than_another() -> evospike::Result<()> {
     };
     let images = &setting.digits.held_out;
     let settings = settings(Search::default(), 3);
-    let front = pareto(&setting.snn, images, &setting.target, &nsga, &settings)?.networks;
+    let front = pareto(&setting.snn, images, &setting.target, &nsga, &settings)?;
+    // All that was tried is there to draw, the front among it.
+    let rows = front.rows();
+    assert_eq!(rows.len(), 8 * (settings.generations + 1));
+    let on_front = rows.iter().filter(|row| row.on_front).count();
+    assert!((front.networks.len()..rows.len()).contains(&on_front));
+    let circles = front.chart("Compromises")?.svg().matches("<circle").count();
+    assert_eq!(circles, rows.len() + front.networks.len());
+    let front = front.networks;
     let of = |c: &Compromise<DigitsCnn>| [c.latency as f64, c.error_percent, c.energy_ratio];
     for a in &front {
         let better = |b: &Compromise<DigitsCnn>| {
