@@ -664,12 +664,13 @@ struct Course {
     history: Vec<Epoch>,
 }
 
-fn train(
+/// Trains any network, under a name that its checkpoint and its progress have.
+pub(crate) fn train(
     network: &mut dyn Trainable,
     images: Samples<'_>,
     classes: usize,
     settings: &TrainSettings,
-    name: &'static str,
+    name: &str,
     path: Option<&Path>,
 ) -> Result<Vec<Epoch>> {
     settings.check()?;

@@ -27,12 +27,12 @@
 
 use std::fmt;
 
-use dfdx::prelude::{Cpu, ReshapeTo, Trace, TryAdd, TryMul};
+use dfdx::prelude::Cpu;
 use rand::RngExt;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::ann::{Ann, backward};
+use crate::ann::Ann;
 use crate::convert::Snn;
 use crate::data::{Images, Part, Task};
 use crate::error::{Error, Result};
@@ -41,8 +41,9 @@ use crate::networks::Network;
 use crate::neurons::Neurons;
 use crate::progress::Progress;
 use crate::random::{Rng, Stream, image_rng, normal};
-use crate::reference::{Dense, Rule, tensor};
+use crate::reference::tensor;
 use crate::surrogate::Surrogate;
+use crate::through_time::{TAPE, Unrolled};
 
 /// How images are changed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -200,9 +201,6 @@ pub struct Gradients {
     spiking: Option<(Vec<Neurons>, usize, Surrogate)>,
 }
 
-/// Images that have a tape of their own.
-const TAPE: usize = 8;
-
 impl Gradients {
     /// By each input of each image, of the image's cross-entropy with its label; as the inputs,
     /// channels, rows, columns of one image after the other.
@@ -234,29 +232,19 @@ impl Gradients {
     }
 
     fn of_few(&self, inputs: &[f32], labels: &[usize]) -> Result<Vec<f32>> {
-        let (device, count) = (Cpu::default(), labels.len());
-        let neurons = self.spiking.as_ref().map(|(neurons, ..)| &neurons[..]);
-        let (mut steps, _) = Dense::new(&device, count, neurons).build(&self.layers, self.shape)?;
-        let x = tensor(&device, inputs.to_vec())?;
-        let (timesteps, surrogate) = match self.spiking {
-            Some((_, timesteps, surrogate)) => (timesteps, surrogate),
-            None => (1, Surrogate::default()),
-        };
-        let rule = Rule::Differentiable(surrogate);
-        let mut current = || rule.advance(&mut steps, x.leaky_trace(), count, &mut Vec::new());
-        let mut output = current()?;
-        for _ in 1..timesteps {
-            output = output.try_add(current()?).map_err(Error::device)?;
-        }
-        let mean = output.try_mul(1.0 / timesteps as f32);
-        let logits = mean
-            .and_then(|mean| mean.try_reshape_like(&(count, self.classes)))
-            .map_err(Error::device)?;
-        let mut targets = vec![0.0; count * self.classes];
+        let (device, network) = (Cpu::default(), (self.shape, &self.layers[..]));
+        let network = match &self.spiking {
+            Some((neurons, timesteps, surrogate)) => {
+                Unrolled::spiking(&device, network, neurons, *timesteps, *surrogate)
+            }
+            None => Unrolled::ann(&device, network),
+        }?;
+        let mut targets = vec![0.0; labels.len() * self.classes];
         for (row, &label) in targets.chunks_exact_mut(self.classes).zip(labels) {
             row[label] = 1.0;
         }
-        let (_, gradients) = backward(logits, targets)?;
+        let x = tensor(&device, inputs.to_vec())?;
+        let (.., gradients) = network.gradients(&x, targets)?;
         Ok(gradients.get(&x).as_vec())
     }
 }

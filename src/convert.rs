@@ -23,7 +23,7 @@ use crate::ann::Ann;
 use crate::data::{Images, Samples, Task, Training};
 use crate::encode::InputCode;
 use crate::error::{Error, Result};
-use crate::layers::{Stages, to_channels_last};
+use crate::layers::{Layer, Stages, to_channels_last};
 use crate::networks::Network;
 use crate::neurons::Neurons;
 use crate::plot::{self, Chart};
@@ -417,6 +417,12 @@ impl<N: Network> Snn<N> {
             network: SpikingNetwork::of(stages, neurons)?,
             name: PhantomData,
         })
+    }
+
+    /// Of layers that no longer are an ANN's.
+    pub(crate) fn from_layers(layers: &[Layer], neurons: Vec<Neurons>) -> Result<Self> {
+        let stages = Stages::new(N::Task::SHAPE, layers, N::Task::CLASSES)?;
+        Self::new(Arc::new(stages), neurons)
     }
 
     /// The network without its type.

@@ -61,6 +61,7 @@ pub mod evolve;
 pub mod explain;
 mod fitness;
 mod genome;
+pub mod hybrid;
 mod kernels;
 mod lanes;
 pub mod layers;
@@ -81,6 +82,7 @@ pub mod search;
 pub mod simulate;
 pub mod surrogate;
 pub mod sweep;
+mod through_time;
 pub mod weights;
 mod winograd;
 
@@ -105,6 +107,9 @@ pub mod prelude {
         evolve, evolve_resumable, pareto,
     };
     pub use crate::explain;
+    pub use crate::hybrid::{
+        Hybrid, HybridSettings, Trained, train_through_time, train_through_time_resumable,
+    };
     pub use crate::metrics::{self, Accuracy, AccuracyCurve, Target, improvement_percent};
     pub use crate::modules::{
         AvgPool2, BatchNorm, BatchNorm1d, Conv1x1Stride2, Conv3x3, Conv3x3Stride2, DropoutOneIn,

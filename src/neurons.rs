@@ -29,6 +29,17 @@ pub enum Reset {
     Zero,
 }
 
+impl Reset {
+    /// The membrane potential after its timestep.
+    pub(crate) fn apply(self, v: f32, threshold: f32, fired: bool) -> f32 {
+        match (fired, self) {
+            (false, _) => v,
+            (true, Self::Subtract) => v - threshold,
+            (true, Self::Zero) => 0.0,
+        }
+    }
+}
+
 /// What a spike carries to the next layer.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub enum Charge {

@@ -270,11 +270,11 @@ impl Accelerated<f32> for dfdx::prelude::Cuda {}
 #[cfg(feature = "cuda")]
 impl Accelerated<f64> for dfdx::prelude::Cuda {}
 
-type Plain = Tensor<(usize,), f32, Cpu>;
+pub(crate) type Plain = Tensor<(usize,), f32, Cpu>;
 type Grads = Gradients<f32, Cpu>;
 
 /// The values of a tensor without a tape: a copy, since dfdx does not lend them.
-fn values(tensor: &Plain) -> Buffer {
+pub(crate) fn values(tensor: &Plain) -> Buffer {
     let mut out = Buffer::new(tensor.shape().0);
     tensor.copy_into(&mut out);
     out
@@ -282,7 +282,7 @@ fn values(tensor: &Plain) -> Buffer {
 
 /// `out` as a tensor; on a tape, `backward` gets the gradient by the output, which nobody reads
 /// after it, and adds to those by the inputs.
-fn output<T: Tape<f32, Cpu>>(
+pub(crate) fn output<T: Tape<f32, Cpu>>(
     device: &Cpu,
     out: Buffer,
     mut tape: T,
@@ -299,7 +299,7 @@ fn output<T: Tape<f32, Cpu>>(
 }
 
 /// A tensor as stored in order: of a tensor that is not (permuted, broadcast) a copy.
-fn split<T: Tape<f32, Cpu>>(x: Flat<f32, Cpu, T>) -> Result<(Plain, T), CpuError> {
+pub(crate) fn split<T: Tape<f32, Cpu>>(x: Flat<f32, Cpu, T>) -> Result<(Plain, T), CpuError> {
     Ok(x.try_contiguous()?.split_tape())
 }
 

@@ -113,9 +113,19 @@ impl TensorVisitor<f32, Cpu> for Update<'_> {
         options: TensorOptions<S, f32, Cpu>,
         parameter: &mut Tensor<S, f32, Cpu>,
     ) -> Result<Option<Tensor<S, f32, Cpu>>, Self::Err> {
-        if !options.do_gradient_update {
-            return Ok(None);
+        if options.do_gradient_update {
+            self.apply(parameter)?;
         }
+        Ok(None)
+    }
+}
+
+impl Update<'_> {
+    /// Changes a parameter.
+    pub fn apply<S: Shape>(
+        &mut self,
+        parameter: &mut Tensor<S, f32, Cpu>,
+    ) -> Result<(), <Cpu as HasErr>::Err> {
         let gradient = self.gradients.get_or_alloc_mut(parameter)?;
         let (lr, weight_decay) = (self.step.learning_rate, self.step.weight_decay);
         match (self.step.optimiser, &mut *self.moments) {
@@ -142,7 +152,7 @@ impl TensorVisitor<f32, Cpu> for Update<'_> {
             )?,
             (_, _) => {} // the caller made room for them
         }
-        Ok(None)
+        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@
 //! other. The equations are those of [`neurons`](mod@crate::neurons).
 
 use dfdx::prelude::{
-    ChooseFrom, Device, HasShape, NoneTape, ReshapeTo, Shape as DfdxShape, Tape, Tensor, TryAdd,
+    Axes2, BroadcastTo, ChooseFrom, Device, HasShape, NoneTape, PermuteTo, ReshapeTo, Tape, TryAdd,
     TryMatMul, TryMul, TrySub, ge, gt,
 };
 
@@ -15,11 +15,8 @@ use crate::layers::{Layer, Shape};
 use crate::neurons::{Neurons, Reset};
 use crate::ops::{Accelerated, ConvShape, Flat, convolve_plainly};
 use crate::simulate::{Trace, check_frames};
-use crate::surrogate::Surrogate;
 
 type Values<D> = Flat<f32, D, NoneTape>;
-/// Charges of spikes, and who fired.
-type Fired<D, T> = (Flat<f32, D, T>, Vec<bool>);
 
 /// Runs on `inputs`, one after the other, each the same at every timestep, and gives what
 /// [`SpikingNetwork::trace`](crate::simulate::SpikingNetwork::trace) gives for each. With as many
@@ -44,12 +41,19 @@ pub fn trace<D: Accelerated<f32>>(
         return Err(Error::parameter("timesteps", found, "1 or more of each"));
     }
     check_frames("inputs", inputs, each, timesteps)?;
-    let mut network = Dense::new(device, count, Some(neurons));
-    let (mut steps, output) = network.build(layers, input)?;
-    let states = network.complete(neurons.len())?;
+    let mut network = Dense::new(device, Some(neurons));
+    let (steps, output) = network.build(layers, input)?;
+    network.complete(neurons.len())?;
+    let mut states = Vec::new();
+    each_step(&steps, &mut |step| {
+        if let Step::Fire(fire) = step {
+            states.push(State::new(device, fire, count));
+        }
+    });
+    let mut states = states.into_iter().collect::<Result<Vec<_>>>()?;
     let mut traces = vec![
         Trace {
-            spikes: vec![Vec::new(); states],
+            spikes: vec![Vec::new(); states.len()],
             output: Vec::new(),
         };
         count
@@ -61,7 +65,7 @@ pub fn trace<D: Accelerated<f32>>(
         };
         let x = tensor(device, frame.to_vec())?;
         let mut spikes = Vec::new();
-        let current = Rule::Plain.advance(&mut steps, x, count, &mut spikes)?;
+        let current = advance(&steps, &mut states.iter_mut(), x, count, &mut spikes)?;
         let current = current.as_vec();
         for (i, trace) in traces.iter_mut().enumerate() {
             trace
@@ -77,15 +81,16 @@ pub fn trace<D: Accelerated<f32>>(
     Ok(traces)
 }
 
-/// One layer made ready for a device; on a tape, potentials remember where they came from.
-pub(crate) enum Step<D: Device<f32>, T> {
+/// One layer made ready for a device.
+pub(crate) enum Step<D: Device<f32>> {
     Convolve {
         weight: Values<D>,
         bias: Option<Values<D>>,
         shape: ConvShape,
     },
+    /// Weights as the layer has them, a row for each output.
     Multiply {
-        weight: Tensor<(usize, usize), f32, D>,
+        weight: Values<D>,
         bias: Option<Values<D>>,
         inputs: usize,
     },
@@ -99,12 +104,73 @@ pub(crate) enum Step<D: Device<f32>, T> {
     },
     /// Of the ANN.
     Relu,
-    Fire(State<D, T>),
+    Fire(Fire<D>),
 }
 
-/// A layer of neurons, a value for each neuron of each input.
-pub(crate) struct State<D: Device<f32>, T> {
-    v: Flat<f32, D, T>,
+/// A layer of neurons made ready.
+pub(crate) struct Fire<D: Device<f32>> {
+    pub neurons: Neurons,
+    pub channels: usize,
+    /// Neurons of a channel.
+    pub positions: usize,
+    /// Of each channel, as what spikes carry and leaks are.
+    pub threshold: Values<D>,
+    pub leak: Values<D>,
+    pub charge: Values<D>,
+}
+
+impl<D: Device<f32>> Fire<D> {
+    pub fn new(device: &D, neurons: &Neurons, channels: usize, positions: usize) -> Result<Self> {
+        let by_channel = |values: &[f32]| {
+            let values = values.iter().copied().cycle();
+            tensor(device, values.take(channels).collect())
+        };
+        Ok(Self {
+            channels,
+            positions,
+            threshold: by_channel(&neurons.threshold)?,
+            leak: by_channel(&neurons.leak)?,
+            charge: by_channel(neurons.charges())?,
+            neurons: neurons.clone(),
+        })
+    }
+}
+
+/// Calls `with` for every step in order, those of residual ones in their place.
+pub(crate) fn each_step<'a, D: Device<f32>>(
+    steps: &'a [Step<D>],
+    with: &mut impl FnMut(&'a Step<D>),
+) {
+    for step in steps {
+        match step {
+            Step::Add { body, shortcut } => {
+                each_step(body, with);
+                each_step(shortcut, with);
+            }
+            step => with(step),
+        }
+    }
+}
+
+/// [`each_step`], to be changed.
+pub(crate) fn each_step_mut<'a, D: Device<f32>>(
+    steps: &'a mut [Step<D>],
+    with: &mut impl FnMut(&'a mut Step<D>),
+) {
+    for step in steps {
+        match step {
+            Step::Add { body, shortcut } => {
+                each_step_mut(body, with);
+                each_step_mut(shortcut, with);
+            }
+            step => with(step),
+        }
+    }
+}
+
+/// The membrane potentials of a layer, and what they obey, a value for each neuron of each input.
+struct State<D: Device<f32>> {
+    v: Values<D>,
     threshold: Values<D>,
     leak: Values<D>,
     charge: Values<D>,
@@ -124,140 +190,166 @@ pub(crate) fn tensor<D: Device<f32>>(device: &D, values: Vec<f32>) -> Result<Val
         .map_err(Error::device)
 }
 
-/// How layers advance.
-#[derive(Clone, Copy)]
-pub(crate) enum Rule {
-    /// As the equations are written, each sum in its order.
-    Plain,
-    /// By the device's own convolution; spikes have a gradient.
-    Differentiable(Surrogate),
-}
-
-impl Rule {
-    /// One timestep of all layers, in order. The charge of every neuron that fired is what the next
-    /// layer gets.
-    pub fn advance<D: Accelerated<f32>, T: Tape<f32, D>>(
-        self,
-        steps: &mut [Step<D, T>],
-        mut x: Flat<f32, D, T>,
-        count: usize,
-        spikes: &mut Vec<Vec<bool>>,
+impl<D: Accelerated<f32>> Step<D> {
+    /// What a layer without neurons makes of `rows` inputs; `plainly` adds up each convolution's
+    /// products in their order.
+    pub fn linear<T: Tape<f32, D>>(
+        &self,
+        x: Flat<f32, D, T>,
+        rows: usize,
+        plainly: bool,
     ) -> Result<Flat<f32, D, T>> {
-        for step in steps {
-            x = match step {
-                Step::Convolve {
-                    weight,
-                    bias,
-                    shape,
-                } => {
-                    let weight = weight.retaped();
-                    let z = match self {
-                        Self::Plain => convolve_plainly(x, weight, *shape),
-                        Self::Differentiable(_) => D::convolve(x, weight, *shape),
-                    };
-                    plus(z.map_err(Error::device)?, bias)?
-                }
-                Step::Multiply {
-                    weight,
-                    bias,
-                    inputs,
-                } => {
-                    let x = x
-                        .try_reshape_like(&(count, *inputs))
-                        .map_err(Error::device)?;
-                    let z = x.try_matmul(weight.clone()).map_err(Error::device)?;
-                    let size = z.shape().num_elements();
-                    plus(z.try_reshape_like(&(size,)).map_err(Error::device)?, bias)?
-                }
-                Step::AveragePool { side, size } => {
-                    D::average_pool(x, *side, *size).map_err(Error::device)?
-                }
-                Step::Add { body, shortcut } => {
-                    let other = x.retaped();
-                    let body = self.advance(body, x, count, spikes)?;
-                    let shortcut = self.advance(shortcut, other, count, spikes)?;
-                    body.try_add(shortcut).map_err(Error::device)?
-                }
-                Step::Relu => D::relu(x).map_err(Error::device)?,
-                Step::Fire(state) => {
-                    let (charges, fired) = state.step(x, self).map_err(Error::device)?;
-                    spikes.push(fired);
-                    charges
-                }
-            };
+        match self {
+            Self::Convolve {
+                weight,
+                bias,
+                shape,
+            } => {
+                let z = match plainly {
+                    true => convolve_plainly(x, weight.retaped(), *shape),
+                    false => D::convolve(x, weight.retaped(), *shape),
+                };
+                plus(z, bias, rows)
+            }
+            Self::Multiply {
+                weight,
+                bias,
+                inputs,
+            } => {
+                let outputs = weight.shape().0 / inputs;
+                let weight = weight.retaped::<T>();
+                let z = x.try_reshape_like(&(rows, *inputs)).and_then(|x| {
+                    let columns = weight
+                        .try_reshape_like(&(outputs, *inputs))?
+                        .try_permute::<(usize, usize), Axes2<1, 0>>()?;
+                    x.try_matmul(columns)?.try_reshape_like(&(rows * outputs,))
+                });
+                plus(z, bias, rows)
+            }
+            Self::AveragePool { side, size } => {
+                D::average_pool(x, *side, *size).map_err(Error::device)
+            }
+            Self::Relu => D::relu(x).map_err(Error::device),
+            Self::Add { .. } | Self::Fire(_) => Ok(x), // handled where it is known what flows
         }
-        Ok(x)
     }
 }
 
+/// A bias for each channel of each row.
 fn plus<D: Device<f32>, T: Tape<f32, D>>(
-    z: Flat<f32, D, T>,
+    z: std::result::Result<Flat<f32, D, T>, D::Err>,
     bias: &Option<Values<D>>,
+    rows: usize,
 ) -> Result<Flat<f32, D, T>> {
-    match bias {
-        Some(bias) => z.try_add(bias.clone()).map_err(Error::device),
-        None => Ok(z),
-    }
+    let z = z.map_err(Error::device)?;
+    let Some(bias) = bias else {
+        return Ok(z);
+    };
+    let (size, channels) = (*z.shape(), bias.shape().0);
+    let each = (rows, channels, size.0 / (rows * channels).max(1));
+    let bias = bias.retaped::<T>();
+    z.try_reshape_like(&each)
+        .and_then(|z| z.try_add(bias.try_broadcast_like::<_, Axes2<0, 2>>(&each)?))
+        .and_then(|z| z.try_reshape_like(&size))
+        .map_err(Error::device)
 }
 
-impl<D: Device<f32>, T: Tape<f32, D>> State<D, T> {
-    /// One timestep with input current `z`.
-    fn step(&mut self, z: Flat<f32, D, T>, rule: Rule) -> Result<Fired<D, T>, D::Err> {
+/// One timestep of all layers, in order. The charge of every neuron that fired is what the next
+/// layer gets; `spikes` gets who fired, a vector a layer of neurons.
+fn advance<D: Accelerated<f32>>(
+    steps: &[Step<D>],
+    states: &mut std::slice::IterMut<'_, State<D>>,
+    mut x: Values<D>,
+    count: usize,
+    spikes: &mut Vec<Vec<bool>>,
+) -> Result<Values<D>> {
+    for step in steps {
+        x = match step {
+            Step::Add { body, shortcut } => {
+                let other = advance(body, states, x.clone(), count, spikes)?;
+                let x = advance(shortcut, states, x, count, spikes)?;
+                other.try_add(x).map_err(Error::device)?
+            }
+            Step::Fire(_) => {
+                let Some(state) = states.next() else {
+                    return Err(Error::network("a layer of neurons", "one with a state"));
+                };
+                let (charges, fired) = state.step(x).map_err(Error::device)?;
+                spikes.push(fired);
+                charges
+            }
+            step => step.linear(x, count, true)?,
+        };
+    }
+    Ok(x)
+}
+
+impl<D: Device<f32>> State<D> {
+    fn new(device: &D, fire: &Fire<D>, count: usize) -> Result<Self> {
+        // For every neuron of all inputs: the channel's value.
+        let spread = |values: &[f32]| {
+            let one = (0..fire.channels * fire.positions).map(|i| match values {
+                [one] => *one,
+                values => values[i / fire.positions],
+            });
+            tensor(device, one.collect::<Vec<f32>>().repeat(count))
+        };
+        let neurons = &fire.neurons;
+        let initial: Vec<f32> = (neurons.threshold.iter())
+            .map(|t| t * neurons.initial)
+            .collect();
+        Ok(Self {
+            v: spread(&initial)?,
+            threshold: spread(&neurons.threshold)?,
+            leak: spread(&neurons.leak)?,
+            charge: spread(neurons.charges())?,
+            current: spread(&neurons.current)?,
+            zero: spread(&[0.0])?,
+            one: spread(&[1.0])?,
+            waiting: match neurons.refractory {
+                0 => None,
+                _ => Some(spread(&[0.0])?),
+            },
+            refractory: spread(&[neurons.refractory as f32])?,
+            reset: neurons.reset,
+        })
+    }
+
+    /// One timestep with input current `z`: charges of spikes, and who fired.
+    fn step(&mut self, z: Values<D>) -> Result<(Values<D>, Vec<bool>), D::Err> {
         let z = z.try_add(self.current.clone())?;
-        let before = std::mem::replace(&mut self.v, self.zero.retaped());
-        let mut v = before.try_mul(self.leak.clone())?;
+        let mut v = self.v.clone().try_mul(self.leak.clone())?;
         let mut ready = None;
         v = match &self.waiting {
             None => v.try_add(z)?,
             Some(waiting) => {
                 let waits = gt(waiting, &self.zero);
                 ready = Some(waits.clone());
-                let z = waits.try_choose(self.zero.retaped::<T>(), z)?;
-                v.try_add(z)?
+                v.try_add(waits.try_choose(self.zero.clone(), z)?)?
             }
         };
         // In numbers, since masks have no "and": 1 where a neuron fires.
-        let potential = v.retaped::<NoneTape>();
-        let reached = ge(&potential, &self.threshold);
+        let reached = ge(&v, &self.threshold);
         let mut fires = reached.try_choose(self.one.clone(), self.zero.clone())?;
         if let Some(waits) = ready {
             fires = waits.try_choose(self.zero.clone(), fires)?;
         }
         let spike = gt(&fires, &self.zero);
-        // The charges take the tape along: it ends in the output, and what is left in the last
-        // timestep's potentials does not.
-        let left = v.retaped::<T>();
-        let charges = match rule {
-            Rule::Plain => spike
-                .clone()
-                .try_choose(self.charge.clone(), self.zero.clone())?
-                .retaped(),
-            Rule::Differentiable(surrogate) => {
-                let (device, values) = (v.device().clone(), potential.as_vec());
-                let slope = surrogate.slopes(&values, &self.threshold.as_vec());
-                let slope = device.try_tensor_from_vec(slope, *v.shape())?;
-                // The potential less a copy of itself is 0, with a gradient.
-                let copy = device.try_tensor_from_vec(values, *v.shape())?;
-                let nothing = v.try_sub(copy)?;
-                let spikes = nothing.try_mul(slope)?.try_add(fires.clone())?;
-                spikes.try_mul(self.charge.clone())?
-            }
-        };
-        // What a spike resets gets no gradient of its own.
         self.v = match self.reset {
             Reset::Subtract => {
                 let drop = spike
                     .clone()
                     .try_choose(self.threshold.clone(), self.zero.clone())?;
-                left.try_sub(drop)?
+                v.try_sub(drop)?
             }
-            Reset::Zero => spike.clone().try_choose(self.zero.retaped::<T>(), left)?,
+            Reset::Zero => spike.clone().try_choose(self.zero.clone(), v)?,
         };
         if let Some(waiting) = self.waiting.take() {
             let less = waiting.clone().try_sub(self.one.clone())?;
             let less = gt(&waiting, &self.zero).try_choose(less, waiting)?;
-            self.waiting = Some(spike.try_choose(self.refractory.clone(), less)?);
+            self.waiting = Some(spike.clone().try_choose(self.refractory.clone(), less)?);
         }
+        let charges = spike.try_choose(self.charge.clone(), self.zero.clone())?;
         let fired = fires.as_vec().into_iter().map(|x| x > 0.0).collect();
         Ok((charges, fired))
     }
@@ -266,7 +358,6 @@ impl<D: Device<f32>, T: Tape<f32, D>> State<D, T> {
 /// Makes layers ready.
 pub(crate) struct Dense<'a, D> {
     device: &'a D,
-    count: usize,
     /// Of each layer of neurons; none of the ANN.
     parameters: Option<std::slice::Iter<'a, Neurons>>,
     /// Number of the layer, those within residual ones counted.
@@ -275,19 +366,18 @@ pub(crate) struct Dense<'a, D> {
 }
 
 impl<'a, D: Accelerated<f32>> Dense<'a, D> {
-    /// For so many inputs, with the parameters of every layer of neurons, or as an ANN.
-    pub fn new(device: &'a D, count: usize, neurons: Option<&'a [Neurons]>) -> Self {
+    /// With the parameters of every layer of neurons, or as an ANN.
+    pub fn new(device: &'a D, neurons: Option<&'a [Neurons]>) -> Self {
         Self {
             device,
-            count,
             parameters: neurons.map(<[Neurons]>::iter),
             layer: 0,
             states: 0,
         }
     }
 
-    /// How many layers of neurons there were, once all parameters are in use.
-    fn complete(self, neurons: usize) -> Result<usize> {
+    /// Whether all parameters are in use.
+    fn complete(self, neurons: usize) -> Result<()> {
         if self
             .parameters
             .is_some_and(|mut left| left.next().is_some())
@@ -295,25 +385,10 @@ impl<'a, D: Accelerated<f32>> Dense<'a, D> {
             let expected = format!("{}, one a layer of neurons", self.states);
             return Err(Error::parameter("neurons", neurons, expected));
         }
-        Ok(self.states)
+        Ok(())
     }
 
-    /// For every value of all inputs: the channel's.
-    fn spread(&self, values: &[f32], shape: Shape) -> Result<Values<D>> {
-        let area = shape.height * shape.width;
-        let one = (0..shape.size()).map(|i| match values {
-            [one] => *one,
-            values => values[i / area],
-        });
-        let one: Vec<f32> = one.collect();
-        tensor(self.device, one.repeat(self.count))
-    }
-
-    pub fn build<T: Tape<f32, D>>(
-        &mut self,
-        layers: &[Layer],
-        mut shape: Shape,
-    ) -> Result<(Vec<Step<D, T>>, Shape)> {
+    pub fn build(&mut self, layers: &[Layer], mut shape: Shape) -> Result<(Vec<Step<D>>, Shape)> {
         let mut steps = Vec::new();
         for layer in layers {
             let number = self.layer;
@@ -345,10 +420,8 @@ impl<'a, D: Accelerated<f32>> Dense<'a, D> {
                         padding: *padding,
                     };
                     shape = layer.checked(number, shape)?;
-                    let bias = bias
-                        .as_ref()
-                        .map(|bias| self.spread(bias, shape))
-                        .transpose()?;
+                    let bias = bias.clone().map(|bias| tensor(self.device, bias));
+                    let bias = bias.transpose()?;
                     let weight = tensor(self.device, weight.clone())?;
                     steps.push(Step::Convolve {
                         weight,
@@ -360,21 +433,12 @@ impl<'a, D: Accelerated<f32>> Dense<'a, D> {
                     weight,
                     bias,
                     inputs,
-                    outputs,
+                    ..
                 } => {
                     shape = layer.checked(number, shape)?;
-                    let bias = bias
-                        .as_ref()
-                        .map(|bias| self.spread(bias, shape))
-                        .transpose()?;
-                    let mut columns = vec![0.0; weight.len()];
-                    for (i, w) in weight.iter().enumerate() {
-                        columns[i % inputs * outputs + i / inputs] = *w;
-                    }
-                    let weight = self
-                        .device
-                        .try_tensor_from_vec(columns, (*inputs, *outputs));
-                    let weight = weight.map_err(Error::device)?;
+                    let bias = bias.clone().map(|bias| tensor(self.device, bias));
+                    let bias = bias.transpose()?;
+                    let weight = tensor(self.device, weight.clone())?;
                     steps.push(Step::Multiply {
                         weight,
                         bias,
@@ -419,27 +483,9 @@ impl<'a, D: Accelerated<f32>> Dense<'a, D> {
                     };
                     neurons.check(number, shape.channels)?;
                     self.states += 1;
-                    let initial: Vec<f32> = neurons
-                        .threshold
-                        .iter()
-                        .map(|t| t * neurons.initial)
-                        .collect();
-                    let refractory = self.spread(&[neurons.refractory as f32], shape)?;
-                    steps.push(Step::Fire(State {
-                        v: self.spread(&initial, shape)?.retaped(),
-                        threshold: self.spread(&neurons.threshold, shape)?,
-                        leak: self.spread(&neurons.leak, shape)?,
-                        charge: self.spread(neurons.charges(), shape)?,
-                        current: self.spread(&neurons.current, shape)?,
-                        zero: self.spread(&[0.0], shape)?,
-                        one: self.spread(&[1.0], shape)?,
-                        waiting: match neurons.refractory {
-                            0 => None,
-                            _ => Some(self.spread(&[0.0], shape)?),
-                        },
-                        refractory,
-                        reset: neurons.reset,
-                    }));
+                    let (channels, positions) = (shape.channels, shape.height * shape.width);
+                    let fire = Fire::new(self.device, neurons, channels, positions)?;
+                    steps.push(Step::Fire(fire));
                 }
             }
         }
