@@ -825,7 +825,7 @@ fn logits(network: &dyn Trainable, images: Samples<'_>, classes: usize) -> Resul
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::data::{self, Digits, Shares, Split};
 
@@ -852,7 +852,7 @@ mod tests {
     use small::{Other, Small};
 
     /// A network that breaks off after some steps, as a machine that is switched off.
-    struct Breaks(Box<dyn Trainable>, usize);
+    pub(crate) struct Breaks(pub Box<dyn Trainable>, pub usize);
 
     impl Trainable for Breaks {
         fn forward(&self, pixels: Vec<f32>, count: usize) -> Result<Vec<f32>> {

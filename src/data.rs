@@ -556,6 +556,20 @@ impl<P: Part, K: Task> Images<P, K> {
     }
 }
 
+impl<K: Task> Images<HeldOut, K> {
+    /// The held-out images to train on: for a method that is to have seen what evolution sees.
+    /// Nothing can be chosen on them any more.
+    pub fn into_training(self) -> Images<Training, K> {
+        Images {
+            store: self.store,
+            scale: self.scale,
+            indices: self.indices,
+            held_out: Arc::default(),
+            types: PhantomData,
+        }
+    }
+}
+
 impl<P: Part, K: Task> fmt::Debug for Images<P, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Images({} {}, {})", self.len(), P::NAME, K::SHAPE)

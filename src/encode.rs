@@ -48,6 +48,10 @@ pub enum InputCode {
 }
 
 impl InputCode {
+    pub(crate) fn is_direct(&self) -> bool {
+        *self == Self::Direct
+    }
+
     /// Frames for [`SpikingNetwork::trace`](crate::simulate::SpikingNetwork::trace): the currents
     /// of every value of `input` in the first timestep, then in the second, ... Values beyond
     /// `peak` count as it, except with direct coding. `image` tells inputs apart where spikes are

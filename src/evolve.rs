@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::convert::{Balance, Conversion, Snn};
 use crate::data::{HeldOut, Images};
 use crate::de::DeSettings;
+use crate::encode::InputCode;
 use crate::error::{Error, Result};
 use crate::fitness::Judge;
 pub use crate::fitness::{Fitness, Objective, Stopping};
@@ -28,6 +29,7 @@ use crate::plot::{self, Chart};
 use crate::progress::Progress;
 use crate::report::{CompromiseRow, Table, show, write};
 use crate::search::{Search, better};
+use crate::simulate::SimulateSettings;
 
 /// Settings of [`evolve`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,6 +53,10 @@ pub struct EvolveSettings {
     pub batch: Option<usize>,
     /// Seeds the optimiser.
     pub seed: u64,
+    /// How images are given to the network.
+    // Left out where it is the usual one: files of evolutions without a choice are still theirs.
+    #[serde(default, skip_serializing_if = "InputCode::is_direct")]
+    pub code: InputCode,
 }
 
 impl Default for EvolveSettings {
@@ -67,6 +73,7 @@ impl Default for EvolveSettings {
             stopping: Stopping::Certain,
             batch: None,
             seed: 0,
+            code: InputCode::Direct,
         }
     }
 }
@@ -105,19 +112,20 @@ impl EvolveSettings {
         Ok(batch)
     }
 
+    pub(crate) fn run(&self) -> SimulateSettings {
+        SimulateSettings {
+            code: self.code,
+            ..self.timesteps.into()
+        }
+    }
+
     fn judge<'a, N: Network>(
         &self,
         snn: &'a Snn<N>,
         images: &'a Images<HeldOut, N::Task>,
         target: &'a Target,
     ) -> Result<Judge<'a>> {
-        Judge::new(
-            snn.network(),
-            images,
-            target,
-            self.objective,
-            self.timesteps,
-        )
+        Judge::new(snn.network(), images, target, self.objective, self.run())
     }
 }
 
@@ -558,8 +566,8 @@ pub fn pareto<N: Network>(
 ) -> Result<Front<N>> {
     settings.check()?;
     let genome = Genome::new(&settings.genome, snn.neurons())?;
-    let timesteps = settings.timesteps;
-    let judge = Judge::new(snn.network(), images, target, Objective::Latency, timesteps)?;
+    let objective = Objective::Latency;
+    let judge = Judge::new(snn.network(), images, target, objective, settings.run())?;
     let (bounds, start) = (genome.bounds(), genome.neutral());
     let mut search = Nsga2::new(&bounds, Some(&start), nsga.clone(), settings.seed)?;
     let mut progress = Progress::new(format!("pareto {}", N::NAME), settings.generations + 1);
@@ -616,6 +624,25 @@ pub fn best_balance<N: Network>(
     timesteps: usize,
     change: impl Fn(&mut Neurons),
 ) -> Result<(Balance, Snn<N>)> {
+    best_balance_of(
+        conversion,
+        balances,
+        images,
+        target,
+        timesteps.into(),
+        change,
+    )
+}
+
+/// [`best_balance`] for images in any code.
+pub(crate) fn best_balance_of<N: Network>(
+    conversion: &Conversion<N>,
+    balances: &[Balance],
+    images: &Images<HeldOut, N::Task>,
+    target: &Target,
+    run: SimulateSettings,
+    change: impl Fn(&mut Neurons),
+) -> Result<(Balance, Snn<N>)> {
     let mut best: Option<(Fitness, Balance, Snn<N>)> = None;
     for &balance in balances {
         let snn = match conversion.balance(balance) {
@@ -623,7 +650,7 @@ pub fn best_balance<N: Network>(
             Err(Error::Layer { .. }) => continue,
             snn => snn?.with(&change)?,
         };
-        let judge = Judge::new(snn.network(), images, target, Objective::Latency, timesteps)?;
+        let judge = Judge::new(snn.network(), images, target, Objective::Latency, run)?;
         let rival = best.as_ref().map(|(fitness, ..)| *fitness);
         let fitness = judge.against(snn.neurons(), rival, Stopping::Certain)?;
         if best.as_ref().is_none_or(|(least, ..)| fitness < *least) {

@@ -5,12 +5,11 @@ use std::cmp::Ordering;
 use serde::{Deserialize, Serialize};
 
 use crate::data::{Images, Part, Task};
-use crate::encode::InputCode;
 use crate::error::{Error, Result};
 use crate::metrics::{Hits, Target};
 use crate::neurons::Neurons;
 use crate::search::Cost;
-use crate::simulate::{Simulation, Simulator, SpikingNetwork};
+use crate::simulate::{SimulateSettings, Simulation, Simulator, SpikingNetwork};
 
 /// What evolution makes small.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -175,7 +174,9 @@ impl<'a> Judge<'a> {
         images: &'a Images<P, K>,
         target: &'a Target,
         objective: Objective,
-        timesteps: usize,
+        SimulateSettings {
+            timesteps, code, ..
+        }: SimulateSettings,
     ) -> Result<Self> {
         objective.check(timesteps)?;
         target.check_on(images.len())?;
@@ -184,7 +185,7 @@ impl<'a> Judge<'a> {
             return Err(Error::parameter("target", "a margin of 0", expected));
         }
         Ok(Self {
-            simulator: network.simulator(images, InputCode::Direct)?,
+            simulator: network.simulator(images, code)?,
             network,
             target,
             objective,

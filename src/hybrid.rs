@@ -53,7 +53,9 @@ use crate::through_time::{TAPE, Unrolled};
 pub enum Trained {
     /// Weights and biases (Rathi et al. 2020).
     Weights,
-    /// A factor for the threshold of each layer.
+    /// A factor for the threshold of each layer, which the charge of a spike follows where the
+    /// threshold decides it: [`Gene::Scale`](crate::evolve::Gene), and
+    /// [`Gene::Threshold`](crate::evolve::Gene) where the charge is fixed.
     Thresholds,
     /// A factor for the threshold of each layer, and one for its leak.
     ThresholdsAndLeaks,
@@ -169,23 +171,9 @@ fn run<N: Network>(
     if settings.timesteps == 0 {
         return Err(Error::parameter("timesteps", 0, "1 or more"));
     }
-    let layers = snn.network().stages.layers.clone();
-    let mut network = SpikingTrainer::new(N::Task::SHAPE, layers, snn.neurons(), settings)?;
-    // A checkpoint is of these neurons too, which are no tensors.
-    let mut neurons = flate2::Crc::new();
-    neurons.update(format!("{:?}", snn.neurons()).as_bytes());
-    let HybridSettings {
-        trained,
-        timesteps,
-        surrogate,
-        ..
-    } = settings;
-    let name = format!(
-        "{} through {timesteps} timesteps ({trained:?}, {surrogate:?}, neurons {:08x})",
-        N::NAME,
-        neurons.sum()
-    );
+    let mut network = SpikingTrainer::of(snn, settings)?;
     let (view, classes) = (images.view(), N::Task::CLASSES);
+    let name = name(snn, settings);
     let history = train(
         &mut network,
         view,
@@ -198,6 +186,23 @@ fn run<N: Network>(
         snn: Snn::from_layers(&network.layers(), network.neurons())?,
         history,
     })
+}
+
+/// What a run is called, which is all that its checkpoint knows of what are no tensors.
+fn name<N: Network>(snn: &Snn<N>, settings: &HybridSettings) -> String {
+    let mut neurons = flate2::Crc::new();
+    neurons.update(format!("{:?}", snn.neurons()).as_bytes());
+    let HybridSettings {
+        trained,
+        timesteps,
+        surrogate,
+        ..
+    } = settings;
+    format!(
+        "{} through {timesteps} timesteps ({trained:?}, {surrogate:?}, neurons {:08x})",
+        N::NAME,
+        neurons.sum()
+    )
 }
 
 /// A spiking network behind the interface that training knows.
@@ -226,6 +231,11 @@ struct Part {
 }
 
 impl SpikingTrainer {
+    fn of<N: Network>(snn: &Snn<N>, settings: &HybridSettings) -> Result<Self> {
+        let layers = snn.network().stages.layers.clone();
+        Self::new(N::Task::SHAPE, layers, snn.neurons(), settings)
+    }
+
     fn new(
         input: Shape,
         layers: Vec<Layer>,
@@ -519,6 +529,7 @@ fn set_weights<'a>(layers: &mut [Layer], tensors: &mut impl Iterator<Item = &'a 
 mod tests {
     use super::*;
     use crate::ann::Ann;
+    use crate::ann::tests::Breaks;
     use crate::convert::{Balance, convert};
     use crate::data::{self, Digits, Shares, Split};
     use crate::metrics::predict;
@@ -650,10 +661,8 @@ mod tests {
     #[test]
     fn the_engine_runs_what_was_trained() {
         let (snn, digits) = converted();
-        let layers = snn.network().stages.layers.clone();
         let settings = settings(Trained::All);
-        let shape = <Digits as Task>::SHAPE;
-        let trainer = SpikingTrainer::new(shape, layers, snn.neurons(), &settings).unwrap();
+        let trainer = SpikingTrainer::of(&snn, &settings).unwrap();
         let images = digits.test.take(100);
         let pixels = (0..100).flat_map(|i| images.view().input(i)).collect();
         let logits = trainer.forward(pixels, 100).unwrap();
@@ -690,13 +699,16 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
         pool.unwrap().install(|| {
-            let hybrid = train_through_time_resumable(&snn, &images, &two, &path).unwrap();
+            // Broken off in the second epoch: 100 images are 7 batches.
+            let trainer = SpikingTrainer::of(&snn, &two).unwrap();
+            let mut broken = Breaks(Box::new(trainer), 10);
+            let (view, name, path) = (images.view(), name(&snn, &two), Some(&*path));
+            train(&mut broken, view, 10, &two.train, &name, path).unwrap_err();
+            let hybrid = run(&snn, &images, &two, path).unwrap();
             assert_eq!(hybrid.snn.neurons(), whole.snn.neurons());
-            let again = train_through_time_resumable(&snn, &images, &two, &path).unwrap();
-            assert_eq!(again.snn.neurons(), whole.snn.neurons());
+            assert_eq!(hybrid.history, whole.history);
             let layers = |hybrid: &Hybrid<DigitsCnn>| hybrid.snn.network().stages.layers.clone();
-            assert!(layers(&again) == layers(&whole) && layers(&hybrid) == layers(&whole));
-            assert_eq!(again.history, whole.history);
+            assert!(layers(&hybrid) == layers(&whole));
         });
     }
 

@@ -13,8 +13,8 @@ use evospike::networks::{
 };
 use evospike::prelude::*;
 use evospike::reproduce::{
-    AdversarialSettings, Cifar10Input, Cifar10Settings, DigitsSettings, ExplainSettings,
-    adversarial, cifar10, digits, explain,
+    AdversarialSettings, Cifar10Input, Cifar10Settings, ComparisonSettings, DigitsSettings,
+    ExplainSettings, adversarial, cifar10, comparison, digits, explain,
 };
 use evospike::{Error, data::Task};
 
@@ -77,6 +77,10 @@ enum Reproduce {
     /// Explains the networks that `reproduce cifar10` left in its folder with the same settings, and
     /// makes them where it did not. Writes a CSV for each measurement.
     Explain(ExplainArguments),
+    /// The methods around the paper, side by side on the embedded digits
+    ///
+    /// Writes comparison.csv, accuracy.csv, settings.json and a chart.
+    Comparison(ComparisonArguments),
 }
 
 /// Where data and network are.
@@ -124,6 +128,25 @@ struct ExplainArguments {
     seeds: Vec<u64>,
     /// Folder for the CSV files
     #[arg(long, default_value = "results/explain")]
+    out: PathBuf,
+}
+
+#[derive(Args)]
+struct ComparisonArguments {
+    /// Seeds, one whole comparison each
+    #[arg(long, value_delimiter = ',', default_values_t = ComparisonSettings::default().seeds)]
+    seeds: Vec<u64>,
+    /// Accuracy that the latency is to, in percent
+    #[arg(long, default_value_t = ComparisonSettings::default().target_percent)]
+    target: f64,
+    /// Timesteps of converted networks
+    #[arg(long, default_value_t = ComparisonSettings::default().timesteps)]
+    timesteps: usize,
+    /// Timesteps of networks that are trained through time
+    #[arg(long, default_value_t = ComparisonSettings::default().hybrid.timesteps)]
+    few: usize,
+    /// Folder for the CSV files and the chart
+    #[arg(long, default_value = "results/comparison")]
     out: PathBuf,
 }
 
@@ -310,6 +333,7 @@ fn main() -> ExitCode {
         Some(Command::Reproduce(Reproduce::Cifar10(arguments))) => run_cifar10(&arguments),
         Some(Command::Reproduce(Reproduce::Adversarial(arguments))) => run_adversarial(&arguments),
         Some(Command::Reproduce(Reproduce::Explain(arguments))) => run_explain(&arguments),
+        Some(Command::Reproduce(Reproduce::Comparison(arguments))) => run_comparison(arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -419,6 +443,20 @@ fn run_explain(arguments: &ExplainArguments) -> evospike::Result<()> {
         written(&explain(input, &settings, clean, &arguments.out, stop)?);
         Ok(())
     })
+}
+
+fn run_comparison(arguments: ComparisonArguments) -> evospike::Result<()> {
+    let mut settings = ComparisonSettings {
+        seeds: arguments.seeds,
+        target_percent: arguments.target,
+        timesteps: arguments.timesteps,
+        ..ComparisonSettings::default()
+    };
+    settings.hybrid.timesteps = arguments.few;
+    let report = comparison(&settings, arguments.out)?;
+    println!("\n{}", report.table());
+    written(&report.files);
+    Ok(())
 }
 
 fn written(files: &[PathBuf]) {

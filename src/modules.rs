@@ -47,6 +47,7 @@ pub use dfdx::prelude::{DropoutOneIn, Linear, ReLU, UnbiasedLinear};
 
 use crate::layers::Layer;
 use crate::ops::{Accelerated, ConvShape, EPSILON, Flat, NormShape};
+use crate::surrogate::{Surrogate, spike};
 
 /// Images of `C` channels in a batch of `B`.
 type Batch<B, const C: usize, const SIDE: usize, E, D, T> =
@@ -319,6 +320,53 @@ impl<S: Shape, E: Dtype, D: Accelerated<E>, T: Tape<E, D>> Module<Tensor<S, E, D
     fn try_forward(&self, input: Tensor<S, E, D, T>) -> Result<Self::Output, D::Err> {
         let shape = *input.shape();
         D::relu(flat(input)?)?.try_reshape_like(&shape)
+    }
+}
+
+/// The spikes of neurons: 1 where a membrane potential reaches the threshold, else 0, with a
+/// surrogate for the derivative. Any shape to the same shape; the rest of a neuron, what it
+/// integrates and what a spike resets, is for the program around it to write, in dfdx's operations.
+///
+/// [`train_through_time`](crate::hybrid::train_through_time) trains networks of this library
+/// without it.
+///
+/// ```
+/// use dfdx::prelude::*;
+/// use evospike::modules::Spike;
+/// use evospike::surrogate::Surrogate;
+///
+/// let dev = Cpu::default();
+/// let fire = Spike { threshold: 1.0, surrogate: Surrogate::Boxcar };
+/// let input: Tensor<Rank1<3>, f32, _> = dev.tensor([0.2, 0.6, 1.5]);
+/// let v = input.leaky_trace() * 1.5; // 0.3, 0.9, 2.25
+/// let spikes = fire.forward(v);
+/// assert_eq!(spikes.array(), [0.0, 0.0, 1.0]);
+/// let gradients = spikes.sum().backward();
+/// assert_eq!(gradients.get(&input).array(), [0.0, 1.5, 0.0]); // 1 within half a threshold of it
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Spike {
+    /// Above 0.
+    pub threshold: f32,
+    /// The derivative. It knows no spikes before, so that
+    /// [`Surrogate::SpikeTiming`] has none here.
+    pub surrogate: Surrogate,
+}
+
+impl NonMutableModule for Spike {}
+impl<S: Shape, D: Device<f32>, T: Tape<f32, D>> Module<Tensor<S, f32, D, T>> for Spike {
+    type Output = Tensor<S, f32, D, T>;
+    type Error = D::Err;
+
+    fn try_forward(&self, v: Tensor<S, f32, D, T>) -> Result<Self::Output, D::Err> {
+        let (shape, v) = (*v.shape(), flat(v)?);
+        let threshold = vec![self.threshold; v.shape().0];
+        let threshold = v.device().try_tensor_from_vec(threshold, *v.shape())?;
+        let slope = |_, v: f32, threshold: f32| {
+            let u = v / threshold - 1.0;
+            self.surrogate.slope(u, f32::INFINITY) / threshold
+        };
+        spike(v, threshold.retaped(), slope)?.try_reshape_like(&shape)
     }
 }
 

@@ -390,8 +390,52 @@ fn rival(kind: &str, network: &str) -> String {
     }
 }
 
-fn latency(latency: Option<usize>) -> String {
+pub(crate) fn latency(latency: Option<usize>) -> String {
     latency.map_or("never".into(), |latency| latency.to_string())
+}
+
+/// One line of `comparison.csv` of methods: a network on the test images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MethodRow {
+    /// What made it.
+    pub method: String,
+    /// What the run was seeded with.
+    pub seed: u64,
+    /// Of the simulation.
+    pub timesteps: usize,
+    /// After the last of them.
+    pub accuracy_percent: f64,
+    /// One for all methods.
+    pub target_accuracy_percent: f64,
+    /// Empty where the target is not reached, or lost again.
+    pub latency_timesteps: Option<usize>,
+    /// Of the input (where it spikes) and of all layers, in all timesteps.
+    pub spikes_per_image: f64,
+    /// Of everything that made the network: the ANN's training, and what came after it.
+    pub training_seconds: f64,
+}
+
+impl MethodRow {
+    pub(crate) fn new(
+        method: &str,
+        seed: u64,
+        target: &Target,
+        curve: &AccuracyCurve,
+        spikes_per_image: f64,
+        seconds: f64,
+    ) -> Self {
+        let last = curve.iter().last();
+        Self {
+            method: method.into(),
+            seed,
+            timesteps: curve.timesteps(),
+            accuracy_percent: last.map_or(0.0, |accuracy| rounded(accuracy.percent())),
+            target_accuracy_percent: rounded(target.percent()),
+            latency_timesteps: curve.latency(target),
+            spikes_per_image: rounded(spikes_per_image),
+            training_seconds: (seconds * 10.0).round() / 10.0,
+        }
+    }
 }
 
 /// One line of `pareto.csv`: a network that a search for compromises tried, on held-out images.

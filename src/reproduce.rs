@@ -2,6 +2,7 @@
 
 mod adversarial;
 mod cifar10;
+mod comparison;
 mod explain;
 
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ use crate::simulate::{Simulation, simulate};
 
 pub use adversarial::{AdversarialReport, AdversarialSettings, AttackedBy, adversarial};
 pub use cifar10::{Cifar10Input, Cifar10Report, Cifar10Settings, cifar10};
+pub use comparison::{ComparisonReport, ComparisonSettings, comparison};
 pub use explain::{ExplainSettings, explain};
 
 /// Settings of [`digits`].

@@ -32,7 +32,7 @@ use crate::report::show;
 /// let settings = SimulateSettings { code: InputCode::Poisson { seed: 0 }, ..64.into() };
 /// assert_eq!(settings.timesteps, 64);
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SimulateSettings {
     /// 1 or more.
     pub timesteps: usize,

@@ -210,7 +210,7 @@ impl Course<'_> {
                 true => self.shape.neurons.refractory,
                 false => waiting[i].saturating_sub(1),
             };
-            u8::from(fires) * FIRED | u8::from(waits) * WAITED
+            (u8::from(fires) * FIRED) | (u8::from(waits) * WAITED)
         };
         self.potentials.iter().enumerate().map(of).collect()
     }

@@ -55,7 +55,7 @@ pub fn threshold_sensitivity<P: Part, K: Task>(
     if let Some(bad) = factors.iter().find(|&&f| !(f > 0.0 && f.is_finite())) {
         return Err(Error::parameter("factors", bad, "finite factors above 0"));
     }
-    let judge = Judge::new(snn, images, target, settings.objective, settings.timesteps)?;
+    let judge = Judge::new(snn, images, target, settings.objective, settings.run())?;
     let layers = snn.neurons().len();
     let mut progress = Progress::new("threshold sensitivity", layers * factors.len());
     let mut rows = Vec::with_capacity(layers * factors.len());
@@ -217,7 +217,7 @@ pub fn elementary_effects<P: Part, K: Task>(
 ) -> Result<Vec<EffectRow>> {
     settings.check()?;
     let genome = Genome::new(&settings.genome, snn.neurons())?;
-    let judge = Judge::new(snn, images, target, settings.objective, settings.timesteps)?;
+    let judge = Judge::new(snn, images, target, settings.objective, settings.run())?;
     let bounds = genome.bounds();
     let runs = trajectories.saturating_mul(bounds.len() + 1);
     let mut progress = Progress::new("elementary effects", runs);

@@ -89,7 +89,7 @@ impl Default for Cifar10Settings {
                 timesteps: 56,
                 stopping: Stopping::Never,
                 batch: Some(500),
-                seed: 0,
+                ..EvolveSettings::default()
             },
             margin_points: 2.0,
             sweep_factors: [0.91, 1.0],

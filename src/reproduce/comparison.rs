@@ -1,0 +1,381 @@
+//! What the works around the paper do to one small network, side by side.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::Provenance;
+use crate::ann::{Ann, TrainSettings};
+use crate::cmaes::CmaEsSettings;
+use crate::convert::{Balance, Conversion, Snn, convert};
+use crate::data::{self, Digits, Images, Shares, Split, Training};
+use crate::encode::InputCode;
+use crate::error::{Error, Result};
+use crate::evolve::{Evolution, EvolveSettings, Objective, best_balance_of, evolve};
+use crate::hybrid::{HybridSettings, Trained, train_through_time};
+use crate::metrics::{AccuracyCurve, Target};
+use crate::networks::{DigitsCnn, Network};
+use crate::plot;
+use crate::report::{AccuracyRow, MethodRow, Output, Table};
+use crate::search::Search;
+use crate::simulate::{SimulateSettings, simulate};
+
+/// Settings of [`comparison`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ComparisonSettings {
+    /// Everything once for each: the seed divides the images, draws and orders what is drawn and
+    /// ordered.
+    pub seeds: Vec<u64>,
+    /// Shares of the held-out and the test part.
+    pub shares: Shares,
+    /// The accuracy that latency is to, in percent: one for all methods and seeds.
+    pub target_percent: f64,
+    /// Timesteps of converted networks, and of those that evolve to a low latency.
+    pub timesteps: usize,
+    /// Timesteps that a conversion is calibrated for, of which the best is taken.
+    pub calibrations: Vec<usize>,
+    /// Training of the ANNs; its seed is replaced by each of `seeds`.
+    pub training: TrainSettings,
+    /// Evolution of the thresholds; its seed is replaced by each of `seeds`.
+    pub evolution: EvolveSettings,
+    /// Training through time, and its timesteps, which are few; its seed is replaced by each of
+    /// `seeds`, what is trained by each of [`Trained`].
+    pub hybrid: HybridSettings,
+}
+
+impl Default for ComparisonSettings {
+    fn default() -> Self {
+        Self {
+            seeds: vec![0, 1, 2],
+            shares: Shares::default(),
+            target_percent: 95.0,
+            timesteps: 64,
+            calibrations: vec![8, 16, 32, 64],
+            training: TrainSettings::digits(),
+            evolution: EvolveSettings {
+                objective: Objective::MeanLatency,
+                search: Search::CmaEs(CmaEsSettings::default()),
+                generations: 30,
+                ..EvolveSettings::default()
+            },
+            hybrid: HybridSettings::default(),
+        }
+    }
+}
+
+impl ComparisonSettings {
+    fn check(&self) -> Result<()> {
+        if self.seeds.is_empty() {
+            return Err(Error::parameter("seeds", "none", "at least one"));
+        }
+        let target = self.target_percent;
+        if !(target > 0.0 && target < 100.0) {
+            let expected = "above 0, less than 100";
+            return Err(Error::parameter("target_percent", target, expected));
+        }
+        for (name, timesteps) in [
+            ("timesteps", self.timesteps),
+            ("hybrid.timesteps", self.hybrid.timesteps),
+        ] {
+            if timesteps == 0 {
+                return Err(Error::parameter(name, timesteps, "1 or more"));
+            }
+        }
+        self.training.check()?;
+        self.hybrid.train.check()?;
+        self.evolution.check()
+    }
+}
+
+/// What the experiment gave.
+#[derive(Debug, Clone)]
+pub struct ComparisonReport {
+    /// One row a method and seed.
+    pub methods: Vec<MethodRow>,
+    /// The files written.
+    pub files: Vec<PathBuf>,
+}
+
+impl ComparisonReport {
+    /// Each method with its seeds, as people read it.
+    pub fn table(&self) -> Table {
+        let mut table = Table::new(
+            "Test images of the digits, seed after seed",
+            [
+                "method",
+                "timesteps",
+                "accuracy %",
+                "latency",
+                "spikes an image",
+                "seconds",
+            ],
+        );
+        let mut methods: Vec<&str> = Vec::new();
+        for row in &self.methods {
+            if !methods.contains(&row.method.as_str()) {
+                methods.push(&row.method);
+            }
+        }
+        for method in methods {
+            let rows = || self.methods.iter().filter(|row| row.method == method);
+            let join = |of: &dyn Fn(&MethodRow) -> String| rows().map(of).collect::<Vec<_>>();
+            table.row([
+                method.to_string(),
+                rows().next().map_or(0, |row| row.timesteps).to_string(),
+                join(&|row| format!("{:.1}", row.accuracy_percent)).join(", "),
+                join(&|row| crate::report::latency(row.latency_timesteps)).join(", "),
+                join(&|row| format!("{:.0}", row.spikes_per_image)).join(", "),
+                join(&|row| format!("{:.0}", row.training_seconds)).join(", "),
+            ]);
+        }
+        table
+    }
+}
+
+/// What is measured of every network of one seed.
+struct Bench<'a> {
+    seed: u64,
+    parts: &'a Split<Digits>,
+    /// On the test images.
+    target: Target,
+    rows: Vec<MethodRow>,
+    curves: Vec<(String, AccuracyCurve)>,
+}
+
+impl Bench<'_> {
+    fn measure<N: Network<Task = Digits>>(
+        &mut self,
+        method: impl Into<String>,
+        snn: &Snn<N>,
+        run: SimulateSettings,
+        seconds: f64,
+    ) -> Result<()> {
+        let run = simulate(snn, &self.parts.test, run)?;
+        let method = method.into();
+        let layers = run.layers.len() - 1; // the output does not spike
+        let spikes: f64 = (0..layers).map(|layer| run.spikes_per_image(layer)).sum();
+        let input: u64 = run.input.iter().flatten().sum();
+        self.rows.push(MethodRow::new(
+            &method,
+            self.seed,
+            &self.target,
+            &run.curve,
+            spikes + input as f64 / run.curve.images() as f64,
+            seconds,
+        ));
+        self.curves.push((method, run.curve));
+        Ok(())
+    }
+}
+
+/// Seconds, and what was made in them.
+fn timed<T>(make: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
+    let started = Instant::now();
+    let made = make()?;
+    Ok((made, started.elapsed().as_secs_f64()))
+}
+
+/// The methods around the paper on the embedded digits: one network, one target, everything chosen
+/// on held-out images and measured once on test images.
+///
+/// Writes into `folder` `comparison.csv`, `accuracy.csv`, `settings.json` and the chart
+/// `gradients.svg`: thresholds by evolution and by gradients. The same settings give the same bytes
+/// but for the seconds.
+///
+/// # Errors
+/// Settings out of range, or a folder that cannot be written to; then nothing in it is changed.
+pub fn comparison(
+    settings: &ComparisonSettings,
+    folder: impl Into<PathBuf>,
+) -> Result<ComparisonReport> {
+    settings.check()?;
+    let output = Output::new(folder)?;
+    let (mut methods, mut accuracy) = (Vec::new(), Vec::new());
+    let mut chart = None;
+    for &seed in &settings.seeds {
+        let parts = data::digits()?.split(settings.shares, seed)?;
+        let bench = of_seed(settings, seed, &parts)?;
+        for (method, curve) in &bench.curves {
+            accuracy.extend(AccuracyRow::of(seed, method, curve));
+        }
+        if chart.is_none() {
+            let few = settings.hybrid.timesteps;
+            let drawn = |(method, _): &&(String, AccuracyCurve)| {
+                [PERCENTILE, EVOLVED, DIET].contains(&method.as_str()) || method.contains("for T")
+            };
+            let curves = bench.curves.iter().filter(drawn).map(|(method, curve)| {
+                let correct = curve.iter().take(few).map(|accuracy| accuracy.correct);
+                let first = AccuracyCurve::new(curve.images(), correct.collect())?;
+                Ok((method.as_str(), first))
+            });
+            let curves = curves.collect::<Result<Vec<_>>>()?;
+            let curves: Vec<_> = curves.iter().map(|(name, curve)| (*name, curve)).collect();
+            let title = format!("The first {few} timesteps, digits, seed {seed}");
+            chart = Some(plot::accuracy(&title, &curves, Some(&bench.target))?);
+        }
+        methods.extend(bench.rows);
+    }
+    if let Some(chart) = chart {
+        output.chart("gradients.svg", &chart)?;
+    }
+    output.csv("comparison.csv", &methods)?;
+    output.csv("accuracy.csv", accuracy)?;
+    output.json(
+        "settings.json",
+        &Provenance::new("comparison", DigitsCnn::NAME, settings),
+    )?;
+    Ok(ComparisonReport {
+        methods,
+        files: output.complete()?,
+    })
+}
+
+const PERCENTILE: &str = "percentile";
+const EVOLVED: &str = "evolved thresholds";
+const DIET: &str = "DIET-SNN";
+
+fn of_seed<'a>(
+    settings: &ComparisonSettings,
+    seed: u64,
+    parts: &'a Split<Digits>,
+) -> Result<Bench<'a>> {
+    let few = settings.hybrid.timesteps;
+    let run = SimulateSettings::from(settings.timesteps);
+    let run_few = SimulateSettings::from(few);
+    let (ann, trained_for) = timed(|| {
+        let mut ann = Ann::<DigitsCnn>::new(seed)?;
+        ann.train(&parts.training, &settings.training(seed))?;
+        Ok(ann)
+    })?;
+    let conversion = convert(&ann, &parts.training)?;
+    // The accuracies that the target lies below are the ANN's, of other methods too.
+    let below = |accuracy: f64| accuracy - settings.target_percent;
+    let goal = ann.accuracy(&parts.held_out)?.percent();
+    let goal = ann.target(&parts.held_out, below(goal))?;
+    let target = ann.accuracy(&parts.test)?.percent();
+    let mut bench = Bench {
+        seed,
+        parts,
+        target: ann.target(&parts.test, below(target))?,
+        rows: Vec::new(),
+        curves: Vec::new(),
+    };
+
+    let snn = settings.percentile(&conversion, parts, &goal, InputCode::Direct)?;
+    bench.measure(PERCENTILE, &snn, run, trained_for)?;
+    let (calibrated, seconds) = timed(|| {
+        let mut best: Option<((usize, f64), Snn<DigitsCnn>)> = None;
+        for timesteps in &settings.calibrations {
+            let snn = conversion.calibrated(&snn, *timesteps)?;
+            let curve = simulate(&snn, &parts.held_out, run)?.curve;
+            let shortfall = curve.shortfall(&goal);
+            if best.as_ref().is_none_or(|(least, _)| shortfall < *least) {
+                best = Some((shortfall, snn));
+            }
+        }
+        Ok(best)
+    })?;
+    if let Some((_, snn)) = calibrated {
+        bench.measure("calibrated", &snn, run, trained_for + seconds)?;
+    }
+
+    let evolution = settings.evolution(seed);
+    let evolved = |snn: &Snn<DigitsCnn>, settings: &EvolveSettings| -> Result<_> {
+        let (Evolution { snn, .. }, seconds) =
+            timed(|| evolve(snn, &parts.held_out, &goal, settings))?;
+        Ok((snn, trained_for + seconds))
+    };
+    let (by_evolution, seconds) = evolved(&snn, &evolution)?;
+    bench.measure(EVOLVED, &by_evolution, run, seconds)?;
+
+    // The same unknowns, a factor a layer, for the same timestep.
+    let for_few = EvolveSettings {
+        objective: Objective::ErrorAt { timestep: few },
+        timesteps: few,
+        ..evolution.clone()
+    };
+    let (by_evolution, seconds) = evolved(&snn, &for_few)?;
+    let name = format!("evolved thresholds for T = {few}");
+    bench.measure(name, &by_evolution, run_few, seconds)?;
+
+    let through_time = |trained, images: &Images<Training, Digits>| -> Result<_> {
+        let mut hybrid = settings.hybrid.clone();
+        (hybrid.trained, hybrid.train.seed) = (trained, seed);
+        let (hybrid, seconds) = timed(|| train_through_time(&snn, images, &hybrid))?;
+        Ok((hybrid.snn, trained_for + seconds))
+    };
+    let held_out = parts.held_out.clone().into_training();
+    let by_gradient = format!("thresholds by gradient for T = {few}");
+    for (method, trained, images) in [
+        (
+            format!("{by_gradient}, held-out images"),
+            Trained::Thresholds,
+            &held_out,
+        ),
+        (by_gradient, Trained::Thresholds, &parts.training),
+        (
+            "thresholds and leaks by gradient".into(),
+            Trained::ThresholdsAndLeaks,
+            &parts.training,
+        ),
+        ("hybrid training".into(), Trained::Weights, &parts.training),
+        (DIET.into(), Trained::All, &parts.training),
+    ] {
+        let (snn, seconds) = through_time(trained, images)?;
+        bench.measure(method, &snn, run_few, seconds)?;
+    }
+
+    for (name, code) in [
+        ("Poisson input", InputCode::Poisson { seed }),
+        ("phase input", InputCode::Phase { period: 8 }),
+        ("latency input", InputCode::Latency { period: 8 }),
+    ] {
+        let run = SimulateSettings { code, ..run };
+        let snn = settings.percentile(&conversion, parts, &goal, code)?;
+        bench.measure(format!("{name}, percentile"), &snn, run, trained_for)?;
+        let coded = EvolveSettings {
+            code,
+            ..evolution.clone()
+        };
+        let (snn, seconds) = evolved(&snn, &coded)?;
+        bench.measure(format!("{name}, evolved thresholds"), &snn, run, seconds)?;
+    }
+    Ok(bench)
+}
+
+impl ComparisonSettings {
+    fn training(&self, seed: u64) -> TrainSettings {
+        TrainSettings {
+            seed,
+            ..self.training.clone()
+        }
+    }
+
+    fn evolution(&self, seed: u64) -> EvolveSettings {
+        EvolveSettings {
+            seed,
+            timesteps: self.timesteps,
+            ..self.evolution.clone()
+        }
+    }
+
+    /// The percentile conversion of the lowest latency on held-out images.
+    fn percentile<N: Network<Task = Digits>>(
+        &self,
+        conversion: &Conversion<N>,
+        parts: &Split<Digits>,
+        goal: &Target,
+        code: InputCode,
+    ) -> Result<Snn<N>> {
+        let (sweep, run) = (
+            &Balance::SWEEP,
+            SimulateSettings {
+                code,
+                ..self.timesteps.into()
+            },
+        );
+        let best = best_balance_of(conversion, sweep, &parts.held_out, goal, run, |_| ());
+        Ok(best?.1)
+    }
+}
