@@ -461,6 +461,56 @@ pub(crate) fn relu_backward(y: &[f32], dy: &[f32], dx: &mut [f32]) {
         });
 }
 
+/// The quantisation clip-floor-shift activation (Bu et al. 2022, ICLR) of one value:
+/// `bound` clip(floor(x `levels` / `bound` + 1/2) / `levels`, 0, 1).
+#[inline(always)]
+pub(crate) fn qcfs_of(x: f32, bound: f32, levels: f32) -> f32 {
+    bound * level(x, bound, levels).clamp(0.0, levels) / levels
+}
+
+/// Before clipping.
+#[inline(always)]
+fn level(x: f32, bound: f32, levels: f32) -> f32 {
+    (x / bound * levels + 0.5).floor()
+}
+
+widest! {
+    fn qcfs_span[][](bound: f32, levels: f32, x: &[f32], y: &mut [f32]) {
+        y.iter_mut().zip(x).for_each(|(y, &x)| *y = qcfs_of(x, bound, levels));
+    }
+
+    fn qcfs_span_backward[][](
+        bound: f32, levels: f32, x: &[f32], dy: &[f32], dx: &mut [f32], by_bound: &mut [f32],
+    ) {
+        let values = x.iter().zip(dy).zip(dx.iter_mut().zip(by_bound));
+        for ((&x, &dy), (dx, by_bound)) in values {
+            let level = level(x, bound, levels);
+            let inside = if (0.0..=levels).contains(&level) { dy } else { 0.0 };
+            *dx += inside;
+            *by_bound = dy * level.clamp(0.0, levels) / levels - inside * (x / bound);
+        }
+    }
+}
+
+/// y becomes [`qcfs_of`] x.
+pub(crate) fn qcfs(bound: f32, levels: f32, x: &[f32], y: &mut [f32]) {
+    y.par_chunks_mut(SPAN)
+        .zip(x.par_chunks(SPAN))
+        .for_each(|(y, x)| qcfs_span(bound, levels, x, y));
+}
+
+/// Gradient of [`qcfs`] by x; gives that by the bound.
+pub(crate) fn qcfs_backward(bound: f32, levels: f32, x: &[f32], dy: &[f32], dx: &mut [f32]) -> f64 {
+    let spans = dx.par_chunks_mut(SPAN);
+    let spans = spans.zip(x.par_chunks(SPAN).zip(dy.par_chunks(SPAN)));
+    let sums = spans.map(|(dx, (x, dy))| {
+        let mut by_bound = vec![0.0; x.len()];
+        qcfs_span_backward(bound, levels, x, dy, dx, &mut by_bound);
+        by_bound.into_iter().map(f64::from).sum::<f64>()
+    });
+    sums.collect::<Vec<f64>>().into_iter().sum()
+}
+
 /// y += x.
 pub(crate) fn accumulate(x: &[f32], y: &mut [f32]) {
     y.par_chunks_mut(SPAN)

@@ -15,7 +15,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::kernels::widest;
+use crate::kernels::{qcfs_of, widest};
 
 /// Shape of an image or of a layer's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +102,13 @@ pub enum Layer {
     },
     /// ReLU in the ANN, integrate-and-fire neurons in the SNN.
     Neurons,
+    /// [`Qcfs`](crate::modules::Qcfs) in the ANN, integrate-and-fire neurons in the SNN.
+    Qcfs {
+        /// λ, where the activation clips. Above 0.
+        bound: f32,
+        /// L, the levels above 0. 1 or more.
+        levels: usize,
+    },
 }
 
 impl Layer {
@@ -114,6 +121,7 @@ impl Layer {
             Self::ScaleShift { .. } => "batch normalisation",
             Self::Residual { .. } => "residual",
             Self::Neurons => "neurons",
+            Self::Qcfs { .. } => "QCFS",
         }
     }
 
@@ -126,7 +134,7 @@ impl Layer {
             }
             Self::ScaleShift { scale, shift } => scale.len() + shift.len(),
             Self::Residual { body, shortcut } => sum(body) + sum(shortcut),
-            Self::AvgPool { .. } | Self::Neurons => 0,
+            Self::AvgPool { .. } | Self::Neurons | Self::Qcfs { .. } => 0,
         }
     }
 
@@ -135,6 +143,20 @@ impl Layer {
     pub(crate) fn checked(&self, number: usize, input: Shape) -> Result<Shape> {
         let (_, output, _) = Kernel::new(number, self, input)?;
         Ok(output)
+    }
+
+    /// What a layer of neurons is in the ANN, checked.
+    pub(crate) fn activation(&self, number: usize) -> Result<Activation> {
+        let wrong =
+            |found: String, expected| Err(Error::layer(number, self.kind(), found, expected));
+        match *self {
+            Self::Qcfs { levels: 0, .. } => wrong("no level".into(), "1 or more"),
+            Self::Qcfs { bound, .. } if !(bound > 0.0 && bound.is_finite()) => {
+                wrong(format!("bound {bound}"), "a finite bound above 0")
+            }
+            Self::Qcfs { bound, levels } => Ok(Activation::Qcfs { bound, levels }),
+            _ => Ok(Activation::Relu),
+        }
     }
 
     /// Appends the layer to others: batch normalisation becomes part of the weights and bias
@@ -174,6 +196,28 @@ impl Layer {
     }
 }
 
+/// What a layer of neurons is in the ANN.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Activation {
+    Relu,
+    Qcfs {
+        bound: f32,
+        levels: usize,
+    },
+    /// No neurons: the output.
+    Identity,
+}
+
+impl Activation {
+    pub fn of(self, x: f32) -> f32 {
+        match self {
+            Self::Relu => x.max(0.0),
+            Self::Qcfs { bound, levels } => qcfs_of(x, bound, levels as f32),
+            Self::Identity => x,
+        }
+    }
+}
+
 /// A network compiled for the engine.
 #[derive(Debug, Clone)]
 pub(crate) struct Stages {
@@ -190,6 +234,7 @@ pub(crate) struct Stage {
     /// As people write it: `conv 3x3, average pooling`.
     pub name: String,
     pub output: Shape,
+    pub activation: Activation,
     /// Their currents add up; more than one where a residual addition comes before the neurons.
     pub synapses: Vec<Synapses>,
     /// What each output channel adds to its input; empty for none.
@@ -323,7 +368,7 @@ impl Stages {
                 format!("{classes} x 1 x 1, one value a class"),
             ));
         }
-        compiler.stage(branches, shape)?;
+        compiler.stage(branches, shape, Activation::Identity)?;
         Ok(Self {
             input,
             layers: layers.to_vec(),
@@ -336,11 +381,12 @@ impl Stages {
         self.stages.len() - 1
     }
 
-    /// Inputs of all layers of neurons and of the output on a dense image, as an ANN with ReLU has
-    /// them; everything as rows, columns, channels.
+    /// Inputs of all layers of neurons and of the output on a dense image, as the ANN has them;
+    /// everything as rows, columns, channels.
     pub fn forward(&self, image: &[f32]) -> Vec<Vec<f32>> {
-        self.currents(image, |_, current| {
-            current.iter().map(|x| x.max(0.0)).collect()
+        self.currents(image, |layer, current| {
+            let activation = self.stages[layer].activation;
+            current.iter().map(|&x| activation.of(x)).collect()
         })
     }
 
@@ -448,7 +494,8 @@ impl Compiler {
                     self.names.push(format!("+ {}", of_body.join(", ")));
                     (branches, shape) = ([body, shortcut].concat(), body_shape);
                 }
-                Layer::Neurons => {
+                Layer::Neurons | Layer::Qcfs { .. } => {
+                    let activation = layer.activation(number)?;
                     if branches
                         .iter()
                         .all(|branch| branch.source == Source::Image && branch.kernel.is_none())
@@ -457,7 +504,7 @@ impl Compiler {
                         return wrong("neurons with no weights before them".into(), expected);
                     }
                     let source = Source::Neurons(self.stages.len());
-                    self.stage(branches, shape)?;
+                    self.stage(branches, shape, activation)?;
                     branches = vec![Branch::new(source, shape)];
                 }
             }
@@ -466,7 +513,12 @@ impl Compiler {
     }
 
     /// Ends the branches in a layer of neurons, or in the output.
-    fn stage(&mut self, branches: Vec<Branch>, output: Shape) -> Result<()> {
+    fn stage(
+        &mut self,
+        branches: Vec<Branch>,
+        output: Shape,
+        activation: Activation,
+    ) -> Result<()> {
         let mut bias = Vec::new();
         let mut synapses = Vec::with_capacity(branches.len());
         for branch in branches {
@@ -479,6 +531,7 @@ impl Compiler {
         self.stages.push(Stage {
             name: std::mem::take(&mut self.names).join(", "),
             output,
+            activation,
             synapses,
             bias,
             products: std::mem::take(&mut self.products),
@@ -807,6 +860,42 @@ pub(crate) fn to_channels_last(shape: Shape, from: &[f32], to: &mut [f32]) {
     for (channel, plane) in from.chunks_exact(positions).enumerate() {
         for (position, &value) in plane.iter().enumerate() {
             to[position * shape.channels + channel] = value;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_and_levels_out_of_range_are_named() {
+        let linear = |inputs: usize, outputs: usize| Layer::Linear {
+            weight: vec![1.0; inputs * outputs],
+            bias: None,
+            inputs,
+            outputs,
+        };
+        let error = |bound, levels| {
+            let layers = [linear(1, 1), Layer::Qcfs { bound, levels }, linear(1, 2)];
+            let stages = Stages::new(Shape::new(1, 1, 1), &layers, 2);
+            stages.err().map(|error| error.to_string())
+        };
+        assert_eq!(error(1.0, 4), None);
+        for (bound, levels, expected) in [
+            (
+                -0.5,
+                4,
+                "layer 1 (QCFS): found bound -0.5, expected a finite bound above 0",
+            ),
+            (
+                f32::NAN,
+                4,
+                "layer 1 (QCFS): found bound NaN, expected a finite bound above 0",
+            ),
+            (1.0, 0, "layer 1 (QCFS): found no level, expected 1 or more"),
+        ] {
+            assert_eq!(error(bound, levels).as_deref(), Some(expected));
         }
     }
 }

@@ -322,6 +322,78 @@ impl<S: Shape, E: Dtype, D: Accelerated<E>, T: Tape<E, D>> Module<Tensor<S, E, D
     }
 }
 
+/// Quantisation clip-floor-shift, the activation of Bu et al. (2022), "Optimal ANN-SNN Conversion for
+/// High-accuracy and Ultra-low-latency Spiking Neural Networks", ICLR:
+/// λ clip(floor(x L / λ + 1/2) / L, 0, 1), with L = `LEVELS` and one bound λ for the layer, which is
+/// trained.
+///
+/// It is what neurons of threshold λ that start at λ / 2 can say in L timesteps, so that a network
+/// trained with it keeps its accuracy at very few of them: convert it with
+/// [`Balance::Learned`](crate::convert::Balance::Learned). Gradients go straight through floor, see
+/// [`Accelerated::qcfs`]. λ is `BOUND` at first, 8 as in the authors' code, and decays as weights
+/// do, as there. 8 fits inputs that are normalised: of inputs below λ / 2L only zeros go on, so that
+/// a network without batch normalisation needs less.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Qcfs<const LEVELS: usize, const BOUND: usize = 8>;
+
+/// [`Qcfs`] with its bound on a device.
+#[derive(Debug, Clone)]
+pub struct BuiltQcfs<const LEVELS: usize, const BOUND: usize, E: Dtype, D: Storage<E>> {
+    /// λ, a single value.
+    pub bound: Tensor<Rank1<1>, E, D>,
+}
+
+impl<const LEVELS: usize, const BOUND: usize, E: Dtype, D: Device<E>> BuildOnDevice<D, E>
+    for Qcfs<LEVELS, BOUND>
+{
+    type Built = BuiltQcfs<LEVELS, BOUND, E, D>;
+}
+
+impl<const LEVELS: usize, const BOUND: usize, E: Dtype, D: Device<E>> TensorCollection<E, D>
+    for BuiltQcfs<LEVELS, BOUND, E, D>
+{
+    type To<E2: Dtype, D2: Device<E2>> = BuiltQcfs<LEVELS, BOUND, E2, D2>;
+
+    fn iter_tensors<V: ModuleVisitor<Self, E, D>>(
+        visitor: &mut V,
+    ) -> Result<Option<Self::To<V::E2, V::D2>>, V::Err> {
+        visitor.visit_fields(
+            Self::tensor(
+                "bound",
+                |s| &s.bound,
+                |s| &mut s.bound,
+                TensorOptions::reset_with(|bound| {
+                    bound.copy_from(&[E::from_usize(BOUND).unwrap_or(E::ONE)]);
+                    Ok(())
+                }),
+            ),
+            |bound| BuiltQcfs { bound },
+        )
+    }
+}
+
+impl<const LEVELS: usize, const BOUND: usize, E: Dtype, D: Storage<E>> NonMutableModule
+    for BuiltQcfs<LEVELS, BOUND, E, D>
+{
+}
+impl<const LEVELS: usize, const BOUND: usize, S: Shape, E: Dtype, D: Accelerated<E>, T: Tape<E, D>>
+    Module<Tensor<S, E, D, T>> for BuiltQcfs<LEVELS, BOUND, E, D>
+{
+    type Output = Tensor<S, E, D, T>;
+    type Error = D::Err;
+
+    fn try_forward(&self, input: Tensor<S, E, D, T>) -> Result<Self::Output, D::Err> {
+        const {
+            assert!(
+                LEVELS > 0 && BOUND > 0,
+                "Qcfs: LEVELS and BOUND must not be 0"
+            )
+        };
+        let shape = *input.shape();
+        D::qcfs(flat(input)?, parameter(&self.bound)?, LEVELS)?.try_reshape_like(&shape)
+    }
+}
+
 /// Batch normalisation of images (Ioffe and Szegedy 2015), `CHANNELS` x `SIDE` x `SIDE`: every
 /// channel to mean 0 and variance 1, times `weight`, plus `bias`.
 ///
@@ -570,7 +642,7 @@ residual! {
     message = "`{Self}` does not take what the layer before it gives, {In}, or does not convert to spiking neurons",
     label = "this layer does not fit here",
     note = "sizes follow on: Conv3x3<IN, OUT, SIDE> gives (Const<OUT>, Const<SIDE>, Const<SIDE>), AvgPool2<CHANNELS, SIDE, HALF> halves SIDE, Flatten gives (Const<FEATURES>,)",
-    note = "layers that convert: Conv3x3, Conv3x3Stride2, Conv1x1Stride2, AvgPool2, GlobalAvgPool, Flatten, UnbiasedLinear, Linear, BatchNorm, BatchNorm1d, Relu, ReLU, DropoutOneIn, ResidualAdd, Identity and tuples of them"
+    note = "layers that convert: Conv3x3, Conv3x3Stride2, Conv1x1Stride2, AvgPool2, GlobalAvgPool, Flatten, UnbiasedLinear, Linear, BatchNorm, BatchNorm1d, Relu, ReLU, Qcfs, DropoutOneIn, ResidualAdd, Identity and tuples of them"
 )]
 pub trait Follows<In> {
     /// Shape of one output, without the batch.
@@ -606,6 +678,9 @@ impl<In> Follows<In> for ReLU {
     type Out = In;
 }
 impl<In> Follows<In> for Relu {
+    type Out = In;
+}
+impl<In, const LEVELS: usize, const BOUND: usize> Follows<In> for Qcfs<LEVELS, BOUND> {
     type Out = In;
 }
 impl<In> Follows<In> for Identity {
@@ -694,6 +769,16 @@ impl Describe for ReLU {
 impl Describe for Relu {
     fn describe(&self, layers: &mut Vec<Layer>) {
         layers.push(Layer::Neurons);
+    }
+}
+impl<const LEVELS: usize, const BOUND: usize, D: Device<f32>> Describe
+    for BuiltQcfs<LEVELS, BOUND, f32, D>
+{
+    fn describe(&self, layers: &mut Vec<Layer>) {
+        layers.push(Layer::Qcfs {
+            bound: self.bound.as_vec()[0],
+            levels: LEVELS,
+        });
     }
 }
 impl Describe for Identity {

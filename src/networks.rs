@@ -97,6 +97,25 @@ mod digits_cnn {
 }
 pub use digits_cnn::DigitsCnn;
 
+mod digits_qcfs {
+    use crate::data::Digits;
+    use crate::modules::{AvgPool2, Conv3x3, Flatten, Qcfs, UnbiasedLinear};
+
+    network! {
+        /// [`DigitsCnn`](super::DigitsCnn) with [`Qcfs`] in place of ReLU, for very few
+        /// timesteps. Its bounds are 2 at first, since without batch normalisation currents are
+        /// small.
+        pub DigitsQcfs for Digits = (
+            (Conv3x3<1, 16, 8>, Qcfs<4, 2>, Conv3x3<16, 16, 8>, AvgPool2<16, 8, 4>, Qcfs<4, 2>),
+            (Conv3x3<16, 32, 4>, Qcfs<4, 2>, Conv3x3<32, 32, 4>, AvgPool2<32, 4, 2>, Qcfs<4, 2>),
+            (Conv3x3<32, 32, 2>, Qcfs<4, 2>),
+            (Flatten<32, 2, 128>, UnbiasedLinear<128, 64>, Qcfs<4, 2>),
+            UnbiasedLinear<64, 10>,
+        );
+    }
+}
+pub use digits_qcfs::DigitsQcfs;
+
 mod mlp {
     use crate::data::Digits;
     use crate::modules::{Flatten, Relu};

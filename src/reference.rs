@@ -11,7 +11,7 @@ use dfdx::prelude::{
 };
 
 use crate::error::{Error, Result};
-use crate::layers::{Layer, Shape};
+use crate::layers::{Activation, Layer, Shape};
 use crate::neurons::{Neurons, Reset};
 use crate::ops::{Accelerated, ConvShape, Flat, convolve_plainly};
 use crate::simulate::{Trace, check_frames};
@@ -99,6 +99,11 @@ pub(crate) enum Step<D: Device<f32>, T> {
     },
     /// Of the ANN.
     Relu,
+    /// Of the ANN.
+    Qcfs {
+        bound: Values<D>,
+        levels: usize,
+    },
     Fire(State<D, T>),
 }
 
@@ -179,6 +184,9 @@ impl Rule {
                     body.try_add(shortcut).map_err(Error::device)?
                 }
                 Step::Relu => D::relu(x).map_err(Error::device)?,
+                Step::Qcfs { bound, levels } => {
+                    D::qcfs(x, bound.retaped(), *levels).map_err(Error::device)?
+                }
                 Step::Fire(state) => {
                     let (charges, fired) = state.step(x, self).map_err(Error::device)?;
                     spikes.push(fired);
@@ -409,9 +417,16 @@ impl<'a, D: Accelerated<f32>> Dense<'a, D> {
                     shape = body_shape;
                     steps.push(Step::Add { body, shortcut });
                 }
-                Layer::Neurons => {
+                Layer::Neurons | Layer::Qcfs { .. } => {
+                    let activation = layer.activation(number)?;
                     let Some(parameters) = &mut self.parameters else {
-                        steps.push(Step::Relu);
+                        steps.push(match activation {
+                            Activation::Qcfs { bound, levels } => Step::Qcfs {
+                                bound: tensor(self.device, vec![bound])?,
+                                levels,
+                            },
+                            _ => Step::Relu,
+                        });
                         continue;
                     };
                     let Some(neurons) = parameters.next() else {
