@@ -511,6 +511,45 @@ pub(crate) fn qcfs_backward(bound: f32, levels: f32, x: &[f32], dy: &[f32], dx: 
     sums.collect::<Vec<f64>>().into_iter().sum()
 }
 
+/// Of each weight the sign, that of 0 counted as 1, times the mean magnitude of its output channel's
+/// weights: binary weights (Rastegari et al. 2016, equation 6).
+pub(crate) fn binarise(outputs: usize, weight: &[f32], binary: &mut [f32]) {
+    let each = weight.len() / outputs;
+    let channels = weight.chunks_exact(each).zip(binary.chunks_exact_mut(each));
+    for (weight, binary) in channels {
+        let scale = mean_magnitude(weight);
+        for (binary, w) in binary.iter_mut().zip(weight) {
+            *binary = if *w >= 0.0 { scale } else { -scale };
+        }
+    }
+}
+
+fn mean_magnitude(weight: &[f32]) -> f32 {
+    let sum: f64 = weight.iter().map(|w| f64::from(w.abs())).sum();
+    (sum / weight.len() as f64) as f32
+}
+
+/// Gradient of [`binarise`], the sign's taken to be 1 in -1..=1.
+pub(crate) fn binarise_backward(outputs: usize, weight: &[f32], dy: &[f32], dw: &mut [f32]) {
+    let each = weight.len() / outputs;
+    let channels = weight.chunks_exact(each).zip(dy.chunks_exact(each));
+    for ((weight, dy), dw) in channels.zip(dw.chunks_exact_mut(each)) {
+        let (scale, sign) = (
+            mean_magnitude(weight),
+            |w: f32| if w >= 0.0 { 1.0 } else { -1.0 },
+        );
+        let products = weight
+            .iter()
+            .zip(dy)
+            .map(|(&w, &dy)| f64::from(sign(w) * dy));
+        let by_scale = (products.sum::<f64>() / each as f64) as f32;
+        for (dw, (&w, dy)) in dw.iter_mut().zip(weight.iter().zip(dy)) {
+            let straight = if w.abs() <= 1.0 { scale * dy } else { 0.0 };
+            *dw += by_scale * sign(w) + straight;
+        }
+    }
+}
+
 /// y += x.
 pub(crate) fn accumulate(x: &[f32], y: &mut [f32]) {
     y.par_chunks_mut(SPAN)

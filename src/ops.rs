@@ -10,6 +10,7 @@ use dfdx::prelude::{
     Axes2, Axes3, Axis, BroadcastTo, ChooseFrom, Cpu, CpuError, Device, GatherTo, Gradients,
     HasShape, MeanTo, NoneTape, PermuteTo, PutTape, ReshapeTo, Shape, SplitTape, Tape, Tensor,
     TensorFromVec, TryAdd, TryConcatAlong, TryDiv, TryMatMul, TryMul, TrySub, WithEmptyTape, ge,
+    le,
 };
 
 use crate::kernels::{self, Buffer};
@@ -248,6 +249,38 @@ pub trait Accelerated<E: Dtype>: Device<E> {
             .try_sub(by_bound)
     }
 
+    /// Binary weights, output channel after output channel: the sign of each weight, that of 0
+    /// counted as 1, times the mean magnitude α of its channel's n weights (Rastegari et al. 2016,
+    /// "XNOR-Net", equation 6).
+    ///
+    /// The gradient g by binary weights b goes straight through the sign where |w| is at most 1,
+    /// and through α: that by weight i is α g_i [|w_i| <= 1] + sign(w_i) / n Σ_j sign(w_j) g_j, the
+    /// sum over the channel. The paper has the second term without the sum, as g_i / n; this is
+    /// the chain rule, as in the code that Lu and Sengupta (2020) train with.
+    ///
+    /// # Errors
+    /// The device's, such as memory that cannot be had.
+    fn binarise<T: Tape<E, Self>>(
+        weight: Flat<E, Self, T>,
+        outputs: usize,
+    ) -> Result<Flat<E, Self, T>, Self::Err> {
+        let (device, size) = (weight.device().clone(), *weight.shape());
+        let each = (outputs, size.0 / outputs);
+        let weight = weight.try_reshape_like(&each)?;
+        let now = copy(&weight)?;
+        let (zero, one) = (device.try_zeros_like(&each)?, device.try_ones_like(&each)?);
+        let sign = ge(&now, &zero).try_choose(one.clone(), one.clone().try_negate()?)?;
+        let inside = le(&now.clone().try_abs()?, &one).try_choose(one, zero)?;
+        let scale = weight.with_empty_tape().try_mul(sign.clone())?;
+        let scale = scale.try_mean::<(usize,), Axis<1>>()?;
+        let scale = scale.try_broadcast_like::<_, Axis<1>>(&each)?;
+        // A tensor less a copy of itself is 0, with a gradient.
+        let straight = inside.try_mul(copy(&scale)?)?;
+        let straight = weight.try_sub(now)?.try_mul(straight)?;
+        let binary = scale.try_mul(sign)?.try_add(straight)?;
+        binary.try_reshape_like(&size)
+    }
+
     /// Sum of two tensors.
     ///
     /// # Errors
@@ -454,6 +487,22 @@ impl Accelerated<f32> for Cpu {
             let dx = gradients.get_or_alloc_mut(&ghost_x)?;
             let by_bound = kernels::qcfs_backward(bound_now, levels, &data, dy, dx);
             gradients.get_or_alloc_mut(&ghost_bound)?[0] += by_bound as f32;
+            Ok(())
+        })
+    }
+
+    fn binarise<T: Tape<f32, Self>>(
+        weight: Flat<f32, Self, T>,
+        outputs: usize,
+    ) -> Result<Flat<f32, Self, T>, CpuError> {
+        let (w, tape) = split(weight)?;
+        let data = values(&w);
+        let mut binary = Buffer::new(data.len());
+        kernels::binarise(outputs, &data, &mut binary);
+        let ghost = w.ghost();
+        output(w.device(), binary, tape, move |dy, gradients| {
+            let dw = gradients.get_or_alloc_mut(&ghost)?;
+            kernels::binarise_backward(outputs, &data, dy, dw);
             Ok(())
         })
     }

@@ -422,6 +422,21 @@ mod tests {
     }
 
     #[test]
+    fn latent_weights_are_saved_and_loaded() {
+        use crate::networks::DigitsBinary;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("binary");
+        let ann = Ann::<DigitsBinary>::new(1).unwrap();
+        ann.save(&path, &Names::own()).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        let file = parse(&path, &bytes).unwrap();
+        let weight = values(&path, &file, "0.2.latent.weight", &[16, 16, 3, 3]).unwrap();
+        assert_ne!(weight[0].abs(), weight[1].abs());
+        let loaded = Ann::<DigitsBinary>::load(&path, &Names::own()).unwrap();
+        assert_eq!(loaded.layers(), ann.layers());
+    }
+
+    #[test]
     fn bounds_are_saved_and_loaded() {
         use crate::networks::DigitsQcfs;
         let folder = tempfile::tempdir().unwrap();

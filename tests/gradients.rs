@@ -7,8 +7,8 @@ use dfdx::nn::{
 };
 use dfdx::prelude::*;
 use evospike::modules::{
-    AvgPool2, BatchNorm, BatchNorm1d, Conv, Conv1x1Stride2, Conv3x3, Conv3x3Stride2, Flatten,
-    GlobalAvgPool, Identity, Qcfs, Relu, ResidualAdd,
+    AvgPool2, BatchNorm, BatchNorm1d, Binary, Conv, Conv1x1Stride2, Conv3x3, Conv3x3Stride2,
+    Flatten, GlobalAvgPool, Identity, Qcfs, Relu, ResidualAdd,
 };
 
 /// Adds `by` to parameter number `at`, counted over all tensors, or random values to all of them.
@@ -232,6 +232,67 @@ fn quantised_activations_are_the_definition() {
     assert!(differ.count() <= 3);
     close(&a.1, &b.1, 1e-3, "gradient by input");
     close(&a.2, &b.2, 1e-3, "gradient by parameters");
+}
+
+/// Two outputs, by hand: w = (-0.5, 0, 2, 0.5) and (1, 1, -1, -1), with mean magnitudes 0.75 and 1.
+#[test]
+fn binary_weights_are_signs_times_means() {
+    let dev = Cpu::default();
+    macro_rules! check {
+        ($number:ty) => {
+            let mut net = dev.build_module::<Binary<UnbiasedLinear<4, 2>>, $number>();
+            let weights = [-0.5, 0.0, 2.0, 0.5, 1.0, 1.0, -1.0, -1.0];
+            net.latent.weight.copy_from(&weights);
+            let x: Tensor<Rank2<1, 4>, $number, _> = dev.tensor([[1.0, 2.0, 4.0, 8.0]]);
+            let y = net.forward(x.leaky_trace());
+            assert_eq!(
+                y.as_vec(),
+                [0.75 * (-1.0 + 2.0 + 4.0 + 8.0), 1.0 + 2.0 - 4.0 - 8.0]
+            );
+            let gradients = y.sum::<Rank0, _>().backward();
+            assert_eq!(gradients.get(&x).as_vec(), [0.25, 1.75, -0.25, -0.25]);
+            // By the binary weights it is x. Through the signs, not that of 2: x times the mean.
+            // Through the mean: the sign times a quarter of 13, and of -9.
+            let straight = [0.75, 1.5, 0.0, 6.0, 1.0, 2.0, 4.0, 8.0];
+            let by_mean = [-3.25, 3.25, 3.25, 3.25, -2.25, -2.25, 2.25, 2.25];
+            let expected = straight.iter().zip(by_mean).map(|(a, b)| a + b);
+            let found = gradients.get(&net.latent.weight).as_vec();
+            assert_eq!(found, expected.collect::<Vec<$number>>());
+        };
+    }
+    check!(f32);
+    check!(f64);
+}
+
+#[test]
+fn binary_convolutions_are_the_definition() {
+    type Net = (Binary<Conv3x3<3, 4, 6>>, Relu, Binary<Conv3x3<4, 5, 6>>);
+    let dev = Cpu::seed_from_u64(7);
+    let fast = dev.build_module::<Net, f32>();
+    let exact = ToDtype::<f32, Cpu>::to_dtype::<f64>(&fast);
+    let input: Tensor<Rank4<3, 3, 6, 6>, f32, _> = dev.sample_normal();
+    let mix: Tensor<Rank4<3, 5, 6, 6>, f32, _> = dev.sample_normal();
+    let a = results!(fast, forward, input, mix);
+    let (input, mix) = (input.to_dtype::<f64>(), mix.to_dtype::<f64>());
+    let b = results!(exact, forward, input, mix);
+    close(&a.0, &b.0, 2e-5, "output");
+    close(&a.1, &b.1, 1e-4, "gradient by input");
+    close(&a.2, &b.2, 1e-4, "gradient by parameters");
+    // The same as the plain convolution with the binary weights.
+    let mut plain = dev.build_module::<Conv3x3<3, 4, 6>, f64>();
+    let weight = exact.0.latent.weight.as_vec();
+    let binary = weight.chunks(27).flat_map(|channel| {
+        let mean = channel.iter().map(|w| w.abs()).sum::<f64>() / 27.0;
+        channel.iter().map(move |w| mean * w.signum())
+    });
+    plain.weight.copy_from(&binary.collect::<Vec<f64>>());
+    let by_binary = exact.0.forward(input.clone()).as_vec();
+    close(
+        &by_binary,
+        &plain.forward(input).as_vec(),
+        1e-12,
+        "sign arithmetic",
+    );
 }
 
 /// `torch.nn.BatchNorm2d` on the same numbers (PyTorch 2): output and running statistics.
