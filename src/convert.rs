@@ -1,7 +1,7 @@
 //! Conversion: a trained network becomes a spiking one, its thresholds balanced from activations.
 //!
-//! Every ReLU becomes a layer of integrate-and-fire neurons. The weights stay as they are; a
-//! layer's threshold is a statistic of its ReLU's outputs on training images, and a spike carries
+//! Every ReLU or [`Qcfs`](crate::modules::Qcfs) becomes a layer of integrate-and-fire neurons. The weights stay as they are; a
+//! layer's threshold is a statistic of its outputs on training images, and a spike carries
 //! its layer's threshold as charge. That is the data-based normalisation of Diehl et al. (2015) and
 //! Rueckauer et al. (2017), which divides the weights instead, without touching the weights:
 //! dividing a layer's weights by its scale, times the scale before it, and its biases by its scale,
@@ -9,8 +9,9 @@
 //!
 //! Where timesteps are few, neurons that start half a threshold up help (Bu et al. 2022;
 //! [`Snn::with`]), and currents that make up for what spikes lose on average
-//! ([`Conversion::calibrated`]). Methods that train the network anew, such as clipping its
-//! activations at thresholds that it learns, are no conversions and left out.
+//! ([`Conversion::calibrated`]). A network that was trained with [`Qcfs`](crate::modules::Qcfs)
+//! already knows its thresholds, and converts with little error at very few timesteps
+//! ([`Balance::Learned`]).
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -23,7 +24,7 @@ use crate::ann::Ann;
 use crate::data::{Images, Samples, Task, Training};
 use crate::encode::InputCode;
 use crate::error::{Error, Result};
-use crate::layers::{Layer, Stages, to_channels_last};
+use crate::layers::{Activation, Layer, Stage, Stages, to_channels_last};
 use crate::networks::Network;
 use crate::neurons::Neurons;
 use crate::plot::{self, Chart};
@@ -60,6 +61,11 @@ pub enum Balance {
         /// T.
         timesteps: usize,
     },
+    /// The bound λ that the activation learned in training, with neurons that start half a
+    /// threshold up (Bu et al. 2022, "Optimal ANN-SNN Conversion for High-accuracy and
+    /// Ultra-low-latency Spiking Neural Networks"): of a network of
+    /// [`Qcfs`](crate::modules::Qcfs). The one balance that sets an initial potential.
+    Learned,
 }
 
 impl Balance {
@@ -90,11 +96,12 @@ impl fmt::Display for Balance {
             Self::LeastSquares { timesteps } => {
                 write!(f, "least squares at {timesteps} timesteps")
             }
+            Self::Learned => f.write_str("learned"),
         }
     }
 }
 
-/// Activations of one ReLU layer on all images.
+/// Activations of one layer on all images.
 #[derive(Debug, Clone)]
 struct Activations {
     /// Of each channel, zeros included.
@@ -183,7 +190,7 @@ pub struct Conversion<N: Network> {
     network: PhantomData<fn() -> N>,
 }
 
-/// Records the activations of every ReLU on training images.
+/// Records the activations of every layer on training images.
 ///
 /// # Errors
 /// No image; layers that do not convert or hold weights that are not finite; activations that are
@@ -220,8 +227,8 @@ impl<N: Network> Conversion<N> {
     /// ```
     ///
     /// # Errors
-    /// A percentile or a number of timesteps out of range, or a threshold that is 0 since most of a
-    /// layer's activations are.
+    /// A percentile or a number of timesteps out of range, a threshold that is 0 since most of a
+    /// layer's activations are, or learned thresholds of a network that learned none.
     pub fn balance(&self, balance: Balance) -> Result<Snn<N>> {
         let layers = self.activations.iter();
         let neurons = match balance {
@@ -254,6 +261,10 @@ impl<N: Network> Conversion<N> {
             Balance::LeastSquares { timesteps } => layers
                 .map(|a| Neurons::new([a.least_squares(timesteps)]))
                 .collect(),
+            Balance::Learned => {
+                let stages = self.stages.stages[..layers.len()].iter();
+                stages.enumerate().map(learned).collect::<Result<_>>()?
+            }
         };
         Snn::new(Arc::clone(&self.stages), neurons)
     }
@@ -355,7 +366,21 @@ fn per_channel(activations: &Activations, percent: f64) -> Neurons {
     Neurons::new(thresholds.collect::<Vec<f32>>())
 }
 
-/// Outputs of every ReLU on every image.
+fn learned((layer, stage): (usize, &Stage)) -> Result<Neurons> {
+    match stage.activation {
+        Activation::Qcfs { bound, .. } => Ok(Neurons {
+            initial: 0.5,
+            ..Neurons::new([bound])
+        }),
+        _ => {
+            let found = format!("learned, of a network whose layer {layer} of neurons is a ReLU");
+            let expected = "another, or a network of Qcfs, which learns its thresholds";
+            Err(Error::parameter("balance", found, expected))
+        }
+    }
+}
+
+/// Outputs of every ReLU or Qcfs on every image.
 fn activations(stages: &Stages, images: Samples<'_>) -> Result<Vec<Activations>> {
     let of = |i: usize| {
         let pixels = images.input(i);
@@ -375,14 +400,16 @@ fn activations(stages: &Stages, images: Samples<'_>) -> Result<Vec<Activations>>
         let currents: Vec<_> = batch.par_iter().map(|&i| of(i)).collect();
         for currents in currents {
             for (number, (layer, current)) in layers.iter_mut().zip(currents).enumerate() {
+                let activation = stages.stages[number].activation;
                 for position in current.chunks_exact(layer.channels.len()) {
                     for (channel, &z) in layer.channels.iter_mut().zip(position) {
                         if !z.is_finite() {
                             let found = format!("activation {z}");
                             return Err(Error::layer(number, "neurons", found, "finite ones"));
                         }
-                        if z > 0.0 {
-                            channel.push(z);
+                        let a = activation.of(z);
+                        if a > 0.0 {
+                            channel.push(a);
                         }
                     }
                 }
@@ -435,7 +462,7 @@ impl<N: Network> Snn<N> {
         self.network.neurons()
     }
 
-    /// Threshold of every layer of neurons, in units of its ReLU's output; the mean where every
+    /// Threshold of every layer of neurons, in units of its activations; the mean where every
     /// channel has its own.
     pub fn thresholds(&self) -> Vec<f32> {
         let mean = |values: &[f32]| values.iter().sum::<f32>() / values.len() as f32;
@@ -735,6 +762,11 @@ mod tests {
             error,
             "layer 0 (neurons): found current NaN, expected finite currents"
         );
+        let error = message(conversion.balance(Balance::Learned));
+        assert!(
+            error.starts_with("balance: found learned, of a network whose layer 0"),
+            "{error}"
+        );
         // Neurons that nothing reaches: no threshold is right.
         let silent = tiny([-1.0, -0.5], 0.5).unwrap();
         for balance in [
@@ -838,6 +870,88 @@ mod tests {
         for (ours, theirs) in pairs {
             assert!(ours.abs_diff(theirs) * 50 <= theirs, "{ours} {theirs}");
         }
+    }
+
+    /// Two timesteps of a neuron that starts half a threshold up say what two levels do.
+    #[test]
+    fn learned_thresholds_say_what_quantised_activations_do() {
+        let (bound, levels) = (0.5, 2);
+        let linear = |weight: &[f32], inputs: usize| Layer::Linear {
+            weight: weight.to_vec(),
+            bias: None,
+            inputs,
+            outputs: weight.len() / inputs,
+        };
+        let weights = [-1.0, 0.0, 0.24, 0.26, 0.7, 0.8, 9.0];
+        let layers = [
+            linear(&weights, 1),
+            Layer::Qcfs { bound, levels },
+            linear(&[[1.0; 7], [0.0; 7]].concat(), 7),
+        ];
+        let stages = Stages::new(Shape::new(1, 1, 1), &layers, 2).unwrap();
+        let of_ann: Vec<f32> = stages.forward(&[0.5])[0]
+            .iter()
+            .map(|&z| stages.stages[0].activation.of(z))
+            .collect();
+        assert_eq!(of_ann, [0.0, 0.0, 0.0, 0.25, 0.25, 0.5, 0.5]);
+        let images = Images::<Whole, Pixel>::from_arrays(vec![128; 8], vec![0; 8]).unwrap();
+        let images = images.split(Shares::default(), 0).unwrap().training;
+        let conversion = Conversion::<Tiny>::of(stages, &images).unwrap();
+        let snn = conversion.balance(Balance::Learned).unwrap();
+        let expected = Neurons {
+            initial: 0.5,
+            ..Neurons::new([bound])
+        };
+        assert_eq!(snn.neurons(), [expected]);
+        let trace = snn.network().trace(&[0.5], levels).unwrap();
+        for (neuron, a) in of_ann.iter().enumerate() {
+            let fired = trace.spikes[0].iter().filter(|s| s.contains(&neuron));
+            assert_eq!(bound * fired.count() as f32 / levels as f32, *a, "{neuron}");
+        }
+        // The statistics are those of the activation, which no image takes above its bound.
+        let max = conversion.balance(Balance::Max).unwrap();
+        assert_eq!(max.thresholds(), [bound]);
+    }
+
+    #[test]
+    fn a_network_trained_with_its_bounds_needs_few_timesteps() {
+        use crate::networks::DigitsQcfs;
+        let digits = digits().unwrap().split(Shares::default(), 0).unwrap();
+        let mut ann = Ann::<DigitsQcfs>::new(0).unwrap();
+        let settings = TrainSettings {
+            epochs: 6,
+            ..TrainSettings::default()
+        };
+        ann.train(&digits.training, &settings).unwrap();
+        let bounds: Vec<f32> = (ann.layers().iter())
+            .filter_map(|layer| match layer {
+                Layer::Qcfs { bound, .. } => Some(*bound),
+                _ => None,
+            })
+            .collect();
+        assert!(bounds.iter().all(|&bound| bound != 2.0), "{bounds:?}");
+        // The engine and dfdx see the same network, up to rounding.
+        let stages = ann.stages().unwrap();
+        let images = digits.held_out.take(50);
+        let logits = ann.logits(&images).unwrap();
+        let differ = logits.iter().enumerate().filter(|(i, logits)| {
+            let ours = stages.forward(&images.input(*i)).pop().unwrap();
+            ours.iter().zip(*logits).any(|(a, b)| (a - b).abs() > 1e-3)
+        });
+        assert!(differ.count() <= 2); // where a value lies on a step
+        let conversion = convert(&ann, &digits.training).unwrap();
+        let snn = conversion.balance(Balance::Learned).unwrap();
+        assert_eq!(snn.thresholds(), bounds);
+        assert!(snn.neurons().iter().all(|neurons| neurons.initial == 0.5));
+        let at = |snn: &Snn<DigitsQcfs>, timesteps: usize| {
+            let run = simulate(snn, &digits.held_out, timesteps).unwrap();
+            run.curve.after(timesteps).unwrap().percent()
+        };
+        let reached = ann.accuracy(&digits.held_out).unwrap().percent();
+        let (learned, max) = (at(&snn, 4), conversion.balance(Balance::Max).unwrap());
+        assert!(learned > reached - 4.0, "{learned}, ANN {reached}");
+        let max = at(&max, 4);
+        assert!(max < learned, "{max}, learned {learned}, ANN {reached}");
     }
 
     /// What calibration is for: a trained network's accuracy where timesteps are few.

@@ -23,7 +23,7 @@ use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::lanes::{Lanes, Plain, Vectors};
-use crate::layers::{LANES, Row, Row16, Source, Stage, Stages, Synapses};
+use crate::layers::{LANES, Row, Rows, Source, Stage, Stages, Synapses};
 use crate::neurons::{Neurons, Reset};
 
 /// Timesteps that a layer is computed for at a time.
@@ -57,7 +57,7 @@ enum Weights<'a> {
     /// The charge of every spike.
     Real(Cow<'a, [Row]>, f32),
     /// For each block, the charge of every spike times the step of each channel.
-    Whole(&'a [Row16], Vec<[f32; LANES]>),
+    Whole(&'a Rows, Vec<[f32; LANES]>),
 }
 
 /// Parameters of [`LANES`] channels. Where there is no channel the threshold is never reached.
@@ -450,9 +450,11 @@ impl Inflow<'_> {
                 Weights::Real(weight, charge) => {
                     L::sum(&weight[block], list).times(L::all(*charge))
                 }
-                Weights::Whole(weight, charge) => {
-                    L::sum16(&weight[block], list).times(L::load(&charge[self.block]))
+                Weights::Whole(weight, charge) => match weight {
+                    Rows::Sixteen(rows) => L::sum16(&rows[block], list),
+                    Rows::Eight(rows, piece) => L::sum8(&rows[block], list, *piece),
                 }
+                .times(L::load(&charge[self.block])),
             });
         }
         z
@@ -639,15 +641,17 @@ mod tests {
     use super::*;
     use crate::layers::{Layer, Shape};
 
+    /// Not multiples of anything.
+    fn noise(n: usize, seed: usize) -> impl Iterator<Item = f32> {
+        let even = move |i| (((i * 7919 + seed) % 1009) as f32 - 450.0) / 1000.0;
+        (0..n).map(even).map(|x: f32| x + x * x / 7.0)
+    }
+
     /// 40 channels: a whole block and a part of one.
-    #[test]
-    fn every_kind_of_vectors_and_weights_gives_the_same_spikes() {
-        let noise = |n: usize, seed: usize| {
-            (0..n).map(move |i| (((i * 7919 + seed) % 1009) as f32 - 450.0) / 1000.0)
-        };
+    fn stages(weight: fn(usize, usize) -> Vec<f32>) -> Stages {
         let layers = [
             Layer::Conv {
-                weight: noise(40 * 2 * 9, 1).collect(),
+                weight: weight(40 * 2 * 9, 1),
                 bias: Some(noise(40, 2).collect()),
                 inputs: 2,
                 outputs: 40,
@@ -657,7 +661,7 @@ mod tests {
             },
             Layer::Neurons,
             Layer::Conv {
-                weight: noise(40 * 40 * 9, 3).collect(),
+                weight: weight(40 * 40 * 9, 3),
                 bias: None,
                 inputs: 40,
                 outputs: 40,
@@ -668,19 +672,34 @@ mod tests {
             Layer::AvgPool { size: 2 },
             Layer::Neurons,
             Layer::Linear {
-                weight: noise(40 * 4 * 3, 4).collect(),
+                weight: weight(40 * 4 * 3, 4),
                 bias: None,
                 inputs: 160,
                 outputs: 3,
             },
         ];
-        let whole = Stages::new(Shape::new(2, 4, 4), &layers, 3)
-            .unwrap()
-            .quantised();
+        Stages::new(Shape::new(2, 4, 4), &layers, 3).unwrap()
+    }
+
+    #[test]
+    fn every_kind_of_vectors_and_weights_gives_the_same_spikes() {
+        let whole = stages(|n, seed| noise(n, seed).collect()).quantised();
         let mut real = whole.clone();
         for synapses in real.stages.iter_mut().flat_map(|stage| &mut stage.synapses) {
             synapses.integers = None;
         }
+        same_spikes(&real, &whole);
+    }
+
+    /// Of a magnitude with few digits, so that the sums of the real ones are exact.
+    #[test]
+    fn binary_weights_give_the_same_spikes_as_real_ones() {
+        let binary = |n, seed| noise(n, seed).map(|x| x.signum() / 16.0).collect();
+        let real = stages(binary);
+        same_spikes(&real, &real.clone().quantised());
+    }
+
+    fn same_spikes(real: &Stages, whole: &Stages) {
         for (reset, leak, refractory) in [
             (Reset::Subtract, 1.0, 0),
             (Reset::Zero, 0.9, 0),
@@ -711,12 +730,12 @@ mod tests {
                 );
                 (spikes, output)
             };
-            let plain = run(&real, Vectors::Plain);
+            let plain = run(real, Vectors::Plain);
             assert!(plain.0.iter().map(Vec::len).sum::<usize>() > 1000);
             for vectors in Vectors::all() {
-                assert!(run(&real, vectors) == plain, "{vectors:?}, {neurons:?}");
+                assert!(run(real, vectors) == plain, "{vectors:?}, {neurons:?}");
                 assert!(
-                    run(&whole, vectors) == plain,
+                    run(whole, vectors) == plain,
                     "whole numbers, {vectors:?}, {neurons:?}"
                 );
             }

@@ -520,7 +520,10 @@ fn set_weights<'a>(layers: &mut [Layer], tensors: &mut impl Iterator<Item = &'a 
                 set_weights(body, tensors);
                 set_weights(shortcut, tensors);
             }
-            Layer::AvgPool { .. } | Layer::ScaleShift { .. } | Layer::Neurons => {}
+            Layer::AvgPool { .. }
+            | Layer::ScaleShift { .. }
+            | Layer::Neurons
+            | Layer::Qcfs { .. } => {}
         }
     }
 }

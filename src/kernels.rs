@@ -461,6 +461,95 @@ pub(crate) fn relu_backward(y: &[f32], dy: &[f32], dx: &mut [f32]) {
         });
 }
 
+/// The quantisation clip-floor-shift activation (Bu et al. 2022, ICLR) of one value:
+/// `bound` clip(floor(x `levels` / `bound` + 1/2) / `levels`, 0, 1).
+#[inline(always)]
+pub(crate) fn qcfs_of(x: f32, bound: f32, levels: f32) -> f32 {
+    bound * level(x, bound, levels).clamp(0.0, levels) / levels
+}
+
+/// Before clipping.
+#[inline(always)]
+fn level(x: f32, bound: f32, levels: f32) -> f32 {
+    (x / bound * levels + 0.5).floor()
+}
+
+widest! {
+    fn qcfs_span[][](bound: f32, levels: f32, x: &[f32], y: &mut [f32]) {
+        y.iter_mut().zip(x).for_each(|(y, &x)| *y = qcfs_of(x, bound, levels));
+    }
+
+    fn qcfs_span_backward[][](
+        bound: f32, levels: f32, x: &[f32], dy: &[f32], dx: &mut [f32], by_bound: &mut [f32],
+    ) {
+        let values = x.iter().zip(dy).zip(dx.iter_mut().zip(by_bound));
+        for ((&x, &dy), (dx, by_bound)) in values {
+            let level = level(x, bound, levels);
+            let inside = if (0.0..=levels).contains(&level) { dy } else { 0.0 };
+            *dx += inside;
+            *by_bound = dy * level.clamp(0.0, levels) / levels - inside * (x / bound);
+        }
+    }
+}
+
+/// y becomes [`qcfs_of`] x.
+pub(crate) fn qcfs(bound: f32, levels: f32, x: &[f32], y: &mut [f32]) {
+    y.par_chunks_mut(SPAN)
+        .zip(x.par_chunks(SPAN))
+        .for_each(|(y, x)| qcfs_span(bound, levels, x, y));
+}
+
+/// Gradient of [`qcfs`] by x; gives that by the bound.
+pub(crate) fn qcfs_backward(bound: f32, levels: f32, x: &[f32], dy: &[f32], dx: &mut [f32]) -> f64 {
+    let spans = dx.par_chunks_mut(SPAN);
+    let spans = spans.zip(x.par_chunks(SPAN).zip(dy.par_chunks(SPAN)));
+    let sums = spans.map(|(dx, (x, dy))| {
+        let mut by_bound = vec![0.0; x.len()];
+        qcfs_span_backward(bound, levels, x, dy, dx, &mut by_bound);
+        by_bound.into_iter().map(f64::from).sum::<f64>()
+    });
+    sums.collect::<Vec<f64>>().into_iter().sum()
+}
+
+/// Of each weight the sign, that of 0 counted as 1, times the mean magnitude of its output channel's
+/// weights: binary weights (Rastegari et al. 2016, equation 6).
+pub(crate) fn binarise(outputs: usize, weight: &[f32], binary: &mut [f32]) {
+    let each = weight.len() / outputs;
+    let channels = weight.chunks_exact(each).zip(binary.chunks_exact_mut(each));
+    for (weight, binary) in channels {
+        let scale = mean_magnitude(weight);
+        for (binary, w) in binary.iter_mut().zip(weight) {
+            *binary = if *w >= 0.0 { scale } else { -scale };
+        }
+    }
+}
+
+fn mean_magnitude(weight: &[f32]) -> f32 {
+    let sum: f64 = weight.iter().map(|w| f64::from(w.abs())).sum();
+    (sum / weight.len() as f64) as f32
+}
+
+/// Gradient of [`binarise`], the sign's taken to be 1 in -1..=1.
+pub(crate) fn binarise_backward(outputs: usize, weight: &[f32], dy: &[f32], dw: &mut [f32]) {
+    let each = weight.len() / outputs;
+    let channels = weight.chunks_exact(each).zip(dy.chunks_exact(each));
+    for ((weight, dy), dw) in channels.zip(dw.chunks_exact_mut(each)) {
+        let (scale, sign) = (
+            mean_magnitude(weight),
+            |w: f32| if w >= 0.0 { 1.0 } else { -1.0 },
+        );
+        let products = weight
+            .iter()
+            .zip(dy)
+            .map(|(&w, &dy)| f64::from(sign(w) * dy));
+        let by_scale = (products.sum::<f64>() / each as f64) as f32;
+        for (dw, (&w, dy)) in dw.iter_mut().zip(weight.iter().zip(dy)) {
+            let straight = if w.abs() <= 1.0 { scale * dy } else { 0.0 };
+            *dw += by_scale * sign(w) + straight;
+        }
+    }
+}
+
 /// y += x.
 pub(crate) fn accumulate(x: &[f32], y: &mut [f32]) {
     y.par_chunks_mut(SPAN)

@@ -3,7 +3,7 @@
 //! Written out, since the compiler does not keep this many numbers in registers by itself. Every
 //! kind gives the same results: sums and products are rounded one by one, never fused.
 
-use crate::layers::{LANES, PIECE, Row, Row16};
+use crate::layers::{LANES, PIECE, Row, Row8, Row16};
 
 /// A kind of vectors that this processor has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +66,9 @@ pub(crate) trait Lanes: Copy {
     /// [`sum`](Self::sum) of whole numbers, of which any [`PIECE`] have a sum of 16 bits; sums on
     /// the way to it may wrap.
     fn sum16(rows: &[Row16], list: &[u32]) -> Self;
+
+    /// The same of 8 bits, which hold the sum of any `piece` rows, an even number.
+    fn sum8(rows: &[Row8], list: &[u32], piece: usize) -> Self;
 }
 
 /// Any processor.
@@ -120,6 +123,22 @@ impl Lanes for Plain {
         Self(total.map(|total| total as f32))
     }
     #[inline(always)]
+    fn sum8(rows: &[Row8], list: &[u32], piece: usize) -> Self {
+        let mut total = [0i32; LANES];
+        for piece in list.chunks(piece) {
+            let mut sum = [0i8; LANES];
+            for &row in piece {
+                let row = &rows[row as usize].0;
+                sum.iter_mut()
+                    .zip(row)
+                    .for_each(|(sum, w)| *sum = sum.wrapping_add(*w));
+            }
+            let totals = total.iter_mut().zip(sum);
+            totals.for_each(|(total, sum)| *total += i32::from(sum));
+        }
+        Self(total.map(|total| total as f32))
+    }
+    #[inline(always)]
     fn fire_and_subtract(self, threshold: Self) -> (u32, Self) {
         self.fire(threshold, |v, threshold| v - threshold)
     }
@@ -137,7 +156,7 @@ pub(crate) use x86::{Avx2, Avx512};
 // instructions.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{LANES, Lanes, PIECE, Row16};
+    use super::{LANES, Lanes, PIECE, Row8, Row16};
     use std::arch::x86_64::*;
     use std::array::from_fn;
 
@@ -215,6 +234,31 @@ mod x86 {
             Self(total.map(|total| unsafe { _mm256_cvtepi32_ps(total) }))
         }
         #[inline(always)]
+        fn sum8(rows: &[Row8], list: &[u32], piece: usize) -> Self {
+            let zero = unsafe { _mm256_setzero_si256() };
+            let mut total = [zero; LANES / 8];
+            for piece in list.chunks(piece) {
+                let sum = sum8(rows, piece);
+                let quarters = unsafe {
+                    let halves = [
+                        _mm256_castsi256_si128(sum),
+                        _mm256_extracti128_si256::<1>(sum),
+                    ];
+                    let [low, high] = halves;
+                    [
+                        low,
+                        _mm_srli_si128::<8>(low),
+                        high,
+                        _mm_srli_si128::<8>(high),
+                    ]
+                };
+                total = from_fn(|i| unsafe {
+                    _mm256_add_epi32(total[i], _mm256_cvtepi8_epi32(quarters[i]))
+                });
+            }
+            Self(total.map(|total| unsafe { _mm256_cvtepi32_ps(total) }))
+        }
+        #[inline(always)]
         fn fire_and_subtract(self, threshold: Self) -> (u32, Self) {
             self.fire(threshold, |v, threshold, reached| unsafe {
                 _mm256_sub_ps(v, _mm256_and_ps(threshold, reached))
@@ -226,6 +270,20 @@ mod x86 {
                 _mm256_andnot_ps(reached, v)
             })
         }
+    }
+
+    /// Sum of the listed rows, an even number of them, which 8 bits hold.
+    #[inline(always)]
+    fn sum8(rows: &[Row8], list: &[u32]) -> __m256i {
+        let load = |row: u32| unsafe { _mm256_loadu_si256(rows[row as usize].0.as_ptr().cast()) };
+        let (mut even, mut odd) = unsafe { (_mm256_setzero_si256(), _mm256_setzero_si256()) };
+        for pair in list.chunks_exact(2) {
+            unsafe {
+                even = _mm256_add_epi8(even, load(pair[0]));
+                odd = _mm256_add_epi8(odd, load(pair[1]));
+            }
+        }
+        unsafe { _mm256_add_epi8(even, odd) }
     }
 
     /// Two vectors of 512 bits.
@@ -292,6 +350,22 @@ mod x86 {
                     ];
                     total =
                         from_fn(|i| _mm512_add_epi32(total[i], _mm512_cvtepi16_epi32(halves[i])));
+                }
+            }
+            Self(total.map(|total| unsafe { _mm512_cvtepi32_ps(total) }))
+        }
+        #[inline(always)]
+        fn sum8(rows: &[Row8], list: &[u32], piece: usize) -> Self {
+            let mut total = [unsafe { _mm512_setzero_si512() }; LANES / 16];
+            for piece in list.chunks(piece) {
+                let sum = sum8(rows, piece);
+                unsafe {
+                    let halves = [
+                        _mm256_castsi256_si128(sum),
+                        _mm256_extracti128_si256::<1>(sum),
+                    ];
+                    total =
+                        from_fn(|i| _mm512_add_epi32(total[i], _mm512_cvtepi8_epi32(halves[i])));
                 }
             }
             Self(total.map(|total| unsafe { _mm512_cvtepi32_ps(total) }))

@@ -15,7 +15,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::kernels::widest;
+use crate::kernels::{qcfs_of, widest};
 
 /// Shape of an image or of a layer's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +102,13 @@ pub enum Layer {
     },
     /// ReLU in the ANN, integrate-and-fire neurons in the SNN.
     Neurons,
+    /// [`Qcfs`](crate::modules::Qcfs) in the ANN, integrate-and-fire neurons in the SNN.
+    Qcfs {
+        /// λ, where the activation clips. Above 0.
+        bound: f32,
+        /// L, the levels above 0. 1 or more.
+        levels: usize,
+    },
 }
 
 impl Layer {
@@ -114,6 +121,7 @@ impl Layer {
             Self::ScaleShift { .. } => "batch normalisation",
             Self::Residual { .. } => "residual",
             Self::Neurons => "neurons",
+            Self::Qcfs { .. } => "QCFS",
         }
     }
 
@@ -126,7 +134,7 @@ impl Layer {
             }
             Self::ScaleShift { scale, shift } => scale.len() + shift.len(),
             Self::Residual { body, shortcut } => sum(body) + sum(shortcut),
-            Self::AvgPool { .. } | Self::Neurons => 0,
+            Self::AvgPool { .. } | Self::Neurons | Self::Qcfs { .. } => 0,
         }
     }
 
@@ -135,6 +143,20 @@ impl Layer {
     pub(crate) fn checked(&self, number: usize, input: Shape) -> Result<Shape> {
         let (_, output, _) = Kernel::new(number, self, input)?;
         Ok(output)
+    }
+
+    /// What a layer of neurons is in the ANN, checked.
+    pub(crate) fn activation(&self, number: usize) -> Result<Activation> {
+        let wrong =
+            |found: String, expected| Err(Error::layer(number, self.kind(), found, expected));
+        match *self {
+            Self::Qcfs { levels: 0, .. } => wrong("no level".into(), "1 or more"),
+            Self::Qcfs { bound, .. } if !(bound > 0.0 && bound.is_finite()) => {
+                wrong(format!("bound {bound}"), "a finite bound above 0")
+            }
+            Self::Qcfs { bound, levels } => Ok(Activation::Qcfs { bound, levels }),
+            _ => Ok(Activation::Relu),
+        }
     }
 
     /// Appends the layer to others: batch normalisation becomes part of the weights and bias
@@ -174,6 +196,28 @@ impl Layer {
     }
 }
 
+/// What a layer of neurons is in the ANN.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Activation {
+    Relu,
+    Qcfs {
+        bound: f32,
+        levels: usize,
+    },
+    /// No neurons: the output.
+    Identity,
+}
+
+impl Activation {
+    pub fn of(self, x: f32) -> f32 {
+        match self {
+            Self::Relu => x.max(0.0),
+            Self::Qcfs { bound, levels } => qcfs_of(x, bound, levels as f32),
+            Self::Identity => x,
+        }
+    }
+}
+
 /// A network compiled for the engine.
 #[derive(Debug, Clone)]
 pub(crate) struct Stages {
@@ -190,6 +234,7 @@ pub(crate) struct Stage {
     /// As people write it: `conv 3x3, average pooling`.
     pub name: String,
     pub output: Shape,
+    pub activation: Activation,
     /// Their currents add up; more than one where a residual addition comes before the neurons.
     pub synapses: Vec<Synapses>,
     /// What each output channel adds to its input; empty for none.
@@ -219,17 +264,31 @@ pub(crate) struct Row(pub [f32; LANES]);
 #[repr(C, align(64))]
 pub(crate) struct Row16(pub [i16; LANES]);
 
+/// [`Row`] as small whole numbers of steps, such as the signs of binary weights: half a line of the
+/// cache.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(C, align(32))]
+pub(crate) struct Row8(pub [i8; LANES]);
+
 /// Rows of [`Row16`] whose sum is sure to have 16 bits. The fewer, the finer the weights can be; the
 /// more, the less often sums go on with 32 bits.
 pub(crate) const PIECE: usize = 32;
 
-/// Weights as whole numbers of steps, so small that no sum of [`PIECE`] of them leaves 16 bits.
+/// Weights as whole numbers of steps, in the order of the weights.
 #[derive(Debug, Clone)]
 pub(crate) struct Integers {
-    /// In the order of the weights.
-    pub rows: Vec<Row16>,
-    /// Of every block, a power of two for each output channel.
+    pub rows: Rows,
+    /// Of every block, one for each output channel.
     pub steps: Vec<[f32; LANES]>,
+}
+
+/// Whole numbers, and how many rows of them have a sum that is sure to fit.
+#[derive(Debug, Clone)]
+pub(crate) enum Rows {
+    /// [`PIECE`] rows.
+    Sixteen(Vec<Row16>),
+    /// So many rows, an even number.
+    Eight(Vec<Row8>, usize),
 }
 
 /// A convolution, whatever it was written as. Values are numbered rows, columns, channels.
@@ -323,7 +382,7 @@ impl Stages {
                 format!("{classes} x 1 x 1, one value a class"),
             ));
         }
-        compiler.stage(branches, shape)?;
+        compiler.stage(branches, shape, Activation::Identity)?;
         Ok(Self {
             input,
             layers: layers.to_vec(),
@@ -336,11 +395,12 @@ impl Stages {
         self.stages.len() - 1
     }
 
-    /// Inputs of all layers of neurons and of the output on a dense image, as an ANN with ReLU has
-    /// them; everything as rows, columns, channels.
+    /// Inputs of all layers of neurons and of the output on a dense image, as the ANN has them;
+    /// everything as rows, columns, channels.
     pub fn forward(&self, image: &[f32]) -> Vec<Vec<f32>> {
-        self.currents(image, |_, current| {
-            current.iter().map(|x| x.max(0.0)).collect()
+        self.currents(image, |layer, current| {
+            let activation = self.stages[layer].activation;
+            current.iter().map(|&x| activation.of(x)).collect()
         })
     }
 
@@ -448,7 +508,8 @@ impl Compiler {
                     self.names.push(format!("+ {}", of_body.join(", ")));
                     (branches, shape) = ([body, shortcut].concat(), body_shape);
                 }
-                Layer::Neurons => {
+                Layer::Neurons | Layer::Qcfs { .. } => {
+                    let activation = layer.activation(number)?;
                     if branches
                         .iter()
                         .all(|branch| branch.source == Source::Image && branch.kernel.is_none())
@@ -457,7 +518,7 @@ impl Compiler {
                         return wrong("neurons with no weights before them".into(), expected);
                     }
                     let source = Source::Neurons(self.stages.len());
-                    self.stage(branches, shape)?;
+                    self.stage(branches, shape, activation)?;
                     branches = vec![Branch::new(source, shape)];
                 }
             }
@@ -466,7 +527,12 @@ impl Compiler {
     }
 
     /// Ends the branches in a layer of neurons, or in the output.
-    fn stage(&mut self, branches: Vec<Branch>, output: Shape) -> Result<()> {
+    fn stage(
+        &mut self,
+        branches: Vec<Branch>,
+        output: Shape,
+        activation: Activation,
+    ) -> Result<()> {
         let mut bias = Vec::new();
         let mut synapses = Vec::with_capacity(branches.len());
         for branch in branches {
@@ -479,6 +545,7 @@ impl Compiler {
         self.stages.push(Stage {
             name: std::mem::take(&mut self.names).join(", "),
             output,
+            activation,
             synapses,
             bias,
             products: std::mem::take(&mut self.products),
@@ -719,7 +786,8 @@ impl Synapses {
         &self.runs[self.run_start[position] as usize..self.run_start[position + 1] as usize]
     }
 
-    /// Rounds the weights to multiples of a step: for each output channel the smallest power of
+    /// Rounds the weights to multiples of a step. For each output channel that is the least weight
+    /// other than 0, where all are multiples of it, as binary ones are; else the smallest power of
     /// two with which the sum of the [`PIECE`] largest weights and that of the least ones, and so
     /// every sum of so many, are 16-bit numbers.
     fn quantise(&mut self) {
@@ -737,13 +805,17 @@ impl Synapses {
                     let steps = end.map(|w| (w * sign / step).round().max(0.0));
                     steps.sum::<f64>() * self.repeats as f64
                 };
+                let fits = |step: f64| {
+                    let sums = [1.0, -1.0].map(|sign| sum(step, sign));
+                    sums.iter().all(|&sum| sum <= f64::from(i16::MAX))
+                };
+                if let Some(step) = common_step(&weights).filter(|&step| fits(step)) {
+                    return step as f32;
+                }
                 // No weight is more than 16 bits of the first step tried.
                 let mut step =
                     2f64.powi((largest / f64::from(i16::MAX)).log2().ceil().max(-120.0) as i32);
-                while [1.0, -1.0]
-                    .iter()
-                    .any(|&sign| sum(step, sign) > f64::from(i16::MAX))
-                {
+                while !fits(step) {
                     step *= 2.0;
                 }
                 step as f32
@@ -755,7 +827,10 @@ impl Synapses {
             }
             steps.push(step);
         }
-        self.integers = Some(Integers { rows, steps });
+        self.integers = Some(Integers {
+            rows: Rows::of(rows),
+            steps,
+        });
     }
 
     /// Adds to `current` what a dense input makes flow.
@@ -775,6 +850,35 @@ impl Synapses {
                 current.iter_mut().zip(sum).for_each(|(to, sum)| *to += sum);
             }
         }
+    }
+}
+
+/// The least magnitude above 0, where all weights are multiples of it but for the rounding of
+/// pooling that was folded into them.
+fn common_step(weights: &[f64]) -> Option<f64> {
+    let magnitudes = weights.iter().map(|w| w.abs()).filter(|&w| w > 0.0);
+    let step = magnitudes.min_by(f64::total_cmp)?;
+    let apart = |w: f64| (w / step - (w / step).round()).abs();
+    let rounding = |w: f64| (w / step).abs() * 1e-6;
+    weights
+        .iter()
+        .all(|&w| apart(w) <= rounding(w))
+        .then_some(step)
+}
+
+impl Rows {
+    /// In 8 bits where these hold the sum of some rows, so that sums rarely go on with more.
+    fn of(rows: Vec<Row16>) -> Self {
+        /// The fewest rows for which it pays.
+        const FEWEST: usize = 16;
+        let magnitudes = rows.iter().flat_map(|row| row.0).map(i16::unsigned_abs);
+        let largest = usize::from(magnitudes.max().unwrap_or(0)).max(1);
+        let fit = i8::MAX as usize / largest / 2 * 2;
+        if fit < FEWEST {
+            return Self::Sixteen(rows);
+        }
+        let rows = rows.iter().map(|row| Row8(row.0.map(|w| w as i8)));
+        Self::Eight(rows.collect(), fit)
     }
 }
 
@@ -807,6 +911,105 @@ pub(crate) fn to_channels_last(shape: Shape, from: &[f32], to: &mut [f32]) {
     for (channel, plane) in from.chunks_exact(positions).enumerate() {
         for (position, &value) in plane.iter().enumerate() {
             to[position * shape.channels + channel] = value;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::{Stream, rng};
+    use rand::RngExt;
+
+    /// A convolution of 40 channels, each of one magnitude, its pooling folded in, and a linear
+    /// layer of binary weights.
+    #[test]
+    fn binary_weights_are_whole_steps() {
+        let mut rng = rng(0, Stream::Weights);
+        let mut weight = |count: usize, outputs: usize| -> Vec<f32> {
+            let each = count / outputs;
+            let mut signed = |x: f32| if rng.random() { x } else { -x };
+            let magnitude = |i: usize| 0.1 * (1 + i / each) as f32;
+            (0..count).map(|i| signed(magnitude(i))).collect()
+        };
+        let mut conv = |inputs: usize| Layer::Conv {
+            weight: weight(inputs * 40 * 9, 40),
+            bias: None,
+            inputs,
+            outputs: 40,
+            kernel: 3,
+            stride: 1,
+            padding: 1,
+        };
+        let convs = [conv(2), conv(40)];
+        let linear = Layer::Linear {
+            weight: weight(160 * 3, 3),
+            bias: None,
+            inputs: 160,
+            outputs: 3,
+        };
+        let pool = Layer::AvgPool { size: 2 };
+        let ([first, second], neurons) = (convs, Layer::Neurons);
+        let layers = [first, neurons.clone(), second, pool, neurons, linear];
+        let real = Stages::new(Shape::new(2, 4, 4), &layers, 3).unwrap();
+        let whole = real.clone().quantised();
+        let kinds = [(1, 4, 30), (2, 1, 126)];
+        for (stage, most, fit) in kinds {
+            let [real, whole] = [&real, &whole].map(|stages| &stages.stages[stage].synapses[0]);
+            let Some(Integers {
+                rows: Rows::Eight(rows, piece),
+                steps,
+            }) = &whole.integers
+            else {
+                panic!("{:?}", whole.integers);
+            };
+            assert_eq!(*piece, fit);
+            let largest = rows
+                .iter()
+                .flat_map(|row| row.0)
+                .map(i8::unsigned_abs)
+                .max();
+            assert_eq!(largest, Some(most));
+            for (i, (real, row)) in real.weight.iter().zip(rows).enumerate() {
+                let steps = &steps[i / whole.rows];
+                for (real, (&w, step)) in real.0.iter().zip(row.0.iter().zip(steps)) {
+                    // Without pooling, exactly.
+                    let rounding = if most == 1 { 0.0 } else { real.abs() * 1e-6 };
+                    let apart = (real - f32::from(w) * step).abs();
+                    assert!(apart <= rounding, "{apart}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bounds_and_levels_out_of_range_are_named() {
+        let linear = |inputs: usize, outputs: usize| Layer::Linear {
+            weight: vec![1.0; inputs * outputs],
+            bias: None,
+            inputs,
+            outputs,
+        };
+        let error = |bound, levels| {
+            let layers = [linear(1, 1), Layer::Qcfs { bound, levels }, linear(1, 2)];
+            let stages = Stages::new(Shape::new(1, 1, 1), &layers, 2);
+            stages.err().map(|error| error.to_string())
+        };
+        assert_eq!(error(1.0, 4), None);
+        for (bound, levels, expected) in [
+            (
+                -0.5,
+                4,
+                "layer 1 (QCFS): found bound -0.5, expected a finite bound above 0",
+            ),
+            (
+                f32::NAN,
+                4,
+                "layer 1 (QCFS): found bound NaN, expected a finite bound above 0",
+            ),
+            (1.0, 0, "layer 1 (QCFS): found no level, expected 1 or more"),
+        ] {
+            assert_eq!(error(bound, levels).as_deref(), Some(expected));
         }
     }
 }

@@ -112,8 +112,9 @@ pub mod prelude {
     };
     pub use crate::metrics::{self, Accuracy, AccuracyCurve, Target, improvement_percent};
     pub use crate::modules::{
-        AvgPool2, BatchNorm, BatchNorm1d, Conv1x1Stride2, Conv3x3, Conv3x3Stride2, DropoutOneIn,
-        Flatten, GlobalAvgPool, Identity, Linear, ReLU, Relu, ResidualAdd, UnbiasedLinear,
+        AvgPool2, BatchNorm, BatchNorm1d, Binary, Conv1x1Stride2, Conv3x3, Conv3x3Stride2,
+        DropoutOneIn, Flatten, GlobalAvgPool, Identity, Linear, Qcfs, ReLU, Relu, ResidualAdd,
+        UnbiasedLinear,
     };
     pub use crate::network;
     pub use crate::networks::{self, DigitsCnn, Network};

@@ -36,8 +36,8 @@ use dfdx::nn::{
     ZeroSizedModule,
 };
 use dfdx::prelude::{
-    Const, Device, Dim, HasShape, Module, ModuleMut, OwnedTape, Rank1, Rank3, Rank4, ReshapeTo,
-    Shape, Storage, Tape, Tensor, WithEmptyTape,
+    Const, Device, Dim, HasShape, Module, ModuleMut, OwnedTape, PermuteTo, Rank1, Rank2, Rank3,
+    Rank4, ReshapeTo, Shape, Storage, Tape, Tensor, TryMatMul, WithEmptyTape,
 };
 use num_traits::Float;
 use rand_distr::Uniform;
@@ -45,6 +45,7 @@ use rand_distr::uniform::SampleUniform;
 
 pub use dfdx::prelude::{DropoutOneIn, Linear, ReLU, UnbiasedLinear};
 
+use crate::kernels::binarise;
 use crate::layers::Layer;
 use crate::ops::{Accelerated, ConvShape, EPSILON, Flat, NormShape};
 use crate::surrogate::{Surrogate, spike};
@@ -185,8 +186,25 @@ for_conv! {
             &self,
             images: Batch<B, IN, SIDE, E, D, T>,
         ) -> Result<Self::Output, D::Err> {
+            self.try_forward_by(images, parameter(&self.weight)?)
+        }
+    }
+
+    (B: Dim, D: Accelerated<E>, T: Tape<E, D>) Weighted<Batch<B, IN, SIDE, E, D, T>, E, D, T> {
+        type Output = Batch<B, OUT, OUT_SIDE, E, D, T>;
+        const OUTPUTS: usize = OUT;
+
+        fn try_weight(&self) -> Result<Flat<E, D, T>, D::Err> {
+            parameter(&self.weight)
+        }
+
+        fn try_forward_by(
+            &self,
+            images: Batch<B, IN, SIDE, E, D, T>,
+            weight: Flat<E, D, T>,
+        ) -> Result<Self::Output, D::Err> {
             let batch = images.shape().0;
-            D::convolve(flat(images)?, parameter(&self.weight)?, Self::SHAPE)?
+            D::convolve(flat(images)?, weight, Self::SHAPE)?
                 .try_reshape_like(&(batch, Const, Const, Const))
         }
     }
@@ -221,6 +239,95 @@ impl<
             ),
             |weight| BuiltConv { weight },
         )
+    }
+}
+
+/// A built layer that computes with weights in place of its own as well.
+pub trait Weighted<X, E: Dtype, D: Device<E>, T: Tape<E, D>> {
+    /// What it makes of an input.
+    type Output;
+    /// Output channels, which the weights are in the order of.
+    const OUTPUTS: usize;
+
+    /// Its own weights.
+    ///
+    /// # Errors
+    /// The device's, such as memory that cannot be had.
+    fn try_weight(&self) -> Result<Flat<E, D, T>, D::Err>;
+
+    /// With these weights.
+    ///
+    /// # Errors
+    /// The device's, such as memory that cannot be had.
+    fn try_forward_by(&self, x: X, weight: Flat<E, D, T>) -> Result<Self::Output, D::Err>;
+}
+
+impl<const IN: usize, const OUT: usize, B: Dim, E: Dtype, D: Device<E>, T: Tape<E, D>>
+    Weighted<Tensor<(B, Const<IN>), E, D, T>, E, D, T> for built::UnbiasedLinear<IN, OUT, E, D>
+{
+    type Output = Tensor<(B, Const<OUT>), E, D, T>;
+    const OUTPUTS: usize = OUT;
+
+    fn try_weight(&self) -> Result<Flat<E, D, T>, D::Err> {
+        parameter(&self.weight)
+    }
+
+    fn try_forward_by(
+        &self,
+        x: Tensor<(B, Const<IN>), E, D, T>,
+        weight: Flat<E, D, T>,
+    ) -> Result<Self::Output, D::Err> {
+        let weight: Tensor<Rank2<OUT, IN>, E, D, T> = weight.try_reshape_like(&(Const, Const))?;
+        x.try_matmul(weight.try_permute::<Rank2<IN, OUT>, _>()?)
+    }
+}
+
+/// A convolution or [`UnbiasedLinear`] with binary weights: `Binary<Conv3x3<16, 32, 8>>` computes
+/// with the sign of each weight times the mean magnitude of its output channel's (the
+/// binary-weight network of Rastegari et al. 2016, "XNOR-Net"; spiking in Lu and Sengupta 2020,
+/// "Exploring the Connection Between Binary and Spiking Neural Networks", Front. Neurosci.
+/// 14:535).
+///
+/// Gradients train the real, latent weights behind them, see [`Accelerated::binarise`]; in these papers
+/// the first and the last layer of a network stay real. Centring and clipping the latent weights at
+/// each step, and gradients times their number, which Adam does not see, are left out. Once
+/// converted the weights are the binary ones, and
+/// [`quantised`](crate::simulate::SpikingNetwork::quantised) keeps them as they are.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Binary<L> {
+    /// The layer with its real weights.
+    pub latent: L,
+}
+
+impl<E: Dtype, D: Device<E>, L: BuildOnDevice<D, E>> BuildOnDevice<D, E> for Binary<L> {
+    type Built = Binary<L::Built>;
+}
+
+impl<E: Dtype, D: Device<E>, L: TensorCollection<E, D>> TensorCollection<E, D> for Binary<L> {
+    type To<E2: Dtype, D2: Device<E2>> = Binary<L::To<E2, D2>>;
+
+    fn iter_tensors<V: ModuleVisitor<Self, E, D>>(
+        visitor: &mut V,
+    ) -> Result<Option<Self::To<V::E2, V::D2>>, V::Err> {
+        visitor.visit_fields(
+            Self::module("latent", |s| &s.latent, |s| &mut s.latent),
+            |latent| Binary { latent },
+        )
+    }
+}
+
+impl<L> NonMutableModule for Binary<L> {}
+impl<S: Shape, E: Dtype, D: Accelerated<E>, T: Tape<E, D>, L> Module<Tensor<S, E, D, T>>
+    for Binary<L>
+where
+    L: Weighted<Tensor<S, E, D, T>, E, D, T>,
+{
+    type Output = L::Output;
+    type Error = D::Err;
+
+    fn try_forward(&self, x: Tensor<S, E, D, T>) -> Result<L::Output, D::Err> {
+        let weight = D::binarise(self.latent.try_weight()?, L::OUTPUTS)?;
+        self.latent.try_forward_by(x, weight)
     }
 }
 
@@ -367,6 +474,78 @@ impl<S: Shape, D: Device<f32>, T: Tape<f32, D>> Module<Tensor<S, f32, D, T>> for
             self.surrogate.slope(u, f32::INFINITY) / threshold
         };
         spike(v, threshold.retaped(), slope)?.try_reshape_like(&shape)
+    }
+}
+
+/// Quantisation clip-floor-shift, the activation of Bu et al. (2022), "Optimal ANN-SNN Conversion for
+/// High-accuracy and Ultra-low-latency Spiking Neural Networks", ICLR:
+/// λ clip(floor(x L / λ + 1/2) / L, 0, 1), with L = `LEVELS` and one bound λ for the layer, which is
+/// trained.
+///
+/// It is what neurons of threshold λ that start at λ / 2 can say in L timesteps, so that a network
+/// trained with it keeps its accuracy at very few of them: convert it with
+/// [`Balance::Learned`](crate::convert::Balance::Learned). Gradients go straight through floor, see
+/// [`Accelerated::qcfs`]. λ is `BOUND` at first, 8 as in the authors' code, and decays as weights
+/// do, as there. 8 fits inputs that are normalised: of inputs below λ / 2L only zeros go on, so that
+/// a network without batch normalisation needs less.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Qcfs<const LEVELS: usize, const BOUND: usize = 8>;
+
+/// [`Qcfs`] with its bound on a device.
+#[derive(Debug, Clone)]
+pub struct BuiltQcfs<const LEVELS: usize, const BOUND: usize, E: Dtype, D: Storage<E>> {
+    /// λ, a single value.
+    pub bound: Tensor<Rank1<1>, E, D>,
+}
+
+impl<const LEVELS: usize, const BOUND: usize, E: Dtype, D: Device<E>> BuildOnDevice<D, E>
+    for Qcfs<LEVELS, BOUND>
+{
+    type Built = BuiltQcfs<LEVELS, BOUND, E, D>;
+}
+
+impl<const LEVELS: usize, const BOUND: usize, E: Dtype, D: Device<E>> TensorCollection<E, D>
+    for BuiltQcfs<LEVELS, BOUND, E, D>
+{
+    type To<E2: Dtype, D2: Device<E2>> = BuiltQcfs<LEVELS, BOUND, E2, D2>;
+
+    fn iter_tensors<V: ModuleVisitor<Self, E, D>>(
+        visitor: &mut V,
+    ) -> Result<Option<Self::To<V::E2, V::D2>>, V::Err> {
+        visitor.visit_fields(
+            Self::tensor(
+                "bound",
+                |s| &s.bound,
+                |s| &mut s.bound,
+                TensorOptions::reset_with(|bound| {
+                    bound.copy_from(&[E::from_usize(BOUND).unwrap_or(E::ONE)]);
+                    Ok(())
+                }),
+            ),
+            |bound| BuiltQcfs { bound },
+        )
+    }
+}
+
+impl<const LEVELS: usize, const BOUND: usize, E: Dtype, D: Storage<E>> NonMutableModule
+    for BuiltQcfs<LEVELS, BOUND, E, D>
+{
+}
+impl<const LEVELS: usize, const BOUND: usize, S: Shape, E: Dtype, D: Accelerated<E>, T: Tape<E, D>>
+    Module<Tensor<S, E, D, T>> for BuiltQcfs<LEVELS, BOUND, E, D>
+{
+    type Output = Tensor<S, E, D, T>;
+    type Error = D::Err;
+
+    fn try_forward(&self, input: Tensor<S, E, D, T>) -> Result<Self::Output, D::Err> {
+        const {
+            assert!(
+                LEVELS > 0 && BOUND > 0,
+                "Qcfs: LEVELS and BOUND must not be 0"
+            )
+        };
+        let shape = *input.shape();
+        D::qcfs(flat(input)?, parameter(&self.bound)?, LEVELS)?.try_reshape_like(&shape)
     }
 }
 
@@ -618,7 +797,7 @@ residual! {
     message = "`{Self}` does not take what the layer before it gives, {In}, or does not convert to spiking neurons",
     label = "this layer does not fit here",
     note = "sizes follow on: Conv3x3<IN, OUT, SIDE> gives (Const<OUT>, Const<SIDE>, Const<SIDE>), AvgPool2<CHANNELS, SIDE, HALF> halves SIDE, Flatten gives (Const<FEATURES>,)",
-    note = "layers that convert: Conv3x3, Conv3x3Stride2, Conv1x1Stride2, AvgPool2, GlobalAvgPool, Flatten, UnbiasedLinear, Linear, BatchNorm, BatchNorm1d, Relu, ReLU, DropoutOneIn, ResidualAdd, Identity and tuples of them"
+    note = "layers that convert: Conv3x3, Conv3x3Stride2, Conv1x1Stride2, AvgPool2, GlobalAvgPool, Flatten, UnbiasedLinear, Linear, Binary, BatchNorm, BatchNorm1d, Relu, ReLU, Qcfs, DropoutOneIn, ResidualAdd, Identity and tuples of them"
 )]
 pub trait Follows<In> {
     /// Shape of one output, without the batch.
@@ -650,10 +829,16 @@ impl<const CHANNELS: usize, const SIDE: usize> Follows<Rank3<CHANNELS, SIDE, SID
 impl<const FEATURES: usize> Follows<Rank1<FEATURES>> for BatchNorm1d<FEATURES> {
     type Out = Rank1<FEATURES>;
 }
+impl<In, L: Follows<In>> Follows<In> for Binary<L> {
+    type Out = L::Out;
+}
 impl<In> Follows<In> for ReLU {
     type Out = In;
 }
 impl<In> Follows<In> for Relu {
+    type Out = In;
+}
+impl<In, const LEVELS: usize, const BOUND: usize> Follows<In> for Qcfs<LEVELS, BOUND> {
     type Out = In;
 }
 impl<In> Follows<In> for Identity {
@@ -718,6 +903,25 @@ impl<const IN: usize, const OUT: usize, D: Device<f32>> Describe
         });
     }
 }
+impl<L: Describe> Describe for Binary<L> {
+    /// The layer with its binary weights.
+    fn describe(&self, layers: &mut Vec<Layer>) {
+        let before = layers.len();
+        self.latent.describe(layers);
+        for layer in &mut layers[before..] {
+            if let Layer::Conv {
+                weight, outputs, ..
+            }
+            | Layer::Linear {
+                weight, outputs, ..
+            } = layer
+            {
+                let latent = weight.clone();
+                binarise(*outputs, &latent, weight);
+            }
+        }
+    }
+}
 impl<const CHANNELS: usize, D: Device<f32>> Describe for BuiltBatchNorm<CHANNELS, f32, D> {
     /// Folded into the convolution or linear layer before.
     fn describe(&self, layers: &mut Vec<Layer>) {
@@ -742,6 +946,16 @@ impl Describe for ReLU {
 impl Describe for Relu {
     fn describe(&self, layers: &mut Vec<Layer>) {
         layers.push(Layer::Neurons);
+    }
+}
+impl<const LEVELS: usize, const BOUND: usize, D: Device<f32>> Describe
+    for BuiltQcfs<LEVELS, BOUND, f32, D>
+{
+    fn describe(&self, layers: &mut Vec<Layer>) {
+        layers.push(Layer::Qcfs {
+            bound: self.bound.as_vec()[0],
+            levels: LEVELS,
+        });
     }
 }
 impl Describe for Identity {

@@ -97,6 +97,46 @@ mod digits_cnn {
 }
 pub use digits_cnn::DigitsCnn;
 
+mod digits_qcfs {
+    use crate::data::Digits;
+    use crate::modules::{AvgPool2, Conv3x3, Flatten, Qcfs, UnbiasedLinear};
+
+    network! {
+        /// [`DigitsCnn`](super::DigitsCnn) with [`Qcfs`] in place of ReLU, for very few
+        /// timesteps. Its bounds are 2 at first, since without batch normalisation currents are
+        /// small.
+        pub DigitsQcfs for Digits = (
+            (Conv3x3<1, 16, 8>, Qcfs<4, 2>, Conv3x3<16, 16, 8>, AvgPool2<16, 8, 4>, Qcfs<4, 2>),
+            (Conv3x3<16, 32, 4>, Qcfs<4, 2>, Conv3x3<32, 32, 4>, AvgPool2<32, 4, 2>, Qcfs<4, 2>),
+            (Conv3x3<32, 32, 2>, Qcfs<4, 2>),
+            (Flatten<32, 2, 128>, UnbiasedLinear<128, 64>, Qcfs<4, 2>),
+            UnbiasedLinear<64, 10>,
+        );
+    }
+}
+pub use digits_qcfs::DigitsQcfs;
+
+mod digits_binary {
+    use crate::data::Digits;
+    use crate::modules::{AvgPool2, Binary, Conv3x3, Flatten, Relu, UnbiasedLinear};
+
+    network! {
+        /// [`DigitsCnn`](super::DigitsCnn) with [`Binary`] weights, but in the first and the last
+        /// layer.
+        pub DigitsBinary for Digits = (
+            (Conv3x3<1, 16, 8>, Relu, Binary<Conv3x3<16, 16, 8>>, AvgPool2<16, 8, 4>, Relu),
+            (
+                (Binary<Conv3x3<16, 32, 4>>, Relu),
+                (Binary<Conv3x3<32, 32, 4>>, AvgPool2<32, 4, 2>, Relu),
+            ),
+            (Binary<Conv3x3<32, 32, 2>>, Relu),
+            (Flatten<32, 2, 128>, Binary<UnbiasedLinear<128, 64>>, Relu),
+            UnbiasedLinear<64, 10>,
+        );
+    }
+}
+pub use digits_binary::DigitsBinary;
+
 mod mlp {
     use crate::data::Digits;
     use crate::modules::{Flatten, Relu};
@@ -416,6 +456,57 @@ mod tests {
         let last = run.curve.after(300).unwrap().correct;
         assert!(ann.correct > 160, "{ann:?}");
         assert!(last + 6 >= ann.correct, "{last} {ann:?}");
+    }
+
+    /// What a binary network's layers hold, and that it trains, converts and keeps its weights as
+    /// whole numbers.
+    #[test]
+    fn a_binary_network_spikes_as_it_classified() {
+        use crate::prelude::*;
+        let digits = data::digits().unwrap().split(Shares::default(), 0).unwrap();
+        let mut ann = Ann::<DigitsBinary>::new(0).unwrap();
+        let settings = TrainSettings {
+            epochs: 8,
+            ..TrainSettings::default()
+        };
+        ann.train(&digits.training, &settings).unwrap();
+        let layers = ann.layers();
+        let weights = layers.iter().filter_map(|layer| match layer {
+            Layer::Conv {
+                weight, outputs, ..
+            }
+            | Layer::Linear {
+                weight, outputs, ..
+            } => Some((weight, *outputs)),
+            _ => None,
+        });
+        let binary = weights.map(|(weight, outputs)| {
+            let mut channels = weight.chunks_exact(weight.len() / outputs);
+            channels.all(|channel| channel.iter().all(|w| w.abs() == channel[0].abs()))
+        });
+        let expected = [false, true, true, true, true, true, false];
+        assert_eq!(binary.collect::<Vec<_>>(), expected);
+
+        let stages = Stages::new(Digits::SHAPE, &layers, 10).unwrap();
+        let images = digits.held_out.take(200);
+        for (i, logits) in ann.logits(&images).unwrap().iter().enumerate() {
+            let values = stages.forward(&images.input(i)).pop().unwrap();
+            for (a, b) in values.iter().zip(logits) {
+                assert!((a - b).abs() < 1e-3, "{a} {b}");
+            }
+        }
+        let conversion = convert(&ann, &digits.training.take(200)).unwrap();
+        let snn = conversion.balance(Balance::Max).unwrap();
+        let correct = |network: &SpikingNetwork| {
+            let run = network.simulate(&images, 200).unwrap();
+            run.curve.after(200).unwrap().correct
+        };
+        let (ann, last) = (ann.accuracy(&images).unwrap(), correct(snn.network()));
+        assert!(ann.correct > 160, "{ann:?}");
+        assert!(last + 6 >= ann.correct, "{last} {ann:?}");
+        // Another order of the sums, the same weights but for the last layer's.
+        let quantised = correct(&snn.network().quantised());
+        assert!(quantised.abs_diff(last) <= 2, "{quantised} {last}");
     }
 
     use crate::data::{Cifar10, Digits};

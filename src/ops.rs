@@ -7,9 +7,10 @@ use std::ops::Range;
 
 use dfdx::dtypes::Dtype;
 use dfdx::prelude::{
-    Axes2, Axes3, Axis, BroadcastTo, Cpu, CpuError, Device, GatherTo, Gradients, HasShape, MeanTo,
-    PermuteTo, PutTape, ReshapeTo, SplitTape, Tape, Tensor, TensorFromVec, TryAdd, TryConcatAlong,
-    TryDiv, TryMatMul, TryMul, TrySub,
+    Axes2, Axes3, Axis, BroadcastTo, ChooseFrom, Cpu, CpuError, Device, GatherTo, Gradients,
+    HasShape, MeanTo, NoneTape, PermuteTo, PutTape, ReshapeTo, Shape, SplitTape, Tape, Tensor,
+    TensorFromVec, TryAdd, TryConcatAlong, TryDiv, TryMatMul, TryMul, TrySub, WithEmptyTape, ge,
+    le,
 };
 
 use crate::kernels::{self, Buffer};
@@ -202,6 +203,84 @@ pub trait Accelerated<E: Dtype>: Device<E> {
         x.try_relu()
     }
 
+    /// Quantisation clip-floor-shift (Bu et al. 2022, ICLR), with one bound λ for all values
+    /// and L levels above 0: λ clip(floor(x L / λ + 1/2) / L, 0, 1).
+    ///
+    /// The gradient is that of the authors' code, floor's taken to be 1 (the straight-through
+    /// estimator): where the value before clipping, q, is in 0..=1, it is 1 by x and q - x / λ by λ;
+    /// above, 0 and 1; below, 0 and 0.
+    ///
+    /// # Errors
+    /// The device's, such as memory that cannot be had.
+    fn qcfs<T: Tape<E, Self>>(
+        x: Flat<E, Self, T>,
+        bound: Flat<E, Self, T>,
+        levels: usize,
+    ) -> Result<Flat<E, Self, T>, Self::Err> {
+        let (device, size) = (x.device().clone(), *x.shape());
+        let number = |value: usize| E::from_usize(value).unwrap_or_default();
+        let half = E::from_f64(0.5).unwrap_or_default();
+        let bound = bound
+            .try_reshape_like(&())?
+            .try_broadcast_like::<_, Axis<0>>(&size)?;
+        let (x_now, bound_now) = (copy(&x)?, copy(&bound)?);
+        let share = x_now.clone().try_div(bound_now.clone())?;
+        let shifted = share.clone().try_mul(number(levels))?.try_add(half)?;
+        let (zero, one) = (device.try_zeros_like(&size)?, device.try_ones_like(&size)?);
+        let reaches = |level: usize| {
+            let above = shifted.clone().try_sub(number(level))?;
+            ge(&above, &zero).try_choose(one.clone(), zero.clone())
+        };
+        let mut level = zero.clone();
+        for next in 1..=levels {
+            level = level.try_add(reaches(next)?)?;
+        }
+        let inside = reaches(0)?.try_sub(reaches(levels + 1)?)?;
+        // A tensor less a copy of itself is 0, with a gradient.
+        let by_x = x.try_sub(x_now)?.try_mul(inside.clone())?;
+        let by_bound = bound
+            .with_empty_tape()
+            .try_sub(bound_now)?
+            .try_mul(share.try_mul(inside)?)?;
+        bound
+            .try_mul(level)?
+            .try_div(number(levels))?
+            .try_add(by_x)?
+            .try_sub(by_bound)
+    }
+
+    /// Binary weights, output channel after output channel: the sign of each weight, that of 0
+    /// counted as 1, times the mean magnitude α of its channel's n weights (Rastegari et al. 2016,
+    /// "XNOR-Net", equation 6).
+    ///
+    /// The gradient g by binary weights b goes straight through the sign where |w| is at most 1,
+    /// and through α: that by weight i is α g_i [|w_i| <= 1] + sign(w_i) / n Σ_j sign(w_j) g_j, the
+    /// sum over the channel. The paper has the second term without the sum, as g_i / n; this is
+    /// the chain rule, as in the code that Lu and Sengupta (2020) train with.
+    ///
+    /// # Errors
+    /// The device's, such as memory that cannot be had.
+    fn binarise<T: Tape<E, Self>>(
+        weight: Flat<E, Self, T>,
+        outputs: usize,
+    ) -> Result<Flat<E, Self, T>, Self::Err> {
+        let (device, size) = (weight.device().clone(), *weight.shape());
+        let each = (outputs, size.0 / outputs);
+        let weight = weight.try_reshape_like(&each)?;
+        let now = copy(&weight)?;
+        let (zero, one) = (device.try_zeros_like(&each)?, device.try_ones_like(&each)?);
+        let sign = ge(&now, &zero).try_choose(one.clone(), one.clone().try_negate()?)?;
+        let inside = le(&now.clone().try_abs()?, &one).try_choose(one, zero)?;
+        let scale = weight.with_empty_tape().try_mul(sign.clone())?;
+        let scale = scale.try_mean::<(usize,), Axis<1>>()?;
+        let scale = scale.try_broadcast_like::<_, Axis<1>>(&each)?;
+        // A tensor less a copy of itself is 0, with a gradient.
+        let straight = inside.try_mul(copy(&scale)?)?;
+        let straight = weight.try_sub(now)?.try_mul(straight)?;
+        let binary = scale.try_mul(sign)?.try_add(straight)?;
+        binary.try_reshape_like(&size)
+    }
+
     /// Sum of two tensors.
     ///
     /// # Errors
@@ -212,6 +291,13 @@ pub trait Accelerated<E: Dtype>: Device<E> {
     ) -> Result<Flat<E, Self, T>, Self::Err> {
         a.try_add(b)
     }
+}
+
+/// The values as another tensor, without gradient.
+fn copy<S: Shape, E: Dtype, D: Device<E>, T: Tape<E, D>>(
+    x: &Tensor<S, E, D, T>,
+) -> Result<Tensor<S, E, D>, D::Err> {
+    x.retaped::<NoneTape>().try_mul(E::ONE)
 }
 
 /// [`Accelerated::convolve`] as it is defined, on dfdx's operations: gathers the patches into columns
@@ -383,6 +469,40 @@ impl Accelerated<f32> for Cpu {
         output(x.device(), y, tape, move |dy, gradients| {
             let dx = gradients.get_or_alloc_mut(&ghost)?;
             kernels::relu_backward(&data, dy, dx);
+            Ok(())
+        })
+    }
+
+    fn qcfs<T: Tape<f32, Self>>(
+        x: Flat<f32, Self, T>,
+        bound: Flat<f32, Self, T>,
+        levels: usize,
+    ) -> Result<Flat<f32, Self, T>, CpuError> {
+        let ((x, tape), (bound, other)) = (split(x)?, split(bound)?);
+        let (data, bound_now, levels) = (values(&x), values(&bound)[0], levels as f32);
+        let mut y = Buffer::new(data.len());
+        kernels::qcfs(bound_now, levels, &data, &mut y);
+        let (ghost_x, ghost_bound) = (x.ghost(), bound.ghost());
+        output(x.device(), y, tape.merge(other), move |dy, gradients| {
+            let dx = gradients.get_or_alloc_mut(&ghost_x)?;
+            let by_bound = kernels::qcfs_backward(bound_now, levels, &data, dy, dx);
+            gradients.get_or_alloc_mut(&ghost_bound)?[0] += by_bound as f32;
+            Ok(())
+        })
+    }
+
+    fn binarise<T: Tape<f32, Self>>(
+        weight: Flat<f32, Self, T>,
+        outputs: usize,
+    ) -> Result<Flat<f32, Self, T>, CpuError> {
+        let (w, tape) = split(weight)?;
+        let data = values(&w);
+        let mut binary = Buffer::new(data.len());
+        kernels::binarise(outputs, &data, &mut binary);
+        let ghost = w.ghost();
+        output(w.device(), binary, tape, move |dy, gradients| {
+            let dw = gradients.get_or_alloc_mut(&ghost)?;
+            kernels::binarise_backward(outputs, &data, dy, dw);
             Ok(())
         })
     }

@@ -11,7 +11,7 @@ use dfdx::prelude::{
 };
 
 use crate::error::{Error, Result};
-use crate::layers::{Layer, Shape};
+use crate::layers::{Activation, Layer, Shape};
 use crate::neurons::{Neurons, Reset};
 use crate::ops::{Accelerated, ConvShape, Flat, convolve_plainly};
 use crate::simulate::{Trace, check_frames};
@@ -104,6 +104,11 @@ pub(crate) enum Step<D: Device<f32>> {
     },
     /// Of the ANN.
     Relu,
+    /// Of the ANN.
+    Qcfs {
+        bound: Values<D>,
+        levels: usize,
+    },
     Fire(Fire<D>),
 }
 
@@ -193,7 +198,7 @@ pub(crate) fn tensor<D: Device<f32>>(device: &D, values: Vec<f32>) -> Result<Val
 impl<D: Accelerated<f32>> Step<D> {
     /// What a layer without neurons makes of `rows` inputs; `plainly` adds up each convolution's
     /// products in their order.
-    pub fn linear<T: Tape<f32, D>>(
+    pub fn forward<T: Tape<f32, D>>(
         &self,
         x: Flat<f32, D, T>,
         rows: usize,
@@ -230,6 +235,9 @@ impl<D: Accelerated<f32>> Step<D> {
                 D::average_pool(x, *side, *size).map_err(Error::device)
             }
             Self::Relu => D::relu(x).map_err(Error::device),
+            Self::Qcfs { bound, levels } => {
+                D::qcfs(x, bound.retaped(), *levels).map_err(Error::device)
+            }
             Self::Add { .. } | Self::Fire(_) => Ok(x), // handled where it is known what flows
         }
     }
@@ -278,7 +286,7 @@ fn advance<D: Accelerated<f32>>(
                 spikes.push(fired);
                 charges
             }
-            step => step.linear(x, count, true)?,
+            step => step.forward(x, count, true)?,
         };
     }
     Ok(x)
@@ -473,9 +481,16 @@ impl<'a, D: Accelerated<f32>> Dense<'a, D> {
                     shape = body_shape;
                     steps.push(Step::Add { body, shortcut });
                 }
-                Layer::Neurons => {
+                Layer::Neurons | Layer::Qcfs { .. } => {
+                    let activation = layer.activation(number)?;
                     let Some(parameters) = &mut self.parameters else {
-                        steps.push(Step::Relu);
+                        steps.push(match activation {
+                            Activation::Qcfs { bound, levels } => Step::Qcfs {
+                                bound: tensor(self.device, vec![bound])?,
+                                levels,
+                            },
+                            _ => Step::Relu,
+                        });
                         continue;
                     };
                     let Some(neurons) = parameters.next() else {

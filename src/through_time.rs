@@ -430,7 +430,7 @@ impl<D: Fires> Unrolled<D> {
                     frames: self.timesteps,
                 },
                 step => Flow {
-                    x: step.linear(flow.x, inputs * flow.frames, false)?,
+                    x: step.forward(flow.x, inputs * flow.frames, false)?,
                     ..flow
                 },
             };

@@ -43,8 +43,16 @@ use crate::report;
 
 /// How many batches a layer of PyTorch's normalised: of no use without training on.
 const COUNTER: &str = "num_batches_tracked";
-/// Of batch normalisation.
-const VARIANCE: &str = "running_var";
+/// Values that have a range: a field's name, the range, what it is called.
+type Range = (&'static str, fn(f32) -> bool, &'static str);
+const RANGES: [Range; 2] = [
+    (
+        "running_var",
+        |x| x >= 0.0,
+        "variances, which are not negative",
+    ),
+    ("bound", |x| x > 0.0, "a bound above 0"),
+];
 
 /// What a file calls the layers of a network. See [the module](self).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,11 +172,12 @@ pub(crate) fn load(network: &mut dyn Trainable, path: &Path, names: &Names) -> R
     }
     for (tensor, name) in tensors.iter_mut().zip(&names) {
         tensor.values = values(path, &file, name, &tensor.shape)?;
-        let variance = tensor.name.rsplit('.').next() == Some(VARIANCE);
-        if let Some(negative) = tensor.values.iter().find(|x| variance && **x < 0.0) {
-            let place = format!("tensor `{name}`");
-            let expected = "variances, which are not negative";
-            return Err(Error::data(path.display(), place, negative, expected));
+        let field = tensor.name.rsplit('.').next();
+        for (_, holds, expected) in RANGES.iter().filter(|range| field == Some(range.0)) {
+            if let Some(bad) = tensor.values.iter().find(|&&x| !holds(x)) {
+                let place = format!("tensor `{name}`");
+                return Err(Error::data(path.display(), place, bad, *expected));
+            }
         }
     }
     network.set_tensors(Values::Parameters, &tensors)
@@ -410,6 +419,54 @@ mod tests {
             assert!(error.contains(expected), "{error}");
             assert!(error.contains("changed.safetensors"), "{error}");
         }
+    }
+
+    #[test]
+    fn latent_weights_are_saved_and_loaded() {
+        use crate::networks::DigitsBinary;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("binary");
+        let ann = Ann::<DigitsBinary>::new(1).unwrap();
+        ann.save(&path, &Names::own()).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        let file = parse(&path, &bytes).unwrap();
+        let weight = values(&path, &file, "0.2.latent.weight", &[16, 16, 3, 3]).unwrap();
+        assert_ne!(weight[0].abs(), weight[1].abs());
+        let loaded = Ann::<DigitsBinary>::load(&path, &Names::own()).unwrap();
+        assert_eq!(loaded.layers(), ann.layers());
+    }
+
+    #[test]
+    fn bounds_are_saved_and_loaded() {
+        use crate::networks::DigitsQcfs;
+        let folder = tempfile::tempdir().unwrap();
+        let [path, bad] = ["good", "bad"].map(|name| folder.path().join(name));
+        let mut network = DigitsQcfs::build(1).unwrap();
+        let mut tensors = network.tensors(Values::Parameters).unwrap();
+        let bounds = tensors.iter_mut().filter(|t| t.name.ends_with(".bound"));
+        for (i, tensor) in bounds.enumerate() {
+            assert_eq!(
+                (&tensor.shape[..], &tensor.values[..]),
+                (&[1][..], &[2.0][..])
+            );
+            tensor.values = vec![0.5 + i as f32];
+        }
+        network.set_tensors(Values::Parameters, &tensors).unwrap();
+        save(&*network, &path, &Names::own()).unwrap();
+        let ann = Ann::<DigitsQcfs>::load(&path, &Names::own()).unwrap();
+        let bounds: Vec<f32> = (ann.layers().iter())
+            .filter_map(|layer| match layer {
+                crate::layers::Layer::Qcfs { bound, levels: 4 } => Some(*bound),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(bounds, [0.5, 1.5, 2.5, 3.5, 4.5, 5.5]);
+        tensors[1].values = vec![0.0];
+        network.set_tensors(Values::Parameters, &tensors).unwrap();
+        save(&*network, &bad, &Names::own()).unwrap();
+        let error = Ann::<DigitsQcfs>::load(&bad, &Names::own()).err().unwrap();
+        let expected = "tensor `0.1.bound`: found 0, expected a bound above 0";
+        assert!(error.to_string().contains(expected), "{error}");
     }
 
     #[test]

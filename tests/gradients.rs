@@ -7,8 +7,8 @@ use dfdx::nn::{
 };
 use dfdx::prelude::*;
 use evospike::modules::{
-    AvgPool2, BatchNorm, BatchNorm1d, Conv, Conv1x1Stride2, Conv3x3, Conv3x3Stride2, Flatten,
-    GlobalAvgPool, Identity, Relu, ResidualAdd,
+    AvgPool2, BatchNorm, BatchNorm1d, Binary, Conv, Conv1x1Stride2, Conv3x3, Conv3x3Stride2,
+    Flatten, GlobalAvgPool, Identity, Qcfs, Relu, ResidualAdd,
 };
 
 /// Adds `by` to parameter number `at`, counted over all tensors, or random values to all of them.
@@ -179,6 +179,120 @@ check! {
     network:
         ((Conv3x3<3, 4, 4>, BatchNorm<4, 4>, AvgPool2<4, 4, 2>, Relu), Flatten<4, 2, 16>, UnbiasedLinear<16, 5>),
         forward_mut, Rank4<3, 3, 4, 4> => Rank2<3, 5>;
+}
+
+/// The authors' code on the same numbers: `(myfloor(x / up * t + 0.5) / t).clamp(0, 1) * up`, with
+/// myfloor's gradient 1 and that of clamp as PyTorch has it, 1 at its ends.
+#[test]
+fn quantised_activations_are_the_authors() {
+    let dev = Cpu::default();
+    // λ = 2, L = 4: steps of 0.5, half of one down.
+    let x = [-0.3, -0.2, 0.2, 0.25, 1.1, 1.74, 1.9, 2.2, 2.3, 9.0];
+    let y = [0.0, 0.0, 0.0, 0.5, 1.0, 1.5, 2.0, 2.0, 2.0, 2.0];
+    let by_x = [0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0];
+    // y / λ - x / λ inside, y / λ outside
+    let by_bound = [0.0, 0.1, -0.1, 0.125, -0.05, -0.12, 0.05, -0.1, 1.0, 1.0];
+    let dy = [1.0, 2.0, -1.0, 3.0, 1.0, 2.0, 4.0, 1.0, -2.0, 0.5];
+    let sum: f64 = by_bound.iter().zip(dy).map(|(a, b)| a * b).sum();
+    macro_rules! check {
+        ($number:ty) => {
+            let mut net = dev.build_module::<Qcfs<4>, $number>();
+            assert_eq!(net.bound.as_vec(), [8.0]);
+            net.bound.copy_from(&[2.0]);
+            let input = dev.tensor(x.map(|x| x as $number));
+            let weights = dev.tensor(dy.map(|x| x as $number));
+            let out = net.forward(input.leaky_trace());
+            assert_eq!(out.as_vec(), y.map(|y| y as $number));
+            let gradients = (out * weights).sum::<Rank0, _>().backward();
+            let found = gradients.get(&input).as_vec();
+            let expected = by_x.iter().zip(dy).map(|(a, b)| (a * b) as $number);
+            assert_eq!(found, expected.collect::<Vec<_>>());
+            let found = gradients.get(&net.bound).as_vec()[0] as f64;
+            assert!((found - sum).abs() < 1e-5, "{found} {sum}");
+        };
+    }
+    check!(f32);
+    check!(f64);
+}
+
+/// The kernels against the definition, through weights, on more values than a task of one thread.
+#[test]
+fn quantised_activations_are_the_definition() {
+    type Net = (UnbiasedLinear<6, 700>, Qcfs<8, 1>);
+    let dev = Cpu::seed_from_u64(6);
+    let fast = dev.build_module::<Net, f32>();
+    let exact = ToDtype::<f32, Cpu>::to_dtype::<f64>(&fast);
+    let input: Tensor<Rank2<31, 6>, f32, _> = dev.sample_normal();
+    let mix: Tensor<Rank2<31, 700>, f32, _> = dev.sample_normal();
+    let a = results!(fast, forward, input, mix);
+    let (input, mix) = (input.to_dtype::<f64>(), mix.to_dtype::<f64>());
+    let b = results!(exact, forward, input, mix);
+    // In single precision a value may lie on the other side of a step.
+    let differ = a.0.iter().zip(&b.0).filter(|(a, b)| (*a - *b).abs() > 1e-6);
+    assert!(differ.count() <= 3);
+    close(&a.1, &b.1, 1e-3, "gradient by input");
+    close(&a.2, &b.2, 1e-3, "gradient by parameters");
+}
+
+/// Two outputs, by hand: w = (-0.5, 0, 2, 0.5) and (1, 1, -1, -1), with mean magnitudes 0.75 and 1.
+#[test]
+fn binary_weights_are_signs_times_means() {
+    let dev = Cpu::default();
+    macro_rules! check {
+        ($number:ty) => {
+            let mut net = dev.build_module::<Binary<UnbiasedLinear<4, 2>>, $number>();
+            let weights = [-0.5, 0.0, 2.0, 0.5, 1.0, 1.0, -1.0, -1.0];
+            net.latent.weight.copy_from(&weights);
+            let x: Tensor<Rank2<1, 4>, $number, _> = dev.tensor([[1.0, 2.0, 4.0, 8.0]]);
+            let y = net.forward(x.leaky_trace());
+            assert_eq!(
+                y.as_vec(),
+                [0.75 * (-1.0 + 2.0 + 4.0 + 8.0), 1.0 + 2.0 - 4.0 - 8.0]
+            );
+            let gradients = y.sum::<Rank0, _>().backward();
+            assert_eq!(gradients.get(&x).as_vec(), [0.25, 1.75, -0.25, -0.25]);
+            // By the binary weights it is x. Through the signs, not that of 2: x times the mean.
+            // Through the mean: the sign times a quarter of 13, and of -9.
+            let straight = [0.75, 1.5, 0.0, 6.0, 1.0, 2.0, 4.0, 8.0];
+            let by_mean = [-3.25, 3.25, 3.25, 3.25, -2.25, -2.25, 2.25, 2.25];
+            let expected = straight.iter().zip(by_mean).map(|(a, b)| a + b);
+            let found = gradients.get(&net.latent.weight).as_vec();
+            assert_eq!(found, expected.collect::<Vec<$number>>());
+        };
+    }
+    check!(f32);
+    check!(f64);
+}
+
+#[test]
+fn binary_convolutions_are_the_definition() {
+    type Net = (Binary<Conv3x3<3, 4, 6>>, Relu, Binary<Conv3x3<4, 5, 6>>);
+    let dev = Cpu::seed_from_u64(7);
+    let fast = dev.build_module::<Net, f32>();
+    let exact = ToDtype::<f32, Cpu>::to_dtype::<f64>(&fast);
+    let input: Tensor<Rank4<3, 3, 6, 6>, f32, _> = dev.sample_normal();
+    let mix: Tensor<Rank4<3, 5, 6, 6>, f32, _> = dev.sample_normal();
+    let a = results!(fast, forward, input, mix);
+    let (input, mix) = (input.to_dtype::<f64>(), mix.to_dtype::<f64>());
+    let b = results!(exact, forward, input, mix);
+    close(&a.0, &b.0, 2e-5, "output");
+    close(&a.1, &b.1, 1e-4, "gradient by input");
+    close(&a.2, &b.2, 1e-4, "gradient by parameters");
+    // The same as the plain convolution with the binary weights.
+    let mut plain = dev.build_module::<Conv3x3<3, 4, 6>, f64>();
+    let weight = exact.0.latent.weight.as_vec();
+    let binary = weight.chunks(27).flat_map(|channel| {
+        let mean = channel.iter().map(|w| w.abs()).sum::<f64>() / 27.0;
+        channel.iter().map(move |w| mean * w.signum())
+    });
+    plain.weight.copy_from(&binary.collect::<Vec<f64>>());
+    let by_binary = exact.0.forward(input.clone()).as_vec();
+    close(
+        &by_binary,
+        &plain.forward(input).as_vec(),
+        1e-12,
+        "sign arithmetic",
+    );
 }
 
 /// `torch.nn.BatchNorm2d` on the same numbers (PyTorch 2): output and running statistics.

@@ -73,7 +73,7 @@ const TOLERANCE: f64 = 1e-5;
 /// Of a neuron let z be the mean input current over timesteps 1..=T, given the charges that arrived
 /// from the layers before, with the bias and its own current; θ the threshold, c the charge of a
 /// spike, v the initial potential, n the number of spikes, and a the ANN's activation on the same
-/// image (the ReLU's, with the weights of the spiking network). With clip(z) = z limited to 0..=θ
+/// image (with the weights of the spiking network). With clip(z) = z limited to 0..=θ
 /// and m = floor((zT + v) / θ) limited to 0..=T, the spikes that an even input would cause,
 /// c n / T - a is the sum of
 ///
@@ -85,7 +85,8 @@ const TOLERANCE: f64 = 1e-5;
 /// unevenness    c (n - m) / T
 /// ```
 ///
-/// exactly. A potential within 1e-5 T thresholds of a whole number counts as on the side on which
+/// exactly. (A [`Qcfs`](crate::modules::Qcfs) quantises a itself: what that changes is inherited.) A
+/// potential within 1e-5 T thresholds of a whole number counts as on the side on which
 /// the neuron was, so that rounding makes no unevenness. An initial potential outside 0..θ shows as
 /// unevenness too, where a neuron starts later or goes on longer than m supposes. Images are given
 /// directly. Each timestep asked for costs a dense pass an image besides the simulation: some ten
@@ -242,8 +243,9 @@ fn error_sums(
                 .collect()
         };
         let inputs = stages.currents(&image, said);
-        let layers = snn.neurons().iter().zip(spikes).zip(ann.iter().zip(inputs));
-        let sums = layers.map(|((neurons, spikes), (ann, inputs))| {
+        let ann = stages.stages.iter().zip(&ann);
+        let layers = snn.neurons().iter().zip(spikes).zip(ann.zip(inputs));
+        let sums = layers.map(|((neurons, spikes), ((stage, ann), inputs))| {
             // One value for the layer or one a channel, and channels vary fastest.
             let own = |values: &[f32], i: usize| f64::from(values[i % values.len()]);
             let mut sums = ErrorSums::default();
@@ -253,7 +255,7 @@ fn error_sums(
                     threshold: own(&neurons.threshold, i),
                     charge: own(neurons.charges(), i),
                     initial: neurons.initial.into(),
-                    activation: ann[i].max(0.0).into(),
+                    activation: stage.activation.of(ann[i]).into(),
                 };
                 sums.neuron(&neuron, spikes, timesteps);
             }
