@@ -439,7 +439,7 @@ impl<N: Network> Clone for Snn<N> {
 }
 
 impl<N: Network> Snn<N> {
-    fn new(stages: Arc<Stages>, neurons: Vec<Neurons>) -> Result<Self> {
+    pub(crate) fn new(stages: Arc<Stages>, neurons: Vec<Neurons>) -> Result<Self> {
         Ok(Self {
             network: SpikingNetwork::of(stages, neurons)?,
             name: PhantomData,

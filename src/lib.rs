@@ -39,7 +39,8 @@
 //! and why. Evolution asks a [`search`]: differential evolution
 //! ([`de`]), CMA-ES ([`cmaes`]) or, for several objectives, NSGA-II ([`nsga`]). What accuracy, target and latency mean is defined in
 //! [`metrics`]. A network is a tuple of typed [`modules`] with a name ([`networks`]); the engine
-//! behind runs plain [`layers`]. Weights come from and go to PyTorch by [`weights`].
+//! behind runs plain [`layers`]. Weights come from and go to PyTorch by [`weights`],
+//! spiking networks from and to other simulators as NIR files (module `nir`, with the feature `nir`).
 //!
 //! Results are the same for the same seed ([`random`]), at any number of threads, on one machine.
 #![warn(missing_docs)]
@@ -69,6 +70,8 @@ pub mod metrics;
 pub mod modules;
 pub mod networks;
 pub mod neurons;
+#[cfg(feature = "nir")]
+pub mod nir;
 pub mod nsga;
 pub mod ops;
 pub mod optimiser;
