@@ -638,6 +638,10 @@ impl<N: Network> Ann<N> {
         Stages::new(N::Task::SHAPE, &self.layers(), N::Task::CLASSES)
     }
 
+    pub(crate) fn network_mut(&mut self) -> &mut dyn Trainable {
+        &mut *self.network
+    }
+
     fn table(&self) -> Table {
         let layers = self.layers();
         let total: usize = layers.iter().map(Layer::parameters).sum();

@@ -83,6 +83,7 @@ pub mod report;
 pub mod reproduce;
 pub mod search;
 pub mod simulate;
+pub mod stdp;
 pub mod surrogate;
 pub mod sweep;
 mod through_time;
@@ -128,6 +129,7 @@ pub mod prelude {
     pub use crate::report::{self, Output, Table, read_csv, write_csv};
     pub use crate::search::{Optimise, Search};
     pub use crate::simulate::{SimulateSettings, Simulation, SpikingNetwork, simulate};
+    pub use crate::stdp::{Stdp, StdpSettings};
     pub use crate::surrogate::Surrogate;
     pub use crate::sweep::{Sweep, Swept};
     pub use crate::weights::Names;

@@ -29,6 +29,8 @@ pub enum Stream {
     Attack = 8,
     /// The trajectories of a sensitivity analysis.
     Sensitivity = 9,
+    /// The first weights of a layer that STDP trains, and the order of the images.
+    Stdp = 10,
 }
 
 /// ChaCha with 8 rounds, whose numbers are the same on every machine: `stream` of `seed`.

@@ -343,7 +343,7 @@ impl SpikingNetwork {
     }
 }
 
-fn some_timesteps(timesteps: usize) -> Result<()> {
+pub(crate) fn some_timesteps(timesteps: usize) -> Result<()> {
     match timesteps {
         0 => Err(Error::parameter("timesteps", 0, "1 or more")),
         _ => Ok(()),
