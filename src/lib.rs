@@ -40,7 +40,7 @@
 //! ([`de`]), CMA-ES ([`cmaes`]) or, for several objectives, NSGA-II ([`nsga`]). What accuracy, target and latency mean is defined in
 //! [`metrics`]. A network is a tuple of typed [`modules`] with a name ([`networks`]); the engine
 //! behind runs plain [`layers`]. Weights come from and go to PyTorch by [`weights`],
-//! spiking networks from and to other simulators as NIR files (module `nir`, with the feature `nir`).
+//! spiking networks from and to other simulators as [`nir`] files.
 //!
 //! Results are the same for the same seed ([`random`]), at any number of threads, on one machine.
 #![warn(missing_docs)]

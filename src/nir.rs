@@ -3,7 +3,7 @@
 //! NIR (Pedersen et al. 2024, "Neuromorphic intermediate representation: A unified instruction set
 //! for interoperable brain-inspired computing", Nature Communications 15:8122) is a graph of nodes
 //! in an HDF5 file that snnTorch, Norse, SpikingJelly, Sinabs, Lava and others read or write.
-//! Needs the feature `nir`.
+//! In the feature `nir`, which is on unless switched off.
 //!
 //! ```
 //! use evospike::prelude::*;

@@ -1,7 +1,7 @@
 """Checks NIR files between evospike and Python, and writes the file that the Rust tests read.
 
     python3 -m venv venv && venv/bin/pip install nir nirtorch snntorch
-    EVOSPIKE_PYTHON=venv/bin/python cargo test --release --features nir --test interchange
+    EVOSPIKE_PYTHON=venv/bin/python cargo test --release --test interchange
 
 writes networks as NIR files with the spikes of evospike's engine, and runs
 `interchange.py check FOLDER`: they must open in the package `nir`, types checked, and give the same
