@@ -396,7 +396,7 @@ impl<'a> Writer<'a> {
                         ..shortcut
                     }
                 }
-                Layer::Neurons => {
+                Layer::Neurons | Layer::Qcfs { .. } => {
                     let Some(neurons) = self.neurons.next() else {
                         return wrong("no parameters".into(), "one set a layer of neurons");
                     };
