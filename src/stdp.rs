@@ -429,17 +429,18 @@ impl<K: Task> Stdp<K> {
         Ok(())
     }
 
-    /// Weights of neuron `j` as an image: channels, rows, columns.
+    /// Weights of a neuron, from 0, as an image: channels, rows, columns.
     ///
-    /// # Panics
-    /// If there is no such neuron, as indexing a slice does.
-    pub fn weights(&self, j: usize) -> Vec<f32> {
-        let rows = self
-            .layer
-            .state
-            .weights
-            .chunks_exact(self.layer.settings.neurons);
-        rows.map(|row| row[j]).collect()
+    /// # Errors
+    /// No such neuron.
+    pub fn weights(&self, neuron: usize) -> Result<Vec<f32>> {
+        let neurons = self.layer.settings.neurons;
+        if neuron >= neurons {
+            let expected = format!("less than {neurons}");
+            return Err(Error::parameter("neuron", neuron, expected));
+        }
+        let rows = self.layer.state.weights.chunks_exact(neurons);
+        Ok(rows.map(|row| row[neuron]).collect())
     }
 
     /// Threshold of every neuron, adaptation included.
@@ -823,7 +824,7 @@ mod tests {
         let after = accuracy(&stdp);
         assert!(after > 75.0 && after > before + 10.0, "{before} {after}");
         for j in 0..50 {
-            let sum: f32 = stdp.weights(j).iter().sum();
+            let sum: f32 = stdp.weights(j).unwrap().iter().sum();
             assert!((sum - 16.0).abs() < 1e-3, "{sum}");
         }
         assert!(stdp.thresholds().any(|threshold| threshold > 2.5));
@@ -904,11 +905,12 @@ mod tests {
         assert_eq!(before[1..], after[1..]);
         let rms = root_mean_square(&before[0].values);
         let mean: Vec<f32> = (0..64)
-            .map(|i| (0..128).map(|j| stdp.weights(j)[i]).sum::<f32>() / 128.0)
+            .map(|i| (0..128).map(|j| stdp.weights(j).unwrap()[i]).sum::<f32>() / 128.0)
             .collect();
         for (j, row) in after[0].values.chunks_exact(64).enumerate() {
             let own: Vec<f32> = stdp
                 .weights(j)
+                .unwrap()
                 .iter()
                 .zip(&mean)
                 .map(|(w, m)| w - m)

@@ -9,10 +9,13 @@ use evospike::Error;
 use evospike::data::{TrainTest, Whole};
 use evospike::networks::Vgg15QuarterBn;
 use evospike::prelude::*;
-use evospike::report::{AccuracyRow, AttackRow, ComparisonRow, ConvergenceRow, ThresholdRow};
+use evospike::report::{
+    AccuracyRow, AttackRow, ComparisonRow, ConvergenceRow, MethodRow, ThresholdRow,
+};
 use evospike::reproduce::{
     AdversarialReport, AdversarialSettings, AttackedBy, Cifar10Input, Cifar10Report,
-    Cifar10Settings, ExplainSettings, adversarial, cifar10, explain,
+    Cifar10Settings, ComparisonSettings, ExplainSettings, adversarial, cifar10, comparison,
+    explain,
 };
 
 /// Coloured noise, labelled so that the network, which was not trained, is right on three of five.
@@ -264,6 +267,59 @@ fn explain_goes_on_to_the_same_files() -> evospike::Result<()> {
     assert_eq!(rows.len(), 2 * 14);
     let rows: Vec<explain::CorrelationRow> = read_csv(whole.join("correlations.csv"))?;
     assert_eq!(rows.len(), 6);
+    Ok(())
+}
+
+#[test]
+fn a_comparison_is_the_same_again_but_for_its_seconds() -> evospike::Result<()> {
+    let mut settings = ComparisonSettings {
+        seeds: vec![3],
+        timesteps: 12,
+        calibrations: vec![4, 8],
+        target_percent: 30.0,
+        ..ComparisonSettings::default()
+    };
+    settings.training.epochs = 1;
+    settings.evolution.generations = 1;
+    (settings.hybrid.timesteps, settings.hybrid.train.epochs) = (4, 1);
+    (settings.stdp.neurons, settings.stdp.epochs) = (10, 1);
+    let folder = tempfile::tempdir().unwrap();
+    let all = |name: &str| -> evospike::Result<_> {
+        let report = comparison(&settings, folder.path().join(name))?;
+        let mut files = written(&report.files);
+        files.remove("comparison.csv");
+        let mut methods = report.methods;
+        methods
+            .iter_mut()
+            .for_each(|row| row.training_seconds = 0.0);
+        Ok((files, methods))
+    };
+    let (files, methods) = all("one")?;
+    assert!((files.clone(), methods.clone()) == all("two")?);
+    let rows: Vec<MethodRow> = read_csv(folder.path().join("one/comparison.csv"))?;
+    assert_eq!(rows.len(), methods.len());
+    // Every method once, each with its own number of timesteps, and its last accuracy is its
+    // curve's.
+    let curves: Vec<AccuracyRow> = read_csv(folder.path().join("one/accuracy.csv"))?;
+    for (i, row) in rows.iter().enumerate() {
+        assert!(rows[..i].iter().all(|other| other.method != row.method));
+        let curve: Vec<_> = curves.iter().filter(|c| c.network == row.method).collect();
+        assert_eq!(curve.len(), row.timesteps);
+        assert_eq!(
+            curve[curve.len() - 1].accuracy_percent,
+            row.accuracy_percent
+        );
+        assert!(row.spikes_per_image > 0.0 && row.target_accuracy_percent == 30.0);
+    }
+    let refused = |change: &dyn Fn(&mut ComparisonSettings)| {
+        let mut settings = settings.clone();
+        change(&mut settings);
+        let refused = comparison(&settings, folder.path().join("none"));
+        refused.unwrap_err().to_string()
+    };
+    assert!(refused(&|s| s.target_percent = 100.0).starts_with("target_percent"));
+    assert!(refused(&|s| s.hybrid.timesteps = 0).starts_with("hybrid.timesteps"));
+    assert!(!folder.path().join("none").exists());
     Ok(())
 }
 

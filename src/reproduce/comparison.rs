@@ -12,14 +12,15 @@ use crate::convert::{Balance, Conversion, Snn, convert};
 use crate::data::{self, Digits, Images, Shares, Split, Training};
 use crate::encode::InputCode;
 use crate::error::{Error, Result};
-use crate::evolve::{Evolution, EvolveSettings, Objective, best_balance_of, evolve};
+use crate::evolve::{EvolveSettings, Objective, best_balance_of, evolve};
 use crate::hybrid::{HybridSettings, Trained, train_through_time};
 use crate::metrics::{AccuracyCurve, Target};
-use crate::networks::{DigitsCnn, Network};
+use crate::networks::{DigitsBinary, DigitsCnn, DigitsQcfs, Mlp, Network};
 use crate::plot;
 use crate::report::{AccuracyRow, MethodRow, Output, Table};
 use crate::search::Search;
-use crate::simulate::{SimulateSettings, simulate};
+use crate::simulate::{SimulateSettings, Simulation, simulate};
+use crate::stdp::{Stdp, StdpSettings};
 
 /// Settings of [`comparison`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,6 +43,8 @@ pub struct ComparisonSettings {
     /// Training through time, and its timesteps, which are few; its seed is replaced by each of
     /// `seeds`, what is trained by each of [`Trained`].
     pub hybrid: HybridSettings,
+    /// The layer that learns without labels; its seed is replaced by each of `seeds`.
+    pub stdp: StdpSettings,
 }
 
 impl Default for ComparisonSettings {
@@ -60,6 +63,7 @@ impl Default for ComparisonSettings {
                 ..EvolveSettings::default()
             },
             hybrid: HybridSettings::default(),
+            stdp: StdpSettings::default(),
         }
     }
 }
@@ -151,7 +155,11 @@ impl Bench<'_> {
         run: SimulateSettings,
         seconds: f64,
     ) -> Result<()> {
-        let run = simulate(snn, &self.parts.test, run)?;
+        self.record(method, simulate(snn, &self.parts.test, run)?, seconds);
+        Ok(())
+    }
+
+    fn record(&mut self, method: impl Into<String>, run: Simulation, seconds: f64) {
         let method = method.into();
         let layers = run.layers.len() - 1; // the output does not spike
         let spikes: f64 = (0..layers).map(|layer| run.spikes_per_image(layer)).sum();
@@ -165,7 +173,6 @@ impl Bench<'_> {
             seconds,
         ));
         self.curves.push((method, run.curve));
-        Ok(())
     }
 }
 
@@ -243,11 +250,7 @@ fn of_seed<'a>(
     let few = settings.hybrid.timesteps;
     let run = SimulateSettings::from(settings.timesteps);
     let run_few = SimulateSettings::from(few);
-    let (ann, trained_for) = timed(|| {
-        let mut ann = Ann::<DigitsCnn>::new(seed)?;
-        ann.train(&parts.training, &settings.training(seed))?;
-        Ok(ann)
-    })?;
+    let (ann, trained_for) = timed(|| settings.trained::<DigitsCnn>(seed, parts))?;
     let conversion = convert(&ann, &parts.training)?;
     // The accuracies that the target lies below are the ANN's, of other methods too.
     let below = |accuracy: f64| accuracy - settings.target_percent;
@@ -281,13 +284,8 @@ fn of_seed<'a>(
     }
 
     let evolution = settings.evolution(seed);
-    let evolved = |snn: &Snn<DigitsCnn>, settings: &EvolveSettings| -> Result<_> {
-        let (Evolution { snn, .. }, seconds) =
-            timed(|| evolve(snn, &parts.held_out, &goal, settings))?;
-        Ok((snn, trained_for + seconds))
-    };
-    let (by_evolution, seconds) = evolved(&snn, &evolution)?;
-    bench.measure(EVOLVED, &by_evolution, run, seconds)?;
+    let (by_evolution, seconds) = timed(|| evolved(&snn, parts, &goal, &evolution))?;
+    bench.measure(EVOLVED, &by_evolution, run, trained_for + seconds)?;
 
     // The same unknowns, a factor a layer, for the same timestep.
     let for_few = EvolveSettings {
@@ -295,9 +293,9 @@ fn of_seed<'a>(
         timesteps: few,
         ..evolution.clone()
     };
-    let (by_evolution, seconds) = evolved(&snn, &for_few)?;
+    let (by_evolution, seconds) = timed(|| evolved(&snn, parts, &goal, &for_few))?;
     let name = format!("evolved thresholds for T = {few}");
-    bench.measure(name, &by_evolution, run_few, seconds)?;
+    bench.measure(name, &by_evolution, run_few, trained_for + seconds)?;
 
     let through_time = |trained, images: &Images<Training, Digits>| -> Result<_> {
         let mut hybrid = settings.hybrid.clone();
@@ -338,10 +336,67 @@ fn of_seed<'a>(
             code,
             ..evolution.clone()
         };
-        let (snn, seconds) = evolved(&snn, &coded)?;
-        bench.measure(format!("{name}, evolved thresholds"), &snn, run, seconds)?;
+        let (snn, seconds) = timed(|| evolved(&snn, parts, &goal, &coded))?;
+        let name = format!("{name}, evolved thresholds");
+        bench.measure(name, &snn, run, trained_for + seconds)?;
+    }
+
+    let (ann, trained_for) = timed(|| settings.trained::<DigitsQcfs>(seed, parts))?;
+    let snn = convert(&ann, &parts.training)?.balance(Balance::Learned)?;
+    bench.measure("QCFS", &snn, run_few, trained_for)?;
+    let for_few = EvolveSettings {
+        timesteps: few,
+        ..evolution.clone()
+    };
+    let (snn, seconds) = timed(|| evolved(&snn, parts, &goal, &for_few))?;
+    let name = "QCFS, evolved thresholds";
+    bench.measure(name, &snn, run_few, trained_for + seconds)?;
+
+    let (ann, trained_for) = timed(|| settings.trained::<DigitsBinary>(seed, parts))?;
+    let conversion = convert(&ann, &parts.training)?;
+    let snn = settings.percentile(&conversion, parts, &goal, InputCode::Direct)?;
+    bench.measure("binary weights, percentile", &snn, run, trained_for)?;
+    let (snn, seconds) = timed(|| evolved(&snn, parts, &goal, &evolution))?;
+    let name = "binary weights, evolved thresholds";
+    bench.measure(name, &snn, run, trained_for + seconds)?;
+
+    let (stdp, votes_for) = timed(|| {
+        let mut stdp = settings.stdp(seed, settings.stdp.neurons)?;
+        stdp.train(&parts.training)?;
+        stdp.label(&parts.training)
+    })?;
+    let votes = stdp.simulate(&parts.test, settings.timesteps)?;
+    bench.record("STDP, votes", votes, votes_for);
+    for from_stdp in [false, true] {
+        let (ann, trained_for) = timed(|| {
+            let mut ann = Ann::<Mlp>::new(seed)?;
+            if from_stdp {
+                let mut stdp = settings.stdp(seed, MLP_NEURONS)?;
+                stdp.train(&parts.training)?;
+                stdp.pretrain(&mut ann)?;
+            }
+            ann.train(&parts.training, &settings.training(seed))?;
+            Ok(ann)
+        })?;
+        let conversion = convert(&ann, &parts.training)?;
+        let snn = settings.percentile(&conversion, parts, &goal, InputCode::Direct)?;
+        let start = if from_stdp { "STDP" } else { "random weights" };
+        let name = format!("fully connected from {start}, percentile");
+        bench.measure(name, &snn, run, trained_for)?;
     }
     Ok(bench)
+}
+
+/// Of the first layer of [`Mlp`].
+const MLP_NEURONS: usize = 128;
+
+fn evolved<N: Network<Task = Digits>>(
+    snn: &Snn<N>,
+    parts: &Split<Digits>,
+    goal: &Target,
+    settings: &EvolveSettings,
+) -> Result<Snn<N>> {
+    Ok(evolve(snn, &parts.held_out, goal, settings)?.snn)
 }
 
 impl ComparisonSettings {
@@ -350,6 +405,24 @@ impl ComparisonSettings {
             seed,
             ..self.training.clone()
         }
+    }
+
+    fn trained<N: Network<Task = Digits>>(
+        &self,
+        seed: u64,
+        parts: &Split<Digits>,
+    ) -> Result<Ann<N>> {
+        let mut ann = Ann::new(seed)?;
+        ann.train(&parts.training, &self.training(seed))?;
+        Ok(ann)
+    }
+
+    fn stdp(&self, seed: u64, neurons: usize) -> Result<Stdp<Digits>> {
+        Stdp::new(StdpSettings {
+            neurons,
+            seed,
+            ..self.stdp.clone()
+        })
     }
 
     fn evolution(&self, seed: u64) -> EvolveSettings {
