@@ -414,9 +414,8 @@ pub fn lines(title: &str, [x, y]: [&str; 2], lines: &[(String, Vec<(f64, f64)>)]
     })
 }
 
-/// Networks by latency (timesteps) and energy (over the ANN's), small dots for all and large ones,
-/// coloured and labelled by their error (%), for those of the front. Each is given as latency,
-/// error and energy.
+/// Networks by latency (timesteps) and energy (over the ANN's), small dots for all and large ones for
+/// those of the front. Each is given as latency, error (%), which is not drawn, and energy.
 ///
 /// # Errors
 /// [`Error::Chart`] when plotters fails.
@@ -429,7 +428,6 @@ pub fn front(title: &str, all: &[[f64; 3]], front: &[[f64; 3]]) -> Result<Chart>
             "latency (timesteps)",
             "energy to the latency, over the ANN's",
         ];
-        let room = (up.end - up.start) * 0.05;
         let mut axes = axes(area, title, titles, across, up)?;
         let dot = |&[latency, _, energy]: &[f64; 3]| {
             Circle::new((latency, energy), 3, GREY.mix(0.5).filled())
@@ -439,18 +437,9 @@ pub fn front(title: &str, all: &[[f64; 3]], front: &[[f64; 3]]) -> Result<Chart>
             Circle::new((latency, energy), 6, COLOURS[1].filled())
         };
         axes.draw_series(front.iter().map(dot))?;
-        let style = (FONT, 14).into_font().color(&BLACK);
-        let label = |&[latency, error, energy]: &[f64; 3]| {
-            Text::new(
-                format!("{error:.1} %"),
-                (latency, energy + room),
-                style.clone(),
-            )
-        };
-        axes.draw_series(front.iter().map(label))?;
         let entries = [
             (
-                "front: none is better than another (error after the last timestep)",
+                "front: none is better than another in latency, energy and error",
                 Key::Bar(1),
             ),
             ("other networks that were tried", Key::Bar(7)),
