@@ -183,7 +183,7 @@ fn run<N: Network>(
         checkpoint,
     )?;
     Ok(Hybrid {
-        snn: Snn::from_layers(&network.layers(), network.neurons())?,
+        snn: Snn::from_layers(&network.layers()?, network.neurons())?,
         history,
     })
 }
@@ -445,7 +445,9 @@ impl Trainable for SpikingTrainer {
         Ok((loss, logits))
     }
 
-    fn seed(&mut self, _: u64) {} // nothing is drawn
+    fn seed(&mut self, _: u64) -> Result<()> {
+        Ok(()) // nothing is drawn
+    }
 
     fn tensors(&self, kind: Values) -> Result<Vec<NamedTensor>> {
         let moments = match kind {
@@ -499,11 +501,11 @@ impl Trainable for SpikingTrainer {
         }
     }
 
-    fn layers(&self) -> Vec<Layer> {
+    fn layers(&self) -> Result<Vec<Layer>> {
         let mut tensors = self.all().into_iter();
         let mut layers = self.layers.clone();
         set_weights(&mut layers, &mut tensors);
-        layers
+        Ok(layers)
     }
 }
 

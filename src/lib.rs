@@ -51,6 +51,8 @@ pub mod attack;
 pub mod background;
 mod checkpoint;
 pub mod cmaes;
+#[cfg(any(feature = "cuda", test))]
+mod confined;
 pub mod convert;
 pub mod data;
 pub mod de;

@@ -296,6 +296,12 @@ impl SpikingNetwork {
         images: &'a Images<P, K>,
         code: InputCode,
     ) -> Result<Simulator<'a>> {
+        self.check_images(images)?;
+        Simulator::coded(&self.stages, images.view(), code)
+    }
+
+    /// Refuses no images, and those of another task.
+    pub(crate) fn check_images<P: Part, K: Task>(&self, images: &Images<P, K>) -> Result<()> {
         let classes = self.stages.stages[self.neurons.len()].output.size();
         if K::SHAPE != self.stages.input || K::CLASSES != classes {
             return Err(Error::parameter(
@@ -307,7 +313,10 @@ impl SpikingNetwork {
                 ),
             ));
         }
-        Simulator::coded(&self.stages, images.view(), code)
+        if images.is_empty() {
+            return Err(Error::parameter("images", "none", "at least one"));
+        }
+        Ok(())
     }
 
     /// Runs on one input, the same at every timestep, or one for each timestep after the other:

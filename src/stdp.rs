@@ -66,6 +66,7 @@ use crate::encode::InputCode;
 use crate::error::{Error, Result};
 use crate::metrics::{Hits, predict};
 use crate::networks::Network;
+use crate::ops::Backend;
 use crate::progress::Progress;
 use crate::random::{Rng, Stream, rng};
 use crate::simulate::{LayerSpikes, Simulation, some_timesteps};
@@ -495,7 +496,7 @@ impl<K: Task> Stdp<K> {
     ///
     /// # Errors
     /// A network whose first weights are not fully connected, as many neurons as this layer's.
-    pub fn pretrain<N: Network<Task = K>>(&self, ann: &mut Ann<N>) -> Result<()> {
+    pub fn pretrain<N: Network<Task = K>, D: Backend>(&self, ann: &mut Ann<N, D>) -> Result<()> {
         let network = ann.network_mut();
         let mut tensors = network.tensors(Values::Parameters)?;
         let shape = [self.layer.settings.neurons, K::SHAPE.size()];
