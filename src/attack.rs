@@ -379,18 +379,10 @@ mod tests {
     use crate::ann::TrainSettings;
     use crate::convert::{Balance, convert};
     use crate::data::{self, Digits, Shares};
+    use crate::layers::linear;
     use crate::metrics::Accuracy;
     use crate::networks::DigitsCnn;
     use crate::simulate::simulate;
-
-    fn linear(weight: Vec<f32>, inputs: usize) -> Layer {
-        Layer::Linear {
-            outputs: weight.len() / inputs,
-            bias: None,
-            weight,
-            inputs,
-        }
-    }
 
     fn softmax(logits: &[f32]) -> Vec<f32> {
         let sum: f32 = logits.iter().map(|x| x.exp()).sum();

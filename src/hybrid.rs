@@ -537,18 +537,10 @@ mod tests {
     use crate::ann::tests::Breaks;
     use crate::convert::{Balance, convert};
     use crate::data::{self, Digits, Shares, Split};
+    use crate::layers::linear;
     use crate::metrics::predict;
     use crate::networks::DigitsCnn;
     use crate::simulate::simulate;
-
-    fn linear(weight: Vec<f32>, inputs: usize) -> Layer {
-        Layer::Linear {
-            outputs: weight.len() / inputs,
-            bias: None,
-            weight,
-            inputs,
-        }
-    }
 
     /// One input of 0.6, a weight of 1.5, a neuron of threshold 1 and no leak, outputs of weights 1
     /// and -1; two timesteps, the second label: the steps of gradient descent by hand.

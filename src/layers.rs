@@ -915,6 +915,17 @@ pub(crate) fn to_channels_last(shape: Shape, from: &[f32], to: &mut [f32]) {
     }
 }
 
+/// A fully connected layer of these weights, for tests.
+#[cfg(test)]
+pub(crate) fn linear(weight: Vec<f32>, inputs: usize) -> Layer {
+    Layer::Linear {
+        outputs: weight.len() / inputs,
+        bias: None,
+        weight,
+        inputs,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -44,6 +44,8 @@
 //!
 //! Results are the same for the same seed ([`random`]), at any number of threads, on one machine.
 #![warn(missing_docs)]
+// But in the vector kernels, each block with its reason.
+#![deny(unsafe_code)]
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod ann;
@@ -65,7 +67,9 @@ pub mod explain;
 mod fitness;
 mod genome;
 pub mod hybrid;
+#[allow(unsafe_code)]
 mod kernels;
+#[allow(unsafe_code)]
 mod lanes;
 pub mod layers;
 pub mod metrics;

@@ -666,17 +666,9 @@ impl Simulator<'_> {
 mod tests {
     use super::*;
     use crate::data::{Classify, Whole};
+    use crate::layers::linear;
 
     type Pixels = Classify<1, 2, 2>; // 1 x 2 x 2, 2 classes
-
-    fn linear(weight: Vec<f32>, inputs: usize) -> Layer {
-        Layer::Linear {
-            outputs: weight.len() / inputs,
-            bias: None,
-            weight,
-            inputs,
-        }
-    }
 
     /// Two neurons; class 0 sums what the first pixels give, class 1 the last.
     fn network() -> SpikingNetwork {

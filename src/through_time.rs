@@ -405,7 +405,8 @@ impl<D: Fires> Unrolled<D> {
             counts.push(sums.as_vec());
             Ok(charges)
         };
-        let flow = self.advance(&self.steps, Flow { x, frames: 1 }, inputs, fire)?;
+        // Sums in their order: on a grid they are exact.
+        let flow = self.advance(&self.steps, Flow { x, frames: 1 }, (inputs, true), fire)?;
         let output = flow.over(self.timesteps, inputs)?.as_vec();
         Ok((output, counts))
     }
@@ -418,7 +419,7 @@ impl<D: Fires> Unrolled<D> {
         inputs: usize,
     ) -> Result<Tensor<(usize, usize), f32, D, T>> {
         let fire = &mut |fire: &Fire<D>, z| self.fire(fire, z, inputs, &fire.charge);
-        let flow = self.advance(&self.steps, Flow { x, frames: 1 }, inputs, fire)?;
+        let flow = self.advance(&self.steps, Flow { x, frames: 1 }, (inputs, false), fire)?;
         let each = (inputs, flow.frames, self.classes);
         let mean = flow.x.try_reshape_like(&each);
         mean.and_then(|x| x.try_mean::<(usize, usize), Axis<1>>())
@@ -429,7 +430,7 @@ impl<D: Fires> Unrolled<D> {
         &self,
         steps: &[Step<D>],
         mut flow: Flow<D, T>,
-        inputs: usize,
+        (inputs, plainly): (usize, bool),
         fire: &mut impl FnMut(&Fire<D>, Flat<f32, D, T>) -> Result<Flat<f32, D, T>>,
     ) -> Result<Flow<D, T>> {
         for step in steps {
@@ -439,8 +440,8 @@ impl<D: Fires> Unrolled<D> {
                         x: flow.x.retaped(),
                         frames: flow.frames,
                     };
-                    let body = self.advance(body, flow, inputs, fire)?;
-                    let shortcut = self.advance(shortcut, other, inputs, fire)?;
+                    let body = self.advance(body, flow, (inputs, plainly), fire)?;
+                    let shortcut = self.advance(shortcut, other, (inputs, plainly), fire)?;
                     let frames = body.frames.max(shortcut.frames);
                     let [a, b] = [body, shortcut].map(|flow| flow.over(frames, inputs));
                     let x = D::sum(a?, b?).map_err(Error::device)?;
@@ -451,7 +452,7 @@ impl<D: Fires> Unrolled<D> {
                     frames: self.timesteps,
                 },
                 step => Flow {
-                    x: step.forward(flow.x, inputs * flow.frames, false)?,
+                    x: step.forward(flow.x, inputs * flow.frames, plainly)?,
                     ..flow
                 },
             };
