@@ -226,10 +226,12 @@ pub struct Gradients {
     device: Of,
 }
 
+type OfFew = fn(&Gradients, &[f32], &[usize]) -> Result<Vec<f32>>;
+
 /// [`Gradients::of_few`] on some device, and how many images are few there.
 #[derive(Clone, Copy)]
 struct Of {
-    few: fn(&Gradients, &[f32], &[usize]) -> Result<Vec<f32>>,
+    few: OfFew,
     images: usize,
 }
 
