@@ -29,7 +29,7 @@ use crate::report::{
     self, AccuracyRow, ComparisonRow, ConvergenceRow, Output, Table, ThresholdRow,
 };
 use crate::search::Search;
-use crate::simulate::{Simulation, simulate};
+use crate::simulate::{Simulation, simulate, some_timesteps};
 
 /// Settings of [`cifar10`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -125,6 +125,7 @@ impl Cifar10Settings {
                 return Err(Error::parameter(name, images, expected));
             }
         }
+        some_timesteps("timesteps", self.timesteps)?;
         if let Some(initial) = self.initial.iter().find(|initial| !initial.is_finite()) {
             let expected = "finite fractions of the threshold";
             return Err(Error::parameter("initial", initial, expected));
