@@ -44,6 +44,7 @@ use crate::ops::Backend;
 use crate::progress::Progress;
 use crate::random::{Rng, Stream, image_rng, normal};
 use crate::reference::tensor;
+use crate::simulate::some_timesteps;
 use crate::surrogate::Surrogate;
 use crate::through_time::Unrolled;
 
@@ -184,9 +185,7 @@ pub struct Spiking<'a, N: Network> {
 
 impl<N: Network> Differentiable<N::Task> for Spiking<'_, N> {
     fn gradients(&self) -> Result<Gradients> {
-        if self.timesteps == 0 {
-            return Err(Error::parameter("timesteps", 0, "1 or more"));
-        }
+        some_timesteps("timesteps", self.timesteps)?;
         Ok(Gradients {
             shape: N::Task::SHAPE,
             classes: N::Task::CLASSES,

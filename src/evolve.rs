@@ -29,7 +29,7 @@ use crate::plot::{self, Chart};
 use crate::progress::Progress;
 use crate::report::{CompromiseRow, Table, show, write};
 use crate::search::{Search, better};
-use crate::simulate::SimulateSettings;
+use crate::simulate::{SimulateSettings, some_timesteps};
 
 /// Settings of [`evolve`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -82,9 +82,7 @@ impl EvolveSettings {
     /// Refuses settings out of range, so that nothing runs first.
     pub(crate) fn check(&self) -> Result<()> {
         self.search.check()?;
-        if self.timesteps == 0 {
-            return Err(Error::parameter("timesteps", 0, "1 or more"));
-        }
+        some_timesteps("timesteps", self.timesteps)?;
         genome::check(&self.genome)?;
         match (self.batch, &self.search) {
             (None, _) | (Some(1..), Search::CmaEs(_)) => (),
@@ -249,8 +247,11 @@ fn run<N: Network>(
     if let Some((path, _)) = checkpoint {
         state.load(path)?;
     }
-    let mut generations = Vec::with_capacity(settings.generations + 1);
-    let mut progress = Progress::new(format!("evolve {}", N::NAME), settings.generations + 1);
+    let mut generations = Vec::new();
+    let mut progress = Progress::new(
+        format!("evolve {}", N::NAME),
+        settings.generations.saturating_add(1),
+    );
     progress.skip(state.told.len());
     let (mut evaluations, mut stopped) = (0, 0);
     for generation in 0..=settings.generations {
@@ -570,7 +571,10 @@ pub fn pareto<N: Network>(
     let judge = Judge::new(snn.network(), images, target, objective, settings.run())?;
     let (bounds, start) = (genome.bounds(), genome.neutral());
     let mut search = Nsga2::new(&bounds, Some(&start), nsga.clone(), settings.seed)?;
-    let mut progress = Progress::new(format!("pareto {}", N::NAME), settings.generations + 1);
+    let mut progress = Progress::new(
+        format!("pareto {}", N::NAME),
+        settings.generations.saturating_add(1),
+    );
     let mut tried = Vec::new();
     for _ in 0..=settings.generations {
         let measure = |point: &Vec<f64>| {

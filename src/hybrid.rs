@@ -45,6 +45,7 @@ use crate::ops::Plain;
 use crate::optimiser::{Optimiser, Step as OptimiserStep, Update};
 use crate::reference::{Fire, Step, each_step, each_step_mut, tensor};
 use crate::report::{Table, show};
+use crate::simulate::some_timesteps;
 use crate::surrogate::Surrogate;
 use crate::through_time::{TAPE, Unrolled};
 
@@ -168,9 +169,7 @@ fn run<N: Network>(
     settings: &HybridSettings,
     checkpoint: Option<&Path>,
 ) -> Result<Hybrid<N>> {
-    if settings.timesteps == 0 {
-        return Err(Error::parameter("timesteps", 0, "1 or more"));
-    }
+    some_timesteps("timesteps", settings.timesteps)?;
     let mut network = SpikingTrainer::of(snn, settings)?;
     let (view, classes) = (images.view(), N::Task::CLASSES);
     let name = name(snn, settings);

@@ -706,6 +706,10 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 
 /// Writes beside the file and renames, so that a reader never sees half of it.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    // A renamed file would take the place of a device such as /dev/null.
+    if path.exists() && !path.is_file() {
+        return Err(Error::write(path)("not a file"));
+    }
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".incomplete-{}", std::process::id()));
     let beside = PathBuf::from(beside);
@@ -869,6 +873,17 @@ mod tests {
              evolved_latency_timesteps,improvement_percent,improvement_low_percent,\
              improvement_high_percent\n3,100.0,90.0,max,,2,,33.3333,33.3333\n"
         );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let error = write(&socket, b"text").unwrap_err().to_string();
+        assert!(error.ends_with("socket: not a file"), "{error}");
+        assert!(!socket.is_file());
     }
 
     #[test]

@@ -34,7 +34,7 @@ use crate::report::show;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SimulateSettings {
-    /// 1 or more.
+    /// 1 to 65,536.
     pub timesteps: usize,
     /// How images are given to the network.
     pub code: InputCode,
@@ -284,7 +284,7 @@ impl SpikingNetwork {
         settings: impl Into<SimulateSettings>,
     ) -> Result<Simulation> {
         let settings = settings.into();
-        some_timesteps(settings.timesteps)?;
+        some_timesteps("timesteps", settings.timesteps)?;
         let mut simulator = self.simulator(images, settings.code)?;
         simulator.per_neuron = settings.per_neuron;
         simulator.run(&self.neurons, settings.timesteps)
@@ -326,7 +326,7 @@ impl SpikingNetwork {
     /// No timestep; not as many values as an input has, or as all timesteps' inputs have; values
     /// that are not finite.
     pub fn trace(&self, input: &[f32], timesteps: usize) -> Result<Trace> {
-        some_timesteps(timesteps)?;
+        some_timesteps("timesteps", timesteps)?;
         let size = self.stages.input.size();
         check_frames("input", input, size, timesteps)?;
         let drives = Currents::of(&self.stages, input);
@@ -352,11 +352,16 @@ impl SpikingNetwork {
     }
 }
 
-pub(crate) fn some_timesteps(timesteps: usize) -> Result<()> {
-    match timesteps {
-        0 => Err(Error::parameter("timesteps", 0, "1 or more")),
-        _ => Ok(()),
-    }
+/// Timesteps of a run at most: each takes memory.
+const MOST_TIMESTEPS: usize = 1 << 16;
+
+pub(crate) fn some_timesteps(name: &'static str, timesteps: usize) -> Result<()> {
+    let expected = match timesteps {
+        0 => "1 or more".into(),
+        1..=MOST_TIMESTEPS => return Ok(()),
+        _ => format!("at most {MOST_TIMESTEPS}"),
+    };
+    Err(Error::parameter(name, timesteps, expected))
 }
 
 /// Number of a neuron by channel, row, column, from that by row, column, channel.
@@ -483,7 +488,7 @@ impl<'a> Simulator<'a> {
         neurons: &[Neurons],
         timesteps: usize,
     ) -> Result<Simulation> {
-        some_timesteps(timesteps)?;
+        some_timesteps("timesteps", timesteps)?;
         let engine = Engine::new(self.stages, neurons)?;
         let stages = &self.stages.stages;
         let none = |(layer, stage): (usize, &Stage)| LayerSpikes {
@@ -559,7 +564,7 @@ impl Simulator<'_> {
         chunk: impl Fn(&mut T, &Chunk<'_>) + Sync,
         join: impl Fn(T, T) -> T + Sync + Send,
     ) -> Result<T> {
-        some_timesteps(timesteps)?;
+        some_timesteps("timesteps", timesteps)?;
         let engine = Engine::of(&self.stages.stages[..neurons.len() + more], neurons)?;
         let images = (0..self.images.len()).into_par_iter();
         let run = |(mut value, mut scratch), image| {
@@ -637,7 +642,7 @@ impl Simulator<'_> {
         of: impl Fn(usize, &[Vec<Vec<u32>>]) -> T + Sync,
     ) -> Result<Vec<T>> {
         let last = timesteps.last().copied().unwrap_or(0);
-        some_timesteps(last)?;
+        some_timesteps("timesteps", last)?;
         let stages = &self.stages.stages[..neurons.len()];
         let engine = Engine::of(stages, neurons)?;
         let run = |scratch: &mut Scratch, image: usize| {
@@ -782,6 +787,10 @@ mod tests {
         assert_eq!(
             error(network().simulate(&images(), 0)),
             "timesteps: found 0, expected 1 or more"
+        );
+        assert_eq!(
+            error(network().simulate(&images(), 65_537)),
+            "timesteps: found 65537, expected at most 65536"
         );
         assert_eq!(
             error(network().simulate(&images().take(0), 8)),

@@ -143,7 +143,7 @@ impl StdpSettings {
                 return Err(Error::parameter(name, value, "1 or more"));
             }
         }
-        some_timesteps(self.timesteps)?;
+        some_timesteps("timesteps", self.timesteps)?;
         for (name, value) in [
             ("threshold", self.threshold),
             ("tau_membrane", self.tau_membrane),
@@ -574,7 +574,7 @@ impl<K: Task> Labelled<K> {
     /// # Errors
     /// No timestep; otherwise as of [`Stdp::train`].
     pub fn simulate<P: Part>(&self, images: &Images<P, K>, timesteps: usize) -> Result<Simulation> {
-        some_timesteps(timesteps)?;
+        some_timesteps("timesteps", timesteps)?;
         let images = pixels(images)?;
         let mut voters = vec![0u32; K::CLASSES];
         for &class in self.labels.iter().flatten() {

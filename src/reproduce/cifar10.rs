@@ -29,7 +29,7 @@ use crate::report::{
     self, AccuracyRow, ComparisonRow, ConvergenceRow, Output, Table, ThresholdRow,
 };
 use crate::search::Search;
-use crate::simulate::{Simulation, simulate};
+use crate::simulate::{Simulation, simulate, some_timesteps};
 
 /// Settings of [`cifar10`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -125,6 +125,7 @@ impl Cifar10Settings {
                 return Err(Error::parameter(name, images, expected));
             }
         }
+        some_timesteps("timesteps", self.timesteps)?;
         if let Some(initial) = self.initial.iter().find(|initial| !initial.is_finite()) {
             let expected = "finite fractions of the threshold";
             return Err(Error::parameter("initial", initial, expected));
@@ -221,24 +222,31 @@ impl<'a> Memory<'a> {
         self.folder.join(format!("{name}.{extension}"))
     }
 
-    /// The result of a step: from its file where that is there and of the same experiment.
+    /// The result of a step: from its file where that is there, whole and of the same experiment.
     pub fn step<T: Serialize + DeserializeOwned>(
         &mut self,
         name: &str,
         compute: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
+        let path = self.path(name, "json");
         #[derive(Serialize, Deserialize)]
         struct Kept<T> {
             key: String,
             seconds: f64,
             value: T,
+            /// CRC-32 of the value as JSON.
+            checksum: u32,
         }
-        let path = self.path(name, "json");
+        let checksum = |value: &T| -> Result<u32> {
+            let mut checksum = flate2::Crc::new();
+            checksum.update(&serde_json::to_vec(value).map_err(Error::write(&path))?);
+            Ok(checksum.sum())
+        };
         let known = fs::read(&path).ok();
         let known = known.and_then(|text| serde_json::from_slice::<Kept<T>>(&text).ok());
         let kept = match known.filter(|kept| kept.key == self.key) {
-            Some(kept) => kept,
-            None => {
+            Some(kept) if checksum(&kept.value)? == kept.checksum => kept,
+            _ => {
                 let clock = Instant::now();
                 let mut progress = Progress::new(name, 1);
                 let value = compute()?;
@@ -247,6 +255,7 @@ impl<'a> Memory<'a> {
                 let kept = Kept {
                     key: self.key.clone(),
                     seconds: clock.elapsed().as_secs_f64(),
+                    checksum: checksum(&value)?,
                     value,
                 };
                 report::write_json(&path, &kept)?;

@@ -19,7 +19,7 @@ use crate::networks::{DigitsBinary, DigitsCnn, DigitsQcfs, Mlp, Network};
 use crate::plot;
 use crate::report::{AccuracyRow, MethodRow, Output, Table};
 use crate::search::Search;
-use crate::simulate::{SimulateSettings, Simulation, simulate};
+use crate::simulate::{SimulateSettings, Simulation, simulate, some_timesteps};
 use crate::stdp::{Stdp, StdpSettings};
 
 /// Settings of [`comparison`].
@@ -78,14 +78,8 @@ impl ComparisonSettings {
             let expected = "above 0, less than 100";
             return Err(Error::parameter("target_percent", target, expected));
         }
-        for (name, timesteps) in [
-            ("timesteps", self.timesteps),
-            ("hybrid.timesteps", self.hybrid.timesteps),
-        ] {
-            if timesteps == 0 {
-                return Err(Error::parameter(name, timesteps, "1 or more"));
-            }
-        }
+        some_timesteps("timesteps", self.timesteps)?;
+        some_timesteps("hybrid.timesteps", self.hybrid.timesteps)?;
         self.training.check()?;
         self.hybrid.train.check()?;
         self.evolution.check()
