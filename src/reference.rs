@@ -120,7 +120,7 @@ pub fn simulate<D: Backend, P: Part, K: Task>(
     images: &Images<P, K>,
     timesteps: usize,
 ) -> Result<Counts> {
-    some_timesteps(timesteps)?;
+    some_timesteps("timesteps", timesteps)?;
     network.check_images(images)?;
     let (device, stages) = (D::open(0)?, &network.stages);
     let unrolled = Unrolled::spiking(
