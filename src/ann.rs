@@ -40,6 +40,7 @@ use crate::checkpoint::{Checkpoint, Run};
 use crate::data::{Augment, Classify, Images, Part, Samples, Task, Training};
 use crate::error::{Error, Result};
 use crate::layers::{Layer, Stages};
+use crate::lock::Lock;
 use crate::metrics::{Accuracy, Target, predict};
 use crate::modules::{Describe, Follows};
 use crate::networks::Network;
@@ -547,7 +548,7 @@ impl<N: Network> Ann<N> {
     /// # Errors
     /// As for [`train`](Self::train); a file that cannot be written or read, is damaged, or is of
     /// another network, other first weights, other images or other settings: delete it to start
-    /// anew.
+    /// anew; [`Error::Busy`] while another training writes it.
     pub fn train_resumable(
         &mut self,
         images: &Images<Training, N::Task>,
@@ -682,6 +683,7 @@ pub(crate) fn train(
     if images.len() == 0 {
         return Err(Error::parameter("images", "none", "at least one"));
     }
+    let _lock = path.map(Lock::of_file).transpose()?;
     let mut course = Course {
         order: (0..images.len()).collect(),
         rng: rng(settings.seed, Stream::Batches),

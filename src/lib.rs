@@ -66,6 +66,7 @@ pub mod hybrid;
 mod kernels;
 mod lanes;
 pub mod layers;
+mod lock;
 pub mod metrics;
 pub mod modules;
 pub mod networks;

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 use std::fs;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::convert::{Balance, Snn};
 use crate::error::{Error, Result};
 use crate::evolve::Generation;
+use crate::lock::{Lock, beside, open_alone};
 use crate::metrics::{AccuracyCurve, Target, improvement_interval, improvement_percent};
 use crate::networks::Network;
 use crate::plot::Chart;
@@ -704,20 +706,25 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     write(path, text.as_bytes())
 }
 
-/// Writes beside the file and renames, so that a reader never sees half of it.
+/// Writes a hidden file beside the file and renames it, so that a reader never sees half of it.
+/// What a killed process left of one, the next overwrites.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".incomplete-{}", std::process::id()));
-    let beside = PathBuf::from(beside);
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(Error::io(folder))?;
     }
-    let written = fs::write(&beside, bytes).map_err(Error::io(&beside));
-    let written = written.and_then(|()| fs::rename(&beside, path).map_err(Error::io(path)));
+    let beside = beside(path, "incomplete");
+    let opened = open_alone(&beside, true).map_err(Error::io(path))?;
+    let Some(mut opened) = opened else {
+        unreachable!("it was waited for");
+    };
+    let file = opened.as_file_mut();
+    let written = (file.set_len(0))
+        .and_then(|()| file.write_all(bytes))
+        .and_then(|()| fs::rename(&beside, path));
     if written.is_err() {
         let _ = fs::remove_file(&beside); // the error above says more
     }
-    written
+    written.map_err(Error::io(path))
 }
 
 /// The files of one experiment: written into a folder of their own, and moved over those of an
@@ -735,18 +742,30 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 pub struct Output {
     folder: PathBuf,
     incomplete: PathBuf,
+    _lock: Lock,
 }
 
 impl Output {
     /// Begins the files of `folder`, which is made if it is missing.
     ///
     /// # Errors
-    /// The folder cannot be written to.
+    /// The folder cannot be written to; [`Error::Busy`] while another `Output` of it is there, in
+    /// this process or another.
     pub fn new(folder: impl Into<PathBuf>) -> Result<Self> {
         let folder = folder.into();
-        let incomplete = folder.join(format!(".incomplete-{}", std::process::id()));
-        fs::create_dir_all(&incomplete).map_err(Error::io(&incomplete))?;
-        Ok(Self { folder, incomplete })
+        let lock = Lock::of_folder(&folder)?;
+        let incomplete = folder.join(".incomplete");
+        let left = match fs::remove_dir_all(&incomplete) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            removed => removed, // of a process that was killed
+        };
+        left.and_then(|()| fs::create_dir(&incomplete))
+            .map_err(Error::io(&folder))?;
+        Ok(Self {
+            folder,
+            incomplete,
+            _lock: lock,
+        })
     }
 
     /// Adds a CSV file with a header.

@@ -29,12 +29,14 @@ use std::collections::HashMap;
 use std::fmt::Display;
 use std::fs;
 use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::lock::Lock;
 use crate::plot::{self, Chart};
 use crate::progress::Progress;
 use crate::report::{Table, show, write_csv};
@@ -113,9 +115,9 @@ impl<P: Sync> Sweep<P> {
     /// the order of the grid, whatever was measured first.
     ///
     /// # Errors
-    /// The first error of `measure`, its row and those not begun being left out; an axis without
-    /// values, or with two that are displayed the same; a file that cannot be written, or one of
-    /// other columns.
+    /// The first error or panic of `measure`, its row and those not begun being left out; an axis
+    /// without values, or with two that are displayed the same; a file that cannot be written, or one
+    /// of other columns; [`Error::Busy`] while another sweep writes it.
     pub fn run<const M: usize>(
         &self,
         path: impl AsRef<Path>,
@@ -123,6 +125,7 @@ impl<P: Sync> Sweep<P> {
         measure: impl Fn(&P) -> Result<[Option<f64>; M]> + Sync,
     ) -> Result<Swept> {
         let path = path.as_ref();
+        let _lock = Lock::of_file(path)?;
         if self.points.is_empty() {
             return Err(Error::parameter("axis", "no value", "one or more"));
         }
@@ -151,7 +154,19 @@ impl<P: Sync> Sweep<P> {
         let todo: Vec<_> = todo.collect();
         let state = Mutex::new((known, progress));
         let one = |(text, point): &&(Vec<String>, P)| -> Result<()> {
-            let numbers = measure(point)?.map(|x| x.map_or_else(String::new, |x| x.to_string()));
+            // A panic would unwind through the caller, and take the notebook's variables along.
+            let measured = catch_unwind(AssertUnwindSafe(|| measure(point)));
+            let measured = measured.unwrap_or_else(|panic| {
+                let names = self.axes.iter().zip(text);
+                let names: Vec<_> = names
+                    .map(|(axis, value)| format!("{axis} {value}"))
+                    .collect();
+                Err(Error::panicked(
+                    format!("sweep at {}", names.join(", ")),
+                    &*panic,
+                ))
+            });
+            let numbers = measured?.map(|x| x.map_or_else(String::new, |x| x.to_string()));
             let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
             let (known, progress) = &mut *state;
             known.insert(text.clone(), Some(numbers.to_vec()));
