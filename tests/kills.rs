@@ -1,0 +1,129 @@
+//! Work that is killed at any moment goes on to the very same result, and leaves no half file.
+//!
+//! Three kills each; `EVOSPIKE_KILLS=40` for 200 in all.
+#![cfg(unix)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::AtomicBool;
+
+use common::kills::killed_at_any_moment;
+use evospike::prelude::*;
+use evospike::reproduce::{ComparisonSettings, comparison};
+
+mod common {
+    pub mod kills;
+    pub mod reliability;
+}
+
+const WORK: &str = "EVOSPIKE_TEST_WORK";
+const FOLDER: &str = "EVOSPIKE_TEST_FOLDER";
+
+/// This process again, at some work.
+fn again(work: &'static str) -> impl Fn(&Path) -> Command {
+    move |folder| {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args(["--exact", "work"])
+            .env(WORK, work)
+            .env(FOLDER, folder);
+        command
+    }
+}
+
+fn evospike(arguments: &'static [&str], out: &'static str) -> impl Fn(&Path) -> Command {
+    move |folder| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_evospike"));
+        command.args(arguments).arg("--out").arg(folder.join(out));
+        command
+    }
+}
+
+#[test]
+fn training() {
+    let mlp = &["train", "--net", "mlp", "--epochs", "10"];
+    killed_at_any_moment("train, mlp", 1, evospike(mlp, "mlp"));
+    let digits = &["train", "--net", "digits", "--epochs", "6"];
+    killed_at_any_moment("train, digits", 2, evospike(digits, "digits"));
+}
+
+#[test]
+fn evolution() {
+    killed_at_any_moment("evolve", 3, again("evolve"));
+}
+
+#[test]
+fn sweep() {
+    killed_at_any_moment("sweep", 4, again("sweep"));
+}
+
+#[test]
+fn reproduction() {
+    let digits = &["--generations", "2", "--timesteps", "32", "--margin", "2,5"];
+    killed_at_any_moment("reproduce digits", 5, evospike(digits, ""));
+    killed_at_any_moment("reproduce comparison", 6, again("comparison"));
+}
+
+/// The process that is killed.
+#[test]
+fn work() -> evospike::Result<()> {
+    let (Ok(work), Some(folder)) = (std::env::var(WORK), std::env::var_os(FOLDER)) else {
+        return Ok(());
+    };
+    let folder = PathBuf::from(folder);
+    if work == "comparison" {
+        let mut settings = ComparisonSettings {
+            seeds: vec![3],
+            timesteps: 12,
+            calibrations: vec![4],
+            target_percent: 30.0,
+            ..ComparisonSettings::default()
+        };
+        settings.training.epochs = 1;
+        settings.evolution.generations = 1;
+        (settings.hybrid.timesteps, settings.hybrid.train.epochs) = (4, 1);
+        (settings.stdp.neurons, settings.stdp.epochs) = (10, 1);
+        comparison(&settings, folder)?;
+        return Ok(());
+    }
+    let digits = data::digits()?.split(Shares::default(), 0)?;
+    let mut ann = Ann::<DigitsCnn>::new(0)?;
+    let training = TrainSettings {
+        epochs: 4,
+        ..TrainSettings::digits()
+    };
+    ann.train(&digits.training, &training)?;
+    let conversion = convert(&ann, &digits.training)?;
+    let target = ann.target(&digits.held_out, 2.0)?;
+    match work.as_str() {
+        "evolve" => {
+            let settings = EvolveSettings {
+                search: Search::CmaEs(CmaEsSettings::default()),
+                batch: Some(200),
+                generations: 30,
+                timesteps: 24,
+                ..EvolveSettings::default()
+            };
+            let snn = conversion.balance(Balance::Percentile(99.0))?;
+            let (path, never) = (folder.join("evolution.json"), AtomicBool::new(false));
+            evolve_resumable(&snn, &digits.held_out, &target, &settings, path, &never)?;
+        }
+        _ => {
+            let sweep = Sweep::new()
+                .axis("percentile", [98.0, 99.0, 99.5, 99.9, 100.0])
+                .axis("leak", [1.0f32, 0.999, 0.99, 0.98, 0.95, 0.9]);
+            sweep.run(
+                folder.join("sweep.csv"),
+                ["latency", "accuracy (%)"],
+                |&(p, leak)| {
+                    let snn = conversion.balance(Balance::Percentile(p))?;
+                    let snn = snn.with(|neurons| neurons.leak = vec![leak])?;
+                    let curve = simulate(&snn, &digits.held_out, 64)?.curve;
+                    let last = curve.after(64).map(Accuracy::percent);
+                    Ok([curve.latency(&target).map(|t| t as f64), last])
+                },
+            )?;
+        }
+    }
+    Ok(())
+}
