@@ -996,6 +996,21 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_second_training_by_the_checkpoint_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("small.checkpoint");
+        let images = digits().training.take(100);
+        let train = || {
+            let mut ann = Ann::<Small>::new(0).unwrap();
+            ann.train_resumable(&images, &settings(Optimiser::Adam), &path)
+        };
+        let lock = Lock::of_file(&path).unwrap();
+        assert!(matches!(train(), Err(Error::Busy { path: busy }) if busy == path));
+        drop(lock);
+        train().unwrap();
+    }
+
+    #[test]
     fn a_damaged_checkpoint_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("small.checkpoint");

@@ -279,3 +279,34 @@ fn difference(place: &str, found: &Value, expected: &Value) -> Option<(String, S
     }
     (found != expected).then(|| (place.into(), found.to_string(), expected.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{self, Shares};
+    use crate::networks::{DigitsCnn, Network};
+
+    #[test]
+    fn an_older_format_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("digits.checkpoint");
+        let digits = data::digits().unwrap().split(Shares::default(), 0).unwrap();
+        let settings = TrainSettings::default();
+        let mut network = DigitsCnn::build(0).unwrap();
+        let images = digits.training.view();
+        let run = Run::new("digits", &*network, images, &settings).unwrap();
+        let text = format!(
+            r#"{{"version":1,"run":{}}}"#,
+            serde_json::to_string(&run).unwrap()
+        );
+        let header = format!("{:08x} {text}", checksum(&text, []));
+        weights::write(&path, &[], (KEY, header)).unwrap();
+        let loaded = Checkpoint::new(&path, run).load(&mut *network, settings.optimiser);
+        let error = loaded.err().unwrap().to_string();
+        let expected = "format version: found 1, expected 2; delete the file to start anew";
+        assert!(
+            error.ends_with(&format!("digits.checkpoint, {expected}")),
+            "{error}"
+        );
+    }
+}

@@ -867,6 +867,55 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_has_one_output_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = Output::new(folder.path()).unwrap();
+        let error = Output::new(folder.path()).unwrap_err();
+        assert!(matches!(error, Error::Busy { .. }), "{error}");
+        drop(output);
+        Output::new(folder.path()).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    /// As a killed process leaves it.
+    #[test]
+    fn leftovers_are_no_results() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir(path(".incomplete")).unwrap();
+        for name in [".incomplete/old.csv", ".lock", ".b.csv.incomplete"] {
+            fs::write(path(name), "half a row that is longer than what comes").unwrap();
+        }
+        let output = Output::new(folder.path()).unwrap();
+        output.csv("a.csv", [1]).unwrap();
+        assert_eq!(output.complete().unwrap(), [path("a.csv")]);
+        write_csv(path("b.csv"), [2]).unwrap();
+        assert_eq!(fs::read_to_string(path("b.csv")).unwrap(), "2\n");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    /// Each of many writers at once writes all of it.
+    #[test]
+    fn no_reader_sees_half_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.csv");
+        std::thread::scope(|scope| {
+            for number in 0..4_u8 {
+                let path = &path;
+                scope.spawn(move || {
+                    for _ in 0..200 {
+                        write(path, &vec![number; 20_000 - 3000 * usize::from(number)]).unwrap();
+                        let bytes = fs::read(path).unwrap();
+                        assert_eq!(bytes.len(), 20_000 - 3000 * usize::from(bytes[0]));
+                        assert!(bytes.iter().all(|&byte| byte == bytes[0]));
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
     fn never_reached_is_an_empty_cell() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sub/latency.csv");

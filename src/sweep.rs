@@ -409,6 +409,43 @@ mod tests {
     }
 
     #[test]
+    fn a_panic_is_an_error_and_loses_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sweep.csv");
+        let one = rayon::ThreadPoolBuilder::new().num_threads(1);
+        let run = |last: fn() -> f64| {
+            grid().run(&path, ["y"], |&(x, name)| {
+                Ok([Some(if name == "a" || x < 1.0 { x } else { last() })])
+            })
+        };
+        let error = (one.build().unwrap()).install(|| run(|| panic!("no {}", "number")));
+        let error = error.unwrap_err().to_string();
+        assert_eq!(error, "sweep at x 1.5, name b, c: panicked: no number");
+        let text = "x,name,y\n0.5,a,0.5\n0.5,\"b, c\",0.5\n1.5,a,1.5\n";
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        assert_eq!(run(|| 7.0).unwrap().rows[3][2], "7");
+    }
+
+    #[test]
+    fn a_second_sweep_of_the_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sweep.csv");
+        let inner = |_: &(f64, &str)| Ok([Some(0.0)]);
+        let found = grid().run(&path, ["y"], |point| {
+            let error = grid().run(&path, ["y"], inner).unwrap_err();
+            assert!(
+                matches!(&error, Error::Busy { path: busy } if *busy == path),
+                "{error}"
+            );
+            let other = folder.path().join(format!("{}{}.csv", point.0, point.1));
+            grid().run(other, ["y"], inner)?;
+            Ok([Some(1.0)])
+        });
+        assert!(found.unwrap().rows.iter().all(|row| row[2] == "1"));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 5); // and no lock
+    }
+
+    #[test]
     fn mistakes_are_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sweep.csv");

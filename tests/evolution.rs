@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
+use evospike::Error;
 use evospike::prelude::*;
 
 struct Setting {
@@ -149,6 +150,40 @@ fn a_checkpoint_of_something_else_is_refused() -> evospike::Result<()> {
         assert!(message.contains(expected), "{message}");
         assert_eq!(fs::read_to_string(&path).unwrap(), damage); // nothing is overwritten
     }
+    Ok(())
+}
+
+#[test]
+fn a_second_evolution_by_the_checkpoint_is_refused() -> evospike::Result<()> {
+    let (setting, folder) = (setting()?, tempfile::tempdir().unwrap());
+    let path = folder.path().join("evolution.json");
+    let first = settings(Search::Random { population: 6 }, 1_000_000);
+    let Setting {
+        snn,
+        digits,
+        target,
+        ..
+    } = self::setting()?;
+    let its_path = path.clone();
+    let its = first.clone();
+    let work = Background::start(move |stop| {
+        evolve_resumable(&snn, &digits.held_out, &target, &its, its_path, stop)
+    })?;
+    while !path.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let error = resume(&setting, &first, &path).err().unwrap();
+    assert!(
+        matches!(&error, Error::Busy { path: busy } if *busy == path),
+        "{error}"
+    );
+    work.stop();
+    assert!(matches!(work.wait(), Err(Error::Stopped { .. })));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    let now = AtomicBool::new(true);
+    let (images, target) = (&setting.digits.held_out, &setting.target);
+    let more = evolve_resumable(&setting.snn, images, target, &first, &path, &now);
+    assert!(matches!(more, Err(Error::Stopped { .. })));
     Ok(())
 }
 
