@@ -44,7 +44,8 @@ pub(crate) fn line() -> Option<Line> {
     LINE.with_borrow(Clone::clone)
 }
 
-/// Work on a thread of its own. Dropping it tells the work to stop.
+/// Work on a thread of its own. Dropping it tells the work to stop; until it has, no other goes on
+/// from its checkpoint.
 pub struct Background<T> {
     stop: Arc<AtomicBool>,
     line: Line,

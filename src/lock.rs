@@ -41,8 +41,10 @@ pub(crate) fn open_alone(path: &Path, wait: bool) -> io::Result<Option<Handle>> 
         }
         let file = Handle::from_file(file)?;
         // Whoever had it may have removed or renamed it just before.
-        if Handle::from_path(path).is_ok_and(|there| there == file) {
-            return Ok(Some(file));
+        match Handle::from_path(path) {
+            Ok(there) if there == file => return Ok(Some(file)),
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => (),
         }
     }
 }
@@ -80,18 +82,15 @@ impl Lock {
                 file: Some(file),
             }),
             Ok(None) => Err(Error::Busy { path: what.into() }),
-            // What is there can still be read, and nobody else writes either.
-            Err(error) if read_only(&error) => Ok(Self { path, file: None }),
-            Err(error) => Err(Error::io(what)(error)),
+            Err(error) => match error.kind() {
+                // What is there can still be read, and nobody else writes either.
+                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                    Ok(Self { path, file: None })
+                }
+                _ => Err(Error::io(what)(error)),
+            },
         }
     }
-}
-
-fn read_only(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
-    )
 }
 
 impl Drop for Lock {

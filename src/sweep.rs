@@ -125,7 +125,6 @@ impl<P: Sync> Sweep<P> {
         measure: impl Fn(&P) -> Result<[Option<f64>; M]> + Sync,
     ) -> Result<Swept> {
         let path = path.as_ref();
-        let _lock = Lock::of_file(path)?;
         if self.points.is_empty() {
             return Err(Error::parameter("axis", "no value", "one or more"));
         }
@@ -139,6 +138,7 @@ impl<P: Sync> Sweep<P> {
         }
         let columns = columns.map(String::from);
         let header: Vec<String> = self.axes.iter().chain(&columns).cloned().collect();
+        let _lock = Lock::of_file(path)?;
         let mut others = Vec::new();
         for row in read(path, &header)? {
             let (text, numbers) = row.split_at(self.axes.len());
