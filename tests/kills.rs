@@ -56,6 +56,12 @@ fn sweep() {
     killed_at_any_moment("sweep", 4, again("sweep"));
 }
 
+/// Most of its time it writes.
+#[test]
+fn writing() {
+    killed_at_any_moment("write a table", 6, again("write"));
+}
+
 #[test]
 fn reproduction() {
     let digits = &[
@@ -78,6 +84,13 @@ fn work() -> evospike::Result<()> {
         return Ok(());
     };
     let folder = PathBuf::from(folder);
+    if work == "write" {
+        for _ in 0..20 {
+            let rows = (0..300_000).map(|i| (i, "a cell".repeat(4)));
+            write_csv(folder.join("table.csv"), rows)?;
+        }
+        return Ok(());
+    }
     let digits = data::digits()?.split(Shares::default(), 0)?;
     let mut ann = Ann::<DigitsCnn>::new(0)?;
     let training = TrainSettings {
