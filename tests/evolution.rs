@@ -164,6 +164,10 @@ fn a_second_evolution_by_the_checkpoint_is_refused() -> evospike::Result<()> {
         target,
         ..
     } = self::setting()?;
+    let second = || {
+        let (images, target, now) = (&setting.digits.held_out, &setting.target, true.into());
+        evolve_resumable(&setting.snn, images, target, &first, &path, &now)
+    };
     let its_path = path.clone();
     let its = first.clone();
     let work = Background::start(move |stop| {
@@ -172,7 +176,7 @@ fn a_second_evolution_by_the_checkpoint_is_refused() -> evospike::Result<()> {
     while !path.exists() {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    let error = resume(&setting, &first, &path).err().unwrap();
+    let error = second().err().unwrap();
     assert!(
         matches!(&error, Error::Busy { path: busy } if *busy == path),
         "{error}"
@@ -180,10 +184,7 @@ fn a_second_evolution_by_the_checkpoint_is_refused() -> evospike::Result<()> {
     work.stop();
     assert!(matches!(work.wait(), Err(Error::Stopped { .. })));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    let now = AtomicBool::new(true);
-    let (images, target) = (&setting.digits.held_out, &setting.target);
-    let more = evolve_resumable(&setting.snn, images, target, &first, &path, &now);
-    assert!(matches!(more, Err(Error::Stopped { .. })));
+    assert!(matches!(second(), Err(Error::Stopped { .. })));
     Ok(())
 }
 
