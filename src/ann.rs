@@ -44,6 +44,7 @@ use crate::confined::Confined;
 use crate::data::{Augment, Classify, Images, Part, Samples, Task, Training};
 use crate::error::{Error, Result};
 use crate::layers::{Layer, Stages};
+use crate::lock::Lock;
 use crate::metrics::{Accuracy, Target, predict};
 use crate::modules::{Describe, Follows};
 use crate::networks::Network;
@@ -587,7 +588,7 @@ impl<N: Network, D: Backend> Ann<N, D> {
     /// # Errors
     /// As for [`train`](Self::train); a file that cannot be written or read, is damaged, or is of
     /// another network, other first weights, other images or other settings: delete it to start
-    /// anew.
+    /// anew; [`Error::Busy`] while another training writes it.
     pub fn train_resumable(
         &mut self,
         images: &Images<Training, N::Task>,
@@ -725,6 +726,7 @@ pub(crate) fn train(
     if images.len() == 0 {
         return Err(Error::parameter("images", "none", "at least one"));
     }
+    let _lock = path.map(Lock::of_file).transpose()?;
     let mut course = Course {
         order: (0..images.len()).collect(),
         rng: rng(settings.seed, Stream::Batches),
@@ -1034,6 +1036,21 @@ pub(crate) mod tests {
         refused::<Small>(&path, 0, &normalised, &settings, "images_checksum");
         refused::<Small>(&path, 1, &images, &settings, "first_weights_checksum");
         refused::<Other>(&path, 0, &images, &settings, "network: found \"Small\"");
+    }
+
+    #[test]
+    fn a_second_training_by_the_checkpoint_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("small.checkpoint");
+        let images = digits().training.take(100);
+        let train = || {
+            let mut ann = Ann::<Small>::new(0).unwrap();
+            ann.train_resumable(&images, &settings(Optimiser::Adam), &path)
+        };
+        let lock = Lock::of_file(&path).unwrap();
+        assert!(matches!(train(), Err(Error::Busy { path: busy }) if busy == path));
+        drop(lock);
+        train().unwrap();
     }
 
     #[test]

@@ -21,6 +21,8 @@ use crate::fitness::Judge;
 pub use crate::fitness::{Fitness, Objective, Stopping};
 pub use crate::genome::Gene;
 use crate::genome::{self, Genome};
+use crate::layers::checksum;
+use crate::lock::Lock;
 use crate::metrics::Target;
 use crate::networks::Network;
 use crate::neurons::Neurons;
@@ -208,8 +210,8 @@ pub fn evolve<N: Network>(
 /// was in. When `stop` is set by another thread, it stops after the running generation.
 ///
 /// # Errors
-/// As [`evolve`]; a file that is no checkpoint, or one of another evolution; [`Error::Stopped`]
-/// when it was told to stop.
+/// As [`evolve`]; a file that is no checkpoint, or one of another evolution; [`Error::Busy`] while
+/// another evolution writes it; [`Error::Stopped`] when it was told to stop.
 pub fn evolve_resumable<N: Network>(
     snn: &Snn<N>,
     images: &Images<HeldOut, N::Task>,
@@ -236,8 +238,12 @@ fn run<N: Network>(
     target.check_on(images.len())?;
     let start = genome.neutral();
     let mut search = (settings.search).start(&genome.bounds(), Some(&start), settings.seed)?;
+    let _lock = checkpoint
+        .map(|(path, _)| Lock::of_file(path))
+        .transpose()?;
     let mut state = State::new(Run {
         network: N::NAME.into(),
+        layers_checksum: checksum(&snn.network().stages.layers),
         settings: settings.clone(),
         neurons: snn.neurons().to_vec(),
         images: images.len(),
@@ -371,6 +377,8 @@ fn summary(state: &Generation) -> String {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Run {
     network: String,
+    /// CRC-32, weights included.
+    layers_checksum: u32,
     settings: EvolveSettings,
     neurons: Vec<Neurons>,
     images: usize,
@@ -401,7 +409,7 @@ fn damaged(path: &Path, found: impl std::fmt::Display) -> Error {
 }
 
 impl State {
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
 
     fn new(run: Run) -> Self {
         Self {
@@ -452,6 +460,10 @@ impl State {
         };
         let differs = [
             ("network", found.run.network != self.run.network),
+            (
+                "weights",
+                found.run.layers_checksum != self.run.layers_checksum,
+            ),
             ("settings", as_long(&found.run) != as_long(&self.run)),
             ("thresholds", found.run.neurons != self.run.neurons),
             (

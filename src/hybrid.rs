@@ -153,7 +153,8 @@ pub fn train_through_time<N: Network>(
 ///
 /// # Errors
 /// As for [`train_through_time`]; a file that cannot be written or read, is damaged, or is of
-/// another network, other images or other settings: delete it to start anew.
+/// another network, other images or other settings: delete it to start anew; [`Error::Busy`] while
+/// another training writes it.
 pub fn train_through_time_resumable<N: Network>(
     snn: &Snn<N>,
     images: &Images<Training, N::Task>,

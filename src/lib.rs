@@ -72,6 +72,7 @@ mod kernels;
 #[allow(unsafe_code)]
 mod lanes;
 pub mod layers;
+mod lock;
 pub mod metrics;
 pub mod modules;
 pub mod networks;

@@ -20,6 +20,8 @@ use crate::evolve::{
     Evolution, EvolveSettings, Gene, Objective, Stopping, evolve, evolve_resumable,
 };
 use crate::genome::Genome;
+use crate::layers::checksum;
+use crate::lock::Lock;
 use crate::metrics::{AccuracyCurve, Target};
 use crate::networks::Network;
 use crate::neurons::Neurons;
@@ -247,6 +249,7 @@ impl<'a> Memory<'a> {
         let kept = match known.filter(|kept| kept.key == self.key) {
             Some(kept) if checksum(&kept.value)? == kept.checksum => kept,
             _ => {
+                let _lock = Lock::of_file(&path)?;
                 let clock = Instant::now();
                 let mut progress = Progress::new(name, 1);
                 let value = compute()?;
@@ -299,6 +302,8 @@ pub fn cifar10<N: Network<Task = Cifar10>>(
     let Opened {
         first,
         conversion,
+        images_checksums,
+        weights_checksum,
         mut memory,
     } = Opened::new(input, settings, &folder, stop)?;
     let test = first.test.take(settings.test_images);
@@ -353,7 +358,12 @@ pub fn cifar10<N: Network<Task = Cifar10>>(
     output.csv("timing.csv", &memory.timing)?;
     output.json(
         "settings.json",
-        &Provenance::new("cifar10", N::NAME, settings),
+        &Provenance::new(
+            ("cifar10", N::NAME),
+            images_checksums,
+            [weights_checksum],
+            settings,
+        ),
     )?;
     Ok(Cifar10Report {
         latency: rows,
@@ -366,6 +376,10 @@ pub(super) struct Opened<'a, N: Network> {
     /// Divided by seed 0.
     pub first: Split<Cifar10>,
     pub conversion: Conversion<N>,
+    /// CRC-32 of the held-out and of the test images.
+    pub images_checksums: [u32; 2],
+    /// CRC-32 of the trained network.
+    pub weights_checksum: u32,
     pub memory: Memory<'a>,
 }
 
@@ -380,10 +394,11 @@ impl<'a, N: Network<Task = Cifar10>> Opened<'a, N> {
         settings.evolution.batch_of(first.held_out.len())?;
         let conversion = convert(input.ann, &first.training.take(settings.balance_images))?;
         let thresholds = conversion.balance(Balance::Max)?.thresholds();
-        let checksums = [
+        let images_checksums = [
             first.held_out.view().checksum(),
             first.test.view().checksum(),
         ];
+        let weights_checksum = checksum(&input.ann.layers());
         // Steps are named after the rest.
         let common = Cifar10Settings {
             seeds: Vec::new(),
@@ -392,11 +407,14 @@ impl<'a, N: Network<Task = Cifar10>> Opened<'a, N> {
             ..settings.clone()
         };
         let version = env!("CARGO_PKG_VERSION");
+        let checksums = (images_checksums, weights_checksum);
         let key = (version, N::NAME, common, checksums, thresholds);
         let memory = Memory::new("reproduce cifar10", folder, &key, stop)?;
         Ok(Self {
             first,
             conversion,
+            images_checksums,
+            weights_checksum,
             memory,
         })
     }

@@ -14,6 +14,7 @@ use crate::encode::InputCode;
 use crate::error::{Error, Result};
 use crate::evolve::{EvolveSettings, Objective, best_balance_of, evolve};
 use crate::hybrid::{HybridSettings, Trained, train_through_time};
+use crate::layers::checksum;
 use crate::metrics::{AccuracyCurve, Target};
 use crate::networks::{DigitsBinary, DigitsCnn, DigitsQcfs, Mlp, Network};
 use crate::plot;
@@ -135,6 +136,8 @@ impl ComparisonReport {
 struct Bench<'a> {
     seed: u64,
     parts: &'a Split<Digits>,
+    /// CRC-32 of the trained network that most methods start from.
+    weights_checksum: u32,
     /// On the test images.
     target: Target,
     rows: Vec<MethodRow>,
@@ -193,7 +196,7 @@ pub fn comparison(
     settings.check()?;
     let output = Output::new(folder)?;
     let (mut methods, mut accuracy) = (Vec::new(), Vec::new());
-    let mut chart = None;
+    let (mut weights, mut chart) = (Vec::new(), None);
     for &seed in &settings.seeds {
         let parts = data::digits()?.split(settings.shares, seed)?;
         let bench = of_seed(settings, seed, &parts)?;
@@ -216,6 +219,7 @@ pub fn comparison(
             chart = Some(plot::accuracy(&title, &curves, Some(&bench.target))?);
         }
         methods.extend(bench.rows);
+        weights.push(bench.weights_checksum);
     }
     if let Some(chart) = chart {
         output.chart("gradients.svg", &chart)?;
@@ -224,7 +228,12 @@ pub fn comparison(
     output.csv("accuracy.csv", accuracy)?;
     output.json(
         "settings.json",
-        &Provenance::new("comparison", DigitsCnn::NAME, settings),
+        &Provenance::new(
+            ("comparison", DigitsCnn::NAME),
+            [data::digits()?.view().checksum()],
+            weights,
+            settings,
+        ),
     )?;
     Ok(ComparisonReport {
         methods,
@@ -254,6 +263,7 @@ fn of_seed<'a>(
     let mut bench = Bench {
         seed,
         parts,
+        weights_checksum: checksum(&ann.layers()),
         target: ann.target(&parts.test, below(target))?,
         rows: Vec::new(),
         curves: Vec::new(),
