@@ -387,7 +387,7 @@ fn run(settings: &DigitsSettings, seed: u64, timing: &mut Vec<TimingRow>) -> Res
     }
     done("test");
     Ok(Seed {
-        weights_checksum: checksum(&ann.layers()),
+        weights_checksum: checksum(&ann.layers()?),
         usual,
         runs,
     })

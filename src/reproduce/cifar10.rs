@@ -398,7 +398,7 @@ impl<'a, N: Network<Task = Cifar10>> Opened<'a, N> {
             first.held_out.view().checksum(),
             first.test.view().checksum(),
         ];
-        let weights_checksum = checksum(&input.ann.layers());
+        let weights_checksum = checksum(&input.ann.layers()?);
         // Steps are named after the rest.
         let common = Cifar10Settings {
             seeds: Vec::new(),

@@ -263,7 +263,7 @@ fn of_seed<'a>(
     let mut bench = Bench {
         seed,
         parts,
-        weights_checksum: checksum(&ann.layers()),
+        weights_checksum: checksum(&ann.layers()?),
         target: ann.target(&parts.test, below(target))?,
         rows: Vec::new(),
         curves: Vec::new(),
