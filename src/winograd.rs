@@ -225,7 +225,7 @@ struct Tiling {
 impl Tiling {
     fn new(side: usize, tile: usize) -> Self {
         let n = side / tile;
-        let group = (TILES / (n * n)).next_multiple_of(LANES);
+        let group = (TILES / (n * n)).max(1).next_multiple_of(LANES);
         Self { side, n, group }
     }
 

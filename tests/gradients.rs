@@ -158,6 +158,7 @@ check! {
     conv_of_many_small_images: Conv3x3<16, 24, 2>, forward, Rank4<37, 16, 2, 2> => Rank4<37, 24, 2, 2>;
     conv_of_tiles_of_four: Conv3x3<24, 16, 4>, forward, Rank4<37, 24, 4, 4> => Rank4<37, 16, 4, 4>;
     conv_of_wide_images: Conv3x3<8, 8, 32>, forward, Rank4<9, 8, 32, 32> => Rank4<9, 8, 32, 32>;
+    conv_of_large_images: Conv3x3<8, 8, 48>, forward, Rank4<9, 8, 48, 48> => Rank4<9, 8, 48, 48>;
     conv_of_few_images: Conv3x3<8, 8, 12>, forward, Rank4<3, 8, 12, 12> => Rank4<3, 8, 12, 12>;
     conv_of_one_pixel: Conv3x3<9, 10, 1>, forward, Rank4<3, 9, 1, 1> => Rank4<3, 10, 1, 1>;
     conv_of_five: Conv<2, 3, 5, 1, 6, 6>, forward, Rank4<2, 2, 6, 6> => Rank4<2, 3, 6, 6>;
