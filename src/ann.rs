@@ -331,6 +331,15 @@ where
 impl<M, D: Backend, const C: usize, const SIDE: usize, const CLASSES: usize>
     Typed<M, D, C, SIDE, CLASSES>
 {
+    fn build<L: BuildOnDevice<D, f32, Built = M>>(seed: u64) -> Result<Self> {
+        let device = D::open(rng(seed, Stream::Weights).next_u64())?;
+        Ok(Self {
+            module: L::try_build_on_device(&device).map_err(Error::device)?,
+            device,
+            moments: Vec::new(),
+        })
+    }
+
     fn batch(&self, pixels: Vec<f32>, count: usize) -> Result<ImageBatch<D, C, SIDE, NoneTape>> {
         let found = pixels.len();
         if found != count * C * SIDE * SIDE {
@@ -359,19 +368,6 @@ pub(crate) fn backward<D: Device<f32>>(
     let loss = cross_entropy_with_logits_loss(logits, targets);
     let value = loss.as_vec()[0];
     Ok((value, loss.try_backward().map_err(Error::device)?))
-}
-
-impl<M, D: Backend, const C: usize, const SIDE: usize, const CLASSES: usize>
-    Typed<M, D, C, SIDE, CLASSES>
-{
-    fn build<L: BuildOnDevice<D, f32, Built = M>>(seed: u64) -> Result<Self> {
-        let device = D::open(rng(seed, Stream::Weights).next_u64())?;
-        Ok(Self {
-            module: L::try_build_on_device(&device).map_err(Error::device)?,
-            device,
-            moments: Vec::new(),
-        })
-    }
 }
 
 /// What [`network!`](crate::network) calls: layers `L` on the CPU with weights drawn by `seed`.
@@ -723,9 +719,7 @@ pub(crate) fn train(
 ) -> Result<Vec<Epoch>> {
     settings.check()?;
     settings.augment.check(images.shape())?;
-    if images.len() == 0 {
-        return Err(Error::parameter("images", "none", "at least one"));
-    }
+    images.check_some()?;
     let _lock = path.map(Lock::of_file).transpose()?;
     let mut course = Course {
         order: (0..images.len()).collect(),

@@ -205,9 +205,7 @@ pub fn convert<N: Network, D: Backend>(
 
 impl<N: Network> Conversion<N> {
     fn of(stages: Stages, images: &Images<Training, N::Task>) -> Result<Self> {
-        if images.is_empty() {
-            return Err(Error::parameter("images", "none", "at least one"));
-        }
+        images.view().check_some()?;
         Ok(Self {
             activations: activations(&stages, images.view())?,
             stages: Arc::new(stages),

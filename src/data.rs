@@ -591,6 +591,14 @@ impl<'a> Samples<'a> {
         self.indices.len()
     }
 
+    /// Refuses no images.
+    pub fn check_some(&self) -> Result<()> {
+        match self.len() {
+            0 => Err(Error::parameter("images", "none", "at least one")),
+            _ => Ok(()),
+        }
+    }
+
     pub fn shape(&self) -> Shape {
         self.store.shape
     }

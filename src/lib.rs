@@ -102,7 +102,7 @@ pub use error::{Error, Result};
 /// Everything a notebook needs: `use evospike::prelude::*;`.
 pub mod prelude {
     pub use crate::ann::{Ann, TrainSettings};
-    pub use crate::attack::{Attack, Differentiable, Spiking, attack};
+    pub use crate::attack::{Attack, Differentiable, On, Spiking, attack};
     pub use crate::background::Background;
     pub use crate::cmaes::CmaEsSettings;
     pub use crate::convert::{Balance, Conversion, Snn, convert};
@@ -133,6 +133,7 @@ pub mod prelude {
     pub use crate::nsga::{Nsga2, NsgaSettings};
     pub use crate::optimiser::{Optimiser, Schedule};
     pub use crate::plot::{self, Chart};
+    pub use crate::reference;
     pub use crate::report::{self, Output, Table, read_csv, write_csv};
     pub use crate::search::{Optimise, Search};
     pub use crate::simulate::{SimulateSettings, Simulation, SpikingNetwork, simulate};

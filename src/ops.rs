@@ -20,6 +20,8 @@ use crate::through_time::{Fires, TAPE};
 
 /// A tensor's values in order, whatever its shape.
 pub type Flat<E, D, T> = Tensor<(usize,), E, D, T>;
+/// Of those, one on no tape.
+pub(crate) type Values<D> = Flat<f32, D, NoneTape>;
 
 /// Sizes of a convolution of square images by square kernels.
 #[derive(Debug, Clone, Copy)]
@@ -439,7 +441,7 @@ impl Backend for dfdx::prelude::Cuda {
     }
 }
 
-pub(crate) type Plain = Tensor<(usize,), f32, Cpu>;
+pub(crate) type Plain = Values<Cpu>;
 type Grads = Gradients<f32, Cpu>;
 
 /// The values of a tensor without a tape: a copy, since dfdx does not lend them.

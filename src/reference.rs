@@ -8,7 +8,7 @@
 //! other. The equations are those of [`neurons`](mod@crate::neurons).
 
 use dfdx::prelude::{
-    Axes2, BroadcastTo, ChooseFrom, Device, HasShape, NoneTape, PermuteTo, ReshapeTo, Tape, TryAdd,
+    Axes2, BroadcastTo, ChooseFrom, Device, HasShape, PermuteTo, ReshapeTo, Tape, TryAdd,
     TryMatMul, TryMul, TrySub, ge, gt,
 };
 
@@ -17,12 +17,10 @@ use crate::error::{Error, Result};
 use crate::layers::{Activation, Layer, Shape};
 use crate::metrics::{AccuracyCurve, Hits, predict};
 use crate::neurons::{Neurons, Reset};
-use crate::ops::{Accelerated, Backend, ConvShape, Flat, convolve_plainly};
-use crate::simulate::{SpikingNetwork, Trace, check_frames, some_timesteps};
+use crate::ops::{Accelerated, Backend, ConvShape, Flat, Values, convolve_plainly};
+use crate::simulate::{SpikingNetwork, Trace, add, check_frames, some_timesteps};
 use crate::surrogate::Surrogate;
 use crate::through_time::Unrolled;
-
-type Values<D> = Flat<f32, D, NoneTape>;
 
 /// Values of the widest layer over all timesteps that [`simulate`] keeps on the device at once: 256
 /// MiB, and some times as much for what is made of them.
@@ -121,7 +119,8 @@ pub fn simulate<D: Backend, P: Part, K: Task>(
     timesteps: usize,
 ) -> Result<Counts> {
     some_timesteps("timesteps", timesteps)?;
-    network.check_images(images)?;
+    network.check_task::<K>()?;
+    images.view().check_some()?;
     let (device, stages) = (D::open(0)?, &network.stages);
     let unrolled = Unrolled::spiking(
         &device,
@@ -151,10 +150,7 @@ pub fn simulate<D: Backend, P: Part, K: Task>(
             }
         }
         for (sums, counts) in spikes.iter_mut().zip(counts) {
-            let counts = counts.into_iter().map(|count| count as u64);
-            sums.iter_mut()
-                .zip(counts)
-                .for_each(|(sum, count)| *sum += count);
+            add(sums, &counts);
         }
     }
     Ok(Counts {

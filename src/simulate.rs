@@ -86,7 +86,7 @@ struct Counts {
     layers: Vec<LayerSpikes>,
 }
 
-fn add(to: &mut [u64], from: &[u64]) {
+pub(crate) fn add(to: &mut [u64], from: &[u64]) {
     to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
 }
 
@@ -296,12 +296,12 @@ impl SpikingNetwork {
         images: &'a Images<P, K>,
         code: InputCode,
     ) -> Result<Simulator<'a>> {
-        self.check_images(images)?;
+        self.check_task::<K>()?;
         Simulator::coded(&self.stages, images.view(), code)
     }
 
-    /// Refuses no images, and those of another task.
-    pub(crate) fn check_images<P: Part, K: Task>(&self, images: &Images<P, K>) -> Result<()> {
+    /// Refuses images of another task.
+    pub(crate) fn check_task<K: Task>(&self) -> Result<()> {
         let classes = self.stages.stages[self.neurons.len()].output.size();
         if K::SHAPE != self.stages.input || K::CLASSES != classes {
             return Err(Error::parameter(
@@ -312,9 +312,6 @@ impl SpikingNetwork {
                     self.stages.input
                 ),
             ));
-        }
-        if images.is_empty() {
-            return Err(Error::parameter("images", "none", "at least one"));
         }
         Ok(())
     }
@@ -447,9 +444,7 @@ impl<'a> Simulator<'a> {
     }
 
     pub fn coded(stages: &'a Stages, images: Samples<'a>, code: InputCode) -> Result<Self> {
-        if images.len() == 0 {
-            return Err(Error::parameter("images", "none", "at least one"));
-        }
+        images.check_some()?;
         code.check()?;
         let mut simulator = Self {
             stages,

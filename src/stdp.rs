@@ -518,9 +518,7 @@ impl<K: Task> Stdp<K> {
 
 /// The images, if their pixels can be rates.
 fn pixels<P: Part, K: Task>(images: &Images<P, K>) -> Result<Samples<'_>> {
-    if images.is_empty() {
-        return Err(Error::parameter("images", "none", "at least one"));
-    }
+    images.view().check_some()?;
     if let Some(normalisation) = images.normalisation() {
         let found = format!("normalised ones, {normalisation:?}");
         let expected = "images as they are, whose pixels are rates of spikes";

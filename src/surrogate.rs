@@ -6,12 +6,10 @@
 //! Neural Networks"). The integral of every slope that depends on u is 1, the height of the step that
 //! it stands for.
 
-use dfdx::prelude::{
-    ChooseFrom, Device, HasShape, NoneTape, Tape, TryAdd, TryDiv, TryMul, TrySub, ge, lt,
-};
+use dfdx::prelude::{ChooseFrom, Device, HasShape, Tape, TryAdd, TryDiv, TryMul, TrySub, ge, lt};
 use serde::{Deserialize, Serialize};
 
-use crate::ops::{Flat, copy};
+use crate::ops::{Flat, Values, copy};
 
 /// The derivative of a spike by u, how far the membrane potential lies above the threshold, in
 /// thresholds.
@@ -65,9 +63,6 @@ impl Surrogate {
         }
     }
 }
-
-/// A vector that is on no tape.
-type Values<D> = Flat<f32, D, NoneTape>;
 
 impl Surrogate {
     /// [`slope`](Self::slope) of every neuron, on the device.

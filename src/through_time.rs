@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::kernels::Buffer;
 use crate::layers::{Layer, Shape};
 use crate::neurons::{Neurons, Reset};
-use crate::ops::{Accelerated, Flat, copy, output, split, values};
+use crate::ops::{Accelerated, Flat, Values, copy, output, split, values};
 use crate::reference::{Dense, Fire, Step, tensor};
 use crate::surrogate::{Surrogate, spike};
 
@@ -384,11 +384,7 @@ impl<D: Fires> Unrolled<D> {
 
     /// Output currents of every timestep of each input, and of each layer of neurons the spikes of
     /// all inputs in every timestep. All else stays on the device.
-    pub fn count(
-        &self,
-        x: Flat<f32, D, NoneTape>,
-        inputs: usize,
-    ) -> Result<(Vec<f32>, Vec<Vec<f32>>)> {
+    pub fn count(&self, x: Values<D>, inputs: usize) -> Result<(Vec<f32>, Vec<Vec<u64>>)> {
         let mut counts = Vec::new();
         let fire = &mut |fire: &Fire<D>, z| {
             let ones = tensor(fire.charge.device(), vec![1.0; fire.channels])?;
@@ -402,7 +398,7 @@ impl<D: Fires> Unrolled<D> {
                 Ok((sums, spikes.try_mul(charges)?.try_reshape_like(&size)?))
             });
             let (sums, charges) = counted.map_err(Error::device)?;
-            counts.push(sums.as_vec());
+            counts.push(sums.as_vec().into_iter().map(|sum| sum as u64).collect());
             Ok(charges)
         };
         // Sums in their order: on a grid they are exact.
@@ -465,7 +461,7 @@ impl<D: Fires> Unrolled<D> {
         fire: &Fire<D>,
         z: Flat<f32, D, T>,
         inputs: usize,
-        charge: &Flat<f32, D, NoneTape>,
+        charge: &Values<D>,
     ) -> Result<Flat<f32, D, T>> {
         let shape = FireShape {
             inputs,
@@ -502,7 +498,7 @@ impl<D: Fires> Unrolled<D> {
     /// gradients, of which those by `x` and by the steps' tensors are kept.
     pub fn gradients(
         &self,
-        x: &Flat<f32, D, NoneTape>,
+        x: &Values<D>,
         targets: Vec<f32>,
     ) -> Result<(f32, Vec<f32>, Gradients<f32, D>)> {
         let inputs = targets.len() / self.classes;

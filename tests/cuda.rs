@@ -13,7 +13,6 @@ fn a_card_gives_what_the_cpu_gives() {
 #[test]
 fn a_card_gives_what_the_cpu_gives() {
     use dfdx::prelude::{Cpu, Cuda};
-    use evospike::attack::On;
     use evospike::ops::Backend;
     use evospike::prelude::*;
 

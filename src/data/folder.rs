@@ -86,8 +86,8 @@ pub fn folder<K: Task>(folder: impl AsRef<Path>) -> Result<TrainTest<K>> {
 /// # Errors
 /// A task of neither 1 nor 3 channels; folders or files that cannot be read; another number of
 /// classes than the task's; a class without images; a file that is no JPEG or PNG image, breaks
-/// off, is damaged, has more than about 89 million pixels or than its bytes can hold, or, where it must be resized, is more
-/// than 32 times as long as wide.
+/// off, is damaged, has more than about 89 million pixels or than its bytes can hold, or, where it
+/// must be resized, is more than 32 times as long as wide.
 pub fn class_folders<K: Task>(folder: impl AsRef<Path>) -> Result<Images<Whole, K>> {
     decode_all(list::<K>(folder.as_ref())?)
 }

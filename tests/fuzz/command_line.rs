@@ -33,19 +33,7 @@ const COMMANDS: [(&[&str], &[&str], &[&str]); 6] = [
     // A whole training, of a tenth of a second.
     (
         &["train", "--net", "mlp"],
-        &[
-            "--batch",
-            "--optimiser",
-            "--learning-rate",
-            "--momentum",
-            "--weight-decay",
-            "--warmup",
-            "--schedule",
-            "--label-smoothing",
-            "--augment",
-            "--seed",
-            "--held-out",
-        ],
+        RECIPE,
         &["--epochs", "1", "--out", "out"],
     ),
     (
@@ -98,6 +86,9 @@ const TRAIN: [&str; 16] = [
     "--held-out-list",
     "--unknown",
 ];
+
+/// Those of [`TRAIN`] that say how, from `--batch` to `--held-out`.
+const RECIPE: &[&str] = TRAIN.split_at(3).1.split_at(11).0;
 
 const VALUES: [&str; 26] = [
     "",
