@@ -16,7 +16,7 @@ use evospike::reproduce::{
     AdversarialSettings, Cifar10Input, Cifar10Settings, ComparisonSettings, DigitsSettings,
     ExplainSettings, adversarial, cifar10, comparison, digits, explain,
 };
-use evospike::{Error, data::Task};
+use evospike::{Error, data::Task, ranks};
 
 /// Train a network on handwritten digits, convert it to a spiking network, evolve its thresholds
 /// and report the latency won at equal accuracy.
@@ -328,17 +328,21 @@ fn main() -> ExitCode {
         }
     };
     let done = match arguments.command {
-        None => run_digits(arguments.digits),
+        None => ranks::together(|| run_digits(arguments.digits)),
         Some(Command::Train(arguments)) => run_train(&arguments),
-        Some(Command::Reproduce(Reproduce::Cifar10(arguments))) => run_cifar10(&arguments),
-        Some(Command::Reproduce(Reproduce::Adversarial(arguments))) => run_adversarial(&arguments),
-        Some(Command::Reproduce(Reproduce::Explain(arguments))) => run_explain(&arguments),
-        Some(Command::Reproduce(Reproduce::Comparison(arguments))) => run_comparison(arguments),
+        Some(Command::Reproduce(experiment)) => ranks::together(|| match experiment {
+            Reproduce::Cifar10(arguments) => run_cifar10(&arguments),
+            Reproduce::Adversarial(arguments) => run_adversarial(&arguments),
+            Reproduce::Explain(arguments) => run_explain(&arguments),
+            Reproduce::Comparison(arguments) => run_comparison(arguments),
+        }),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            if ranks::leads() {
+                eprintln!("error: {error}");
+            }
             ExitCode::from(match error {
                 Error::Parameter { .. } => 2,
                 _ => 1,
@@ -371,8 +375,7 @@ fn run_digits(arguments: DigitsArguments) -> evospike::Result<()> {
         de.population = arguments.population;
     }
     let report = digits(&settings, arguments.out)?;
-    println!("\n{}", report.table());
-    written(&report.files);
+    reported(&report.table(), &report.files);
     Ok(())
 }
 
@@ -414,8 +417,7 @@ fn run_cifar10(arguments: &Cifar10Arguments) -> evospike::Result<()> {
     settings.evolution.timesteps = arguments.timesteps;
     arguments.files.open(|input, stop| {
         let report = cifar10(input, &settings, &arguments.out, stop)?;
-        println!("\n{}", report.table());
-        written(&report.files);
+        reported(&report.table(), &report.files);
         Ok(())
     })
 }
@@ -429,8 +431,7 @@ fn run_adversarial(arguments: &AdversarialArguments) -> evospike::Result<()> {
     arguments.files.open(|input, stop| {
         let clean = &arguments.cifar10;
         let report = adversarial(input, &settings, clean, &arguments.out, stop)?;
-        println!("\n{}", report.table());
-        written(&report.files);
+        reported(&report.table(), &report.files);
         Ok(())
     })
 }
@@ -454,15 +455,24 @@ fn run_comparison(arguments: ComparisonArguments) -> evospike::Result<()> {
     };
     settings.hybrid.timesteps = arguments.few;
     let report = comparison(&settings, arguments.out)?;
-    println!("\n{}", report.table());
-    written(&report.files);
+    reported(&report.table(), &report.files);
     Ok(())
 }
 
+/// Of several ranks, the first one prints.
+fn reported(table: &Table, files: &[PathBuf]) {
+    if ranks::leads() {
+        println!("\n{table}");
+    }
+    written(files);
+}
+
 fn written(files: &[PathBuf]) {
-    println!("Written:");
-    for file in files {
-        println!("  {}", file.display());
+    if ranks::leads() {
+        println!("Written:");
+        for file in files {
+            println!("  {}", file.display());
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::evolve::Generation;
 use crate::metrics::{AccuracyCurve, Target, improvement_interval, improvement_percent};
 use crate::networks::Network;
 use crate::plot::Chart;
+use crate::ranks;
 use crate::simulate::Simulation;
 
 /// Gives a type `evcxr_display`, so that a notebook cell that ends in a value shows it: `as table`
@@ -704,8 +705,12 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     write(path, text.as_bytes())
 }
 
-/// Writes beside the file and renames, so that a reader never sees half of it.
+/// Writes beside the file and renames, so that a reader never sees half of it. Of several ranks, the
+/// first one writes.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    if !ranks::leads() {
+        return Ok(());
+    }
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".incomplete-{}", std::process::id()));
     let beside = PathBuf::from(beside);
@@ -745,7 +750,9 @@ impl Output {
     pub fn new(folder: impl Into<PathBuf>) -> Result<Self> {
         let folder = folder.into();
         let incomplete = folder.join(format!(".incomplete-{}", std::process::id()));
-        fs::create_dir_all(&incomplete).map_err(Error::io(&incomplete))?;
+        if ranks::leads() {
+            fs::create_dir_all(&incomplete).map_err(Error::io(&incomplete))?;
+        }
         Ok(Self { folder, incomplete })
     }
 
@@ -778,6 +785,9 @@ impl Output {
     /// # Errors
     /// A file cannot be moved.
     pub fn complete(self) -> Result<Vec<PathBuf>> {
+        if !ranks::leads() {
+            return Ok(Vec::new());
+        }
         let entries = fs::read_dir(&self.incomplete).map_err(Error::io(&self.incomplete))?;
         let mut files = Vec::new();
         for entry in entries {
@@ -793,7 +803,9 @@ impl Output {
 
 impl Drop for Output {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.incomplete); // nothing more can be done about it here
+        if ranks::leads() {
+            let _ = fs::remove_dir_all(&self.incomplete); // nothing more can be done about it here
+        }
     }
 }
 
