@@ -69,11 +69,11 @@
 //! time). A generation takes as long as the rank with the most networks, so the population is best a
 //! multiple of the ranks.
 //!
-//! What is sent hardly counts. Measured, two ranks of Open MPI on two cores: a generation of 14
-//! networks sends 716 bytes, 51 a network (some 25 more where the objective has a cost), and 76
-//! bytes a rank before the first one; an exchange of 1,000 bytes takes 3 µs. A network of
-//! `reproduce cifar10` (half-width VGG15, 500 images, 56 timesteps) takes 4 s on both cores at the
-//! 6,852 image-timesteps a second of `cargo bench --bench limits`.
+//! What is sent hardly counts. Measured, two ranks of Open MPI on two cores, a half-width VGG15: a
+//! generation of 14 networks sends 716 bytes, 51 a network (77 with a cost and long fractions, by
+//! their digits), and 76 bytes a rank before the first one; an exchange of 1,000 bytes a rank takes
+//! 3 µs. Such a network on 500 images for 56 timesteps, as in `reproduce cifar10`, takes 4 s on both
+//! cores by the 6,852 image-timesteps a second that `cargo bench --bench limits` measured.
 //!
 //! Reckoned from that, not measured: through a cluster's network an exchange among 100 ranks may
 //! take a millisecond, a four-thousandth of that evaluation. VGG16 on ImageNet has 15.5 G
