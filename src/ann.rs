@@ -28,21 +28,27 @@ use dfdx::nn::{
     BuildOnDevice, RecursiveWalker, TensorCollection, TensorOptions, TensorVisitor, ViewTensorMut,
     ViewTensorName, ViewTensorRef, ZeroGrads,
 };
+#[cfg(feature = "cuda")]
+use dfdx::prelude::Cuda;
 use dfdx::prelude::{
-    AsArray, Backward, Const, Cpu, Gradients, HasErr, HasShape, Module, ModuleMut, NoneTape,
-    OwnedTape, Rank1, Rank3, RealizeTo, Shape as DfdxShape, Tensor, TensorFromVec, Trace,
+    Backward, Const, Cpu, Device, Gradients, HasErr, HasShape, Module, ModuleMut, NoneTape,
+    OwnedTape, Rank1, Rank3, RealizeTo, Shape as DfdxShape, Tensor, Trace,
 };
 use rand::Rng as _;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{Checkpoint, Run};
+#[cfg(feature = "cuda")]
+use crate::confined::Confined;
 use crate::data::{Augment, Classify, Images, Part, Samples, Task, Training};
 use crate::error::{Error, Result};
 use crate::layers::{Layer, Stages};
+use crate::lock::Lock;
 use crate::metrics::{Accuracy, Target, predict};
 use crate::modules::{Describe, Follows};
 use crate::networks::Network;
+use crate::ops::Backend;
 use crate::optimiser::{Optimiser, Schedule, Step, Update};
 use crate::progress::Progress;
 use crate::random::{Rng, Stream, rng};
@@ -53,7 +59,7 @@ use crate::weights::{self, Names};
 const FORWARD_BATCH: usize = 256;
 
 /// A typed network behind an interface without types, so that code that uses it is compiled once.
-pub trait Trainable: Send + Sync {
+pub trait Trainable {
     /// Logits of `count` images, one row an image.
     ///
     /// # Errors
@@ -74,7 +80,10 @@ pub trait Trainable: Send + Sync {
     ) -> Result<(f32, Vec<f32>)>;
 
     /// Seeds what the network draws while it trains: dropout.
-    fn seed(&mut self, seed: u64);
+    ///
+    /// # Errors
+    /// [`Error::Device`] of the device.
+    fn seed(&mut self, seed: u64) -> Result<()>;
 
     /// A copy of all tensors of one kind, in the order of the layers.
     ///
@@ -89,8 +98,14 @@ pub trait Trainable: Send + Sync {
     fn set_tensors(&mut self, kind: Values, tensors: &[NamedTensor]) -> Result<()>;
 
     /// The plain layers that the network is, weights included.
-    fn layers(&self) -> Vec<Layer>;
+    ///
+    /// # Errors
+    /// [`Error::Device`] of the device.
+    fn layers(&self) -> Result<Vec<Layer>>;
 }
+
+/// A network that any thread may use.
+pub type Built = Box<dyn Trainable + Send + Sync>;
 
 /// What the tensors of a network are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,37 +128,37 @@ pub struct NamedTensor {
     pub values: Vec<f32>,
 }
 
-type ImageBatch<const C: usize, const SIDE: usize, T> =
-    Tensor<(usize, Const<C>, Const<SIDE>, Const<SIDE>), f32, Cpu, T>;
-type Logits<const CLASSES: usize, T> = Tensor<(usize, Const<CLASSES>), f32, Cpu, T>;
+type ImageBatch<D, const C: usize, const SIDE: usize, T> =
+    Tensor<(usize, Const<C>, Const<SIDE>, Const<SIDE>), f32, D, T>;
+type Logits<D, const CLASSES: usize, T> = Tensor<(usize, Const<CLASSES>), f32, D, T>;
 
 /// A built module with its device and the state of its optimiser.
 #[doc(hidden)]
-pub struct Typed<M, const C: usize, const SIDE: usize, const CLASSES: usize> {
+pub struct Typed<M, D: Backend, const C: usize, const SIDE: usize, const CLASSES: usize> {
     module: M,
     /// Where images are put; what dropout draws comes from there.
-    device: Cpu,
-    moments: Vec<Gradients<f32, Cpu>>,
+    device: D,
+    moments: Vec<Gradients<f32, D>>,
 }
 
 /// Copies tensors out of a module.
-struct Read<'a> {
+struct Read<'a, D: Device<f32>> {
     /// In place of the parameters.
-    moments: Option<&'a Gradients<f32, Cpu>>,
+    moments: Option<&'a Gradients<f32, D>>,
     tensors: Vec<NamedTensor>,
 }
 
-impl TensorVisitor<f32, Cpu> for Read<'_> {
+impl<D: Device<f32>> TensorVisitor<f32, D> for Read<'_, D> {
     type Viewer = (ViewTensorRef, ViewTensorName);
-    type Err = <Cpu as HasErr>::Err;
+    type Err = <D as HasErr>::Err;
     type E2 = f32;
-    type D2 = Cpu;
+    type D2 = D;
 
     fn visit<S: DfdxShape>(
         &mut self,
-        options: TensorOptions<S, f32, Cpu>,
-        (tensor, name): (&Tensor<S, f32, Cpu>, String),
-    ) -> Result<Option<Tensor<S, f32, Cpu>>, Self::Err> {
+        options: TensorOptions<S, f32, D>,
+        (tensor, name): (&Tensor<S, f32, D>, String),
+    ) -> Result<Option<Tensor<S, f32, D>>, Self::Err> {
         let values = match self.moments {
             None => tensor.as_vec(),
             // A step makes moments for every parameter.
@@ -160,24 +175,24 @@ impl TensorVisitor<f32, Cpu> for Read<'_> {
 }
 
 /// Compares tensors with a module's, or copies them into it.
-struct Write<'a> {
+struct Write<'a, D: Device<f32>> {
     copy: bool,
     /// In place of the parameters.
-    moments: Option<&'a mut Gradients<f32, Cpu>>,
+    moments: Option<&'a mut Gradients<f32, D>>,
     tensors: std::slice::Iter<'a, NamedTensor>,
 }
 
-impl TensorVisitor<f32, Cpu> for Write<'_> {
+impl<D: Backend> TensorVisitor<f32, D> for Write<'_, D> {
     type Viewer = (ViewTensorMut, ViewTensorName);
     type Err = Error;
     type E2 = f32;
-    type D2 = Cpu;
+    type D2 = D;
 
     fn visit<S: DfdxShape>(
         &mut self,
-        options: TensorOptions<S, f32, Cpu>,
-        (tensor, name): (&mut Tensor<S, f32, Cpu>, String),
-    ) -> Result<Option<Tensor<S, f32, Cpu>>> {
+        options: TensorOptions<S, f32, D>,
+        (tensor, name): (&mut Tensor<S, f32, D>, String),
+    ) -> Result<Option<Tensor<S, f32, D>>> {
         if self.moments.is_some() && !options.do_gradient_update {
             return Ok(None);
         }
@@ -197,26 +212,21 @@ impl TensorVisitor<f32, Cpu> for Write<'_> {
         match &mut self.moments {
             _ if !self.copy => {}
             None => tensor.copy_from(&new.values),
-            Some(moments) => {
-                let moment = moments.get_or_alloc_mut(tensor).map_err(Error::device)?;
-                moment.copy_from_slice(&new.values);
-            }
+            Some(moments) => D::set(moments, tensor, &new.values).map_err(Error::device)?,
         }
         Ok(None)
     }
 }
 
-impl<M, const C: usize, const SIDE: usize, const CLASSES: usize> Trainable
-    for Typed<M, C, SIDE, CLASSES>
+impl<M, D: Backend, const C: usize, const SIDE: usize, const CLASSES: usize> Trainable
+    for Typed<M, D, C, SIDE, CLASSES>
 where
-    M: TensorCollection<f32, Cpu>
+    M: TensorCollection<f32, D>
         + Describe
-        + Send
-        + Sync
-        + Module<ImageBatch<C, SIDE, NoneTape>, Output = Logits<CLASSES, NoneTape>>
+        + Module<ImageBatch<D, C, SIDE, NoneTape>, Output = Logits<D, CLASSES, NoneTape>>
         + ModuleMut<
-            ImageBatch<C, SIDE, OwnedTape<f32, Cpu>>,
-            Output = Logits<CLASSES, OwnedTape<f32, Cpu>>,
+            ImageBatch<D, C, SIDE, OwnedTape<f32, D>>,
+            Output = Logits<D, CLASSES, OwnedTape<f32, D>>,
         >,
 {
     fn forward(&self, pixels: Vec<f32>, count: usize) -> Result<Vec<f32>> {
@@ -258,8 +268,9 @@ where
         Ok((loss, values))
     }
 
-    fn seed(&mut self, seed: u64) {
-        self.device = Cpu::seed_from_u64(seed);
+    fn seed(&mut self, seed: u64) -> Result<()> {
+        self.device = D::open(seed)?;
+        Ok(())
     }
 
     fn tensors(&self, kind: Values) -> Result<Vec<NamedTensor>> {
@@ -285,7 +296,7 @@ where
     fn set_tensors(&mut self, kind: Values, tensors: &[NamedTensor]) -> Result<()> {
         let mut moments = match kind {
             Values::Parameters => None,
-            Values::Moment(_) => Some(Gradients::leaky()),
+            Values::Moment(_) => Some(self.module.try_alloc_grads().map_err(Error::device)?),
         };
         for copy in [false, true] {
             let mut write = Write {
@@ -310,15 +321,17 @@ where
         Ok(())
     }
 
-    fn layers(&self) -> Vec<Layer> {
+    fn layers(&self) -> Result<Vec<Layer>> {
         let mut layers = Vec::new();
         self.module.describe(&mut layers);
-        layers
+        Ok(layers)
     }
 }
 
-impl<M, const C: usize, const SIDE: usize, const CLASSES: usize> Typed<M, C, SIDE, CLASSES> {
-    fn batch(&self, pixels: Vec<f32>, count: usize) -> Result<ImageBatch<C, SIDE, NoneTape>> {
+impl<M, D: Backend, const C: usize, const SIDE: usize, const CLASSES: usize>
+    Typed<M, D, C, SIDE, CLASSES>
+{
+    fn batch(&self, pixels: Vec<f32>, count: usize) -> Result<ImageBatch<D, C, SIDE, NoneTape>> {
         let found = pixels.len();
         if found != count * C * SIDE * SIDE {
             return Err(Error::parameter(
@@ -335,17 +348,30 @@ impl<M, const C: usize, const SIDE: usize, const CLASSES: usize> Typed<M, C, SID
 
 /// The mean cross-entropy with class probabilities, and its gradients. The sizes are not in the
 /// types, so that this is compiled once, not in every notebook cell with a network.
-pub(crate) fn backward(
-    logits: Tensor<(usize, usize), f32, Cpu, OwnedTape<f32, Cpu>>,
+pub(crate) fn backward<D: Device<f32>>(
+    logits: Tensor<(usize, usize), f32, D, OwnedTape<f32, D>>,
     targets: Vec<f32>,
-) -> Result<(f32, Gradients<f32, Cpu>)> {
+) -> Result<(f32, Gradients<f32, D>)> {
     let targets = logits
         .device()
         .try_tensor_from_vec(targets, *logits.shape());
     let targets = targets.map_err(Error::device)?;
     let loss = cross_entropy_with_logits_loss(logits, targets);
-    let value = loss.array();
+    let value = loss.as_vec()[0];
     Ok((value, loss.try_backward().map_err(Error::device)?))
+}
+
+impl<M, D: Backend, const C: usize, const SIDE: usize, const CLASSES: usize>
+    Typed<M, D, C, SIDE, CLASSES>
+{
+    fn build<L: BuildOnDevice<D, f32, Built = M>>(seed: u64) -> Result<Self> {
+        let device = D::open(rng(seed, Stream::Weights).next_u64())?;
+        Ok(Self {
+            module: L::try_build_on_device(&device).map_err(Error::device)?,
+            device,
+            moments: Vec::new(),
+        })
+    }
 }
 
 /// What [`network!`](crate::network) calls: layers `L` on the CPU with weights drawn by `seed`.
@@ -355,17 +381,32 @@ pub(crate) fn backward(
 pub fn build<L, const C: usize, const SIDE: usize, const CLASSES: usize>(
     _: PhantomData<Classify<C, SIDE, CLASSES>>,
     seed: u64,
-) -> Result<Box<dyn Trainable>>
+) -> Result<Built>
 where
     L: Follows<Rank3<C, SIDE, SIDE>, Out = Rank1<CLASSES>> + BuildOnDevice<Cpu, f32>,
-    Typed<L::Built, C, SIDE, CLASSES>: Trainable + 'static,
+    Typed<L::Built, Cpu, C, SIDE, CLASSES>: Trainable + Send + Sync + 'static,
 {
-    let device = Cpu::seed_from_u64(rng(seed, Stream::Weights).next_u64());
-    Ok(Box::new(Typed::<L::Built, C, SIDE, CLASSES> {
-        module: L::try_build_on_device(&device).map_err(Error::device)?,
-        device,
-        moments: Vec::new(),
-    }))
+    let network = Typed::<L::Built, Cpu, C, SIDE, CLASSES>::build::<L>(seed)?;
+    Ok(Box::new(network))
+}
+
+/// [`build`] on the first NVIDIA card.
+///
+/// # Errors
+/// [`Error::Device`] when there is none, or memory cannot be had.
+#[cfg(feature = "cuda")]
+pub fn build_on_card<L, const C: usize, const SIDE: usize, const CLASSES: usize>(
+    _: PhantomData<Classify<C, SIDE, CLASSES>>,
+    seed: u64,
+) -> Result<Built>
+where
+    L: Follows<Rank3<C, SIDE, SIDE>, Out = Rank1<CLASSES>> + BuildOnDevice<Cuda, f32>,
+    Typed<L::Built, Cuda, C, SIDE, CLASSES>: Trainable + 'static,
+{
+    Ok(Box::new(Confined::new(move || {
+        let network = Typed::<L::Built, Cuda, C, SIDE, CLASSES>::build::<L>(seed)?;
+        Ok(Box::new(network))
+    })?))
 }
 
 /// How a network is trained.
@@ -498,21 +539,21 @@ pub struct Epoch {
     pub training_accuracy_percent: f64,
 }
 
-/// Network `N`, not yet spiking.
-pub struct Ann<N: Network> {
-    network: Box<dyn Trainable>,
-    name: PhantomData<fn() -> N>,
+/// Network `N`, not yet spiking, on the CPU or another [`Backend`], such as `Ann<Vgg15, Cuda>`.
+pub struct Ann<N: Network, D: Backend = Cpu> {
+    network: Built,
+    types: PhantomData<fn() -> (N, D)>,
 }
 
-impl<N: Network> Ann<N> {
+impl<N: Network, D: Backend> Ann<N, D> {
     /// The network with random weights drawn by `seed`.
     ///
     /// # Errors
-    /// [`Error::Device`] when memory cannot be had.
+    /// [`Error::Device`] when there is no such device, or memory cannot be had.
     pub fn new(seed: u64) -> Result<Self> {
         Ok(Self {
-            network: N::build(seed)?,
-            name: PhantomData,
+            network: D::build::<N>(seed)?,
+            types: PhantomData,
         })
     }
 
@@ -547,7 +588,7 @@ impl<N: Network> Ann<N> {
     /// # Errors
     /// As for [`train`](Self::train); a file that cannot be written or read, is damaged, or is of
     /// another network, other first weights, other images or other settings: delete it to start
-    /// anew.
+    /// anew; [`Error::Busy`] while another training writes it.
     pub fn train_resumable(
         &mut self,
         images: &Images<Training, N::Task>,
@@ -630,12 +671,15 @@ impl<N: Network> Ann<N> {
     }
 
     /// The plain layers that the network is, weights included.
-    pub fn layers(&self) -> Vec<Layer> {
+    ///
+    /// # Errors
+    /// [`Error::Device`] of the device.
+    pub fn layers(&self) -> Result<Vec<Layer>> {
         self.network.layers()
     }
 
     pub(crate) fn stages(&self) -> Result<Stages> {
-        Stages::new(N::Task::SHAPE, &self.layers(), N::Task::CLASSES)
+        Stages::new(N::Task::SHAPE, &self.layers()?, N::Task::CLASSES)
     }
 
     pub(crate) fn network_mut(&mut self) -> &mut dyn Trainable {
@@ -643,7 +687,7 @@ impl<N: Network> Ann<N> {
     }
 
     fn table(&self) -> Table {
-        let layers = self.layers();
+        let layers = self.layers().unwrap_or_default();
         let total: usize = layers.iter().map(Layer::parameters).sum();
         let title = format!("{}: {} layers, {total} weights", N::NAME, layers.len());
         let mut table = Table::new(title, ["layer", "kind", "weights"]);
@@ -658,7 +702,7 @@ impl<N: Network> Ann<N> {
     }
 }
 
-show!(impl [N: Network] Ann<N> as table);
+show!(impl [N: Network, D: Backend] Ann<N, D> as table);
 
 /// What training goes on from, apart from the network and its optimiser.
 struct Course {
@@ -682,6 +726,7 @@ pub(crate) fn train(
     if images.len() == 0 {
         return Err(Error::parameter("images", "none", "at least one"));
     }
+    let _lock = path.map(Lock::of_file).transpose()?;
     let mut course = Course {
         order: (0..images.len()).collect(),
         rng: rng(settings.seed, Stream::Batches),
@@ -754,7 +799,7 @@ fn epoch(
     // A seed an epoch, so that where dropout stands need not be kept.
     let mut dropout = crate::random::rng(settings.seed, Stream::Dropout);
     dropout.set_word_pos(2 * epoch as u128);
-    network.seed(dropout.next_u64());
+    network.seed(dropout.next_u64())?;
     order.shuffle(rng);
     let [on, off] = settings.targets(classes);
     let (mut loss_sum, mut correct, mut seen) = (0.0, 0, 0);
@@ -872,8 +917,8 @@ pub(crate) mod tests {
             self.1 = (self.1.checked_sub(1)).ok_or(Error::Device("broken off".into()))?;
             self.0.step(pixels, targets, count, step)
         }
-        fn seed(&mut self, seed: u64) {
-            self.0.seed(seed);
+        fn seed(&mut self, seed: u64) -> Result<()> {
+            self.0.seed(seed)
         }
         fn tensors(&self, kind: Values) -> Result<Vec<NamedTensor>> {
             self.0.tensors(kind)
@@ -881,7 +926,7 @@ pub(crate) mod tests {
         fn set_tensors(&mut self, kind: Values, tensors: &[NamedTensor]) -> Result<()> {
             self.0.set_tensors(kind, tensors)
         }
-        fn layers(&self) -> Vec<Layer> {
+        fn layers(&self) -> Result<Vec<Layer>> {
             self.0.layers()
         }
     }
@@ -991,6 +1036,21 @@ pub(crate) mod tests {
         refused::<Small>(&path, 0, &normalised, &settings, "images_checksum");
         refused::<Small>(&path, 1, &images, &settings, "first_weights_checksum");
         refused::<Other>(&path, 0, &images, &settings, "network: found \"Small\"");
+    }
+
+    #[test]
+    fn a_second_training_by_the_checkpoint_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("small.checkpoint");
+        let images = digits().training.take(100);
+        let train = || {
+            let mut ann = Ann::<Small>::new(0).unwrap();
+            ann.train_resumable(&images, &settings(Optimiser::Adam), &path)
+        };
+        let lock = Lock::of_file(&path).unwrap();
+        assert!(matches!(train(), Err(Error::Busy { path: busy }) if busy == path));
+        drop(lock);
+        train().unwrap();
     }
 
     #[test]

@@ -26,6 +26,7 @@
 //! ```
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use dfdx::prelude::Cpu;
 use rand::RngExt;
@@ -39,11 +40,13 @@ use crate::error::{Error, Result};
 use crate::layers::{Layer, Shape};
 use crate::networks::Network;
 use crate::neurons::Neurons;
+use crate::ops::Backend;
 use crate::progress::Progress;
 use crate::random::{Rng, Stream, image_rng, normal};
 use crate::reference::tensor;
+use crate::simulate::some_timesteps;
 use crate::surrogate::Surrogate;
-use crate::through_time::{TAPE, Unrolled};
+use crate::through_time::Unrolled;
 
 /// How images are changed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -147,13 +150,14 @@ pub trait Differentiable<K: Task> {
     fn gradients(&self) -> Result<Gradients>;
 }
 
-impl<N: Network> Differentiable<N::Task> for Ann<N> {
+impl<N: Network, D: Backend> Differentiable<N::Task> for Ann<N, D> {
     fn gradients(&self) -> Result<Gradients> {
         Ok(Gradients {
             shape: N::Task::SHAPE,
             classes: N::Task::CLASSES,
-            layers: self.layers(),
+            layers: self.layers()?,
             spiking: None,
+            device: Of::new::<D>(),
         })
     }
 }
@@ -181,14 +185,33 @@ pub struct Spiking<'a, N: Network> {
 
 impl<N: Network> Differentiable<N::Task> for Spiking<'_, N> {
     fn gradients(&self) -> Result<Gradients> {
-        if self.timesteps == 0 {
-            return Err(Error::parameter("timesteps", 0, "1 or more"));
-        }
+        some_timesteps("timesteps", self.timesteps)?;
         Ok(Gradients {
             shape: N::Task::SHAPE,
             classes: N::Task::CLASSES,
             layers: self.snn.network().stages.layers.clone(),
             spiking: Some((self.snn.neurons().to_vec(), self.timesteps, self.surrogate)),
+            device: Of::new::<Cpu>(),
+        })
+    }
+}
+
+/// A spiking network attacked on another device than the CPU, such as `On::<_, Cuda>::new(spiking)`.
+pub struct On<S, D>(S, PhantomData<fn() -> D>);
+
+impl<S, D> On<S, D> {
+    /// The network, to be attacked on device `D`.
+    pub fn new(network: S) -> Self {
+        Self(network, PhantomData)
+    }
+}
+
+impl<K: Task, S: Differentiable<K>, D: Backend> Differentiable<K> for On<S, D> {
+    fn gradients(&self) -> Result<Gradients> {
+        let gradients = self.0.gradients()?;
+        Ok(Gradients {
+            device: Of::new::<D>(),
+            ..gradients
         })
     }
 }
@@ -199,6 +222,25 @@ pub struct Gradients {
     classes: usize,
     layers: Vec<Layer>,
     spiking: Option<(Vec<Neurons>, usize, Surrogate)>,
+    device: Of,
+}
+
+type OfFew = fn(&Gradients, &[f32], &[usize]) -> Result<Vec<f32>>;
+
+/// [`Gradients::of_few`] on some device, and how many images are few there.
+#[derive(Clone, Copy)]
+struct Of {
+    few: OfFew,
+    images: usize,
+}
+
+impl Of {
+    fn new<D: Backend>() -> Self {
+        Self {
+            few: Gradients::of_few::<D>,
+            images: D::TAPE,
+        }
+    }
 }
 
 impl Gradients {
@@ -221,9 +263,10 @@ impl Gradients {
             let expected = format!("classes below {}", self.classes);
             return Err(Error::parameter("labels", label, expected));
         }
-        let (inputs, labels) = (inputs.par_chunks(TAPE * size), labels.par_chunks(TAPE));
+        let Of { few, images } = self.device;
+        let (inputs, labels) = (inputs.par_chunks(images * size), labels.par_chunks(images));
         let parts = inputs.zip(labels).map(|(inputs, labels)| {
-            let by_input = self.of_few(inputs, labels)?;
+            let by_input = few(self, inputs, labels)?;
             // The loss was their mean.
             let images = labels.len() as f32;
             Ok(by_input.into_iter().map(|x| x * images).collect::<Vec<_>>())
@@ -231,8 +274,8 @@ impl Gradients {
         Ok(parts.collect::<Result<Vec<_>>>()?.concat())
     }
 
-    fn of_few(&self, inputs: &[f32], labels: &[usize]) -> Result<Vec<f32>> {
-        let (device, network) = (Cpu::default(), (self.shape, &self.layers[..]));
+    fn of_few<D: Backend>(&self, inputs: &[f32], labels: &[usize]) -> Result<Vec<f32>> {
+        let (device, network) = (D::open(0)?, (self.shape, &self.layers[..]));
         let network = match &self.spiking {
             Some((neurons, timesteps, surrogate)) => {
                 Unrolled::spiking(&device, network, neurons, *timesteps, *surrogate)
@@ -337,18 +380,10 @@ mod tests {
     use crate::ann::TrainSettings;
     use crate::convert::{Balance, convert};
     use crate::data::{self, Digits, Shares};
+    use crate::layers::linear;
     use crate::metrics::Accuracy;
     use crate::networks::DigitsCnn;
     use crate::simulate::simulate;
-
-    fn linear(weight: Vec<f32>, inputs: usize) -> Layer {
-        Layer::Linear {
-            outputs: weight.len() / inputs,
-            bias: None,
-            weight,
-            inputs,
-        }
-    }
 
     fn softmax(logits: &[f32]) -> Vec<f32> {
         let sum: f32 = logits.iter().map(|x| x.exp()).sum();
@@ -367,6 +402,7 @@ mod tests {
                 linear(vec![1.0, -1.0], 1),
             ],
             spiking: Some((vec![Neurons::new([1.0])], 2, surrogate)),
+            device: Of::new::<Cpu>(),
         };
         // v = 0.9, no spike; then v = 1.8, a spike: the mean output is 0.5, -0.5.
         let p = softmax(&[0.5, -0.5]);
@@ -395,6 +431,7 @@ mod tests {
                 linear(vec![1.0, -1.0], 1),
             ],
             spiking: None,
+            device: Of::new::<Cpu>(),
         };
         // 0.9 is 1 of the levels 0, 1, 2 of a bound of 2, and above a bound of 0.5.
         let p = softmax(&[1.0, -1.0]);

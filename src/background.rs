@@ -23,7 +23,6 @@
 //! # Ok::<(), evospike::Error>(())
 //! ```
 
-use std::any::Any;
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,7 +44,8 @@ pub(crate) fn line() -> Option<Line> {
     LINE.with_borrow(Clone::clone)
 }
 
-/// Work on a thread of its own. Dropping it tells the work to stop.
+/// Work on a thread of its own. Dropping it tells the work to stop; until it has, no other goes on
+/// from its checkpoint.
 pub struct Background<T> {
     stop: Arc<AtomicBool>,
     line: Line,
@@ -109,11 +109,9 @@ impl<T: Send + 'static> Background<T> {
         let Some(thread) = self.thread.take() else {
             unreachable!("only this, which takes the handle, waits");
         };
-        thread.join().unwrap_or_else(|panic| {
-            Err(Error::Background {
-                reason: reason(&*panic),
-            })
-        })
+        thread
+            .join()
+            .unwrap_or_else(|panic| Err(Error::panicked("background work", &*panic)))
     }
 
     /// Waits for the work to end, and tells it to stop when the time is over.
@@ -139,13 +137,6 @@ impl<T> Drop for Background<T> {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
     }
-}
-
-/// What a panic says.
-fn reason(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    format!("panicked: {}", text.unwrap_or_default())
 }
 
 #[cfg(test)]

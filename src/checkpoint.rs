@@ -20,7 +20,7 @@ use crate::weights::{self, Bytes};
 
 const KEY: &str = "evospike checkpoint";
 const ORDER: &str = "order";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A training run: two that are the same end with the same weights.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -74,6 +74,8 @@ pub(crate) struct State {
 #[derive(Serialize, Deserialize)]
 struct Header {
     version: u32,
+    /// What wrote it.
+    evospike: String,
     run: Run,
     position: u128,
     history: Vec<Epoch>,
@@ -124,6 +126,7 @@ impl<'a> Checkpoint<'a> {
         tensors.sort_by(|a, b| a.name.cmp(&b.name));
         let header = serde_json::to_string(&HeaderRef {
             version: VERSION,
+            evospike: env!("CARGO_PKG_VERSION"),
             run: &self.run,
             position,
             history,
@@ -216,7 +219,8 @@ impl<'a> Checkpoint<'a> {
         let failed = |error: serde_json::Error| self.wrong("metadata", error, expected());
         let Version { version } = serde_json::from_str(text).map_err(failed)?;
         if version != VERSION {
-            return Err(self.wrong("version", version, VERSION.to_string()));
+            let expected = format!("{VERSION}; delete the file to start anew");
+            return Err(self.wrong("format version", version, expected));
         }
         serde_json::from_str(text).map_err(failed)
     }
@@ -255,6 +259,7 @@ impl<'a> Checkpoint<'a> {
 #[derive(Serialize)]
 struct HeaderRef<'a> {
     version: u32,
+    evospike: &'a str,
     run: &'a Run,
     position: u128,
     history: &'a [Epoch],
@@ -273,4 +278,35 @@ fn difference(place: &str, found: &Value, expected: &Value) -> Option<(String, S
         });
     }
     (found != expected).then(|| (place.into(), found.to_string(), expected.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{self, Shares};
+    use crate::networks::{DigitsCnn, Network};
+
+    #[test]
+    fn an_older_format_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("digits.checkpoint");
+        let digits = data::digits().unwrap().split(Shares::default(), 0).unwrap();
+        let settings = TrainSettings::default();
+        let mut network = DigitsCnn::build(0).unwrap();
+        let images = digits.training.view();
+        let run = Run::new("digits", &*network, images, &settings).unwrap();
+        let text = format!(
+            r#"{{"version":1,"run":{}}}"#,
+            serde_json::to_string(&run).unwrap()
+        );
+        let header = format!("{:08x} {text}", checksum(&text, []));
+        weights::write(&path, &[], (KEY, header)).unwrap();
+        let loaded = Checkpoint::new(&path, run).load(&mut *network, settings.optimiser);
+        let error = loaded.err().unwrap().to_string();
+        let expected = "format version: found 1, expected 2; delete the file to start anew";
+        assert!(
+            error.ends_with(&format!("digits.checkpoint, {expected}")),
+            "{error}"
+        );
+    }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::random::{Rng, Stream, normal, rng};
-use crate::search::{Best, Bounds, Cost, Optimise, better, check_told};
+use crate::search::{Best, Bounds, Cost, Optimise, better, check_members, check_told};
 
 /// Settings of [`CmaEs`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,9 +29,7 @@ impl Default for CmaEsSettings {
 
 impl CmaEsSettings {
     pub(crate) fn check(&self) -> Result<()> {
-        if let Some(population @ (0 | 1)) = self.population {
-            return Err(Error::parameter("population", population, "2 or more"));
-        }
+        check_members("population", self.population.unwrap_or(2), 2)?;
         if !(self.sigma > 0.0 && self.sigma <= 1.0) {
             return Err(Error::parameter("sigma", self.sigma, "0 to 1, not 0"));
         }

@@ -27,6 +27,7 @@ use crate::error::{Error, Result};
 use crate::layers::{Activation, Layer, Stage, Stages, to_channels_last};
 use crate::networks::Network;
 use crate::neurons::Neurons;
+use crate::ops::Backend;
 use crate::plot::{self, Chart};
 use crate::report::{Table, show};
 use crate::simulate::{Simulator, SpikingNetwork};
@@ -195,8 +196,8 @@ pub struct Conversion<N: Network> {
 /// # Errors
 /// No image; layers that do not convert or hold weights that are not finite; activations that are
 /// not.
-pub fn convert<N: Network>(
-    ann: &Ann<N>,
+pub fn convert<N: Network, D: Backend>(
+    ann: &Ann<N, D>,
     images: &Images<Training, N::Task>,
 ) -> Result<Conversion<N>> {
     Conversion::of(ann.stages()?, images)
@@ -653,7 +654,7 @@ mod tests {
             .collect();
         let at = |t: usize| frames.iter().flat_map(move |f| &f[t * 64..][..64]);
         let inputs: Vec<f32> = (0..timesteps).flat_map(at).copied().collect();
-        let layers = ann.layers();
+        let layers = ann.layers().unwrap();
         let ends = (0..layers.len()).filter(|&i| layers[i] == Layer::Neurons);
         for (layer, end) in ends.enumerate() {
             let traces = crate::reference::trace(
@@ -923,7 +924,7 @@ mod tests {
             ..TrainSettings::default()
         };
         ann.train(&digits.training, &settings).unwrap();
-        let bounds: Vec<f32> = (ann.layers().iter())
+        let bounds: Vec<f32> = (ann.layers().unwrap().iter())
             .filter_map(|layer| match layer {
                 Layer::Qcfs { bound, .. } => Some(*bound),
                 _ => None,

@@ -1087,6 +1087,26 @@ mod tests {
         from_csv("tiny.csv", text.as_bytes(), 16)
     }
 
+    proptest::proptest! {
+        #[test]
+        fn damaged_lines_are_named(
+            changes in proptest::collection::vec(
+                (0..24usize, 0..6usize, "[-0-9a-f,.\"é\r\n]{0,6}"),
+                1..5,
+            ),
+        ) {
+            let mut text = b"0,1,16,3,2\n4,4,4,4,0\n".to_vec();
+            for (at, size, new) in changes {
+                let at = at.min(text.len());
+                let to = text.len().min(at + size);
+                text.splice(at..to, new.into_bytes());
+            }
+            if let Err(error) = from_csv::<Tiny>("tiny.csv", &text[..], 16) {
+                proptest::prop_assert!(error.to_string().starts_with("tiny.csv, "), "{}", error);
+            }
+        }
+    }
+
     #[test]
     fn the_digits_are_whole() {
         let digits = digits().unwrap();

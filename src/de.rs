@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::random::{Rng, Stream, rng};
-use crate::search::{Bounds, Cost, Optimise, better, check_told, uniform};
+use crate::search::{Bounds, Cost, Optimise, better, check_members, check_told, uniform};
 
 /// What a mutant is made of, in the notation of Storn and Price (1997) and SciPy. F is the
 /// mutation factor, r are members drawn without repetition.
@@ -139,9 +139,7 @@ impl DeSettings {
             let found = self.recombination;
             return Err(Error::parameter("recombination", found, "0 to 1"));
         }
-        if self.population == 0 {
-            return Err(Error::parameter("population", 0, "1 or more"));
-        }
+        check_members("population", self.population, 1)?;
         for (name, tolerance) in [("tol", self.tol), ("atol", self.atol)] {
             if !(0.0..f64::INFINITY).contains(&tolerance) {
                 return Err(Error::parameter(name, tolerance, "0 or more, finite"));

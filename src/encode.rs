@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::{Images, Part, Task};
 use crate::error::{Error, Result};
 use crate::random::{Stream, image_rng};
+use crate::simulate::some_timesteps;
 
 /// How an image is given to the network over the timesteps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,9 +78,7 @@ impl InputCode {
         image: usize,
     ) -> Result<Vec<f32>> {
         self.check()?;
-        if timesteps == 0 {
-            return Err(Error::parameter("timesteps", 0, "1 or more"));
-        }
+        some_timesteps("timesteps", timesteps)?;
         if let Some(i) = input.iter().position(|x| !x.is_finite()) {
             let found = format!("{} at place {i}", input[i]);
             return Err(Error::parameter("input", found, "finite values"));

@@ -255,6 +255,7 @@ impl<'a> Engine<'a> {
         }
     }
 
+    #[allow(unsafe_code)]
     fn stage(
         &self,
         stage: usize,

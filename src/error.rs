@@ -1,5 +1,6 @@
 //! The one error type: every fallible public function returns [`Result`].
 
+use std::any::Any;
 use std::path::{Path, PathBuf};
 
 /// What every fallible function of this crate returns.
@@ -73,10 +74,24 @@ pub enum Error {
         /// The checkpoint.
         path: PathBuf,
     },
-    /// Work in the background did not start, or panicked.
+    /// Someone else writes there.
+    #[error("{}: another process or notebook cell is writing there: wait for it or stop it", path.display())]
+    Busy {
+        /// The file or folder.
+        path: PathBuf,
+    },
+    /// Work in the background did not start.
     #[error("background work: {reason}")]
     Background {
-        /// What the operating system or the panic said.
+        /// What the operating system said.
+        reason: String,
+    },
+    /// Code on another thread panicked, such as a closure of yours.
+    #[error("{work}: panicked: {reason}")]
+    Panicked {
+        /// What was at work.
+        work: String,
+        /// What the panic said.
         reason: String,
     },
     /// An error of one of the processes that evolve together ([`ranks`](crate::ranks)), known to all.
@@ -174,6 +189,16 @@ impl Error {
         |error| Self::Write {
             path: path.to_path_buf(),
             reason: error.to_string(),
+        }
+    }
+
+    /// What a panic of some work says.
+    pub(crate) fn panicked(work: impl Into<String>, panic: &(dyn Any + Send)) -> Self {
+        let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        Self::Panicked {
+            work: work.into(),
+            reason: text.unwrap_or_default(),
         }
     }
 

@@ -22,6 +22,8 @@ use crate::fitness::Judge;
 pub use crate::fitness::{Fitness, Objective, Stopping};
 pub use crate::genome::Gene;
 use crate::genome::{self, Genome};
+use crate::layers::checksum;
+use crate::lock::Lock;
 use crate::metrics::Target;
 use crate::networks::Network;
 use crate::neurons::Neurons;
@@ -31,7 +33,7 @@ use crate::progress::Progress;
 use crate::ranks::{self, Ranks};
 use crate::report::{CompromiseRow, Table, show, write};
 use crate::search::{Search, better};
-use crate::simulate::SimulateSettings;
+use crate::simulate::{SimulateSettings, some_timesteps};
 
 /// Settings of [`evolve`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -84,9 +86,7 @@ impl EvolveSettings {
     /// Refuses settings out of range, so that nothing runs first.
     pub(crate) fn check(&self) -> Result<()> {
         self.search.check()?;
-        if self.timesteps == 0 {
-            return Err(Error::parameter("timesteps", 0, "1 or more"));
-        }
+        some_timesteps("timesteps", self.timesteps)?;
         genome::check(&self.genome)?;
         match (self.batch, &self.search) {
             (None, _) | (Some(1..), Search::CmaEs(_)) => (),
@@ -212,8 +212,8 @@ pub fn evolve<N: Network>(
 /// was in. When `stop` is set by another thread, it stops after the running generation.
 ///
 /// # Errors
-/// As [`evolve`]; a file that is no checkpoint, or one of another evolution; [`Error::Stopped`]
-/// when it was told to stop.
+/// As [`evolve`]; a file that is no checkpoint, or one of another evolution; [`Error::Busy`] while
+/// another evolution writes it; [`Error::Stopped`] when it was told to stop.
 pub fn evolve_resumable<N: Network>(
     snn: &Snn<N>,
     images: &Images<HeldOut, N::Task>,
@@ -243,14 +243,24 @@ fn run<N: Network>(
     let run = Run::new(snn, images, target, settings);
     let ranks = Ranks::enter()?;
     run.check_alike(&ranks, snn, target, &checkpoint.is_some())?;
+    let mut _lock = None;
+    ranks.lead(|| {
+        _lock = checkpoint
+            .map(|(path, _)| Lock::of_file(path))
+            .transpose()?;
+        Ok(())
+    })?;
     let mut state = State::new(run);
     if let Some((path, _)) = checkpoint
         && let Some(found) = ranks.lead(|| state.load(path))?
     {
         (state.told, state.mean, state.seconds) = (found.told, found.mean, found.seconds);
     }
-    let mut generations = Vec::with_capacity(settings.generations + 1);
-    let mut progress = Progress::new(format!("evolve {}", N::NAME), settings.generations + 1);
+    let mut generations = Vec::new();
+    let mut progress = Progress::new(
+        format!("evolve {}", N::NAME),
+        settings.generations.saturating_add(1),
+    );
     progress.skip(state.told.len());
     let (mut evaluations, mut stopped) = (0, 0);
     for generation in 0..=settings.generations {
@@ -368,6 +378,8 @@ fn summary(state: &Generation) -> String {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Run {
     network: String,
+    /// CRC-32, weights included.
+    layers_checksum: u32,
     settings: EvolveSettings,
     neurons: Vec<Neurons>,
     images: usize,
@@ -385,6 +397,7 @@ impl Run {
     ) -> Self {
         Self {
             network: N::NAME.into(),
+            layers_checksum: checksum(&snn.network().stages.layers),
             settings: settings.clone(),
             neurons: snn.neurons().to_vec(),
             images: images.len(),
@@ -438,7 +451,7 @@ fn damaged(path: &Path, found: impl std::fmt::Display) -> Error {
 }
 
 impl State {
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
 
     fn new(run: Run) -> Self {
         Self {
@@ -489,6 +502,10 @@ impl State {
         };
         let differs = [
             ("network", found.run.network != self.run.network),
+            (
+                "weights",
+                found.run.layers_checksum != self.run.layers_checksum,
+            ),
             ("settings", as_long(&found.run) != as_long(&self.run)),
             ("thresholds", found.run.neurons != self.run.neurons),
             (
@@ -607,7 +624,10 @@ pub fn pareto<N: Network>(
     let judge = Judge::new(snn.network(), images, target, objective, settings.run())?;
     let (bounds, start) = (genome.bounds(), genome.neutral());
     let mut search = Nsga2::new(&bounds, Some(&start), nsga.clone(), settings.seed)?;
-    let mut progress = Progress::new(format!("pareto {}", N::NAME), settings.generations + 1);
+    let mut progress = Progress::new(
+        format!("pareto {}", N::NAME),
+        settings.generations.saturating_add(1),
+    );
     let ranks = Ranks::enter()?;
     Run::new(snn, images, target, settings).check_alike(&ranks, snn, target, nsga)?;
     let mut tried = Vec::new();

@@ -45,6 +45,7 @@ use crate::ops::Plain;
 use crate::optimiser::{Optimiser, Step as OptimiserStep, Update};
 use crate::reference::{Fire, Step, each_step, each_step_mut, tensor};
 use crate::report::{Table, show};
+use crate::simulate::some_timesteps;
 use crate::surrogate::Surrogate;
 use crate::through_time::{TAPE, Unrolled};
 
@@ -152,7 +153,8 @@ pub fn train_through_time<N: Network>(
 ///
 /// # Errors
 /// As for [`train_through_time`]; a file that cannot be written or read, is damaged, or is of
-/// another network, other images or other settings: delete it to start anew.
+/// another network, other images or other settings: delete it to start anew; [`Error::Busy`] while
+/// another training writes it.
 pub fn train_through_time_resumable<N: Network>(
     snn: &Snn<N>,
     images: &Images<Training, N::Task>,
@@ -168,9 +170,7 @@ fn run<N: Network>(
     settings: &HybridSettings,
     checkpoint: Option<&Path>,
 ) -> Result<Hybrid<N>> {
-    if settings.timesteps == 0 {
-        return Err(Error::parameter("timesteps", 0, "1 or more"));
-    }
+    some_timesteps("timesteps", settings.timesteps)?;
     let mut network = SpikingTrainer::of(snn, settings)?;
     let (view, classes) = (images.view(), N::Task::CLASSES);
     let name = name(snn, settings);
@@ -183,7 +183,7 @@ fn run<N: Network>(
         checkpoint,
     )?;
     Ok(Hybrid {
-        snn: Snn::from_layers(&network.layers(), network.neurons())?,
+        snn: Snn::from_layers(&network.layers()?, network.neurons())?,
         history,
     })
 }
@@ -445,7 +445,9 @@ impl Trainable for SpikingTrainer {
         Ok((loss, logits))
     }
 
-    fn seed(&mut self, _: u64) {} // nothing is drawn
+    fn seed(&mut self, _: u64) -> Result<()> {
+        Ok(()) // nothing is drawn
+    }
 
     fn tensors(&self, kind: Values) -> Result<Vec<NamedTensor>> {
         let moments = match kind {
@@ -499,11 +501,11 @@ impl Trainable for SpikingTrainer {
         }
     }
 
-    fn layers(&self) -> Vec<Layer> {
+    fn layers(&self) -> Result<Vec<Layer>> {
         let mut tensors = self.all().into_iter();
         let mut layers = self.layers.clone();
         set_weights(&mut layers, &mut tensors);
-        layers
+        Ok(layers)
     }
 }
 
@@ -535,18 +537,10 @@ mod tests {
     use crate::ann::tests::Breaks;
     use crate::convert::{Balance, convert};
     use crate::data::{self, Digits, Shares, Split};
+    use crate::layers::linear;
     use crate::metrics::predict;
     use crate::networks::DigitsCnn;
     use crate::simulate::simulate;
-
-    fn linear(weight: Vec<f32>, inputs: usize) -> Layer {
-        Layer::Linear {
-            outputs: weight.len() / inputs,
-            bias: None,
-            weight,
-            inputs,
-        }
-    }
 
     /// One input of 0.6, a weight of 1.5, a neuron of threshold 1 and no leak, outputs of weights 1
     /// and -1; two timesteps, the second label: the steps of gradient descent by hand.

@@ -29,7 +29,7 @@ macro_rules! widest {
         $body:block
     )*) => {$(
         $(#[$doc])*
-        #[allow(clippy::too_many_arguments)]
+        #[allow(clippy::too_many_arguments, unsafe_code)]
         fn $name<$($generics)*>($($argument: $type),*) {
             #[inline(always)]
             #[allow(clippy::too_many_arguments)]

@@ -12,6 +12,7 @@
 
 use std::fmt;
 
+use flate2::Crc;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -111,6 +112,13 @@ pub enum Layer {
     },
 }
 
+/// CRC-32 of layers, weights included.
+pub(crate) fn checksum(layers: &[Layer]) -> u32 {
+    let mut checksum = Crc::new();
+    layers.iter().for_each(|layer| layer.add_to(&mut checksum));
+    checksum.sum()
+}
+
 impl Layer {
     /// The layer's kind as error messages and tables name it.
     pub fn kind(&self) -> &'static str {
@@ -135,6 +143,50 @@ impl Layer {
             Self::ScaleShift { scale, shift } => scale.len() + shift.len(),
             Self::Residual { body, shortcut } => sum(body) + sum(shortcut),
             Self::AvgPool { .. } | Self::Neurons | Self::Qcfs { .. } => 0,
+        }
+    }
+
+    /// Adds all that it is to a checksum.
+    fn add_to(&self, checksum: &mut Crc) {
+        let mut add = |sizes: &[usize], values: [&[f32]; 2]| {
+            for &size in sizes.iter().chain(&values.map(<[f32]>::len)) {
+                checksum.update(&(size as u64).to_le_bytes());
+            }
+            for value in values.into_iter().flatten() {
+                checksum.update(&value.to_le_bytes());
+            }
+        };
+        match self {
+            Self::Conv {
+                weight,
+                bias,
+                inputs,
+                outputs,
+                kernel,
+                stride,
+                padding,
+            } => add(
+                &[0, *inputs, *outputs, *kernel, *stride, *padding],
+                [weight, bias.as_deref().unwrap_or_default()],
+            ),
+            Self::Linear {
+                weight,
+                bias,
+                inputs,
+                outputs,
+            } => add(
+                &[1, *inputs, *outputs],
+                [weight, bias.as_deref().unwrap_or_default()],
+            ),
+            Self::AvgPool { size } => add(&[2, *size], [&[]; 2]),
+            Self::ScaleShift { scale, shift } => add(&[3], [scale, shift]),
+            Self::Residual { body, shortcut } => {
+                add(&[4, body.len(), shortcut.len()], [&[]; 2]);
+                let layers = body.iter().chain(shortcut);
+                layers.for_each(|layer| layer.add_to(checksum));
+            }
+            Self::Neurons => add(&[5], [&[]; 2]),
+            Self::Qcfs { bound, levels } => add(&[6, *levels], [&[*bound], &[]]),
         }
     }
 
@@ -930,6 +982,17 @@ pub(crate) fn to_channels_last(shape: Shape, from: &[f32], to: &mut [f32]) {
         for (position, &value) in plane.iter().enumerate() {
             to[position * shape.channels + channel] = value;
         }
+    }
+}
+
+/// A fully connected layer of these weights, for tests.
+#[cfg(test)]
+pub(crate) fn linear(weight: Vec<f32>, inputs: usize) -> Layer {
+    Layer::Linear {
+        outputs: weight.len() / inputs,
+        bias: None,
+        weight,
+        inputs,
     }
 }
 

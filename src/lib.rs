@@ -45,6 +45,8 @@
 //!
 //! Results are the same for the same seed ([`random`]), at any number of threads, on one machine.
 #![warn(missing_docs)]
+// But in the vector kernels, each block with its reason.
+#![deny(unsafe_code)]
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod ann;
@@ -52,6 +54,8 @@ pub mod attack;
 pub mod background;
 mod checkpoint;
 pub mod cmaes;
+#[cfg(any(feature = "cuda", test))]
+mod confined;
 pub mod convert;
 pub mod data;
 pub mod de;
@@ -64,9 +68,12 @@ pub mod explain;
 mod fitness;
 mod genome;
 pub mod hybrid;
+#[allow(unsafe_code)]
 mod kernels;
+#[allow(unsafe_code)]
 mod lanes;
 pub mod layers;
+mod lock;
 pub mod metrics;
 pub mod modules;
 pub mod networks;

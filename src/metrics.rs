@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::random::{Stream, rng};
+use crate::simulate::some_timesteps;
 
 /// How many of some images were classified correctly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -267,12 +268,10 @@ impl From<Hits> for Changes {
 }
 
 impl TryFrom<Changes> for Hits {
-    type Error = &'static str;
+    type Error = Error;
 
-    fn try_from(Changes { timesteps, images }: Changes) -> Result<Self, Self::Error> {
-        if timesteps == 0 {
-            return Err("no timestep");
-        }
+    fn try_from(Changes { timesteps, images }: Changes) -> Result<Self> {
+        some_timesteps("timesteps", timesteps)?; // or a few bytes would take any memory
         let row = |image: Vec<usize>| {
             (0..timesteps).map(move |t| image.iter().filter(|&&at| at <= t).count() % 2 == 1)
         };
@@ -417,7 +416,10 @@ mod tests {
         let text = serde_json::to_string(&hits).unwrap();
         assert_eq!(text, r#"{"timesteps":3,"images":[[0,1,2],[],[0]]}"#);
         assert_eq!(serde_json::from_str::<Hits>(&text).unwrap(), hits);
-        assert!(serde_json::from_str::<Hits>(&text.replace('3', "0")).is_err());
+        for timesteps in ["0", "4294967296"] {
+            let text = text.replace('3', timesteps);
+            assert!(serde_json::from_str::<Hits>(&text).is_err());
+        }
     }
 
     #[test]

@@ -469,11 +469,10 @@ impl<S: Shape, D: Device<f32>, T: Tape<f32, D>> Module<Tensor<S, f32, D, T>> for
         let (shape, v) = (*v.shape(), flat(v)?);
         let threshold = vec![self.threshold; v.shape().0];
         let threshold = v.device().try_tensor_from_vec(threshold, *v.shape())?;
-        let slope = |_, v: f32, threshold: f32| {
-            let u = v / threshold - 1.0;
-            self.surrogate.slope(u, f32::INFINITY) / threshold
-        };
-        spike(v, threshold.retaped(), slope)?.try_reshape_like(&shape)
+        let never = vec![f32::INFINITY; v.shape().0];
+        let never = v.device().try_tensor_from_vec(never, *v.shape())?;
+        let spikes = spike(v, threshold.retaped(), self.surrogate, never)?;
+        spikes.try_reshape_like(&shape)
     }
 }
 

@@ -1,11 +1,11 @@
 //! Named networks: their layers are typed, and compiled once in the library.
 
-use crate::ann::Trainable;
+use crate::ann::Built;
 use crate::data::Task;
 use crate::error::Result;
 
 /// A network with a name, made by [`network!`](crate::network). The layers stand behind
-/// [`Trainable`], so that code which uses a network compiles quickly.
+/// [`Trainable`](crate::ann::Trainable), so that code which uses a network compiles quickly.
 pub trait Network: 'static {
     /// What the network classifies.
     type Task: Task;
@@ -15,7 +15,13 @@ pub trait Network: 'static {
     ///
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) when memory cannot be had.
-    fn build(seed: u64) -> Result<Box<dyn Trainable>>;
+    fn build(seed: u64) -> Result<Built>;
+    /// The network on the first NVIDIA card.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) when there is none, or memory cannot be had.
+    #[cfg(feature = "cuda")]
+    fn build_on_card(seed: u64) -> Result<Built>;
 }
 
 /// Defines a named network from typed layers: a few lines in a program or a notebook cell.
@@ -71,11 +77,36 @@ macro_rules! network {
         impl $crate::networks::Network for $name {
             type Task = $task;
             const NAME: &'static str = stringify!($name);
-            fn build(seed: u64) -> $crate::Result<Box<dyn $crate::ann::Trainable>> {
+            fn build(seed: u64) -> $crate::Result<$crate::ann::Built> {
                 $crate::ann::build::<$layers, _, _, _>(::std::marker::PhantomData::<$task>, seed)
             }
+            $crate::build_on_card! { $layers, $task }
         }
     };
+}
+
+/// What [`network!`](crate::network) adds for cards: the features of this crate decide, not those of
+/// the crate that calls it.
+#[cfg(feature = "cuda")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! build_on_card {
+    ($layers:ty, $task:ty) => {
+        fn build_on_card(seed: u64) -> $crate::Result<$crate::ann::Built> {
+            $crate::ann::build_on_card::<$layers, _, _, _>(
+                ::std::marker::PhantomData::<$task>,
+                seed,
+            )
+        }
+    };
+}
+
+/// Nothing.
+#[cfg(not(feature = "cuda"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! build_on_card {
+    ($layers:ty, $task:ty) => {};
 }
 
 mod digits_cnn {
@@ -349,7 +380,7 @@ mod tests {
     #[test]
     fn networks_have_the_parameters_they_should() {
         fn parameters<N: Network>() -> usize {
-            let layers = N::build(0).unwrap().layers();
+            let layers = N::build(0).unwrap().layers().unwrap();
             layers.iter().map(Layer::parameters).sum()
         }
         let vgg = |[a, b, c, d, hidden]: [usize; 5], classes| {
@@ -385,7 +416,7 @@ mod tests {
         let first = step(1);
         let last = (2..7).map(step).last().unwrap();
         assert!(last < first, "{first} {last}");
-        let stages = Stages::new(Cifar10::SHAPE, &net.layers(), 10).unwrap();
+        let stages = Stages::new(Cifar10::SHAPE, &net.layers().unwrap(), 10).unwrap();
         assert_eq!(stages.spiking(), 19);
     }
 
@@ -421,7 +452,7 @@ mod tests {
             net.step(pixels::<Folded>(32), targets.clone(), 32, &step)
                 .unwrap();
         }
-        let layers = net.layers();
+        let layers = net.layers().unwrap();
         assert!(matches!(&layers[0], Layer::Conv { bias: Some(_), .. }));
         assert_eq!(layers.len(), 9);
         let stages = Stages::new(Digits::SHAPE, &layers, 10).unwrap();
@@ -470,7 +501,7 @@ mod tests {
             ..TrainSettings::default()
         };
         ann.train(&digits.training, &settings).unwrap();
-        let layers = ann.layers();
+        let layers = ann.layers().unwrap();
         let weights = layers.iter().filter_map(|layer| match layer {
             Layer::Conv {
                 weight, outputs, ..

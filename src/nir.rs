@@ -86,7 +86,8 @@ const METADATA: &str = "evospike";
 const MOST_STEPS: i64 = 1 << 16;
 /// Values of a node's output that are read at most; a VGG16 for ImageNet has 3.2 million.
 const MOST_VALUES: usize = 1 << 22;
-/// Weights of a layer with pooling folded into it that are read at most.
+/// Weights of a layer that are made up at most: with pooling folded into them, or of neurons that
+/// are the last layer.
 const MOST_WEIGHTS: usize = 1 << 27;
 /// Bytes that one byte of a file can stand for: the limit of deflate.
 const MOST_INFLATION: u64 = 1032;
@@ -682,6 +683,16 @@ impl<'a> Fields<'a> {
         Error::data(self.path.display(), &self.place, found, expected)
     }
 
+    /// Bytes that the file can stand for.
+    fn most_bytes(&self) -> u64 {
+        self.size.saturating_mul(MOST_INFLATION)
+    }
+
+    /// Weights that are made up at most: as many as the file could hold.
+    fn most_weights(&self) -> usize {
+        MOST_WEIGHTS.min((self.most_bytes() / 4) as usize)
+    }
+
     fn has(&self, name: &str) -> Result<bool> {
         let names = self.group.datasets();
         let names = names.map_err(|error| self.wrong(error, "a whole group"))?;
@@ -698,7 +709,11 @@ impl<'a> Fields<'a> {
             .try_fold(1u64, |all, &size| all.checked_mul(size));
         let bytes =
             elements.and_then(|elements| elements.checked_mul(dataset.element_size().ok()?));
-        let most = self.size.saturating_mul(MOST_INFLATION);
+        // Only chunks are compressed.
+        let most = match dataset.is_chunked() {
+            true => self.most_bytes(),
+            false => self.size,
+        };
         if bytes.is_none_or(|bytes| bytes > most) {
             let found = format!("`{name}` of shape {shape:?}");
             return Err(self.wrong(found, format!("what a file of {} bytes holds", self.size)));
@@ -905,9 +920,11 @@ impl<'a> Reader<'a> {
         }
         let (mut layers, classes) = (way.layers, way.value.shape.size());
         if let Some(Layer::Neurons) = layers.last() {
-            if classes > MOST_WEIGHTS / classes {
+            let most = self.graph.most_weights();
+            if classes > most / classes {
                 let found = format!("{classes} neurons as the last layer");
-                return Err(self.graph.wrong(found, "one a class"));
+                let expected = format!("one a class, {} at most", most.isqrt());
+                return Err(self.graph.wrong(found, expected));
             }
             let one = |i| f32::from(i / classes == i % classes);
             layers.push(Layer::Linear {
@@ -1247,9 +1264,10 @@ fn pool(fields: &Fields<'_>, way: &mut Way) -> Result<usize> {
             } => {
                 let side = kernel + stride * (pooled - 1);
                 let weights = inputs * outputs.next_multiple_of(LANES);
-                if side.saturating_mul(side).saturating_mul(weights) > MOST_WEIGHTS {
+                let most = fields.most_weights();
+                if side.saturating_mul(side).saturating_mul(weights) > most {
                     let found = format!("pooling that makes the kernel {side} x {side}");
-                    let expected = format!("at most {MOST_WEIGHTS} weights");
+                    let expected = format!("at most {most} weights");
                     return Err(fields.wrong(found, expected));
                 }
                 break;

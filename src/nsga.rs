@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::random::{Rng, Stream, rng};
-use crate::search::{Bounds, check_told, uniform};
+use crate::search::{Bounds, check_members, check_told, uniform};
 
 /// Settings of [`Nsga2`]; the defaults are the paper's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,10 +40,7 @@ impl Default for NsgaSettings {
 
 impl NsgaSettings {
     fn check(&self) -> Result<()> {
-        if self.population < 2 {
-            let found = self.population;
-            return Err(Error::parameter("population", found, "2 or more"));
-        }
+        check_members("population", self.population, 2)?;
         let mutation = self.mutation.unwrap_or(0.0);
         for (name, probability) in [("crossover", self.crossover), ("mutation", mutation)] {
             if !(0.0..=1.0).contains(&probability) {

@@ -7,13 +7,16 @@ use std::ops::Range;
 
 use dfdx::dtypes::Dtype;
 use dfdx::prelude::{
-    Axes2, Axes3, Axis, BroadcastTo, ChooseFrom, Cpu, CpuError, Device, GatherTo, Gradients,
-    HasShape, MeanTo, NoneTape, PermuteTo, PutTape, ReshapeTo, Shape, SplitTape, Tape, Tensor,
-    TensorFromVec, TryAdd, TryConcatAlong, TryDiv, TryMatMul, TryMul, TrySub, WithEmptyTape, ge,
-    le,
+    Axes2, Axes3, Axis, Backward, BroadcastTo, ChooseFrom, Cpu, CpuError, Device, GatherTo,
+    Gradients, HasShape, MeanTo, NoneTape, PermuteTo, PutTape, ReshapeTo, Shape, SplitTape, SumTo,
+    Tape, Tensor, TensorFromVec, Trace, TryAdd, TryConcatAlong, TryDiv, TryMatMul, TryMul, TrySub,
+    WithEmptyTape, ge, le,
 };
 
+use crate::ann::Built;
 use crate::kernels::{self, Buffer};
+use crate::networks::Network;
+use crate::through_time::{Fires, TAPE};
 
 /// A tensor's values in order, whatever its shape.
 pub type Flat<E, D, T> = Tensor<(usize,), E, D, T>;
@@ -294,7 +297,7 @@ pub trait Accelerated<E: Dtype>: Device<E> {
 }
 
 /// The values as another tensor, without gradient.
-fn copy<S: Shape, E: Dtype, D: Device<E>, T: Tape<E, D>>(
+pub(crate) fn copy<S: Shape, E: Dtype, D: Device<E>, T: Tape<E, D>>(
     x: &Tensor<S, E, D, T>,
 ) -> Result<Tensor<S, E, D>, D::Err> {
     x.retaped::<NoneTape>().try_mul(E::ONE)
@@ -355,6 +358,86 @@ impl Accelerated<f64> for Cpu {}
 impl Accelerated<f32> for dfdx::prelude::Cuda {}
 #[cfg(feature = "cuda")]
 impl Accelerated<f64> for dfdx::prelude::Cuda {}
+
+/// A device that networks are built, trained and attacked on: dfdx's `Cpu`, or with the feature
+/// `cuda` its `Cuda`, the first card.
+pub trait Backend: Fires {
+    /// Images whose gradients are taken at once. On the CPU threads take some each.
+    #[doc(hidden)]
+    const TAPE: usize;
+
+    /// The device, what it draws seeded.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) when there is none.
+    fn open(seed: u64) -> crate::Result<Self>;
+
+    /// A network on the device, its first weights drawn by `seed`.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) when there is no device, or memory cannot be had.
+    fn build<N: Network>(seed: u64) -> crate::Result<Built>;
+
+    /// Puts values in the place of a gradient of zeros.
+    #[doc(hidden)]
+    fn set<S: Shape>(
+        gradients: &mut Gradients<f32, Self>,
+        tensor: &Tensor<S, f32, Self>,
+        values: &[f32],
+    ) -> Result<(), Self::Err> {
+        set_plainly(gradients, tensor, values)
+    }
+}
+
+/// [`Backend::set`] where dfdx does not lend the gradient: as that of a sum of products.
+fn set_plainly<S: Shape, D: Device<f32>>(
+    gradients: &mut Gradients<f32, D>,
+    tensor: &Tensor<S, f32, D>,
+    values: &[f32],
+) -> Result<(), D::Err> {
+    let values = tensor
+        .device()
+        .try_tensor_from_vec(values.to_vec(), *tensor.shape())?;
+    let known = std::mem::replace(gradients, Gradients::leaky());
+    let product = tensor.clone().traced(known).try_mul(values)?;
+    *gradients = product.try_sum::<(), S::AllAxes>()?.try_backward()?;
+    Ok(())
+}
+
+impl Backend for Cpu {
+    const TAPE: usize = TAPE;
+
+    fn open(seed: u64) -> crate::Result<Self> {
+        Ok(Self::seed_from_u64(seed))
+    }
+
+    fn build<N: Network>(seed: u64) -> crate::Result<Built> {
+        N::build(seed)
+    }
+
+    // To the bit: a sum has no -0.
+    fn set<S: Shape>(
+        gradients: &mut Gradients<f32, Self>,
+        tensor: &Tensor<S, f32, Self>,
+        values: &[f32],
+    ) -> Result<(), CpuError> {
+        gradients.get_or_alloc_mut(tensor)?.copy_from_slice(values);
+        Ok(())
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl Backend for dfdx::prelude::Cuda {
+    const TAPE: usize = 256;
+
+    fn open(seed: u64) -> crate::Result<Self> {
+        Self::try_build(0, seed).map_err(crate::Error::device)
+    }
+
+    fn build<N: Network>(seed: u64) -> crate::Result<Built> {
+        N::build_on_card(seed)
+    }
+}
 
 pub(crate) type Plain = Tensor<(usize,), f32, Cpu>;
 type Grads = Gradients<f32, Cpu>;
@@ -576,4 +659,21 @@ fn norm<T: Tape<f32, Cpu>>(
             Ok(())
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gradients_are_set_on_any_device() {
+        let device = Cpu::default();
+        let tensor = |values: [f32; 3]| device.tensor_from_vec(values.to_vec(), (3,));
+        let [x, y] = [tensor([0.0, 5.0, -2.0]), tensor([1.0; 3])];
+        let mut gradients = Gradients::leaky();
+        set_plainly(&mut gradients, &x, &[0.25, -3.0, 7.0]).unwrap();
+        set_plainly(&mut gradients, &y, &[1.5; 3]).unwrap();
+        assert_eq!(gradients.get(&x).as_vec(), [0.25, -3.0, 7.0]);
+        assert_eq!(gradients.get(&y).as_vec(), [1.5; 3]);
+    }
 }

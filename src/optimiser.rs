@@ -2,7 +2,7 @@
 
 use dfdx::nn::{TensorOptions, TensorVisitor, ViewTensorMut};
 use dfdx::prelude::{
-    AdamConfig, Cpu, Gradients, HasErr, Momentum, SgdConfig, Shape, Tensor, WeightDecay,
+    AdamConfig, Device, Gradients, HasErr, Momentum, SgdConfig, Shape, Tensor, WeightDecay,
 };
 use serde::{Deserialize, Serialize};
 
@@ -95,24 +95,24 @@ pub struct Step {
 
 /// Visits every parameter once a step. dfdx's own optimisers do the same on the same kernels, but
 /// keep their moments private, so that training could not be resumed.
-pub(crate) struct Update<'a> {
+pub(crate) struct Update<'a, D: Device<f32>> {
     pub step: &'a Step,
     /// As many as [`Optimiser::moments`].
-    pub moments: &'a mut [Gradients<f32, Cpu>],
-    pub gradients: &'a mut Gradients<f32, Cpu>,
+    pub moments: &'a mut [Gradients<f32, D>],
+    pub gradients: &'a mut Gradients<f32, D>,
 }
 
-impl TensorVisitor<f32, Cpu> for Update<'_> {
+impl<D: Device<f32>> TensorVisitor<f32, D> for Update<'_, D> {
     type Viewer = ViewTensorMut;
-    type Err = <Cpu as HasErr>::Err;
+    type Err = <D as HasErr>::Err;
     type E2 = f32;
-    type D2 = Cpu;
+    type D2 = D;
 
     fn visit<S: Shape>(
         &mut self,
-        options: TensorOptions<S, f32, Cpu>,
-        parameter: &mut Tensor<S, f32, Cpu>,
-    ) -> Result<Option<Tensor<S, f32, Cpu>>, Self::Err> {
+        options: TensorOptions<S, f32, D>,
+        parameter: &mut Tensor<S, f32, D>,
+    ) -> Result<Option<Tensor<S, f32, D>>, Self::Err> {
         if options.do_gradient_update {
             self.apply(parameter)?;
         }
@@ -120,12 +120,9 @@ impl TensorVisitor<f32, Cpu> for Update<'_> {
     }
 }
 
-impl Update<'_> {
+impl<D: Device<f32>> Update<'_, D> {
     /// Changes a parameter.
-    pub fn apply<S: Shape>(
-        &mut self,
-        parameter: &mut Tensor<S, f32, Cpu>,
-    ) -> Result<(), <Cpu as HasErr>::Err> {
+    pub fn apply<S: Shape>(&mut self, parameter: &mut Tensor<S, f32, D>) -> Result<(), D::Err> {
         let gradient = self.gradients.get_or_alloc_mut(parameter)?;
         let (lr, weight_decay) = (self.step.learning_rate, self.step.weight_decay);
         match (self.step.optimiser, &mut *self.moments) {

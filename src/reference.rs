@@ -1,6 +1,8 @@
-//! The plain simulator: a dense loop over timesteps on dfdx tensors that reads like the equations,
-//! on any device that runs the layers. It is slow on a CPU and what the fast engine is tested
-//! against; on a GPU it is the simulator.
+//! The plain simulator, on dfdx tensors and any device that runs the layers. It is slow on a CPU,
+//! and what the fast engine is tested against; on a card it is the simulator.
+//!
+//! [`trace`] is a dense loop over timesteps that reads like the equations, and gives every spike;
+//! [`simulate`] takes one layer over all timesteps after the other, and gives what a curve needs.
 //!
 //! Values are kept as one vector for all inputs: channels, rows, columns, one input after the
 //! other. The equations are those of [`neurons`](mod@crate::neurons).
@@ -10,13 +12,21 @@ use dfdx::prelude::{
     TryMatMul, TryMul, TrySub, ge, gt,
 };
 
+use crate::data::{Images, Part, Task};
 use crate::error::{Error, Result};
 use crate::layers::{Activation, Layer, Shape};
+use crate::metrics::{AccuracyCurve, Hits, predict};
 use crate::neurons::{Neurons, Reset};
-use crate::ops::{Accelerated, ConvShape, Flat, convolve_plainly};
-use crate::simulate::{Trace, check_frames};
+use crate::ops::{Accelerated, Backend, ConvShape, Flat, convolve_plainly};
+use crate::simulate::{SpikingNetwork, Trace, check_frames, some_timesteps};
+use crate::surrogate::Surrogate;
+use crate::through_time::Unrolled;
 
 type Values<D> = Flat<f32, D, NoneTape>;
+
+/// Values of the widest layer over all timesteps that [`simulate`] keeps on the device at once: 256
+/// MiB, and some times as much for what is made of them.
+const KEPT: usize = 1 << 26;
 
 /// Runs on `inputs`, one after the other, each the same at every timestep, and gives what
 /// [`SpikingNetwork::trace`](crate::simulate::SpikingNetwork::trace) gives for each. With as many
@@ -79,6 +89,78 @@ pub fn trace<D: Accelerated<f32>>(
         }
     }
     Ok(traces)
+}
+
+/// What [`simulate`] copies back from the device.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Counts {
+    /// Accuracy after every timestep.
+    pub curve: AccuracyCurve,
+    /// Layer by layer, the spikes of all its neurons on all images, in each timestep.
+    pub spikes: Vec<Vec<u64>>,
+}
+
+/// Runs on every image for some timesteps, in direct coding, on any device: a layer over all
+/// timesteps after the other, spikes staying on the device; what is counted comes back.
+///
+/// ```
+/// # use evospike::prelude::*;
+/// use dfdx::prelude::Cpu; // or Cuda
+/// use evospike::reference;
+/// # fn example(snn: Snn<DigitsCnn>, images: Images<Test, Digits>) -> evospike::Result<()> {
+/// let counts = reference::simulate::<Cpu, _, _>(snn.network(), &images, 64)?;
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// No image, no timestep; images of another shape, or of more classes, than the network's;
+/// [`Error::Device`].
+pub fn simulate<D: Backend, P: Part, K: Task>(
+    network: &SpikingNetwork,
+    images: &Images<P, K>,
+    timesteps: usize,
+) -> Result<Counts> {
+    some_timesteps("timesteps", timesteps)?;
+    network.check_images(images)?;
+    let (device, stages) = (D::open(0)?, &network.stages);
+    let unrolled = Unrolled::spiking(
+        &device,
+        (stages.input, &stages.layers),
+        &network.neurons,
+        timesteps,
+        Surrogate::default(),
+    )?;
+    let widest = stages.stages.iter().map(|stage| stage.output.size()).max();
+    let widest = widest.unwrap_or(1).max(1);
+    // Spikes are counted in numbers that are exact up to 2²⁴.
+    let most = (1 << 24) / widest;
+    let batch = (KEPT / widest.saturating_mul(timesteps)).min(most).max(1);
+    let mut hits = Vec::with_capacity(images.len() * timesteps);
+    let mut spikes = vec![vec![0; timesteps]; network.neurons.len()];
+    for first in (0..images.len()).step_by(batch) {
+        let last = images.len().min(first + batch);
+        let inputs = (first..last)
+            .flat_map(|image| images.input(image))
+            .collect();
+        let (output, counts) = unrolled.count(tensor(&device, inputs)?, last - first)?;
+        for (image, output) in (first..last).zip(output.chunks_exact(timesteps * K::CLASSES)) {
+            let mut sum = vec![0.0; K::CLASSES];
+            for now in output.chunks_exact(K::CLASSES) {
+                sum.iter_mut().zip(now).for_each(|(sum, z)| *sum += z);
+                hits.push(predict(&sum) == images.label(image));
+            }
+        }
+        for (sums, counts) in spikes.iter_mut().zip(counts) {
+            let counts = counts.into_iter().map(|count| count as u64);
+            sums.iter_mut()
+                .zip(counts)
+                .for_each(|(sum, count)| *sum += count);
+        }
+    }
+    Ok(Counts {
+        curve: Hits::new(timesteps, hits).curve(),
+        spikes,
+    })
 }
 
 /// One layer made ready for a device.

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 use std::fs;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::convert::{Balance, Snn};
 use crate::error::{Error, Result};
 use crate::evolve::Generation;
+use crate::lock::{Lock, beside, open_alone};
 use crate::metrics::{AccuracyCurve, Target, improvement_interval, improvement_percent};
 use crate::networks::Network;
 use crate::plot::Chart;
@@ -705,24 +707,32 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     write(path, text.as_bytes())
 }
 
-/// Writes beside the file and renames, so that a reader never sees half of it. Of several ranks, the
-/// first one writes.
+/// Writes a hidden file beside the file and renames it, so that a reader never sees half of it.
+/// What a killed process left of one, the next overwrites. Of several ranks, the first one writes.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     if !ranks::leads() {
         return Ok(());
     }
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".incomplete-{}", std::process::id()));
-    let beside = PathBuf::from(beside);
+    // A renamed file would take the place of a device such as /dev/null.
+    if path.exists() && !path.is_file() {
+        return Err(Error::write(path)("not a file"));
+    }
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(Error::io(folder))?;
     }
-    let written = fs::write(&beside, bytes).map_err(Error::io(&beside));
-    let written = written.and_then(|()| fs::rename(&beside, path).map_err(Error::io(path)));
+    let beside = beside(path, "incomplete");
+    let opened = open_alone(&beside, true).map_err(Error::io(path))?;
+    let Some(mut opened) = opened else {
+        unreachable!("it was waited for");
+    };
+    let file = opened.as_file_mut();
+    let written = (file.set_len(0))
+        .and_then(|()| file.write_all(bytes))
+        .and_then(|()| fs::rename(&beside, path));
     if written.is_err() {
         let _ = fs::remove_file(&beside); // the error above says more
     }
-    written
+    written.map_err(Error::io(path))
 }
 
 /// The files of one experiment: written into a folder of their own, and moved over those of an
@@ -740,20 +750,37 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 pub struct Output {
     folder: PathBuf,
     incomplete: PathBuf,
+    _lock: Option<Lock>,
 }
 
 impl Output {
     /// Begins the files of `folder`, which is made if it is missing.
     ///
     /// # Errors
-    /// The folder cannot be written to.
+    /// The folder cannot be written to; [`Error::Busy`] while another `Output` of it is there, in
+    /// this process or another.
     pub fn new(folder: impl Into<PathBuf>) -> Result<Self> {
         let folder = folder.into();
-        let incomplete = folder.join(format!(".incomplete-{}", std::process::id()));
-        if ranks::leads() {
-            fs::create_dir_all(&incomplete).map_err(Error::io(&incomplete))?;
+        let incomplete = folder.join(".incomplete");
+        if !ranks::leads() {
+            return Ok(Self {
+                folder,
+                incomplete,
+                _lock: None,
+            });
         }
-        Ok(Self { folder, incomplete })
+        let lock = Lock::of_folder(&folder)?;
+        let left = match fs::remove_dir_all(&incomplete) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            removed => removed, // of a process that was killed
+        };
+        left.and_then(|()| fs::create_dir(&incomplete))
+            .map_err(Error::io(&folder))?;
+        Ok(Self {
+            folder,
+            incomplete,
+            _lock: Some(lock),
+        })
     }
 
     /// Adds a CSV file with a header.
@@ -860,6 +887,55 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_has_one_output_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = Output::new(folder.path()).unwrap();
+        let error = Output::new(folder.path()).unwrap_err();
+        assert!(matches!(error, Error::Busy { .. }), "{error}");
+        drop(output);
+        Output::new(folder.path()).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    /// As a killed process leaves it.
+    #[test]
+    fn leftovers_are_no_results() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir(path(".incomplete")).unwrap();
+        for name in [".incomplete/old.csv", ".lock", ".b.csv.incomplete"] {
+            fs::write(path(name), "half a row that is longer than what comes").unwrap();
+        }
+        let output = Output::new(folder.path()).unwrap();
+        output.csv("a.csv", [1]).unwrap();
+        assert_eq!(output.complete().unwrap(), [path("a.csv")]);
+        write_csv(path("b.csv"), [2]).unwrap();
+        assert_eq!(fs::read_to_string(path("b.csv")).unwrap(), "2\n");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    /// Each of many writers at once writes all of it.
+    #[test]
+    fn no_reader_sees_half_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.csv");
+        std::thread::scope(|scope| {
+            for number in 0..4_u8 {
+                let path = &path;
+                scope.spawn(move || {
+                    for _ in 0..200 {
+                        write(path, &vec![number; 20_000 - 3000 * usize::from(number)]).unwrap();
+                        let bytes = fs::read(path).unwrap();
+                        assert_eq!(bytes.len(), 20_000 - 3000 * usize::from(bytes[0]));
+                        assert!(bytes.iter().all(|&byte| byte == bytes[0]));
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
     fn never_reached_is_an_empty_cell() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sub/latency.csv");
@@ -881,6 +957,17 @@ mod tests {
              evolved_latency_timesteps,improvement_percent,improvement_low_percent,\
              improvement_high_percent\n3,100.0,90.0,max,,2,,33.3333,33.3333\n"
         );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let error = write(&socket, b"text").unwrap_err().to_string();
+        assert!(error.ends_with("socket: not a file"), "{error}");
+        assert!(!socket.is_file());
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::convert::{Balance, Snn, convert};
 use crate::data::{self, Shares};
 use crate::error::{Error, Result};
 use crate::evolve::{Evolution, EvolveSettings, Objective, best_balance, evolve};
+use crate::layers::checksum;
 use crate::metrics::Target;
 use crate::networks::{DigitsCnn, Network};
 use crate::plot;
@@ -172,6 +173,8 @@ struct Run {
 
 /// What one seed gave.
 struct Seed {
+    /// CRC-32 of the trained network.
+    weights_checksum: u32,
     /// Conversions that are usual, on the test images.
     usual: Vec<(Balance, Simulation)>,
     /// For each margin.
@@ -253,9 +256,16 @@ pub fn digits(settings: &DigitsSettings, folder: impl Into<PathBuf>) -> Result<R
     output.csv("convergence.csv", convergence)?;
     output.csv("thresholds.csv", thresholds.concat())?;
     output.csv("timing.csv", timing)?;
+    let weights = runs.iter().map(|(_, of_seed)| of_seed.weights_checksum);
+    let weights: Vec<u32> = weights.collect();
     output.json(
         "settings.json",
-        &Provenance::new("digits", DigitsCnn::NAME, settings),
+        &Provenance::new(
+            ("digits", DigitsCnn::NAME),
+            [data::digits()?.view().checksum()],
+            weights,
+            settings,
+        ),
     )?;
     Ok(Report {
         latency,
@@ -266,18 +276,32 @@ pub fn digits(settings: &DigitsSettings, folder: impl Into<PathBuf>) -> Result<R
 /// What made the files beside it.
 #[derive(Serialize)]
 struct Provenance<'a, S> {
+    /// Of this file's format; one without is the first.
+    version: u32,
     experiment: &'a str,
     network: &'a str,
     evospike: &'a str,
+    /// CRC-32 of images and labels, part by part.
+    images_checksums: Vec<u32>,
+    /// CRC-32 of the trained network; where each seed trains its own, one each.
+    weights_checksums: Vec<u32>,
     settings: &'a S,
 }
 
 impl<'a, S> Provenance<'a, S> {
-    fn new(experiment: &'a str, network: &'a str, settings: &'a S) -> Self {
+    fn new(
+        (experiment, network): (&'a str, &'a str),
+        images_checksums: impl Into<Vec<u32>>,
+        weights_checksums: impl Into<Vec<u32>>,
+        settings: &'a S,
+    ) -> Self {
         Self {
+            version: 2,
             experiment,
             network,
             evospike: env!("CARGO_PKG_VERSION"),
+            images_checksums: images_checksums.into(),
+            weights_checksums: weights_checksums.into(),
             settings,
         }
     }
@@ -362,5 +386,9 @@ fn run(settings: &DigitsSettings, seed: u64, timing: &mut Vec<TimingRow>) -> Res
         usual.push((balance, test(&conversion.balance(balance)?)?));
     }
     done("test");
-    Ok(Seed { usual, runs })
+    Ok(Seed {
+        weights_checksum: checksum(&ann.layers()?),
+        usual,
+        runs,
+    })
 }

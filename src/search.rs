@@ -121,9 +121,8 @@ impl Search {
         match self {
             Self::De(settings) => settings.check(),
             Self::CmaEs(settings) => settings.check(),
-            Self::Random { population: 0 } => Err(Error::parameter("population", 0, "1 or more")),
-            Self::Sweep { points: 0 | 1 } => Err(Error::parameter("points", "0 or 1", "2 or more")),
-            Self::Random { .. } | Self::Sweep { .. } => Ok(()),
+            Self::Random { population } => check_members("population", *population, 1),
+            Self::Sweep { points } => check_members("points", *points, 2),
         }
     }
 
@@ -152,6 +151,19 @@ impl Search {
             }
             Self::Sweep { points } => Box::new(Sweep::new(bounds, x0, points)?),
         })
+    }
+}
+
+/// Members of a population at most, which are all in memory.
+const MOST_MEMBERS: usize = 1 << 16;
+
+pub(crate) fn check_members(name: &'static str, members: usize, least: usize) -> Result<()> {
+    match (least..=MOST_MEMBERS).contains(&members) {
+        true => Ok(()),
+        false => {
+            let expected = format!("{least} to {MOST_MEMBERS}");
+            Err(Error::parameter(name, members, expected))
+        }
     }
 }
 
@@ -480,8 +492,10 @@ mod tests {
                 assert!(message(search.clone(), &BOUNDS, Some(x0)).starts_with("x0"));
             }
         }
-        let none = Search::Random { population: 0 };
-        assert!(message(none, &BOUNDS, None).starts_with("population"));
+        for population in [0, usize::MAX] {
+            let random = Search::Random { population };
+            assert!(message(random, &BOUNDS, None).starts_with("population"));
+        }
         let one = Search::Sweep { points: 1 };
         assert!(message(one, &BOUNDS, None).starts_with("points"));
     }

@@ -34,7 +34,7 @@ use crate::report::show;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SimulateSettings {
-    /// 1 or more.
+    /// 1 to 65,536.
     pub timesteps: usize,
     /// How images are given to the network.
     pub code: InputCode,
@@ -284,7 +284,7 @@ impl SpikingNetwork {
         settings: impl Into<SimulateSettings>,
     ) -> Result<Simulation> {
         let settings = settings.into();
-        some_timesteps(settings.timesteps)?;
+        some_timesteps("timesteps", settings.timesteps)?;
         let mut simulator = self.simulator(images, settings.code)?;
         simulator.per_neuron = settings.per_neuron;
         simulator.run(&self.neurons, settings.timesteps)
@@ -296,6 +296,12 @@ impl SpikingNetwork {
         images: &'a Images<P, K>,
         code: InputCode,
     ) -> Result<Simulator<'a>> {
+        self.check_images(images)?;
+        Simulator::coded(&self.stages, images.view(), code)
+    }
+
+    /// Refuses no images, and those of another task.
+    pub(crate) fn check_images<P: Part, K: Task>(&self, images: &Images<P, K>) -> Result<()> {
         let classes = self.stages.stages[self.neurons.len()].output.size();
         if K::SHAPE != self.stages.input || K::CLASSES != classes {
             return Err(Error::parameter(
@@ -307,7 +313,10 @@ impl SpikingNetwork {
                 ),
             ));
         }
-        Simulator::coded(&self.stages, images.view(), code)
+        if images.is_empty() {
+            return Err(Error::parameter("images", "none", "at least one"));
+        }
+        Ok(())
     }
 
     /// Runs on one input, the same at every timestep, or one for each timestep after the other:
@@ -317,7 +326,7 @@ impl SpikingNetwork {
     /// No timestep; not as many values as an input has, or as all timesteps' inputs have; values
     /// that are not finite.
     pub fn trace(&self, input: &[f32], timesteps: usize) -> Result<Trace> {
-        some_timesteps(timesteps)?;
+        some_timesteps("timesteps", timesteps)?;
         let size = self.stages.input.size();
         check_frames("input", input, size, timesteps)?;
         let drives = Currents::of(&self.stages, input);
@@ -343,11 +352,16 @@ impl SpikingNetwork {
     }
 }
 
-pub(crate) fn some_timesteps(timesteps: usize) -> Result<()> {
-    match timesteps {
-        0 => Err(Error::parameter("timesteps", 0, "1 or more")),
-        _ => Ok(()),
-    }
+/// Timesteps of a run at most: each takes memory.
+const MOST_TIMESTEPS: usize = 1 << 16;
+
+pub(crate) fn some_timesteps(name: &'static str, timesteps: usize) -> Result<()> {
+    let expected = match timesteps {
+        0 => "1 or more".into(),
+        1..=MOST_TIMESTEPS => return Ok(()),
+        _ => format!("at most {MOST_TIMESTEPS}"),
+    };
+    Err(Error::parameter(name, timesteps, expected))
 }
 
 /// Number of a neuron by channel, row, column, from that by row, column, channel.
@@ -474,7 +488,7 @@ impl<'a> Simulator<'a> {
         neurons: &[Neurons],
         timesteps: usize,
     ) -> Result<Simulation> {
-        some_timesteps(timesteps)?;
+        some_timesteps("timesteps", timesteps)?;
         let engine = Engine::new(self.stages, neurons)?;
         let stages = &self.stages.stages;
         let none = |(layer, stage): (usize, &Stage)| LayerSpikes {
@@ -550,7 +564,7 @@ impl Simulator<'_> {
         chunk: impl Fn(&mut T, &Chunk<'_>) + Sync,
         join: impl Fn(T, T) -> T + Sync + Send,
     ) -> Result<T> {
-        some_timesteps(timesteps)?;
+        some_timesteps("timesteps", timesteps)?;
         let engine = Engine::of(&self.stages.stages[..neurons.len() + more], neurons)?;
         let images = (0..self.images.len()).into_par_iter();
         let run = |(mut value, mut scratch), image| {
@@ -628,7 +642,7 @@ impl Simulator<'_> {
         of: impl Fn(usize, &[Vec<Vec<u32>>]) -> T + Sync,
     ) -> Result<Vec<T>> {
         let last = timesteps.last().copied().unwrap_or(0);
-        some_timesteps(last)?;
+        some_timesteps("timesteps", last)?;
         let stages = &self.stages.stages[..neurons.len()];
         let engine = Engine::of(stages, neurons)?;
         let run = |scratch: &mut Scratch, image: usize| {
@@ -657,17 +671,9 @@ impl Simulator<'_> {
 mod tests {
     use super::*;
     use crate::data::{Classify, Whole};
+    use crate::layers::linear;
 
     type Pixels = Classify<1, 2, 2>; // 1 x 2 x 2, 2 classes
-
-    fn linear(weight: Vec<f32>, inputs: usize) -> Layer {
-        Layer::Linear {
-            outputs: weight.len() / inputs,
-            bias: None,
-            weight,
-            inputs,
-        }
-    }
 
     /// Two neurons; class 0 sums what the first pixels give, class 1 the last.
     fn network() -> SpikingNetwork {
@@ -781,6 +787,10 @@ mod tests {
         assert_eq!(
             error(network().simulate(&images(), 0)),
             "timesteps: found 0, expected 1 or more"
+        );
+        assert_eq!(
+            error(network().simulate(&images(), 65_537)),
+            "timesteps: found 65537, expected at most 65536"
         );
         assert_eq!(
             error(network().simulate(&images().take(0), 8)),

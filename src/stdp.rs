@@ -66,6 +66,7 @@ use crate::encode::InputCode;
 use crate::error::{Error, Result};
 use crate::metrics::{Hits, predict};
 use crate::networks::Network;
+use crate::ops::Backend;
 use crate::progress::Progress;
 use crate::random::{Rng, Stream, rng};
 use crate::simulate::{LayerSpikes, Simulation, some_timesteps};
@@ -142,7 +143,7 @@ impl StdpSettings {
                 return Err(Error::parameter(name, value, "1 or more"));
             }
         }
-        some_timesteps(self.timesteps)?;
+        some_timesteps("timesteps", self.timesteps)?;
         for (name, value) in [
             ("threshold", self.threshold),
             ("tau_membrane", self.tau_membrane),
@@ -495,7 +496,7 @@ impl<K: Task> Stdp<K> {
     ///
     /// # Errors
     /// A network whose first weights are not fully connected, as many neurons as this layer's.
-    pub fn pretrain<N: Network<Task = K>>(&self, ann: &mut Ann<N>) -> Result<()> {
+    pub fn pretrain<N: Network<Task = K>, D: Backend>(&self, ann: &mut Ann<N, D>) -> Result<()> {
         let network = ann.network_mut();
         let mut tensors = network.tensors(Values::Parameters)?;
         let shape = [self.layer.settings.neurons, K::SHAPE.size()];
@@ -573,7 +574,7 @@ impl<K: Task> Labelled<K> {
     /// # Errors
     /// No timestep; otherwise as of [`Stdp::train`].
     pub fn simulate<P: Part>(&self, images: &Images<P, K>, timesteps: usize) -> Result<Simulation> {
-        some_timesteps(timesteps)?;
+        some_timesteps("timesteps", timesteps)?;
         let images = pixels(images)?;
         let mut voters = vec![0u32; K::CLASSES];
         for &class in self.labels.iter().flatten() {

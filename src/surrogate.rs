@@ -6,10 +6,12 @@
 //! Neural Networks"). The integral of every slope that depends on u is 1, the height of the step that
 //! it stands for.
 
-use dfdx::prelude::{Device, HasShape, Tape, TryAdd, TryMul, TrySub};
+use dfdx::prelude::{
+    ChooseFrom, Device, HasShape, NoneTape, Tape, TryAdd, TryDiv, TryMul, TrySub, ge, lt,
+};
 use serde::{Deserialize, Serialize};
 
-use crate::ops::Flat;
+use crate::ops::{Flat, copy};
 
 /// The derivative of a spike by u, how far the membrane potential lies above the threshold, in
 /// thresholds.
@@ -64,36 +66,62 @@ impl Surrogate {
     }
 }
 
-/// 1 where a potential reaches its threshold, else 0; the derivative by the potential is `slope`,
-/// that by the threshold -`slope` v / θ, which is that of v / θ - 1.
+/// A vector that is on no tape.
+type Values<D> = Flat<f32, D, NoneTape>;
+
+impl Surrogate {
+    /// [`slope`](Self::slope) of every neuron, on the device.
+    fn slopes<D: Device<f32>>(self, u: Values<D>, since: Values<D>) -> Result<Values<D>, D::Err> {
+        match self {
+            Self::Linear => u.try_abs()?.try_negate()?.try_add(1.0)?.try_relu(),
+            Self::Sigmoid => {
+                let s = u.try_mul(4.0)?.try_sigmoid()?;
+                let rest = s.clone().try_negate()?.try_add(1.0)?;
+                s.try_mul(rest)?.try_mul(4.0)
+            }
+            Self::ArcTan => {
+                let square = u.try_mul(std::f32::consts::PI)?.try_square()?;
+                square.try_add(1.0)?.try_recip()
+            }
+            Self::Boxcar => {
+                let size = *u.shape();
+                let (one, zero) = (
+                    u.device().try_ones_like(&size)?,
+                    u.device().try_zeros_like(&size)?,
+                );
+                lt(&u.try_abs()?, &one.clone().try_mul(0.5)?).try_choose(one, zero)
+            }
+            Self::SpikeTiming => since.try_mul(-0.01)?.try_exp()?.try_mul(0.3),
+        }
+    }
+}
+
+/// 1 where a potential reaches its threshold, else 0; the derivative by v is the surrogate's, `since`
+/// timesteps after the last spike, and that by θ is -`slope` v / θ², which is that of v / θ - 1.
 pub(crate) fn spike<D: Device<f32>, T: Tape<f32, D>>(
     v: Flat<f32, D, T>,
     threshold: Flat<f32, D, T>,
-    slope: impl Fn(usize, f32, f32) -> f32,
+    surrogate: Surrogate,
+    since: Values<D>,
 ) -> Result<Flat<f32, D, T>, D::Err> {
     let (device, size) = (v.device().clone(), *v.shape());
-    let (potentials, thresholds) = (v.as_vec(), threshold.as_vec());
-    let pairs = || potentials.iter().zip(&thresholds);
-    let tensor = |values: Vec<f32>| device.try_tensor_from_vec(values, size);
-    let spikes = pairs().map(|(v, threshold)| f32::from(u8::from(v >= threshold)));
-    let by_v: Vec<f32> = pairs()
-        .enumerate()
-        .map(|(i, (&v, &threshold))| slope(i, v, threshold))
-        .collect();
-    let by_threshold = pairs()
-        .zip(&by_v)
-        .map(|((v, threshold), s)| -s * v / threshold);
-    let (spikes, by_threshold) = (spikes.collect(), by_threshold.collect());
-    // A value less a copy of itself is 0, with a gradient.
-    let v = v.try_sub(tensor(potentials)?)?.try_mul(tensor(by_v)?)?;
-    let threshold = threshold.try_sub(tensor(thresholds)?)?;
-    v.try_add(threshold.try_mul(tensor(by_threshold)?)?)?
-        .try_add(tensor(spikes)?)
+    let (v_now, threshold_now) = (copy(&v)?, copy(&threshold)?);
+    let share = v_now.clone().try_div(threshold_now.clone())?;
+    let slope = surrogate.slopes(share.clone().try_sub(1.0)?, since)?;
+    let slope = slope.try_div(threshold_now.clone())?;
+    let by_threshold = slope.clone().try_mul(share)?.try_negate()?;
+    let reached = ge(&v_now, &threshold_now);
+    let spikes = reached.try_choose(device.try_ones_like(&size)?, device.try_zeros_like(&size)?)?;
+    // A tensor less a copy of itself is 0, with a gradient.
+    let v = v.try_sub(v_now)?.try_mul(slope)?;
+    let threshold = threshold.try_sub(threshold_now)?.try_mul(by_threshold)?;
+    v.try_add(threshold)?.try_add(spikes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dfdx::prelude::{Cpu, TensorFromVec};
 
     #[test]
     fn every_slope_is_even_and_its_integral_is_1() {
@@ -111,5 +139,19 @@ mod tests {
         let slope = |u, since| Surrogate::SpikeTiming.slope(u, since);
         assert_eq!(slope(-3.0, 100.0), 0.3 * (-1.0f32).exp());
         assert_eq!(slope(0.5, f32::INFINITY), 0.0);
+    }
+    #[test]
+    fn tensors_have_the_slopes_of_numbers() {
+        let device = Cpu::default();
+        let u: Vec<f32> = (-40..=40).map(|i| i as f32 / 16.0).collect();
+        let since: Vec<f32> = (0..81).map(|i| i as f32).collect();
+        let tensor = |values: &[f32]| device.tensor_from_vec(values.to_vec(), (values.len(),));
+        for surrogate in Surrogate::ALL {
+            let slopes = surrogate.slopes(tensor(&u), tensor(&since)).unwrap();
+            for (i, found) in slopes.as_vec().into_iter().enumerate() {
+                let expected = surrogate.slope(u[i], since[i]);
+                assert!((found - expected).abs() < 1e-6, "{surrogate:?} at {}", u[i]);
+            }
+        }
     }
 }

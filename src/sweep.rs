@@ -50,12 +50,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 use std::fs;
 use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::lock::Lock;
 use crate::plot::{self, Chart};
 use crate::progress::Progress;
 use crate::report::{Table, show, write_csv};
@@ -181,9 +183,9 @@ impl<P: Sync> Sweep<P> {
     /// the order of the grid, whatever was measured first.
     ///
     /// # Errors
-    /// The first error of `measure`, its row and those not begun being left out; an axis without
-    /// values, or with two that are displayed the same; a file that cannot be written, or one of
-    /// other columns.
+    /// The first error or panic of `measure`, its row and those not begun being left out; an axis
+    /// without values, or with two that are displayed the same; a file that cannot be written, or one
+    /// of other columns; [`Error::Busy`] while another sweep writes it.
     pub fn run<const M: usize>(
         &self,
         path: impl AsRef<Path>,
@@ -204,6 +206,7 @@ impl<P: Sync> Sweep<P> {
         }
         let columns = columns.map(String::from);
         let header: Vec<String> = self.axes.iter().chain(&columns).cloned().collect();
+        let _lock = Lock::of_file(path)?;
         let mut others = Vec::new();
         for row in read(path, &header)? {
             let (text, numbers) = row.split_at(self.axes.len());
@@ -219,7 +222,19 @@ impl<P: Sync> Sweep<P> {
         let todo: Vec<_> = todo.collect();
         let state = Mutex::new((known, progress));
         let one = |(text, point): &&(Vec<String>, P)| -> Result<()> {
-            let numbers = measure(point)?.map(|x| x.map_or_else(String::new, |x| x.to_string()));
+            // A panic would unwind through the caller, and take the notebook's variables along.
+            let measured = catch_unwind(AssertUnwindSafe(|| measure(point)));
+            let measured = measured.unwrap_or_else(|panic| {
+                let names = self.axes.iter().zip(text);
+                let names: Vec<_> = names
+                    .map(|(axis, value)| format!("{axis} {value}"))
+                    .collect();
+                Err(Error::panicked(
+                    format!("sweep at {}", names.join(", ")),
+                    &*panic,
+                ))
+            });
+            let numbers = measured?.map(|x| x.map_or_else(String::new, |x| x.to_string()));
             let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
             let (known, progress) = &mut *state;
             known.insert(text.clone(), Some(numbers.to_vec()));
@@ -601,6 +616,43 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn a_panic_is_an_error_and_loses_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sweep.csv");
+        let one = rayon::ThreadPoolBuilder::new().num_threads(1);
+        let run = |last: fn() -> f64| {
+            grid().run(&path, ["y"], |&(x, name)| {
+                Ok([Some(if name == "a" || x < 1.0 { x } else { last() })])
+            })
+        };
+        let error = (one.build().unwrap()).install(|| run(|| panic!("no {}", "number")));
+        let error = error.unwrap_err().to_string();
+        assert_eq!(error, "sweep at x 1.5, name b, c: panicked: no number");
+        let text = "x,name,y\n0.5,a,0.5\n0.5,\"b, c\",0.5\n1.5,a,1.5\n";
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        assert_eq!(run(|| 7.0).unwrap().rows[3][2], "7");
+    }
+
+    #[test]
+    fn a_second_sweep_of_the_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sweep.csv");
+        let inner = |_: &(f64, &str)| Ok([Some(0.0)]);
+        let found = grid().run(&path, ["y"], |point| {
+            let error = grid().run(&path, ["y"], inner).unwrap_err();
+            assert!(
+                matches!(&error, Error::Busy { path: busy } if *busy == path),
+                "{error}"
+            );
+            let other = folder.path().join(format!("{}{}.csv", point.0, point.1));
+            grid().run(other, ["y"], inner)?;
+            Ok([Some(1.0)])
+        });
+        assert!(found.unwrap().rows.iter().all(|row| row[2] == "1"));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 5); // and no lock
     }
 
     #[test]

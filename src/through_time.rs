@@ -15,9 +15,9 @@
 //! of DIET-SNN (Rathi and Roy) do it: through resets, surrogates' errors would add up.
 
 use dfdx::prelude::{
-    Axes2, Axes3, Axis, BroadcastTo, Cpu, Device, Gradients, HasErr, HasShape, MeanTo, NoneTape,
-    PermuteTo, PutTape, ReshapeTo, SelectTo, SplitTape, Tape, Tensor, Trace, TryAdd, TryMul,
-    TryStack, TrySub,
+    Axes2, Axes3, Axis, BroadcastTo, ChooseFrom, Cpu, Device, Gradients, HasErr, HasShape, MeanTo,
+    NoneTape, PermuteTo, PutTape, ReshapeTo, SelectTo, SplitTape, SumTo, Tape, Tensor, Trace,
+    TryAdd, TryMul, TryStack, TrySub, gt,
 };
 use rayon::prelude::*;
 
@@ -26,13 +26,13 @@ use crate::error::{Error, Result};
 use crate::kernels::Buffer;
 use crate::layers::{Layer, Shape};
 use crate::neurons::{Neurons, Reset};
-use crate::ops::{Accelerated, Flat, output, split, values};
-use crate::reference::{Dense, Fire, Step};
+use crate::ops::{Accelerated, Flat, copy, output, split, values};
+use crate::reference::{Dense, Fire, Step, tensor};
 use crate::surrogate::{Surrogate, spike};
 
 /// What [`Fires::fire`] runs.
 #[derive(Clone)]
-pub(crate) struct FireShape {
+pub struct FireShape {
     pub inputs: usize,
     pub timesteps: usize,
     pub channels: usize,
@@ -58,7 +58,7 @@ type Parameters<D, T> = [Flat<f32, D, T>; 3];
 
 /// A device that runs neurons over time. What is given here is the definition, on dfdx's operations;
 /// the CPU has its own.
-pub(crate) trait Fires: Accelerated<f32> {
+pub trait Fires: Accelerated<f32> {
     /// The charges of the spikes of all timesteps of each input, from their currents, or from one
     /// current for all timesteps.
     fn fire<T: Tape<f32, Self>>(
@@ -100,44 +100,35 @@ fn fire_plainly<D: Device<f32>, T: Tape<f32, D>>(
         Ok(values)
     });
     let (threshold, leak, charge) = (threshold?, leak?, charge?);
+    let constant_of = |value: f32| device.try_tensor_from_vec(vec![value; all], (all,));
+    let (zero, one) = (constant_of(0.0)?, constant_of(1.0)?);
+    let refractory = constant_of(shape.neurons.refractory as f32)?;
     let mut r = threshold.retaped::<T>().try_mul(shape.neurons.initial)?;
-    let mut waiting = vec![0; all];
-    let mut since = vec![f32::INFINITY; all];
+    // Timesteps for which the input is still ignored, and since the last spike.
+    let (mut waiting, mut since) = (zero.clone(), constant_of(f32::INFINITY)?);
     let mut outputs = Vec::new();
     for t in 0..shape.timesteps {
         let frame = vec![if constant { 0 } else { t }; inputs];
         let frame = device.try_tensor_from_vec(frame, (inputs,))?;
         let now: Tensor<(usize, usize), f32, D, T> = z.retaped::<T>().try_select(frame)?;
         let now = now.try_reshape_like(&(all,))?.try_add(current.clone())?;
-        let mask = |value: &dyn Fn(usize) -> f32| {
-            device.try_tensor_from_vec((0..all).map(value).collect(), (all,))
-        };
-        let ready = mask(&|i| f32::from(u8::from(waiting[i] == 0)))?;
+        let ready = gt(&waiting, &zero).try_choose(zero.clone(), one.clone())?;
         let v = r
             .try_mul(leak.clone())?
             .try_add(now.try_mul(ready.clone())?)?;
         // The output takes the tape along: what is left in the last potentials does not.
         let left = v.retaped::<T>();
-        let slope = |i: usize, v: f32, threshold: f32| {
-            shape.surrogate.slope(v / threshold - 1.0, since[i]) / threshold
-        };
-        let spikes = spike(v, threshold.retaped(), slope)?.try_mul(ready)?;
-        let fired = spikes.as_vec();
+        let spikes = spike(v, threshold.retaped(), shape.surrogate, since.clone())?;
+        let spikes = spikes.try_mul(ready)?;
+        let fired = copy(&spikes)?;
         r = match shape.neurons.reset {
-            Reset::Subtract => {
-                let drop = threshold.retaped::<T>().try_mul(mask(&|i| fired[i])?)?;
-                left.try_sub(drop)?
-            }
-            Reset::Zero => left.try_mul(mask(&|i| 1.0 - fired[i])?)?,
+            Reset::Subtract => left.try_sub(threshold.retaped::<T>().try_mul(fired.clone())?)?,
+            Reset::Zero => left.try_mul(fired.clone().try_negate()?.try_add(1.0)?)?,
         };
-        for (i, &fired) in fired.iter().enumerate() {
-            let fired = fired > 0.0;
-            waiting[i] = match fired {
-                true => shape.neurons.refractory,
-                false => waiting[i].saturating_sub(1),
-            };
-            since[i] = if fired { 1.0 } else { since[i] + 1.0 };
-        }
+        let fired = gt(&fired, &zero);
+        let less = waiting.try_sub(1.0)?.try_relu()?;
+        waiting = fired.clone().try_choose(refractory.clone(), less)?;
+        since = fired.try_choose(one.clone(), since.try_add(1.0)?)?;
         let charges = spikes.try_mul(charge.clone())?;
         outputs.push(charges.try_reshape_like(&(inputs, each))?);
     }
@@ -391,6 +382,35 @@ impl<D: Fires> Unrolled<D> {
         })
     }
 
+    /// Output currents of every timestep of each input, and of each layer of neurons the spikes of
+    /// all inputs in every timestep. All else stays on the device.
+    pub fn count(
+        &self,
+        x: Flat<f32, D, NoneTape>,
+        inputs: usize,
+    ) -> Result<(Vec<f32>, Vec<Vec<f32>>)> {
+        let mut counts = Vec::new();
+        let fire = &mut |fire: &Fire<D>, z| {
+            let ones = tensor(fire.charge.device(), vec![1.0; fire.channels])?;
+            let spikes = self.fire(fire, z, inputs, &ones)?;
+            let each = (inputs, self.timesteps, fire.channels, fire.positions);
+            let counted = spikes.try_reshape_like(&each).and_then(|spikes| {
+                let sums = spikes.clone().try_sum::<(usize,), Axes3<0, 2, 3>>()?;
+                let charges = fire.charge.clone();
+                let charges = charges.try_broadcast_like::<_, Axes3<0, 1, 3>>(&each)?;
+                let size = (inputs * self.timesteps * fire.channels * fire.positions,);
+                Ok((sums, spikes.try_mul(charges)?.try_reshape_like(&size)?))
+            });
+            let (sums, charges) = counted.map_err(Error::device)?;
+            counts.push(sums.as_vec());
+            Ok(charges)
+        };
+        // Sums in their order: on a grid they are exact.
+        let flow = self.advance(&self.steps, Flow { x, frames: 1 }, (inputs, true), fire)?;
+        let output = flow.over(self.timesteps, inputs)?.as_vec();
+        Ok((output, counts))
+    }
+
     /// Logits: of a spiking network the output current's mean over the timesteps, with every input
     /// a constant current.
     pub fn logits<T: Tape<f32, D>>(
@@ -398,7 +418,8 @@ impl<D: Fires> Unrolled<D> {
         x: Flat<f32, D, T>,
         inputs: usize,
     ) -> Result<Tensor<(usize, usize), f32, D, T>> {
-        let flow = self.advance(&self.steps, Flow { x, frames: 1 }, inputs)?;
+        let fire = &mut |fire: &Fire<D>, z| self.fire(fire, z, inputs, &fire.charge);
+        let flow = self.advance(&self.steps, Flow { x, frames: 1 }, (inputs, false), fire)?;
         let each = (inputs, flow.frames, self.classes);
         let mean = flow.x.try_reshape_like(&each);
         mean.and_then(|x| x.try_mean::<(usize, usize), Axis<1>>())
@@ -409,7 +430,8 @@ impl<D: Fires> Unrolled<D> {
         &self,
         steps: &[Step<D>],
         mut flow: Flow<D, T>,
-        inputs: usize,
+        (inputs, plainly): (usize, bool),
+        fire: &mut impl FnMut(&Fire<D>, Flat<f32, D, T>) -> Result<Flat<f32, D, T>>,
     ) -> Result<Flow<D, T>> {
         for step in steps {
             flow = match step {
@@ -418,19 +440,19 @@ impl<D: Fires> Unrolled<D> {
                         x: flow.x.retaped(),
                         frames: flow.frames,
                     };
-                    let body = self.advance(body, flow, inputs)?;
-                    let shortcut = self.advance(shortcut, other, inputs)?;
+                    let body = self.advance(body, flow, (inputs, plainly), fire)?;
+                    let shortcut = self.advance(shortcut, other, (inputs, plainly), fire)?;
                     let frames = body.frames.max(shortcut.frames);
                     let [a, b] = [body, shortcut].map(|flow| flow.over(frames, inputs));
                     let x = D::sum(a?, b?).map_err(Error::device)?;
                     Flow { x, frames }
                 }
-                Step::Fire(fire) => Flow {
-                    x: self.fire(fire, flow.x, inputs)?,
+                Step::Fire(neurons) => Flow {
+                    x: fire(neurons, flow.x)?,
                     frames: self.timesteps,
                 },
                 step => Flow {
-                    x: step.forward(flow.x, inputs * flow.frames, false)?,
+                    x: step.forward(flow.x, inputs * flow.frames, plainly)?,
                     ..flow
                 },
             };
@@ -443,6 +465,7 @@ impl<D: Fires> Unrolled<D> {
         fire: &Fire<D>,
         z: Flat<f32, D, T>,
         inputs: usize,
+        charge: &Flat<f32, D, NoneTape>,
     ) -> Result<Flat<f32, D, T>> {
         let shape = FireShape {
             inputs,
@@ -452,7 +475,7 @@ impl<D: Fires> Unrolled<D> {
             neurons: fire.neurons.clone(),
             surrogate: self.surrogate,
         };
-        let parameters = [&fire.threshold, &fire.leak, &fire.charge].map(Tensor::retaped);
+        let parameters = [&fire.threshold, &fire.leak, charge].map(Tensor::retaped);
         D::fire(z, parameters, shape).map_err(Error::device)
     }
 }
@@ -474,14 +497,14 @@ impl<D: Device<f32>, T: Tape<f32, D>> Flow<D, T> {
 /// Inputs that have a tape of their own.
 pub(crate) const TAPE: usize = 8;
 
-impl Unrolled<Cpu> {
+impl<D: Fires> Unrolled<D> {
     /// One tape: the loss (mean cross-entropy with class probabilities), the logits, and all
     /// gradients, of which those by `x` and by the steps' tensors are kept.
     pub fn gradients(
         &self,
-        x: &Flat<f32, Cpu, NoneTape>,
+        x: &Flat<f32, D, NoneTape>,
         targets: Vec<f32>,
-    ) -> Result<(f32, Vec<f32>, Gradients<f32, Cpu>)> {
+    ) -> Result<(f32, Vec<f32>, Gradients<f32, D>)> {
         let inputs = targets.len() / self.classes;
         let logits = self.logits(x.leaky_trace(), inputs)?;
         let values = logits.as_vec();
@@ -493,8 +516,8 @@ impl Unrolled<Cpu> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference::{tensor, trace};
-    use dfdx::prelude::{Backward, OwnedTape, SumTo};
+    use crate::reference::trace;
+    use dfdx::prelude::{Backward, OwnedTape};
     use proptest::prelude::*;
 
     /// Values that look random, and lie in 0..1.

@@ -433,7 +433,7 @@ mod tests {
         let weight = values(&path, &file, "0.2.latent.weight", &[16, 16, 3, 3]).unwrap();
         assert_ne!(weight[0].abs(), weight[1].abs());
         let loaded = Ann::<DigitsBinary>::load(&path, &Names::own()).unwrap();
-        assert_eq!(loaded.layers(), ann.layers());
+        assert_eq!(loaded.layers().unwrap(), ann.layers().unwrap());
     }
 
     #[test]
@@ -454,7 +454,7 @@ mod tests {
         network.set_tensors(Values::Parameters, &tensors).unwrap();
         save(&*network, &path, &Names::own()).unwrap();
         let ann = Ann::<DigitsQcfs>::load(&path, &Names::own()).unwrap();
-        let bounds: Vec<f32> = (ann.layers().iter())
+        let bounds: Vec<f32> = (ann.layers().unwrap().iter())
             .filter_map(|layer| match layer {
                 crate::layers::Layer::Qcfs { bound, levels: 4 } => Some(*bound),
                 _ => None,

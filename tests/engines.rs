@@ -4,8 +4,10 @@
 //! whatever order it is added up.
 
 use dfdx::prelude::Cpu;
+use evospike::data::{self, Digits, Images, Task, Whole};
 use evospike::layers::{Layer, Shape};
 use evospike::neurons::{Charge, Neurons, Reset};
+use evospike::ops::Backend;
 use evospike::reference;
 use evospike::simulate::SpikingNetwork;
 use proptest::prelude::*;
@@ -97,6 +99,26 @@ impl Builder {
         Some(Layer::AvgPool { size: 2 })
     }
 
+    /// Blocks, and a layer without neurons.
+    fn network(&mut self, blocks: usize, classes: usize) -> Vec<Layer> {
+        let mut layers = self.block();
+        for _ in 0..blocks {
+            layers.extend(match self.rng.random::<bool>() {
+                true => self.block(),
+                false => self.residual(),
+            });
+        }
+        layers.extend(self.pool());
+        let inputs = self.shape.size();
+        layers.push(Layer::Linear {
+            weight: self.weights(classes * inputs),
+            bias: self.bias(classes),
+            inputs,
+            outputs: classes,
+        });
+        layers
+    }
+
     fn block(&mut self) -> Vec<Layer> {
         let mut layers: Vec<Layer> = self.pool().into_iter().collect();
         let outputs = self.channels();
@@ -144,16 +166,7 @@ proptest! {
         let (channels, side) = (rng.random_range(1..4), rng.random_range(1..9));
         let input = Shape::new(channels, side, side);
         let mut builder = Builder { rng, shape: input, neurons: Vec::new() };
-        let mut layers = builder.block();
-        for _ in 0..blocks {
-            layers.extend(match builder.rng.random::<bool>() {
-                true => builder.block(),
-                false => builder.residual(),
-            });
-        }
-        layers.extend(builder.pool());
-        let inputs = builder.shape.size();
-        layers.push(Layer::Linear { weight: builder.weights(5 * inputs), bias: builder.bias(5), inputs, outputs: 5 });
+        let layers = builder.network(blocks, 5);
         let varying = builder.rng.random::<bool>();
         let frames = if varying { timesteps } else { 1 };
         // Multiples of 1/4 in 0..=2.
@@ -171,5 +184,45 @@ proptest! {
             }
             prop_assert_eq!(&found.output, &expected.output);
         }
+    }
+    #[test]
+    fn counting_on_a_device_gives_the_fast_engines_counts(seed: u64, blocks in 1..3usize, timesteps in 1..30usize) {
+        counts_agree::<Cpu>(seed, blocks, timesteps)?;
+    }
+}
+
+/// On digits, whose pixels are sixteenths.
+fn counts_agree<D: Backend>(
+    seed: u64,
+    blocks: usize,
+    timesteps: usize,
+) -> Result<(), TestCaseError> {
+    let (rng, shape) = (Rng::seed_from_u64(seed), Digits::SHAPE);
+    let mut builder = Builder {
+        rng,
+        shape,
+        neurons: Vec::new(),
+    };
+    let layers = builder.network(blocks, Digits::CLASSES);
+    let network = SpikingNetwork::new(shape, &layers, builder.neurons, Digits::CLASSES).unwrap();
+    let images: Images<Whole, Digits> = data::digits().unwrap().take(20);
+    let expected = network.simulate(&images, timesteps).unwrap();
+    let found = reference::simulate::<D, _, _>(&network, &images, timesteps).unwrap();
+    let layers = expected.layers.iter().take(network.neurons().len());
+    let spikes: Vec<_> = layers.map(|layer| layer.spikes.clone()).collect();
+    prop_assert_eq!(found.spikes, spikes);
+    prop_assert_eq!(found.curve, expected.curve);
+    Ok(())
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn counting_on_a_card_gives_the_fast_engines_counts() {
+    use dfdx::prelude::Cuda;
+    if let Err(error) = Cuda::open(0) {
+        return println!("skipped: {error}");
+    }
+    for seed in 0..8 {
+        counts_agree::<Cuda>(seed, 2, 20).unwrap();
     }
 }

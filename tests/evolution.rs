@@ -1,11 +1,10 @@
-//! An evolution that is broken off, killed or told to stop goes on to the very same result.
+//! An evolution that is broken off or told to stop goes on to the very same result.
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
+use evospike::Error;
 use evospike::prelude::*;
 
 struct Setting {
@@ -122,14 +121,22 @@ fn a_checkpoint_of_something_else_is_refused() -> evospike::Result<()> {
     let snn = setting.snn.clone();
     setting.snn = snn.with(|neurons| neurons.initial = 0.5)?;
     assert!(message(&setting, &good).contains("other thresholds"));
+    // Other weights, even where their thresholds are the same.
+    let other = convert(&Ann::<DigitsCnn>::new(1)?, &setting.digits.training)?;
+    let other = other.balance(Balance::Max)?;
+    setting.snn = other.with_neurons(snn.neurons().to_vec())?;
+    assert!(
+        message(&setting, &good)
+            .ends_with("other weights, expected that of this one; delete it to start anew")
+    );
     setting.snn = snn;
 
     let text = fs::read_to_string(&path).unwrap();
     for (damage, expected) in [
         (text[..text.len() / 2].to_owned(), "EOF"),
         (
-            text.replacen("\"version\":2", "\"version\":9", 1),
-            "format version 9",
+            text.replacen("\"version\":3", "\"version\":2", 1),
+            "found format version 2, expected version 3; delete it to start anew",
         ),
         ("{}".into(), "no format version"),
         // As many fitness values as the optimiser asked for, or it cannot go on.
@@ -143,6 +150,41 @@ fn a_checkpoint_of_something_else_is_refused() -> evospike::Result<()> {
         assert!(message.contains(expected), "{message}");
         assert_eq!(fs::read_to_string(&path).unwrap(), damage); // nothing is overwritten
     }
+    Ok(())
+}
+
+#[test]
+fn a_second_evolution_by_the_checkpoint_is_refused() -> evospike::Result<()> {
+    let (setting, folder) = (setting()?, tempfile::tempdir().unwrap());
+    let path = folder.path().join("evolution.json");
+    let first = settings(Search::Random { population: 6 }, 1_000_000);
+    let Setting {
+        snn,
+        digits,
+        target,
+        ..
+    } = self::setting()?;
+    let second = || {
+        let (images, target, now) = (&setting.digits.held_out, &setting.target, true.into());
+        evolve_resumable(&setting.snn, images, target, &first, &path, &now)
+    };
+    let its_path = path.clone();
+    let its = first.clone();
+    let work = Background::start(move |stop| {
+        evolve_resumable(&snn, &digits.held_out, &target, &its, its_path, stop)
+    })?;
+    while !path.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let error = second().err().unwrap();
+    assert!(
+        matches!(&error, Error::Busy { path: busy } if *busy == path),
+        "{error}"
+    );
+    work.stop();
+    assert!(matches!(work.wait(), Err(Error::Stopped { .. })));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    assert!(matches!(second(), Err(Error::Stopped { .. })));
     Ok(())
 }
 
@@ -279,75 +321,5 @@ fn no_compromise_is_better_than_another() -> evospike::Result<()> {
             .windows(2)
             .all(|pair| pair[0].latency <= pair[1].latency)
     );
-    Ok(())
-}
-
-const KILLED: &str = "EVOSPIKE_TEST_KILLED";
-
-/// The process that [`killed_at_any_moment`] kills.
-#[test]
-fn killed() -> evospike::Result<()> {
-    if let Some(path) = std::env::var_os(KILLED) {
-        let all = settings(searches()[0].clone(), 6);
-        resume(&setting()?, &all, Path::new(&path))?;
-    }
-    Ok(())
-}
-
-#[test]
-fn killed_at_any_moment() -> evospike::Result<()> {
-    let setting = setting()?;
-    let all = settings(searches()[0].clone(), 6);
-    let whole = evolve(
-        &setting.snn,
-        &setting.digits.held_out,
-        &setting.target,
-        &all,
-    )?;
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("evolution.json");
-    let start = || {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "killed"]).env(KILLED, &path);
-        command
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap()
-    };
-    // Longer and longer, so that some kills fall before, into and after the evolution.
-    let mut wait = Duration::from_millis(200);
-    let mut kills = 0;
-    loop {
-        let mut child = start();
-        std::thread::sleep(wait);
-        let ended = child.try_wait().unwrap();
-        child.kill().ok();
-        child.wait().unwrap();
-        if ended.is_some_and(|status| status.success()) {
-            break;
-        }
-        kills += 1;
-        if path.exists() {
-            // Whole, whenever it came.
-            let text = fs::read_to_string(&path).unwrap();
-            serde_json::from_str::<serde_json::Value>(&text).unwrap();
-        }
-        wait += wait / 4;
-    }
-    assert!(kills > 2, "killed {kills} times");
-    let resumed = resume(&setting, &all, &path)?;
-    assert_eq!(resumed.genes, whole.genes);
-    assert_eq!(resumed.generations, whole.generations);
-    // Beside the checkpoint at most a file that was being written, which the next one replaces.
-    let names = fs::read_dir(folder.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name());
-    for name in names {
-        assert!(
-            name.to_str().unwrap().starts_with("evolution.json"),
-            "{name:?}"
-        );
-    }
     Ok(())
 }

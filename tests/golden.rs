@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use dfdx::prelude::Cpu;
 use evospike::layers::{Layer, Shape};
 use evospike::neurons::{Charge, Neurons, Reset};
+use evospike::ops::Accelerated;
 use evospike::reference;
-use evospike::simulate::SpikingNetwork;
+use evospike::simulate::{SpikingNetwork, Trace};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -125,6 +126,17 @@ impl<'a> Golden<'a> {
         layers
     }
 
+    fn reference<D: Accelerated<f32>>(
+        &self,
+        device: &D,
+        (shape, layers, neurons): (Shape, &[Layer], &[Neurons]),
+        input: &[f32],
+        images: usize,
+    ) -> Vec<Trace> {
+        let timesteps = self.timesteps;
+        reference::trace(device, shape, layers, neurons, input, images, timesteps).unwrap()
+    }
+
     /// Demands every spike, and the output current of every timestep.
     fn check(&self, file: &Path) -> usize {
         let mut neurons = Vec::new();
@@ -133,16 +145,16 @@ impl<'a> Golden<'a> {
         let (input, images, shape) = self.input();
         let output = self.floats("output");
         let classes = self.shape("output")[2];
-        let all = reference::trace(
-            &Cpu::default(),
-            shape,
-            &layers,
-            &neurons,
-            &input,
-            images,
-            self.timesteps,
-        );
-        let all = all.unwrap();
+        let network = (shape, &layers[..], &neurons[..]);
+        let all = self.reference(&Cpu::default(), network, &input, images);
+        #[cfg(feature = "cuda")]
+        match <dfdx::prelude::Cuda as evospike::ops::Backend>::open(0) {
+            Ok(card) => assert!(
+                all == self.reference(&card, network, &input, images),
+                "on a card"
+            ),
+            Err(error) => println!("skipped on a card: {error}"),
+        }
         let network = SpikingNetwork::new(shape, &layers, neurons, classes).unwrap();
         let expected: Vec<Vec<u8>> = names.iter().map(|name| self.bytes(name)).collect();
         let mut spikes = 0;

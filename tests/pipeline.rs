@@ -49,6 +49,17 @@ fn the_same_seed_gives_the_same_files_at_any_number_of_threads() {
     };
     let one = run(1);
     assert_eq!(one.len(), 9);
+    // What they are results of.
+    let text = std::str::from_utf8(&one["settings.json"]).unwrap();
+    for name in [
+        "version",
+        "evospike",
+        "images_checksums",
+        "weights_checksums",
+        "seeds",
+    ] {
+        assert!(text.contains(&format!("\"{name}\": ")), "no {name}: {text}");
+    }
     assert!(one == run(1), "a second run differs");
     assert!(one == run(2), "two threads differ from one");
 }

@@ -18,6 +18,12 @@ use evospike::reproduce::{
     explain,
 };
 
+#[cfg(unix)]
+mod common {
+    pub mod kills;
+    pub mod reliability;
+}
+
 /// Coloured noise, labelled so that the network, which was not trained, is right on three of five.
 fn images(ann: &Ann<Vgg15QuarterBn>, count: usize) -> evospike::Result<Images<Whole, Cifar10>> {
     let pixel = |i: usize, place: usize| {
@@ -143,6 +149,33 @@ fn cifar10_goes_on_to_the_same_files() -> evospike::Result<()> {
     let thresholds: Vec<ThresholdRow> = read_csv(whole.join("thresholds.csv"))?;
     assert_eq!(thresholds.len(), 2 * 14);
     Ok(())
+}
+
+const KILLED: &str = "EVOSPIKE_TEST_KILLED";
+
+/// The process that is killed.
+#[test]
+fn work() -> evospike::Result<()> {
+    if let Some(folder) = std::env::var_os(KILLED) {
+        let elsewhere = tempfile::tempdir().unwrap();
+        run(
+            &setting(elsewhere.path())?,
+            &settings(),
+            Path::new(&folder),
+            false,
+        )?;
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+#[test]
+fn cifar10_is_killed_at_any_moment() {
+    common::kills::killed_at_any_moment("reproduce cifar10", 7, |folder| {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "work"]).env(KILLED, folder);
+        command
+    });
 }
 
 #[test]

@@ -99,7 +99,7 @@ fn differing_spikes(
 ) -> evospike::Result<()> {
     let (count, timesteps) = (4, 64);
     let inputs: Vec<f32> = (0..count).flat_map(|i| images.input(i)).collect();
-    let (shape, layers) = (<Cifar10 as data::Task>::SHAPE, ann.layers());
+    let (shape, layers) = (<Cifar10 as data::Task>::SHAPE, ann.layers().unwrap());
     let cpu = dfdx::prelude::Cpu::default();
     let there = reference::trace(
         &cpu,

@@ -17,6 +17,9 @@ use crate::progress::Progress;
 const CHUNK: usize = 256;
 /// Bytes that one decoded image may take: about 89 million pixels, ten times a large photograph's.
 const DECODED_LIMIT: u64 = 256 << 20;
+/// Of which for each byte of the file: deflate makes 1032 of one at most, and PNG 8 pixels of 4 bytes
+/// of each of those. JPEG stays far below.
+const DECODED_MOST: u64 = 1032 * 8 * 4;
 /// Longer side of an image that is resized, in shorter sides: resizing takes memory with it.
 const ASPECT_LIMIT: u32 = 32;
 
@@ -83,7 +86,7 @@ pub fn folder<K: Task>(folder: impl AsRef<Path>) -> Result<TrainTest<K>> {
 /// # Errors
 /// A task of neither 1 nor 3 channels; folders or files that cannot be read; another number of
 /// classes than the task's; a class without images; a file that is no JPEG or PNG image, breaks
-/// off, is damaged, has more than about 89 million pixels or, where it must be resized, is more
+/// off, is damaged, has more than about 89 million pixels or than its bytes can hold, or, where it must be resized, is more
 /// than 32 times as long as wide.
 pub fn class_folders<K: Task>(folder: impl AsRef<Path>) -> Result<Images<Whole, K>> {
     decode_all(list::<K>(folder.as_ref())?)
@@ -204,7 +207,7 @@ fn decode(file: &Path, shape: Shape, out: &mut [u8]) -> Result<()> {
         ));
     }
     let mut limits = Limits::default();
-    limits.max_alloc = Some(DECODED_LIMIT);
+    limits.max_alloc = Some(DECODED_LIMIT.min(DECODED_MOST * bytes.len() as u64));
     let image = ImageReader::new(Cursor::new(&bytes))
         .with_guessed_format() // by content: some PNG images of ImageNet are called .JPEG
         .map_err(Error::io(file))

@@ -8,6 +8,7 @@ use crate::ann::Ann;
 use crate::convert::convert;
 use crate::data::{Classify, Images, Shares, Whole, digits};
 use crate::evolve::{EvolveSettings, Gene, Objective};
+use crate::layers::linear;
 use crate::layers::{Layer, Shape};
 use crate::metrics::Target;
 use crate::networks::DigitsCnn;
@@ -17,15 +18,6 @@ use crate::report::{read_csv, write_csv};
 use crate::simulate::SimulateSettings;
 
 type Pixels = Classify<1, 2, 2>; // 1 x 2 x 2, 2 classes
-
-fn linear(weight: Vec<f32>, inputs: usize) -> Layer {
-    Layer::Linear {
-        outputs: weight.len() / inputs,
-        bias: None,
-        weight,
-        inputs,
-    }
-}
 
 /// Two neurons of threshold 2; class 0 sums what the first pixels give, class 1 the last.
 fn two_neurons() -> SpikingNetwork {

@@ -162,6 +162,8 @@ pub fn adversarial<N: Network<Task = Cifar10>>(
     let Opened {
         first,
         conversion,
+        images_checksums,
+        weights_checksum,
         memory: mut clean,
     } = Opened::new(input, &settings.clean, clean_folder.as_ref(), stop)?;
     let experiment = Experiment {
@@ -179,10 +181,7 @@ pub fn adversarial<N: Network<Task = Cifar10>>(
         ..settings.clone()
     };
     let version = env!("CARGO_PKG_VERSION");
-    let checksums = [
-        first.held_out.view().checksum(),
-        first.test.view().checksum(),
-    ];
+    let checksums = (images_checksums, weights_checksum);
     let reference_neurons = reference.snn.neurons();
     let key = (version, N::NAME, common, checksums, reference_neurons);
     let mut memory = Memory::new("reproduce adversarial", &folder, &key, stop)?;
@@ -208,7 +207,12 @@ pub fn adversarial<N: Network<Task = Cifar10>>(
     output.csv("timing.csv", &memory.timing)?;
     output.json(
         "settings.json",
-        &Provenance::new("adversarial", N::NAME, settings),
+        &Provenance::new(
+            ("adversarial", N::NAME),
+            images_checksums,
+            [weights_checksum],
+            settings,
+        ),
     )?;
     Ok(AdversarialReport {
         latency: rows.latency,

@@ -20,6 +20,8 @@ use crate::evolve::{
     Evolution, EvolveSettings, Gene, Objective, Stopping, evolve, evolve_resumable,
 };
 use crate::genome::Genome;
+use crate::layers::checksum;
+use crate::lock::Lock;
 use crate::metrics::{AccuracyCurve, Target};
 use crate::networks::Network;
 use crate::neurons::Neurons;
@@ -29,7 +31,7 @@ use crate::report::{
     self, AccuracyRow, ComparisonRow, ConvergenceRow, Output, Table, ThresholdRow,
 };
 use crate::search::Search;
-use crate::simulate::{Simulation, simulate};
+use crate::simulate::{Simulation, simulate, some_timesteps};
 
 /// Settings of [`cifar10`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -125,6 +127,7 @@ impl Cifar10Settings {
                 return Err(Error::parameter(name, images, expected));
             }
         }
+        some_timesteps("timesteps", self.timesteps)?;
         if let Some(initial) = self.initial.iter().find(|initial| !initial.is_finite()) {
             let expected = "finite fractions of the threshold";
             return Err(Error::parameter("initial", initial, expected));
@@ -221,24 +224,32 @@ impl<'a> Memory<'a> {
         self.folder.join(format!("{name}.{extension}"))
     }
 
-    /// The result of a step: from its file where that is there and of the same experiment.
+    /// The result of a step: from its file where that is there, whole and of the same experiment.
     pub fn step<T: Serialize + DeserializeOwned>(
         &mut self,
         name: &str,
         compute: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
+        let path = self.path(name, "json");
         #[derive(Serialize, Deserialize)]
         struct Kept<T> {
             key: String,
             seconds: f64,
             value: T,
+            /// CRC-32 of the value as JSON.
+            checksum: u32,
         }
-        let path = self.path(name, "json");
+        let checksum = |value: &T| -> Result<u32> {
+            let mut checksum = flate2::Crc::new();
+            checksum.update(&serde_json::to_vec(value).map_err(Error::write(&path))?);
+            Ok(checksum.sum())
+        };
         let known = fs::read(&path).ok();
         let known = known.and_then(|text| serde_json::from_slice::<Kept<T>>(&text).ok());
         let kept = match known.filter(|kept| kept.key == self.key) {
-            Some(kept) => kept,
-            None => {
+            Some(kept) if checksum(&kept.value)? == kept.checksum => kept,
+            _ => {
+                let _lock = Lock::of_file(&path)?;
                 let clock = Instant::now();
                 let mut progress = Progress::new(name, 1);
                 let value = compute()?;
@@ -247,6 +258,7 @@ impl<'a> Memory<'a> {
                 let kept = Kept {
                     key: self.key.clone(),
                     seconds: clock.elapsed().as_secs_f64(),
+                    checksum: checksum(&value)?,
                     value,
                 };
                 report::write_json(&path, &kept)?;
@@ -290,6 +302,8 @@ pub fn cifar10<N: Network<Task = Cifar10>>(
     let Opened {
         first,
         conversion,
+        images_checksums,
+        weights_checksum,
         mut memory,
     } = Opened::new(input, settings, &folder, stop)?;
     let test = first.test.take(settings.test_images);
@@ -344,7 +358,12 @@ pub fn cifar10<N: Network<Task = Cifar10>>(
     output.csv("timing.csv", &memory.timing)?;
     output.json(
         "settings.json",
-        &Provenance::new("cifar10", N::NAME, settings),
+        &Provenance::new(
+            ("cifar10", N::NAME),
+            images_checksums,
+            [weights_checksum],
+            settings,
+        ),
     )?;
     Ok(Cifar10Report {
         latency: rows,
@@ -357,6 +376,10 @@ pub(super) struct Opened<'a, N: Network> {
     /// Divided by seed 0.
     pub first: Split<Cifar10>,
     pub conversion: Conversion<N>,
+    /// CRC-32 of the held-out and of the test images.
+    pub images_checksums: [u32; 2],
+    /// CRC-32 of the trained network.
+    pub weights_checksum: u32,
     pub memory: Memory<'a>,
 }
 
@@ -371,10 +394,11 @@ impl<'a, N: Network<Task = Cifar10>> Opened<'a, N> {
         settings.evolution.batch_of(first.held_out.len())?;
         let conversion = convert(input.ann, &first.training.take(settings.balance_images))?;
         let thresholds = conversion.balance(Balance::Max)?.thresholds();
-        let checksums = [
+        let images_checksums = [
             first.held_out.view().checksum(),
             first.test.view().checksum(),
         ];
+        let weights_checksum = checksum(&input.ann.layers()?);
         // Steps are named after the rest.
         let common = Cifar10Settings {
             seeds: Vec::new(),
@@ -383,11 +407,14 @@ impl<'a, N: Network<Task = Cifar10>> Opened<'a, N> {
             ..settings.clone()
         };
         let version = env!("CARGO_PKG_VERSION");
+        let checksums = (images_checksums, weights_checksum);
         let key = (version, N::NAME, common, checksums, thresholds);
         let memory = Memory::new("reproduce cifar10", folder, &key, stop)?;
         Ok(Self {
             first,
             conversion,
+            images_checksums,
+            weights_checksum,
             memory,
         })
     }

@@ -14,12 +14,13 @@ use crate::encode::InputCode;
 use crate::error::{Error, Result};
 use crate::evolve::{EvolveSettings, Objective, best_balance_of, evolve};
 use crate::hybrid::{HybridSettings, Trained, train_through_time};
+use crate::layers::checksum;
 use crate::metrics::{AccuracyCurve, Target};
 use crate::networks::{DigitsBinary, DigitsCnn, DigitsQcfs, Mlp, Network};
 use crate::plot;
 use crate::report::{AccuracyRow, MethodRow, Output, Table};
 use crate::search::Search;
-use crate::simulate::{SimulateSettings, Simulation, simulate};
+use crate::simulate::{SimulateSettings, Simulation, simulate, some_timesteps};
 use crate::stdp::{Stdp, StdpSettings};
 
 /// Settings of [`comparison`].
@@ -78,14 +79,8 @@ impl ComparisonSettings {
             let expected = "above 0, less than 100";
             return Err(Error::parameter("target_percent", target, expected));
         }
-        for (name, timesteps) in [
-            ("timesteps", self.timesteps),
-            ("hybrid.timesteps", self.hybrid.timesteps),
-        ] {
-            if timesteps == 0 {
-                return Err(Error::parameter(name, timesteps, "1 or more"));
-            }
-        }
+        some_timesteps("timesteps", self.timesteps)?;
+        some_timesteps("hybrid.timesteps", self.hybrid.timesteps)?;
         self.training.check()?;
         self.hybrid.train.check()?;
         self.evolution.check()
@@ -141,6 +136,8 @@ impl ComparisonReport {
 struct Bench<'a> {
     seed: u64,
     parts: &'a Split<Digits>,
+    /// CRC-32 of the trained network that most methods start from.
+    weights_checksum: u32,
     /// On the test images.
     target: Target,
     rows: Vec<MethodRow>,
@@ -199,7 +196,7 @@ pub fn comparison(
     settings.check()?;
     let output = Output::new(folder)?;
     let (mut methods, mut accuracy) = (Vec::new(), Vec::new());
-    let mut chart = None;
+    let (mut weights, mut chart) = (Vec::new(), None);
     for &seed in &settings.seeds {
         let parts = data::digits()?.split(settings.shares, seed)?;
         let bench = of_seed(settings, seed, &parts)?;
@@ -222,6 +219,7 @@ pub fn comparison(
             chart = Some(plot::accuracy(&title, &curves, Some(&bench.target))?);
         }
         methods.extend(bench.rows);
+        weights.push(bench.weights_checksum);
     }
     if let Some(chart) = chart {
         output.chart("gradients.svg", &chart)?;
@@ -230,7 +228,12 @@ pub fn comparison(
     output.csv("accuracy.csv", accuracy)?;
     output.json(
         "settings.json",
-        &Provenance::new("comparison", DigitsCnn::NAME, settings),
+        &Provenance::new(
+            ("comparison", DigitsCnn::NAME),
+            [data::digits()?.view().checksum()],
+            weights,
+            settings,
+        ),
     )?;
     Ok(ComparisonReport {
         methods,
@@ -260,6 +263,7 @@ fn of_seed<'a>(
     let mut bench = Bench {
         seed,
         parts,
+        weights_checksum: checksum(&ann.layers()?),
         target: ann.target(&parts.test, below(target))?,
         rows: Vec::new(),
         curves: Vec::new(),

@@ -121,6 +121,8 @@ pub fn explain<N: Network<Task = Cifar10>>(
     let Opened {
         first,
         conversion,
+        images_checksums,
+        weights_checksum,
         memory: mut clean,
     } = Opened::new(input, &settings.clean, clean_folder.as_ref(), stop)?;
     let experiment = Experiment {
@@ -145,8 +147,8 @@ pub fn explain<N: Network<Task = Cifar10>>(
 
     let neurons: Vec<_> = networks.iter().map(|(_, snn)| snn.neurons()).collect();
     let version = env!("CARGO_PKG_VERSION");
-    let checksum = first.test.view().checksum();
-    let key = (version, N::NAME, settings, checksum, neurons);
+    let checksums = (images_checksums, weights_checksum);
+    let key = (version, N::NAME, settings, checksums, neurons);
     let mut memory = Memory::new("reproduce explain", &folder, &key, stop)?;
 
     let images = first.test.take(settings.images);
@@ -233,7 +235,12 @@ pub fn explain<N: Network<Task = Cifar10>>(
     output.csv("timing.csv", &memory.timing)?;
     output.json(
         "settings.json",
-        &Provenance::new("explain", N::NAME, settings),
+        &Provenance::new(
+            ("explain", N::NAME),
+            images_checksums,
+            [weights_checksum],
+            settings,
+        ),
     )?;
     output.complete()
 }

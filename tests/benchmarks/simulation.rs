@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .into_iter()
         .map(|threshold| Neurons::new([threshold]));
     let shape = <Cifar10 as data::Task>::SHAPE;
-    let mut network = SpikingNetwork::new(shape, &ann.layers(), neurons.collect(), 10)?;
+    let mut network = SpikingNetwork::new(shape, &ann.layers()?, neurons.collect(), 10)?;
     if option("--weights=").is_ok_and(|bits| bits == "16") {
         network = network.quantised();
     }
