@@ -242,7 +242,7 @@ fn run<N: Network>(
     let mut search = (settings.search).start(&genome.bounds(), Some(&start), settings.seed)?;
     let run = Run::new(snn, images, target, settings);
     let ranks = Ranks::enter()?;
-    run.check_alike(&ranks, snn, target, &checkpoint.is_some())?;
+    run.check_alike(&ranks, target, &checkpoint.is_some())?;
     let mut _lock = None;
     ranks.lead(|| {
         _lock = checkpoint
@@ -407,19 +407,13 @@ impl Run {
     }
 
     /// Refuses ranks that are at different evolutions; `more` is what else they depend on.
-    fn check_alike<N: Network>(
-        &self,
-        ranks: &Ranks<'_>,
-        snn: &Snn<N>,
-        target: &Target,
-        more: &impl Debug,
-    ) -> Result<()> {
+    fn check_alike(&self, ranks: &Ranks<'_>, target: &Target, more: &impl Debug) -> Result<()> {
         use ranks::checksum;
         ranks.check_alike(|| {
             [
                 ("versions", checksum(&env!("CARGO_PKG_VERSION"))),
                 ("networks", checksum(&self.network)),
-                ("weights", snn.network().stages.checksum()),
+                ("weights", self.layers_checksum),
                 ("settings", checksum(&(&self.settings, more))),
                 ("thresholds", checksum(&self.neurons)),
                 ("images", checksum(&(self.images, self.images_checksum))),
@@ -629,7 +623,7 @@ pub fn pareto<N: Network>(
         settings.generations.saturating_add(1),
     );
     let ranks = Ranks::enter()?;
-    Run::new(snn, images, target, settings).check_alike(&ranks, snn, target, nsga)?;
+    Run::new(snn, images, target, settings).check_alike(&ranks, target, nsga)?;
     let mut tried = Vec::new();
     for _ in 0..=settings.generations {
         let points = search.ask();

@@ -480,24 +480,6 @@ impl Stages {
 }
 
 impl Stages {
-    /// CRC-32 of the weights, and of what is made of them.
-    pub fn checksum(&self) -> u32 {
-        let mut sum = flate2::Crc::new();
-        let mut add = |values: &[f32]| {
-            let bytes = values.iter().flat_map(|value| value.to_le_bytes());
-            sum.update(&bytes.collect::<Vec<u8>>());
-        };
-        for stage in &self.stages {
-            for synapses in &stage.synapses {
-                // Whole numbers follow from the weights.
-                add(&[f32::from(u8::from(synapses.integers.is_some()))]);
-                synapses.weight.iter().for_each(|row| add(&row.0));
-            }
-            add(&stage.bias);
-        }
-        sum.sum()
-    }
-
     /// The same network with the weights between neurons rounded to 16 bits.
     pub fn quantised(mut self) -> Self {
         for synapses in self.stages.iter_mut().flat_map(|stage| &mut stage.synapses) {
