@@ -68,7 +68,8 @@ fn evolved(folder: &Path, trouble: &str) -> evospike::Result<String> {
         epochs: 3,
         ..TrainSettings::digits()
     };
-    ann.train(&digits.training, &training)?;
+    // Every rank trains, with the checkpoint that rank 0 locks and writes.
+    ann.train_resumable(&digits.training, &training, folder.join("training"))?;
     let snn = convert(&ann, &digits.training)?.balance(Balance::Percentile(99.0))?;
     let target = ann.target(&digits.held_out, 2.0)?;
     let second = number() == "1";
