@@ -94,6 +94,14 @@ pub enum Error {
         /// What the panic said.
         reason: String,
     },
+    /// An error of one of the processes that evolve together ([`ranks`](crate::ranks)), known to all.
+    #[error("rank {rank}: {reason}")]
+    Rank {
+        /// The process, from 0.
+        rank: usize,
+        /// Its error.
+        reason: String,
+    },
     /// The operating system refused a file or folder.
     #[error("{}: {source}", path.display())]
     Io {

@@ -4,6 +4,7 @@
 //! What is changed is a genome ([`Gene`]), what is made small an [`Objective`], and who searches a
 //! [`Search`]: differential evolution, as in the paper, or another optimiser.
 
+use std::fmt::Debug;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -29,6 +30,7 @@ use crate::neurons::Neurons;
 use crate::nsga::{Nsga2, NsgaSettings};
 use crate::plot::{self, Chart};
 use crate::progress::Progress;
+use crate::ranks::{self, Ranks};
 use crate::report::{CompromiseRow, Table, show, write};
 use crate::search::{Search, better};
 use crate::simulate::{SimulateSettings, some_timesteps};
@@ -238,20 +240,21 @@ fn run<N: Network>(
     target.check_on(images.len())?;
     let start = genome.neutral();
     let mut search = (settings.search).start(&genome.bounds(), Some(&start), settings.seed)?;
-    let _lock = checkpoint
-        .map(|(path, _)| Lock::of_file(path))
-        .transpose()?;
-    let mut state = State::new(Run {
-        network: N::NAME.into(),
-        layers_checksum: checksum(&snn.network().stages.layers),
-        settings: settings.clone(),
-        neurons: snn.neurons().to_vec(),
-        images: images.len(),
-        images_checksum: images.view().checksum(),
-        target_percent: target.percent(),
-    });
-    if let Some((path, _)) = checkpoint {
-        state.load(path)?;
+    let run = Run::new(snn, images, target, settings);
+    let ranks = Ranks::enter()?;
+    run.check_alike(&ranks, target, &checkpoint.is_some())?;
+    let mut _lock = None;
+    ranks.lead(|| {
+        _lock = checkpoint
+            .map(|(path, _)| Lock::of_file(path))
+            .transpose()?;
+        Ok(())
+    })?;
+    let mut state = State::new(run);
+    if let Some((path, _)) = checkpoint
+        && let Some(found) = ranks.lead(|| state.load(path))?
+    {
+        (state.told, state.mean, state.seconds) = (found.told, found.mean, found.seconds);
     }
     let mut generations = Vec::new();
     let mut progress = Progress::new(
@@ -265,13 +268,11 @@ fn run<N: Network>(
             break;
         }
         let rivals = search.rivals();
-        let known = state.told.get(generation);
+        let known = state.told.get(generation).cloned();
+        let replayed = known.is_some();
         let clock = Instant::now();
-        let fitness = match known {
-            Some(known) => known
-                .iter()
-                .map(|fitness| fitness.unwrap_or(Fitness::WORST))
-                .collect(),
+        let measured = match known {
+            Some(known) => known,
             None => {
                 let points = search.ask();
                 let from = generation % batches * size;
@@ -280,27 +281,24 @@ fn run<N: Network>(
                     target.part(from..from + size)?,
                 );
                 let judge = settings.judge(snn, &part, &goal)?;
-                let of = |(point, rival): (&Vec<f64>, &Option<Fitness>)| {
-                    judge.against(&genome.express(point), *rival, settings.stopping)
-                };
-                points
-                    .iter()
-                    .zip(&rivals)
-                    .map(of)
-                    .collect::<Result<Vec<_>>>()?
+                ranks.share(points.len(), |i| {
+                    let neurons = genome.express(&points[i]);
+                    let fitness = judge.against(&neurons, rivals[i], settings.stopping)?;
+                    Ok(fitness.measured())
+                })?
             }
         };
-        let (replayed, path) = (known.is_some(), checkpoint.map(|(path, _)| path));
-        let lost = |fitness: &&Fitness| fitness.measured().is_none();
-        evaluations += fitness.len();
-        stopped += fitness.iter().filter(lost).count();
+        let path = checkpoint.map(|(path, _)| path);
+        evaluations += measured.len();
+        stopped += measured.iter().filter(|fitness| fitness.is_none()).count();
+        let fitness = measured.iter().map(|known| known.unwrap_or(Fitness::WORST));
+        let fitness: Vec<Fitness> = fitness.collect();
         let mut sorted: Vec<Fitness> = (fitness.iter().zip(&rivals))
             .map(|(&own, &rival)| rival.filter(|rival| better(rival, &own)).unwrap_or(own))
             .collect();
         sorted.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
         if !replayed {
-            let measured = fitness.iter().map(|fitness| fitness.measured());
-            state.told.push(measured.collect());
+            state.told.push(measured);
             state.seconds += clock.elapsed().as_secs_f64();
         }
         search
@@ -326,14 +324,17 @@ fn run<N: Network>(
         }
         progress.step(|| summary(&now));
         if let Some((path, stop)) = checkpoint {
-            state.save(path)?;
-            if stop.load(Ordering::Relaxed) && generation < settings.generations {
-                return Err(Error::Stopped {
-                    work: format!("evolve {}", N::NAME),
-                    stands: format!("generation {generation}, {}", summary(&now)),
-                    path: path.into(),
-                });
-            }
+            ranks.lead(|| {
+                state.save(path)?;
+                if stop.load(Ordering::Relaxed) && generation < settings.generations {
+                    return Err(Error::Stopped {
+                        work: format!("evolve {}", N::NAME),
+                        stands: format!("generation {generation}, {}", summary(&now)),
+                        path: path.into(),
+                    });
+                }
+                Ok(())
+            })?;
         }
     }
     progress.finish(|| generations.last().map_or_else(String::new, summary));
@@ -342,15 +343,15 @@ fn run<N: Network>(
             let told = state.told.len();
             let fitness = match state.mean {
                 Some((after, fitness)) if after == told => fitness,
-                _ => {
+                _ => ranks.lead(|| {
                     let judge = settings.judge(snn, images, target)?;
                     let fitness = judge.fitness(&genome.express(&mean))?;
                     state.mean = Some((told, fitness));
                     if let Some((path, _)) = checkpoint {
                         state.save(path)?;
                     }
-                    fitness
-                }
+                    Ok(fitness)
+                })?,
             };
             (mean, fitness)
         }
@@ -385,6 +386,41 @@ struct Run {
     /// CRC-32 of what the network sees of them and of their labels.
     images_checksum: u32,
     target_percent: f64,
+}
+
+impl Run {
+    fn new<N: Network>(
+        snn: &Snn<N>,
+        images: &Images<HeldOut, N::Task>,
+        target: &Target,
+        settings: &EvolveSettings,
+    ) -> Self {
+        Self {
+            network: N::NAME.into(),
+            layers_checksum: checksum(&snn.network().stages.layers),
+            settings: settings.clone(),
+            neurons: snn.neurons().to_vec(),
+            images: images.len(),
+            images_checksum: images.view().checksum(),
+            target_percent: target.percent(),
+        }
+    }
+
+    /// Refuses ranks that are at different evolutions; `more` is what else they depend on.
+    fn check_alike(&self, ranks: &Ranks<'_>, target: &Target, more: &impl Debug) -> Result<()> {
+        use ranks::checksum;
+        ranks.check_alike(|| {
+            [
+                ("versions", checksum(&env!("CARGO_PKG_VERSION"))),
+                ("networks", checksum(&self.network)),
+                ("weights", self.layers_checksum),
+                ("settings", checksum(&(&self.settings, more))),
+                ("thresholds", checksum(&self.neurons)),
+                ("images", checksum(&(self.images, self.images_checksum))),
+                ("targets", checksum(target)),
+            ]
+        })
+    }
 }
 
 /// What an evolution goes on from. An optimiser that is started again and told the same asks the
@@ -427,11 +463,11 @@ impl State {
         write(path, text.as_bytes())
     }
 
-    /// Takes over what the file says; does nothing where there is no file.
-    fn load(&mut self, path: &Path) -> Result<()> {
+    /// What the file says; none where there is no file.
+    fn load(&self, path: &Path) -> Result<Option<Self>> {
         let text = match fs::read_to_string(path) {
             Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) if error.kind() == ErrorKind::InvalidData => {
                 return Err(damaged(path, "bytes that are no text"));
             }
@@ -482,8 +518,7 @@ impl State {
             let expected = "that of this one; delete it to start anew";
             return Err(Error::data(path.display(), "checkpoint", found, expected));
         }
-        (self.told, self.mean, self.seconds) = (found.told, found.mean, found.seconds);
-        Ok(())
+        Ok(Some(found))
     }
 }
 
@@ -587,14 +622,17 @@ pub fn pareto<N: Network>(
         format!("pareto {}", N::NAME),
         settings.generations.saturating_add(1),
     );
+    let ranks = Ranks::enter()?;
+    Run::new(snn, images, target, settings).check_alike(&ranks, target, nsga)?;
     let mut tried = Vec::new();
     for _ in 0..=settings.generations {
-        let measure = |point: &Vec<f64>| {
-            let (latency, error, energy) = judge.compromise(&genome.express(point))?;
-            tried.push([latency as f64, error, energy]);
-            Ok(vec![latency as f64, error, energy])
-        };
-        search.tell(search.ask().iter().map(measure).collect::<Result<_>>()?)?;
+        let points = search.ask();
+        let found = ranks.share(points.len(), |i| {
+            let (latency, error, energy) = judge.compromise(&genome.express(&points[i]))?;
+            Ok([latency as f64, error, energy])
+        })?;
+        search.tell(found.iter().map(|objectives| objectives.to_vec()).collect())?;
+        tried.extend(found);
         progress.step(|| format!("{} compromises", search.front().len()));
     }
     progress.finish(|| format!("{} compromises", search.front().len()));

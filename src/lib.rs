@@ -35,9 +35,10 @@
 //! Data flows one way, one module a step: [`data`] → [`ann`] → [`convert`](mod@convert) →
 //! [`simulate`](mod@simulate) → [`evolve`](mod@evolve) → [`report`] and [`plot`];
 //! [`reproduce`] runs whole experiments, a [`sweep`] what you measure at every combination of some
-//! values, and [`background`] either beside a notebook; [`explain`] measures what evolution changed,
-//! and why. Evolution asks a [`search`]: differential evolution
-//! ([`de`]), CMA-ES ([`cmaes`]) or, for several objectives, NSGA-II ([`nsga`]). What accuracy, target and latency mean is defined in
+//! values, and [`background`] either beside a notebook; [`ranks`] are many machines that evolve
+//! together; [`explain`] measures what evolution changed, and why. Evolution asks a [`search`]:
+//! differential evolution ([`de`]), CMA-ES ([`cmaes`]) or, for several objectives, NSGA-II
+//! ([`nsga`]). What accuracy, target and latency mean is defined in
 //! [`metrics`]. A network is a tuple of typed [`modules`] with a name ([`networks`]); the engine
 //! behind runs plain [`layers`]. Weights come from and go to PyTorch by [`weights`],
 //! spiking networks from and to other simulators as [`nir`] files.
@@ -85,6 +86,7 @@ pub mod optimiser;
 pub mod plot;
 mod progress;
 pub mod random;
+pub mod ranks;
 pub mod reference;
 pub mod report;
 pub mod reproduce;

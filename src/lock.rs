@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use same_file::Handle;
 
 use crate::error::{Error, Result};
+use crate::ranks;
 
 /// A hidden file beside another.
 pub(crate) fn beside(path: &Path, extension: &str) -> PathBuf {
@@ -53,7 +54,7 @@ pub(crate) fn open_alone(path: &Path, wait: bool) -> io::Result<Option<Handle>> 
 #[derive(Debug)]
 pub(crate) struct Lock {
     path: PathBuf,
-    /// None where nobody can write.
+    /// None where nobody can write, or another rank does.
     file: Option<Handle>,
 }
 
@@ -75,6 +76,10 @@ impl Lock {
     }
 
     fn new(what: &Path, path: PathBuf) -> Result<Self> {
+        // Of several ranks only the first one writes; the others would stand in its way.
+        if !ranks::leads() {
+            return Ok(Self { path, file: None });
+        }
         let folder = path.parent().map_or(Ok(()), fs::create_dir_all);
         match folder.and_then(|()| open_alone(&path, false)) {
             Ok(Some(file)) => Ok(Self {

@@ -1,5 +1,5 @@
 //! The command line: `cargo run --release` runs the whole pipeline on the embedded digits, `train`
-//! trains a network on a data set.
+//! trains a network on a data set, `sweep` converts one with every combination of some values.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,7 +16,8 @@ use evospike::reproduce::{
     AdversarialSettings, Cifar10Input, Cifar10Settings, ComparisonSettings, DigitsSettings,
     ExplainSettings, adversarial, cifar10, comparison, digits, explain,
 };
-use evospike::{Error, data::Task};
+use evospike::sweep::merge;
+use evospike::{Error, data::Task, ranks};
 
 /// Train a network on handwritten digits, convert it to a spiking network, evolve its thresholds
 /// and report the latency won at equal accuracy.
@@ -56,6 +57,96 @@ enum Command {
     /// interruption, and loses at most a generation or a simulation when it is killed.
     #[command(subcommand)]
     Reproduce(Reproduce),
+    /// Convert a network with every combination of some values, and measure what comes of it
+    ///
+    /// Writes one CSV file with the latency to the target, the accuracy after the last timestep and
+    /// the spikes on held-out images. The same command goes on from the file.
+    #[command(allow_negative_numbers = true, args_conflicts_with_subcommands = true)]
+    Sweep(SweepArguments),
+}
+
+#[derive(Args)]
+struct SweepArguments {
+    #[command(subcommand)]
+    command: Option<SweepCommand>,
+    #[command(flatten)]
+    source: Option<Source>,
+    #[command(flatten)]
+    grid: Option<GridArguments>,
+}
+
+#[derive(Subcommand)]
+enum SweepCommand {
+    /// Put the files of all shards of a sweep together
+    Merge {
+        /// File for all rows: the one that a sweep without shards would have written
+        #[arg(long)]
+        out: PathBuf,
+        /// Files of the shards
+        #[arg(required = true)]
+        parts: Vec<PathBuf>,
+    },
+}
+
+#[derive(Args)]
+struct GridArguments {
+    /// Weights: safetensors; the digits' networks are trained first without
+    #[arg(long)]
+    model: Option<PathBuf>,
+    /// The weights have PyTorch's names: of VGG15 with batch normalisation
+    #[arg(long)]
+    pytorch: bool,
+    /// Percentiles of the activations that thresholds are
+    #[arg(long, value_delimiter = ',', default_value = "99.9")]
+    percentile: Vec<f64>,
+    /// Shares of their potential that neurons keep in a timestep
+    #[arg(long, value_delimiter = ',', default_value = "1")]
+    leak: Vec<f32>,
+    /// Initial potentials in thresholds
+    #[arg(long, value_delimiter = ',', default_value = "0")]
+    initial: Vec<f32>,
+    /// How images are given to the network
+    #[arg(long, value_delimiter = ',', default_value = "direct")]
+    code: Vec<Code>,
+    /// Timesteps of a period, of the codes that have one
+    #[arg(long, default_value_t = 8)]
+    period: usize,
+    /// Timesteps of each simulation
+    #[arg(long, default_value_t = 64)]
+    timesteps: usize,
+    /// How far below the ANN's accuracy the target lies, in percentage points
+    #[arg(long, default_value_t = 1.0)]
+    margin: f64,
+    /// Held-out images to measure on, the first ones [default: all]
+    #[arg(long)]
+    images: Option<usize>,
+    /// Training images that thresholds are set by, the first ones [default: all]
+    #[arg(long)]
+    balance_images: Option<usize>,
+    /// Measure only every N-th combination, from the K-th one
+    #[arg(long, value_name = "K/N", value_parser = shard)]
+    shard: Option<(usize, usize)>,
+    /// CSV file
+    #[arg(long)]
+    out: PathBuf,
+}
+
+fn shard(text: &str) -> Result<(usize, usize), String> {
+    let parts = text.split_once('/');
+    let numbers = parts.and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
+    numbers.ok_or_else(|| "expected K/N, such as 1/8".into())
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Code {
+    /// A constant current
+    Direct,
+    /// Spikes at random
+    Poisson,
+    /// Weighted spikes
+    Phase,
+    /// One spike a period
+    Latency,
 }
 
 #[derive(Subcommand)]
@@ -200,21 +291,37 @@ struct DigitsArguments {
     out: PathBuf,
 }
 
+/// A network and its images.
 #[derive(Args)]
-#[command(allow_negative_numbers = true)]
-struct TrainArguments {
+struct Source {
     /// Network; those for CIFAR take their classes from the data
     #[arg(long)]
     net: Net,
     /// Folder of the data set; none for the embedded digits
     #[arg(long)]
     data: Option<PathBuf>,
-    /// File for the weights: safetensors, under the names that dfdx gives the layers
-    #[arg(long)]
-    out: PathBuf,
     /// What is in the folder
     #[arg(long, default_value = "auto")]
     format: Format,
+    /// Draws the first weights, divides and orders the images
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Share of the training images to hold out
+    #[arg(long, default_value_t = 0.1)]
+    held_out: f64,
+    /// File that lists the training images to hold out, by their place in the data set, one a line
+    #[arg(long, conflicts_with = "held_out")]
+    held_out_list: Option<PathBuf>,
+}
+
+#[derive(Args)]
+#[command(allow_negative_numbers = true)]
+struct TrainArguments {
+    #[command(flatten)]
+    source: Source,
+    /// File for the weights: safetensors, under the names that dfdx gives the layers
+    #[arg(long)]
+    out: PathBuf,
     /// Passes over the training images
     #[arg(long)]
     epochs: Option<usize>,
@@ -245,15 +352,6 @@ struct TrainArguments {
     /// How the images vary from epoch to epoch
     #[arg(long)]
     augment: Option<Variation>,
-    /// Draws the first weights, divides and orders the images
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Share of the training images to hold out
-    #[arg(long, default_value_t = 0.1)]
-    held_out: f64,
-    /// File that lists the training images to hold out, by their place in the data set, one a line
-    #[arg(long, conflicts_with = "held_out")]
-    held_out_list: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -328,17 +426,22 @@ fn main() -> ExitCode {
         }
     };
     let done = match arguments.command {
-        None => run_digits(arguments.digits),
+        None => ranks::together(|| run_digits(arguments.digits)),
         Some(Command::Train(arguments)) => run_train(&arguments),
-        Some(Command::Reproduce(Reproduce::Cifar10(arguments))) => run_cifar10(&arguments),
-        Some(Command::Reproduce(Reproduce::Adversarial(arguments))) => run_adversarial(&arguments),
-        Some(Command::Reproduce(Reproduce::Explain(arguments))) => run_explain(&arguments),
-        Some(Command::Reproduce(Reproduce::Comparison(arguments))) => run_comparison(arguments),
+        Some(Command::Sweep(arguments)) => run_sweep(arguments),
+        Some(Command::Reproduce(experiment)) => ranks::together(|| match experiment {
+            Reproduce::Cifar10(arguments) => run_cifar10(&arguments),
+            Reproduce::Adversarial(arguments) => run_adversarial(&arguments),
+            Reproduce::Explain(arguments) => run_explain(&arguments),
+            Reproduce::Comparison(arguments) => run_comparison(arguments),
+        }),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            if ranks::leads() {
+                eprintln!("error: {error}");
+            }
             ExitCode::from(match error {
                 Error::Parameter { .. } => 2,
                 _ => 1,
@@ -371,8 +474,7 @@ fn run_digits(arguments: DigitsArguments) -> evospike::Result<()> {
         de.population = arguments.population;
     }
     let report = digits(&settings, arguments.out)?;
-    println!("\n{}", report.table());
-    written(&report.files);
+    reported(&report.table(), &report.files);
     Ok(())
 }
 
@@ -414,8 +516,7 @@ fn run_cifar10(arguments: &Cifar10Arguments) -> evospike::Result<()> {
     settings.evolution.timesteps = arguments.timesteps;
     arguments.files.open(|input, stop| {
         let report = cifar10(input, &settings, &arguments.out, stop)?;
-        println!("\n{}", report.table());
-        written(&report.files);
+        reported(&report.table(), &report.files);
         Ok(())
     })
 }
@@ -429,8 +530,7 @@ fn run_adversarial(arguments: &AdversarialArguments) -> evospike::Result<()> {
     arguments.files.open(|input, stop| {
         let clean = &arguments.cifar10;
         let report = adversarial(input, &settings, clean, &arguments.out, stop)?;
-        println!("\n{}", report.table());
-        written(&report.files);
+        reported(&report.table(), &report.files);
         Ok(())
     })
 }
@@ -454,15 +554,24 @@ fn run_comparison(arguments: ComparisonArguments) -> evospike::Result<()> {
     };
     settings.hybrid.timesteps = arguments.few;
     let report = comparison(&settings, arguments.out)?;
-    println!("\n{}", report.table());
-    written(&report.files);
+    reported(&report.table(), &report.files);
     Ok(())
 }
 
+/// Of several ranks, the first one prints.
+fn reported(table: &Table, files: &[PathBuf]) {
+    if ranks::leads() {
+        println!("\n{table}");
+    }
+    written(files);
+}
+
 fn written(files: &[PathBuf]) {
-    println!("Written:");
-    for file in files {
-        println!("  {}", file.display());
+    if ranks::leads() {
+        println!("Written:");
+        for file in files {
+            println!("  {}", file.display());
+        }
     }
 }
 
@@ -526,7 +635,7 @@ fn wrong(name: &'static str, found: &str, expected: &str) -> Error {
 
 impl TrainArguments {
     fn settings(&self) -> evospike::Result<TrainSettings> {
-        let own = recipe(self.net);
+        let own = recipe(self.source.net);
         let optimiser = match self.optimiser {
             None => own.optimiser,
             Some(Rule::Adam) => Optimiser::Adam,
@@ -571,13 +680,9 @@ impl TrainArguments {
                 },
                 Some(Variation::CropFlip) => Augment::CIFAR,
             },
-            seed: self.seed,
+            seed: self.source.seed,
         };
         settings.check()?;
-        if !(self.held_out > 0.0 && self.held_out < 1.0) {
-            let found = self.held_out.to_string();
-            return Err(wrong("held_out", &found, "above 0, less than 1"));
-        }
         Ok(settings)
     }
 
@@ -585,6 +690,92 @@ impl TrainArguments {
         let mut path = self.out.as_os_str().to_owned();
         path.push(".checkpoint");
         path.into()
+    }
+}
+
+/// What is done with a network and its images, whichever they are.
+trait Work {
+    fn on<N: Network>(&self, parts: &Split<N::Task>) -> evospike::Result<()>;
+}
+
+impl Source {
+    fn open(&self, work: &impl Work) -> evospike::Result<()> {
+        if !(self.held_out > 0.0 && self.held_out < 1.0) {
+            let found = self.held_out.to_string();
+            return Err(wrong("held_out", &found, "above 0, less than 1"));
+        }
+        match self.net {
+            Net::Digits => self.on_digits::<DigitsCnn>(work),
+            Net::Mlp => self.on_digits::<Mlp>(work),
+            Net::MnistCnn => {
+                let data = match self.format()? {
+                    Format::Idx => data::idx::<Mnist>(self.data()?)?,
+                    Format::Folder => data::folder::<Mnist>(self.data()?)?,
+                    _ => return Err(self.refuse("idx or folder")),
+                };
+                self.on::<MnistCnn>(work, data, &Normalisation::MNIST)
+            }
+            Net::Vgg15 => self.on_cifar::<Vgg15, Vgg15Cifar100>(work),
+            Net::Vgg15HalfBn => self.on_cifar::<Vgg15HalfBn, Vgg15HalfBnCifar100>(work),
+            Net::Vgg15QuarterBn => self.on_cifar::<Vgg15QuarterBn, Vgg15QuarterBnCifar100>(work),
+            Net::Resnet20 => self.on_cifar::<ResNet20, ResNet20Cifar100>(work),
+            Net::Vgg16 => {
+                let data = match self.format()? {
+                    Format::Folder => data::folder::<ImageNet>(self.data()?)?,
+                    _ => return Err(self.refuse("folder")),
+                };
+                self.on::<Vgg16>(work, data, &Normalisation::IMAGENET)
+            }
+        }
+    }
+
+    /// Networks for 10 and for 100 classes: the data says which.
+    fn on_cifar<A: Network<Task = Cifar10>, B: Network<Task = Cifar100>>(
+        &self,
+        work: &impl Work,
+    ) -> evospike::Result<()> {
+        let (ten, hundred) = (Normalisation::CIFAR10, Normalisation::CIFAR100);
+        let (format, folder) = (self.format()?, self.data()?);
+        let classes = std::fs::read_dir(folder.join("train")).map_or(0, Iterator::count);
+        match format {
+            Format::Cifar10 => self.on::<A>(work, data::cifar10(folder)?, &ten),
+            Format::Cifar100 => self.on::<B>(work, data::cifar100(folder)?, &hundred),
+            Format::Folder if classes >= Cifar100::CLASSES => {
+                self.on::<B>(work, data::folder(folder)?, &hundred)
+            }
+            Format::Folder => self.on::<A>(work, data::folder(folder)?, &ten),
+            Format::Idx | Format::Auto => Err(self.refuse("cifar10, cifar100 or folder")),
+        }
+    }
+
+    fn on_digits<N: Network<Task = Digits>>(&self, work: &impl Work) -> evospike::Result<()> {
+        let embedded = "none: the digits are embedded";
+        if let Some(folder) = &self.data {
+            return Err(wrong("data", &folder.display().to_string(), embedded));
+        }
+        if let Some(list) = &self.held_out_list {
+            let found = list.display().to_string();
+            return Err(wrong("held_out_list", &found, embedded));
+        }
+        let shares = Shares {
+            held_out: self.held_out,
+            ..Shares::default()
+        };
+        work.on::<N>(&data::digits()?.split(shares, self.seed)?)
+    }
+
+    fn on<N: Network>(
+        &self,
+        work: &impl Work,
+        data: TrainTest<N::Task>,
+        normalisation: &Normalisation,
+    ) -> evospike::Result<()> {
+        let data = data.normalised(normalisation)?;
+        let parts = match &self.held_out_list {
+            Some(list) => data.hold_out_listed(list, self.seed)?,
+            None => data.hold_out(self.held_out, self.seed)?,
+        };
+        work.on::<N>(&parts)
     }
 
     fn data(&self) -> evospike::Result<&Path> {
@@ -610,126 +801,141 @@ impl TrainArguments {
     }
 }
 
+struct Training<'a> {
+    arguments: &'a TrainArguments,
+    settings: TrainSettings,
+}
+
 fn run_train(arguments: &TrainArguments) -> evospike::Result<()> {
     let settings = arguments.settings()?;
-    match arguments.net {
-        Net::Digits => on_digits::<DigitsCnn>(arguments, &settings),
-        Net::Mlp => on_digits::<Mlp>(arguments, &settings),
-        Net::MnistCnn => {
-            let data = match arguments.format()? {
-                Format::Idx => data::idx::<Mnist>(arguments.data()?)?,
-                Format::Folder => data::folder::<Mnist>(arguments.data()?)?,
-                _ => return Err(arguments.refuse("idx or folder")),
-            };
-            on::<MnistCnn>(arguments, &settings, data, &Normalisation::MNIST)
-        }
-        Net::Vgg15 => on_cifar::<Vgg15, Vgg15Cifar100>(arguments, &settings),
-        Net::Vgg15HalfBn => on_cifar::<Vgg15HalfBn, Vgg15HalfBnCifar100>(arguments, &settings),
-        Net::Vgg15QuarterBn => {
-            on_cifar::<Vgg15QuarterBn, Vgg15QuarterBnCifar100>(arguments, &settings)
-        }
-        Net::Resnet20 => on_cifar::<ResNet20, ResNet20Cifar100>(arguments, &settings),
-        Net::Vgg16 => {
-            let data = match arguments.format()? {
-                Format::Folder => data::folder::<ImageNet>(arguments.data()?)?,
-                _ => return Err(arguments.refuse("folder")),
-            };
-            on::<Vgg16>(arguments, &settings, data, &Normalisation::IMAGENET)
-        }
-    }
-}
-
-/// Networks for 10 and for 100 classes: the data says which.
-fn on_cifar<A: Network<Task = Cifar10>, B: Network<Task = Cifar100>>(
-    arguments: &TrainArguments,
-    settings: &TrainSettings,
-) -> evospike::Result<()> {
-    let (ten, hundred) = (Normalisation::CIFAR10, Normalisation::CIFAR100);
-    let (format, folder) = (arguments.format()?, arguments.data()?);
-    let classes = std::fs::read_dir(folder.join("train")).map_or(0, Iterator::count);
-    match format {
-        Format::Cifar10 => on::<A>(arguments, settings, data::cifar10(folder)?, &ten),
-        Format::Cifar100 => on::<B>(arguments, settings, data::cifar100(folder)?, &hundred),
-        Format::Folder if classes >= Cifar100::CLASSES => {
-            on::<B>(arguments, settings, data::folder(folder)?, &hundred)
-        }
-        Format::Folder => on::<A>(arguments, settings, data::folder(folder)?, &ten),
-        Format::Idx | Format::Auto => Err(arguments.refuse("cifar10, cifar100 or folder")),
-    }
-}
-
-fn on_digits<N: Network<Task = Digits>>(
-    arguments: &TrainArguments,
-    settings: &TrainSettings,
-) -> evospike::Result<()> {
-    let embedded = "none: the digits are embedded";
-    if let Some(folder) = &arguments.data {
-        return Err(wrong("data", &folder.display().to_string(), embedded));
-    }
-    if let Some(list) = &arguments.held_out_list {
-        return Err(wrong(
-            "held_out_list",
-            &list.display().to_string(),
-            embedded,
-        ));
-    }
-    let shares = Shares {
-        held_out: arguments.held_out,
-        ..Shares::default()
-    };
-    train::<N>(
+    arguments.source.open(&Training {
         arguments,
         settings,
-        &data::digits()?.split(shares, arguments.seed)?,
-    )
+    })
 }
 
-fn on<N: Network>(
-    arguments: &TrainArguments,
-    settings: &TrainSettings,
-    data: TrainTest<N::Task>,
-    normalisation: &Normalisation,
-) -> evospike::Result<()> {
-    let data = data.normalised(normalisation)?;
-    let parts = match &arguments.held_out_list {
-        Some(list) => data.hold_out_listed(list, arguments.seed)?,
-        None => data.hold_out(arguments.held_out, arguments.seed)?,
+impl Work for Training<'_> {
+    fn on<N: Network>(&self, parts: &Split<N::Task>) -> evospike::Result<()> {
+        let arguments = self.arguments;
+        let checkpoint = arguments.checkpoint();
+        let mut ann = Ann::<N>::new(arguments.source.seed)?;
+        let file = checkpoint.display().to_string();
+        // A checkpoint is there whole or not at all, so it is safe to stop anywhere.
+        let stop = ctrlc::set_handler(move || {
+            eprintln!("\nstopped: the same command resumes from {file}");
+            std::process::exit(130);
+        });
+        if let Err(error) = stop {
+            eprintln!("warning: Ctrl-C will not say how to resume: {error}");
+        }
+        let history = ann.train_resumable(&parts.training, &self.settings, &checkpoint)?;
+        ann.save(&arguments.out, &Names::own())?;
+        if let Some(last) = history.last() {
+            println!("{}: {last} in epoch {}", N::NAME, last.epoch);
+        }
+        for (part, accuracy) in [
+            ("held-out", ann.accuracy(&parts.held_out)?),
+            ("test", ann.accuracy(&parts.test)?),
+        ] {
+            let (percent, images) = (accuracy.percent(), accuracy.images);
+            println!("{part} accuracy: {percent:.2} % of {images} images");
+        }
+        println!(
+            "Written:\n  {}\n  {}",
+            arguments.out.display(),
+            checkpoint.display()
+        );
+        Ok(())
+    }
+}
+
+fn run_sweep(arguments: SweepArguments) -> evospike::Result<()> {
+    if let Some(SweepCommand::Merge { out, parts }) = arguments.command {
+        merge(parts, &out)?;
+        written(&[out]);
+        return Ok(());
+    }
+    let (Some(source), Some(grid)) = (&arguments.source, &arguments.grid) else {
+        return Err(wrong("net", "none", "a network and a CSV file")); // as clap has said
     };
-    train::<N>(arguments, settings, &parts)
+    if grid.model.is_none() && !matches!(source.net, Net::Digits | Net::Mlp) {
+        return Err(wrong("model", "none", "a file of weights"));
+    }
+    source.open(&Conversions { source, grid })
 }
 
-fn train<N: Network>(
-    arguments: &TrainArguments,
-    settings: &TrainSettings,
-    parts: &Split<N::Task>,
-) -> evospike::Result<()> {
-    let checkpoint = arguments.checkpoint();
-    let mut ann = Ann::<N>::new(arguments.seed)?;
-    let file = checkpoint.display().to_string();
-    // A checkpoint is there whole or not at all, so it is safe to stop anywhere.
-    let stop = ctrlc::set_handler(move || {
-        eprintln!("\nstopped: the same command resumes from {file}");
-        std::process::exit(130);
-    });
-    if let Err(error) = stop {
-        eprintln!("warning: Ctrl-C will not say how to resume: {error}");
+struct Conversions<'a> {
+    source: &'a Source,
+    grid: &'a GridArguments,
+}
+
+impl Conversions<'_> {
+    fn ann<N: Network>(&self, parts: &Split<N::Task>) -> evospike::Result<Ann<N>> {
+        let seed = self.source.seed;
+        match &self.grid.model {
+            Some(file) if self.grid.pytorch => Ann::load(file, &Names::vgg15_bn()),
+            Some(file) => Ann::load(file, &Names::own()),
+            None => {
+                let mut ann = Ann::new(seed)?;
+                let settings = TrainSettings {
+                    seed,
+                    ..TrainSettings::digits()
+                };
+                ann.train(&parts.training, &settings)?;
+                Ok(ann)
+            }
+        }
     }
-    let history = ann.train_resumable(&parts.training, settings, &checkpoint)?;
-    ann.save(&arguments.out, &Names::own())?;
-    if let Some(last) = history.last() {
-        println!("{}: {last} in epoch {}", N::NAME, last.epoch);
+
+    fn code(&self, code: Code) -> InputCode {
+        let (period, seed) = (self.grid.period, self.source.seed);
+        match code {
+            Code::Direct => InputCode::Direct,
+            Code::Poisson => InputCode::Poisson { seed },
+            Code::Phase => InputCode::Phase { period },
+            Code::Latency => InputCode::Latency { period },
+        }
     }
-    for (part, accuracy) in [
-        ("held-out", ann.accuracy(&parts.held_out)?),
-        ("test", ann.accuracy(&parts.test)?),
-    ] {
-        let (percent, images) = (accuracy.percent(), accuracy.images);
-        println!("{part} accuracy: {percent:.2} % of {images} images");
+}
+
+impl Work for Conversions<'_> {
+    fn on<N: Network>(&self, parts: &Split<N::Task>) -> evospike::Result<()> {
+        let grid = self.grid;
+        let mut sweep = Sweep::new()
+            .axis("percentile", grid.percentile.iter().copied())
+            .axis("leak", grid.leak.iter().copied())
+            .axis("initial", grid.initial.iter().copied())
+            .axis("code", grid.code.iter().map(|&code| self.code(code)));
+        if let Some((k, n)) = grid.shard {
+            sweep = sweep.shard(k, n)?;
+        }
+        let ann = self.ann::<N>(parts)?;
+        let balance = parts
+            .training
+            .take(grid.balance_images.unwrap_or(usize::MAX));
+        let conversion = convert(&ann, &balance)?;
+        let images = parts.held_out.take(grid.images.unwrap_or(usize::MAX));
+        let target = ann.target(&images, grid.margin)?;
+        let columns = ["latency (timesteps)", "accuracy (%)", "spikes an image"];
+        sweep.run(&grid.out, columns, |&(percentile, leak, initial, code)| {
+            let snn = conversion.balance(Balance::Percentile(percentile))?;
+            let snn = snn.with(|neurons| {
+                neurons.leak = vec![leak];
+                neurons.initial = initial;
+            })?;
+            let settings = SimulateSettings {
+                code,
+                ..grid.timesteps.into()
+            };
+            let run = simulate(&snn, &images, settings)?;
+            let layers = 0..snn.neurons().len();
+            Ok([
+                run.curve.latency(&target).map(|latency| latency as f64),
+                run.curve.after(grid.timesteps).map(Accuracy::percent),
+                Some(layers.map(|layer| run.spikes_per_image(layer)).sum()),
+            ])
+        })?;
+        written(std::slice::from_ref(&grid.out));
+        Ok(())
     }
-    println!(
-        "Written:\n  {}\n  {}",
-        arguments.out.display(),
-        checkpoint.display()
-    );
-    Ok(())
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::background;
+use crate::ranks;
 
 /// How often a line is printed where there is no terminal, as in a notebook or a log.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -30,7 +31,7 @@ impl Progress {
     pub fn new(label: impl Into<String>, total: usize) -> Self {
         let label = label.into();
         let background = background::line();
-        let visible = background.is_none() && std::io::stderr().is_terminal();
+        let visible = background.is_none() && ranks::leads() && std::io::stderr().is_terminal();
         let bar = visible.then(|| {
             let style = ProgressStyle::with_template(
                 "{prefix:32} {bar:24} {pos:>4}/{len:<4} {elapsed:>4} (left {eta}) {msg}",
@@ -97,6 +98,7 @@ impl Progress {
         let line = format!("{label}: {done}/{total}, {seconds:.1} s{left}, {message}");
         match &self.background {
             Some(kept) => *kept.lock().unwrap_or_else(PoisonError::into_inner) = line,
+            None if !ranks::leads() => (),
             // In a notebook, standard error is the colour of mistakes.
             None if std::env::var_os("EVCXR_IS_RUNTIME").is_some() => println!("{line}"),
             None => eprintln!("{line}"),

@@ -15,6 +15,7 @@ use crate::lock::{Lock, beside, open_alone};
 use crate::metrics::{AccuracyCurve, Target, improvement_interval, improvement_percent};
 use crate::networks::Network;
 use crate::plot::Chart;
+use crate::ranks;
 use crate::simulate::Simulation;
 
 /// Gives a type `evcxr_display`, so that a notebook cell that ends in a value shows it: `as table`
@@ -707,8 +708,11 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 }
 
 /// Writes a hidden file beside the file and renames it, so that a reader never sees half of it.
-/// What a killed process left of one, the next overwrites.
+/// What a killed process left of one, the next overwrites. Of several ranks, the first one writes.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    if !ranks::leads() {
+        return Ok(());
+    }
     // A renamed file would take the place of a device such as /dev/null.
     if path.exists() && !path.is_file() {
         return Err(Error::write(path)("not a file"));
@@ -746,7 +750,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 pub struct Output {
     folder: PathBuf,
     incomplete: PathBuf,
-    _lock: Lock,
+    _lock: Option<Lock>,
 }
 
 impl Output {
@@ -757,8 +761,15 @@ impl Output {
     /// this process or another.
     pub fn new(folder: impl Into<PathBuf>) -> Result<Self> {
         let folder = folder.into();
-        let lock = Lock::of_folder(&folder)?;
         let incomplete = folder.join(".incomplete");
+        if !ranks::leads() {
+            return Ok(Self {
+                folder,
+                incomplete,
+                _lock: None,
+            });
+        }
+        let lock = Lock::of_folder(&folder)?;
         let left = match fs::remove_dir_all(&incomplete) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             removed => removed, // of a process that was killed
@@ -768,7 +779,7 @@ impl Output {
         Ok(Self {
             folder,
             incomplete,
-            _lock: lock,
+            _lock: Some(lock),
         })
     }
 
@@ -801,6 +812,9 @@ impl Output {
     /// # Errors
     /// A file cannot be moved.
     pub fn complete(self) -> Result<Vec<PathBuf>> {
+        if !ranks::leads() {
+            return Ok(Vec::new());
+        }
         let entries = fs::read_dir(&self.incomplete).map_err(Error::io(&self.incomplete))?;
         let mut files = Vec::new();
         for entry in entries {
@@ -816,7 +830,9 @@ impl Output {
 
 impl Drop for Output {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.incomplete); // nothing more can be done about it here
+        if ranks::leads() {
+            let _ = fs::remove_dir_all(&self.incomplete); // nothing more can be done about it here
+        }
     }
 }
 

@@ -24,8 +24,29 @@
 //! # assert!(chart.svg().contains("percentile"));
 //! # Ok::<(), evospike::Error>(())
 //! ```
+//!
+//! # On many machines
+//!
+//! A grid is divided into shards ([`Sweep::shard`]), which any number of processes measure on their
+//! own, each into a CSV file of its own; [`merge`] puts these together, and the file is the one that
+//! the whole grid's sweep would have written. `evospike sweep` does both for conversions of a
+//! network. As an array of Slurm jobs, each with a node's cores; one that was broken off goes on
+//! from its file when it is started again:
+//!
+//! ```bash
+//! #!/bin/bash
+//! #SBATCH --array=1-8 --nodes=1 --cpus-per-task=64 --time=4:00:00
+//! export RAYON_NUM_THREADS=$SLURM_CPUS_PER_TASK
+//! evospike sweep --net vgg15-half-bn --model vgg15.safetensors --data cifar10 \
+//!     --percentile 99,99.5,99.9 --leak 1,0.99 --initial 0,0.5 --code direct,phase \
+//!     --shard $SLURM_ARRAY_TASK_ID/8 --out part-$SLURM_ARRAY_TASK_ID.csv
+//! ```
+//!
+//! then `evospike sweep merge --out all.csv part-*.csv`. With GNU parallel:
+//! `parallel evospike sweep --leak 1,0.99 --shard {}/8 --out part-{}.csv ::: {1..8}`. Where shards
+//! share a machine, divide its cores among them with `RAYON_NUM_THREADS`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 use std::fs;
 use std::io::ErrorKind;
@@ -94,6 +115,53 @@ axis!(A, B);
 axis!(A, B, C);
 axis!(A, B, C, D);
 axis!(A, B, C, D, E);
+
+/// The axis that a shard's file has besides the grid's: `3/8` is the third of eight combinations.
+const POINT: &str = "point";
+
+impl<P> Sweep<P> {
+    /// Shard `k` of 1..=`n` of the grid: every n-th combination, from the k-th one. It has one more
+    /// axis, `point`, the place in the grid, by which [`merge`] puts the rows of shards together. So
+    /// a grid that has changed needs new files.
+    ///
+    /// ```
+    /// use evospike::prelude::*;
+    /// use evospike::sweep::merge;
+    ///
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let file = |name: &str| folder.path().join(name);
+    /// let grid = || Sweep::new().axis("x", [1.0, 2.0]).axis("y", [3.0, 4.0]);
+    /// let product = |&(x, y): &(f64, f64)| Ok([Some(x * y)]);
+    /// for k in 1..=3 {
+    ///     // Elsewhere, each on its own.
+    ///     grid().shard(k, 3)?.run(file(&format!("part-{k}.csv")), ["product"], product)?;
+    /// }
+    /// let parts = (1..=3).map(|k| file(&format!("part-{k}.csv")));
+    /// merge(parts, file("all.csv"))?;
+    /// let found = grid().run(file("all.csv"), ["product"], product)?; // measures nothing more
+    /// # Ok::<(), evospike::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// No such shard, or more of them than combinations.
+    pub fn shard(mut self, k: usize, n: usize) -> Result<Self> {
+        let all = self.points.len();
+        if !(1..=n).contains(&k) || n > all {
+            let expected = format!("k/n with k in 1..=n, and n at most the {all} combinations");
+            return Err(Error::parameter("shard", format!("{k}/{n}"), expected));
+        }
+        self.axes.insert(0, POINT.into());
+        let points = self.points.into_iter().enumerate();
+        let own = points.skip(k - 1).step_by(n);
+        self.points = own
+            .map(|(i, (mut text, point))| {
+                text.insert(0, format!("{}/{all}", i + 1));
+                (text, point)
+            })
+            .collect();
+        Ok(self)
+    }
+}
 
 impl<P: Sync> Sweep<P> {
     /// Number of combinations.
@@ -204,28 +272,100 @@ fn read(path: &Path, header: &[String]) -> Result<Vec<Vec<String>>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(Error::io(path)(error)),
     };
-    let mut reader = csv::Reader::from_reader(text.as_bytes());
-    let other = |found: String| {
+    let (found, rows) = parse(path, &text)?;
+    if found != header {
+        let found = text.lines().next().unwrap_or_default();
         let expected = format!("{}; delete the file to start anew", header.join(","));
-        Error::data(path.display(), "line 1", found, expected)
-    };
-    let found = reader.headers().map_err(|error| other(error.to_string()))?;
-    if found.iter().ne(header.iter().map(String::as_str)) {
-        return Err(other(text.lines().next().unwrap_or_default().to_owned()));
+        return Err(Error::data(path.display(), "line 1", found, expected));
     }
-    let row = |(i, row): (usize, csv::Result<csv::StringRecord>)| match row {
-        Ok(row) => Ok(row.iter().map(String::from).collect()),
-        Err(error) => {
-            let (place, expected) = (format!("row {}", i + 1), "as many cells as the header has");
-            Err(Error::data(
-                path.display(),
-                place,
-                error.to_string(),
-                expected,
-            ))
-        }
+    Ok(rows)
+}
+
+/// Header and rows of a CSV file.
+fn parse(path: &Path, text: &str) -> Result<(Vec<String>, Vec<Vec<String>>)> {
+    let wrong = |place: String, error: csv::Error| {
+        let expected = "as many cells as the header has";
+        Error::data(path.display(), place, error, expected)
     };
-    reader.records().enumerate().map(row).collect()
+    let cells = |row: &csv::StringRecord| row.iter().map(String::from).collect();
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let header = reader.headers();
+    let header = cells(header.map_err(|error| wrong("line 1".into(), error))?);
+    let row = |(i, row): (usize, csv::Result<csv::StringRecord>)| match row {
+        Ok(row) => Ok(cells(&row)),
+        Err(error) => Err(wrong(format!("row {}", i + 1), error)),
+    };
+    let rows = reader.records().enumerate().map(row);
+    Ok((header, rows.collect::<Result<_>>()?))
+}
+
+/// Puts the CSV files of all shards of a grid together: `out` is the file that the whole grid's sweep
+/// would have written, whatever the order and the number of the shards.
+///
+/// # Errors
+/// A file that cannot be read or is no shard's; files of other axes, columns or grids than the first
+/// one; a combination that none has, or that two have with different numbers. Nothing is written
+/// then.
+pub fn merge(
+    parts: impl IntoIterator<Item = impl AsRef<Path>>,
+    out: impl AsRef<Path>,
+) -> Result<()> {
+    let mut header: Vec<String> = vec![POINT.into()];
+    let mut rows: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+    let mut combinations = 0;
+    for part in parts {
+        let path = part.as_ref();
+        let wrong = |place: String, found: String, expected: String| {
+            Err(Error::data(path.display(), place, found, expected))
+        };
+        let text = fs::read_to_string(path).map_err(Error::io(path))?;
+        let (found, of_part) = parse(path, &text)?;
+        // Of the first file, only the first axis is known.
+        let known = if rows.is_empty() { 1 } else { found.len() };
+        if found.get(..known) != Some(&header[..]) {
+            let expected = format!("{}, the columns of a shard", header.join(","));
+            return wrong("line 1".into(), found.join(","), expected);
+        }
+        header = found;
+        for (i, row) in of_part.into_iter().enumerate() {
+            let number = format!("row {}", i + 1);
+            let Some((place, all)) = place(&row[0]) else {
+                let expected = "a place in the grid, such as 3/8".into();
+                return wrong(number, row[0].clone(), expected);
+            };
+            if !rows.is_empty() && all != combinations {
+                let expected = format!("{combinations}, as in the first shard");
+                return wrong(number, format!("{all} combinations"), expected);
+            }
+            combinations = all;
+            if let Some(known) = rows.insert(place, row.clone())
+                && known != row
+            {
+                let expected = format!("{}, as in another row", known.join(","));
+                return wrong(number, row.join(","), expected);
+            }
+        }
+    }
+    if rows.is_empty() || rows.len() < combinations {
+        let missing = (1..=combinations).filter(|place| !rows.contains_key(place));
+        let first: Vec<String> = missing.take(10).map(|place| place.to_string()).collect();
+        let (known, first) = (rows.len(), first.join(", "));
+        let found = format!("{known} of {combinations} combinations, without {first}");
+        return Err(Error::parameter(
+            "shards",
+            found,
+            "all, measured to the end",
+        ));
+    }
+    let all = std::iter::once(header).chain(rows.into_values());
+    write_csv(out, all.map(|mut row| row.split_off(1)))
+}
+
+/// Of a combination, and how many there are, from `3/8`.
+fn place(text: &str) -> Option<(usize, usize)> {
+    let (place, all) = text.split_once('/')?;
+    let (place, all): (usize, usize) = (place.parse().ok()?, all.parse().ok()?);
+    (1..=all).contains(&place).then_some((place, all))
 }
 
 /// What a sweep measured: a table in a notebook, and charts of it.
@@ -406,6 +546,76 @@ mod tests {
         let one = Sweep::new().axis("x", [1.5]).axis("name", ["a"]);
         assert_eq!(one.run(&path, columns, measure).unwrap().rows.len(), 1);
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    }
+
+    #[test]
+    fn shards_are_put_together_in_any_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name);
+        let measure = |&(x, name): &(f64, &str)| Ok([Some(x), (name == "a").then_some(7.0)]);
+        let columns = ["x again", "seven"];
+        grid().run(file("all.csv"), columns, measure).unwrap();
+        let all = fs::read_to_string(file("all.csv")).unwrap();
+        let merge = |names: &[&str]| {
+            let merged = merge(names.iter().map(|name| file(name)), file("merged.csv"));
+            let text = fs::read_to_string(file("merged.csv")).ok();
+            fs::remove_file(file("merged.csv")).ok();
+            assert_eq!(merged.is_ok(), text.is_some());
+            merged
+                .map(|()| text.unwrap())
+                .map_err(|error| error.to_string())
+        };
+        let part = |k, n| {
+            let shard = grid().shard(k, n).unwrap();
+            let name = format!("{k} of {n}");
+            shard.run(file(&name), columns, measure).unwrap();
+            // What a killed process left is gone on from.
+            let text = fs::read_to_string(file(&name)).unwrap();
+            let (header, _) = text.split_once('\n').unwrap();
+            fs::write(file(&name), header).unwrap();
+            shard.run(file(&name), columns, measure).unwrap();
+            assert_eq!(fs::read_to_string(file(&name)).unwrap(), text);
+        };
+        for (k, n) in [(1, 2), (2, 2), (1, 3), (2, 3), (3, 3)] {
+            part(k, n);
+        }
+        assert_eq!(merge(&["2 of 3", "3 of 3", "1 of 3"]), Ok(all.clone()));
+        // The same row twice is no harm.
+        assert_eq!(merge(&["1 of 2", "2 of 2", "2 of 3"]), Ok(all.clone()));
+
+        let text = fs::read_to_string(file("2 of 2")).unwrap();
+        for (bad, expected) in [
+            (text.replace("1.5", "2.5"), "row 2: found 4/4,2.5"),
+            (text.replace("point", "place"), "line 1: found place,x"),
+            (text.replace("seven", "eight"), "line 1: found point,x"),
+            (
+                text.replace("/4", "/5"),
+                "row 1: found 5 combinations, expected 4",
+            ),
+            (
+                text.replace("4/4", "5/4"),
+                "row 2: found 5/4, expected a place",
+            ),
+            (format!("{text}4/4\n"), "row 3: "),
+        ] {
+            fs::write(file("bad"), bad).unwrap();
+            let error = merge(&["1 of 2", "2 of 2", "bad"]).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+        let error = merge(&["1 of 3", "3 of 3"]).unwrap_err();
+        assert!(
+            error.contains("found 3 of 4 combinations, without 2"),
+            "{error}"
+        );
+        assert!(merge(&[]).unwrap_err().starts_with("shards: found 0 of 0"));
+        assert!(merge(&["none"]).unwrap_err().contains("none"));
+        for (k, n) in [(0, 2), (3, 2), (1, 5), (0, 0)] {
+            let error = grid().shard(k, n).unwrap_err().to_string();
+            assert!(
+                error.starts_with(&format!("shard: found {k}/{n}")),
+                "{error}"
+            );
+        }
     }
 
     #[test]
