@@ -31,7 +31,7 @@ use crate::nsga::{Nsga2, NsgaSettings};
 use crate::plot::{self, Chart};
 use crate::progress::Progress;
 use crate::ranks::{self, Ranks};
-use crate::report::{CompromiseRow, Table, show, write};
+use crate::report::{CompromiseRow, Table, show, unsealed, write_sealed};
 use crate::search::{Search, better};
 use crate::simulate::{SimulateSettings, some_timesteps};
 
@@ -445,7 +445,7 @@ fn damaged(path: &Path, found: impl std::fmt::Display) -> Error {
 }
 
 impl State {
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
 
     fn new(run: Run) -> Self {
         Self {
@@ -459,8 +459,7 @@ impl State {
     }
 
     fn save(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string(self).map_err(Error::write(path))?;
-        write(path, text.as_bytes())
+        write_sealed(path, self)
     }
 
     /// What the file says; none where there is no file.
@@ -473,8 +472,16 @@ impl State {
             }
             Err(error) => return Err(Error::io(path)(error)),
         };
-        let version = serde_json::from_str::<serde_json::Value>(&text);
-        let version = version.map_err(|error| damaged(path, error))?["version"].as_u64();
+        let version = |text: &str| {
+            let value: serde_json::Value = serde_json::from_str(text).ok()?;
+            value.get("version")?.as_u64()
+        };
+        let text = match unsealed(&text) {
+            Ok(content) => content,
+            Err(_) if version(&text).is_some() => &text, // before version 4 there was no checksum
+            Err(error) => return Err(damaged(path, error)),
+        };
+        let version = version(text);
         if version != Some(Self::VERSION.into()) {
             let found = match version {
                 Some(version) => format!("format version {version}"),
@@ -483,7 +490,7 @@ impl State {
             let expected = format!("version {}; delete it to start anew", Self::VERSION);
             return Err(Error::data(path.display(), "checkpoint", found, expected));
         }
-        let found: Self = serde_json::from_str(&text).map_err(|error| damaged(path, error))?;
+        let found: Self = serde_json::from_str(text).map_err(|error| damaged(path, error))?;
         // The count of generations may grow: what was found up to now stays what it was.
         let longest = found
             .run

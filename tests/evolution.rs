@@ -132,18 +132,27 @@ fn a_checkpoint_of_something_else_is_refused() -> evospike::Result<()> {
     setting.snn = snn;
 
     let text = fs::read_to_string(&path).unwrap();
+    let (_, content) = text.split_once("\"content\": ").unwrap();
+    let content = content.trim_end().strip_suffix('}').unwrap().trim_end();
+    let sealed = |content: &str| {
+        let mut checksum = flate2::Crc::new();
+        checksum.update(content.as_bytes());
+        let checksum = checksum.sum();
+        format!("{{\n  \"checksum\": {checksum},\n  \"content\": {content}\n}}\n")
+    };
+    assert_eq!(sealed(content), text);
+    let older = content.replacen("\"version\":4", "\"version\":3", 1);
+    let old = "found format version 3, expected version 4; delete it to start anew";
+    // As many fitness values as the optimiser asked for, or it cannot go on.
+    let more = content.replacen("\"told\":[[", "\"told\":[[null,", 1);
     for (damage, expected) in [
-        (text[..text.len() / 2].to_owned(), "EOF"),
-        (
-            text.replacen("\"version\":3", "\"version\":2", 1),
-            "found format version 2, expected version 3; delete it to start anew",
-        ),
-        ("{}".into(), "no format version"),
-        // As many fitness values as the optimiser asked for, or it cannot go on.
-        (
-            text.replacen("\"told\":[[", "\"told\":[[null,", 1),
-            "fitness",
-        ),
+        (text[..text.len() - 3].to_owned(), "EOF"),
+        (sealed(&older), old),
+        (older, old), // which had no checksum
+        ("{}".into(), "missing field `checksum`"),
+        (sealed("{}"), "no format version"),
+        (sealed(&more), "fitness"),
+        (text.replacen(content, &more, 1), "another checksum"),
     ] {
         fs::write(&path, &damage).unwrap();
         let message = message(&setting, &good);

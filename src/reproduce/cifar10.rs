@@ -236,19 +236,15 @@ impl<'a> Memory<'a> {
             key: String,
             seconds: f64,
             value: T,
-            /// CRC-32 of the value as JSON.
-            checksum: u32,
         }
-        let checksum = |value: &T| -> Result<u32> {
-            let mut checksum = flate2::Crc::new();
-            checksum.update(&serde_json::to_vec(value).map_err(Error::write(&path))?);
-            Ok(checksum.sum())
-        };
-        let known = fs::read(&path).ok();
-        let known = known.and_then(|text| serde_json::from_slice::<Kept<T>>(&text).ok());
-        let kept = match known.filter(|kept| kept.key == self.key) {
-            Some(kept) if checksum(&kept.value)? == kept.checksum => kept,
-            _ => {
+        let known = fs::read_to_string(&path).ok();
+        let known = known.and_then(|text| {
+            let kept: Kept<T> = serde_json::from_str(report::unsealed(&text).ok()?).ok()?;
+            (kept.key == self.key).then_some(kept)
+        });
+        let kept = match known {
+            Some(kept) => kept,
+            None => {
                 let _lock = Lock::of_file(&path)?;
                 let clock = Instant::now();
                 let mut progress = Progress::new(name, 1);
@@ -258,10 +254,9 @@ impl<'a> Memory<'a> {
                 let kept = Kept {
                     key: self.key.clone(),
                     seconds: clock.elapsed().as_secs_f64(),
-                    checksum: checksum(&value)?,
                     value,
                 };
-                report::write_json(&path, &kept)?;
+                report::write_sealed(&path, &kept)?;
                 kept
             }
         };

@@ -107,7 +107,10 @@ fn files(folder: &Path, killed: bool) -> Result<Files, String> {
 fn content(name: &str, bytes: Vec<u8>) -> Result<Content, Box<dyn std::error::Error>> {
     if bytes.first() == Some(&b'{') {
         let mut value: Value = serde_json::from_slice(&bytes)?;
-        value.as_object_mut().unwrap().remove("seconds");
+        let sealed = value.as_object_mut().unwrap();
+        if sealed.remove("checksum").is_some() {
+            sealed["content"].as_object_mut().unwrap().remove("seconds");
+        }
         return Ok(Content::Json(value));
     }
     match name.rsplit('.').next() {
@@ -142,7 +145,10 @@ fn is_part(found: &Files, whole: &Files) -> Result<(), String> {
         (Content::Rows(found), Some(Content::Rows(whole))) if *name == "sweep.csv" => {
             found.iter().any(|row| !whole.contains(row))
         }
-        (Content::Json(found), Some(Content::Json(whole))) if found["told"].is_array() => {
+        (Content::Json(found), Some(Content::Json(whole)))
+            if found["content"]["told"].is_array() =>
+        {
+            let [found, whole] = [found, whole].map(|json| &json["content"]);
             let [found_told, told] = [found, whole].map(|json| json["told"].as_array().unwrap());
             found["run"] != whole["run"] || !told.starts_with(found_told)
         }

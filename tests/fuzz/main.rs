@@ -313,6 +313,22 @@ fn checkpoint(rng: &mut Rng, good: &[u8]) -> Vec<u8> {
     joined(header.to_string().as_bytes(), &tensors)
 }
 
+/// A sealed JSON file with something changed, mostly under a checksum that is right.
+fn sealed(rng: &mut Rng, good: &[u8]) -> Vec<u8> {
+    if rng.random_range(0..4) == 0 {
+        return text(rng, good);
+    }
+    let good = std::str::from_utf8(good).unwrap();
+    let (_, content) = good.split_once("\"content\": ").unwrap();
+    let content = content.trim_end().strip_suffix('}').unwrap().trim_end();
+    let content = text(rng, content.as_bytes());
+    let mut sum = Crc::new();
+    // As it is read: without what is around it.
+    sum.update(content.trim_ascii());
+    let head = format!("{{\"checksum\": {}, \"content\": ", sum.sum());
+    [head.as_bytes(), &content, b"}"].concat()
+}
+
 /// Few digits, for networks that are trained in no time.
 fn digits() -> Split<Digits> {
     let digits = data::digits().unwrap();
@@ -399,7 +415,7 @@ fn checkpoints_of_evolution() {
         evolve().unwrap();
         let mut reader = of_file(name, &path, [256, LITTLE]);
         reader.share = 2;
-        reader.fuzz(text, evolve);
+        reader.fuzz(sealed, evolve);
         fs::remove_file(&path).unwrap();
     }
 }
@@ -466,7 +482,7 @@ fn steps_of_experiments() {
         share: 20,
         ..reader("experiment checkpoint", files.collect(), [256, 16 << 20])
     };
-    reader.fuzz(text, run);
+    reader.fuzz(sealed, run);
 }
 
 #[test]
@@ -484,6 +500,23 @@ fn tables() {
     };
     sweep().unwrap();
     of_file("sweep CSV", &path, [128, LITTLE]).fuzz(bytes, sweep);
+
+    let [path, other] = ["1 of 2.csv", "2 of 2.csv"].map(|name| folder.path().join(name));
+    for (k, path) in [(1, &path), (2, &other)] {
+        let grid = Sweep::new().axis("x", [0.5, 1.5]).axis("name", ["a", "b"]);
+        let shard = grid.shard(k, 2).unwrap();
+        let swept = shard.run(path, ["one"], |&(x, _)| Ok([Some(x)]));
+        swept.unwrap();
+    }
+    let all = folder.path().join("all.csv");
+    let mut reader = of_file("CSV of a shard", &path, [128, LITTLE]);
+    reader.named = Some(folder.path().into()); // of two rows that differ, the second one's file
+    reader.fuzz(bytes, move || {
+        match evospike::sweep::merge([&path, &other], &all) {
+            Err(Error::Parameter { .. }) => Ok(()), // a combination is missing, in no file
+            merged => merged,
+        }
+    });
 
     let path = folder.path().join("accuracy.csv");
     let curve = metrics::AccuracyCurve::new(4, vec![1, 3, 4]).unwrap();
