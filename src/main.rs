@@ -808,6 +808,11 @@ struct Training<'a> {
 
 fn run_train(arguments: &TrainArguments) -> evospike::Result<()> {
     let settings = arguments.settings()?;
+    // Now, not after the training.
+    if arguments.out.exists() && !arguments.out.is_file() {
+        let found = arguments.out.display().to_string();
+        return Err(wrong("out", &found, "a file, there or to be made"));
+    }
     arguments.source.open(&Training {
         arguments,
         settings,

@@ -225,6 +225,9 @@ fn bad_arguments_get_one_line_and_exit_code_2() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.starts_with("error: nowhere: "), "{text}");
     assert_eq!(output.status.code(), Some(1));
+    let no_file = ["train", "--net", "digits", "--out", "/dev/null"];
+    let text = String::from_utf8(evospike(&no_file).stderr).unwrap();
+    assert!(text.starts_with("error: out: found /dev/null"), "{text}");
     let nowhere = evospike(&["--out", "/dev/null/x"]);
     assert_eq!(nowhere.status.code(), Some(1));
     assert!(evospike(&["--help"]).status.success());
