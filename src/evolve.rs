@@ -144,6 +144,8 @@ pub struct Generation {
     pub best: Fitness,
     /// The median network of this generation, or its parent's where the parent is better.
     pub median: Fitness,
+    /// The networks of this generation that a quarter of it is better, or worse, than; as the median.
+    pub quartiles: [Fitness; 2],
 }
 
 /// What [`evolve`] found.
@@ -311,12 +313,14 @@ fn run<N: Network>(
             (None, Some((_, best))) => best,
             _ => sorted[0],
         };
+        let at = |part, of| sorted[(sorted.len() - 1) * part / of];
         let now = Generation {
             generation,
             evaluations,
             stopped,
             best,
-            median: sorted[(sorted.len() - 1) / 2],
+            median: at(1, 2),
+            quartiles: [at(1, 4), at(3, 4)],
         };
         generations.push(now);
         if replayed {

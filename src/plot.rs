@@ -16,7 +16,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::error::{Error, Result};
 use crate::evolve::{Fitness, Generation};
-use crate::metrics::{AccuracyCurve, Target};
+use crate::metrics::{Accuracy, AccuracyCurve, Target};
 use crate::report::{ThresholdRow, write};
 use crate::simulate::Trace;
 
@@ -49,12 +49,15 @@ const DASHES: [(i32, i32); 8] = [
     (5, 7),
 ];
 const GREY: RGBColor = RGBColor(90, 90, 90);
+/// Light enough for every line on it.
+const BAND: RGBColor = RGBColor(205, 228, 244);
 
 /// A finished chart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chart {
     title: String,
     svg: String,
+    data: String,
 }
 
 impl Chart {
@@ -71,6 +74,16 @@ impl Chart {
         write(path.as_ref(), self.svg.as_bytes())
     }
 
+    /// Writes the numbers that are drawn as a CSV file, a row for each point, bar, cell or spike, and
+    /// gives the chart back, so that a cell of a notebook can end in it.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save_data(self, path: impl AsRef<Path>) -> Result<Self> {
+        write(path.as_ref(), self.data.as_bytes())?;
+        Ok(self)
+    }
+
     /// Shows the chart in a notebook whose cell ends in it; evcxr calls this.
     pub fn evcxr_display(&self) {
         evcxr_runtime::mime_type("image/svg+xml").text(&self.svg);
@@ -82,23 +95,42 @@ type Drawn = std::result::Result<(), Box<dyn StdError>>;
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Axes<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
-/// Draws a chart with so many entries in its legend.
-fn draw(title: &str, entries: usize, with: impl FnOnce(&Area<'_>) -> Drawn) -> Result<Chart> {
+/// The numbers of a chart as CSV.
+fn table<const N: usize>(
+    header: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> std::result::Result<String, Box<dyn StdError>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(header)?;
+    for row in rows {
+        writer.write_record(row)?;
+    }
+    Ok(String::from_utf8(writer.into_inner()?)?)
+}
+
+/// Draws a chart with so many entries in its legend; `with` gives its [`table`].
+fn draw(
+    title: &str,
+    entries: usize,
+    with: impl FnOnce(&Area<'_>) -> std::result::Result<String, Box<dyn StdError>>,
+) -> Result<Chart> {
     let mut svg = String::new();
     let failed = |error: Box<dyn StdError>| Error::Chart {
         chart: title.into(),
         reason: error.to_string(),
     };
+    let data;
     {
         let size = (SIZE.0, SIZE.1 + ENTRY * entries as u32);
         let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
         area.fill(&WHITE).map_err(|e| failed(e.into()))?;
-        with(&area).map_err(failed)?;
+        data = with(&area).map_err(failed)?;
         area.present().map_err(|e| failed(e.into()))?;
     }
     Ok(Chart {
         title: title.into(),
         svg,
+        data,
     })
 }
 
@@ -163,6 +195,8 @@ enum Key {
     Line(usize),
     /// In the colour number so many.
     Bar(usize),
+    /// Between two lines.
+    Band,
     /// Of a [`level`].
     Level,
 }
@@ -175,9 +209,13 @@ fn legend(area: &Area<'_>, entries: &[(String, Key)]) -> Drawn {
         let ends = [(left, y), (left + 30, y)];
         match *key {
             Key::Level => area.draw(&DashedPathElement::new(ends, 2, 4, GREY.stroke_width(1)))?,
-            Key::Bar(i) => {
+            Key::Bar(_) | Key::Band => {
                 let corners = [(left, y - 6), (left + 30, y + 6)];
-                area.draw(&Rectangle::new(corners, colour(i).filled()))?;
+                let style = match *key {
+                    Key::Bar(i) => colour(i).filled(),
+                    _ => BAND.filled(),
+                };
+                area.draw(&Rectangle::new(corners, style))?;
             }
             Key::Line(i) => match DASHES[i % DASHES.len()] {
                 (_, 0) => area.draw(&PathElement::new(ends, colour(i).stroke_width(2)))?,
@@ -263,42 +301,68 @@ pub fn accuracy(
                 axes.draw_series([Circle::new((at, height), 5, colour.filled())])?;
             }
         }
-        legend(area, &entries)
+        legend(area, &entries)?;
+        let rows = curves.iter().flat_map(|(name, curve)| {
+            let row = |(t, accuracy): (usize, Accuracy)| {
+                [
+                    name.to_string(),
+                    (t + 1).to_string(),
+                    accuracy.percent().to_string(),
+                ]
+            };
+            curve.iter().enumerate().map(row)
+        });
+        table(["network", "timestep", "accuracy_percent"], rows)
     })
 }
 
-/// Fitness of the best and the median network over the generations of an evolution; `label` names
-/// it and its unit.
+/// Fitness of the best and the median network over the generations of an evolution, and between which
+/// values half of a generation lies; `label` names the fitness and its unit. Where most of a
+/// generation was stopped early, what is unknown of it is left out.
 ///
 /// # Errors
 /// [`Error::Chart`] when plotters fails.
 pub fn convergence(title: &str, label: &str, generations: &[Generation]) -> Result<Chart> {
-    draw(title, 2, |area| {
+    draw(title, 3, |area| {
+        let value = |fitness: &Fitness| fitness.measured().map(|fitness| fitness.value());
         let of = |pick: fn(&Generation) -> &Fitness| -> Vec<(f64, f64)> {
-            let measured = |g: &Generation| {
-                // Where most of a generation was stopped early, its median is unknown.
-                let fitness = pick(g).measured()?;
-                Some((g.generation as f64, fitness.value()))
-            };
+            let measured = |g: &Generation| Some((g.generation as f64, value(pick(g))?));
             generations.iter().filter_map(measured).collect()
         };
         let (best, median) = (of(|g| &g.best), of(|g| &g.median));
-        let highest = best.iter().chain(&median).map(|p| p.1).fold(1.0, f64::max);
+        let [low, high] = [of(|g| &g.quartiles[0]), of(|g| &g.quartiles[1])];
+        let all = [&best, &median, &high].into_iter().flatten();
+        let highest = all.map(|p| p.1).fold(1.0, f64::max);
         let last = generations.last().map_or(1, |g| g.generation.max(1)) as f64;
-        let mut axes = axes(
-            area,
-            title,
-            ["generation", label],
-            0.0..last,
-            0.0..highest * 1.1,
-        )?;
+        let up = 0.0..highest * 1.1;
+        let mut axes = axes(area, title, ["generation", label], 0.0..last, up)?;
+        // Its lower end is known wherever its upper end is.
+        let above = high.iter().map(|p| p.0);
+        let below = low.iter().filter(|p| above.clone().any(|x| x == p.0)).rev();
+        let band: Vec<(f64, f64)> = high.iter().chain(below).copied().collect();
+        axes.draw_series([Polygon::new(band, BAND.filled())])?;
         line(&mut axes, 0, best)?;
         line(&mut axes, 1, median)?;
         let entries = [
             ("best network".into(), Key::Line(0)),
             ("median of the generation".into(), Key::Line(1)),
+            ("from its lower to its upper quartile".into(), Key::Band),
         ];
-        legend(area, &entries)
+        legend(area, &entries)?;
+        let text = |fitness: &Fitness| value(fitness).map_or(String::new(), |x| x.to_string());
+        let row = |g: &Generation| {
+            let [low, high] = &g.quartiles;
+            let [best, low, median, high] = [&g.best, low, &g.median, high].map(text);
+            [g.generation.to_string(), best, low, median, high]
+        };
+        let header = [
+            "generation",
+            "best",
+            "lower_quartile",
+            "median",
+            "upper_quartile",
+        ];
+        table(header, generations.iter().map(row))
     })
 }
 
@@ -343,7 +407,19 @@ pub fn thresholds(title: &str, layers: &[ThresholdRow]) -> Result<Chart> {
             ("as converted".into(), Key::Bar(0)),
             ("evolved".into(), Key::Bar(1)),
         ];
-        legend(area, &entries)
+        legend(area, &entries)?;
+        let row = |row: &ThresholdRow| {
+            let [baseline, evolved] = values(row);
+            [
+                row.layer.to_string(),
+                baseline.to_string(),
+                evolved.to_string(),
+            ]
+        };
+        table(
+            ["layer", "baseline_threshold", "evolved_threshold"],
+            layers.iter().map(row),
+        )
     })
 }
 
@@ -374,10 +450,14 @@ pub fn raster(title: &str, trace: &Trace, layer: usize, neurons: &[usize]) -> Re
         let dots = spikes.iter().enumerate().flat_map(|(t, fired)| {
             let rows = neurons.iter().enumerate();
             let rows = rows.filter(|(_, neuron)| fired.binary_search(neuron).is_ok());
-            rows.map(move |(row, _)| ((t + 1) as f64, row as f64))
+            rows.map(move |(row, _)| (t + 1, row))
         });
-        axes.draw_series(dots.map(|at| Circle::new(at, 2, COLOURS[0].filled())))?;
-        Ok(())
+        let dot = |(t, row)| Circle::new((t as f64, row as f64), 2, COLOURS[0].filled());
+        axes.draw_series(dots.clone().map(dot))?;
+        table(
+            ["timestep", "neuron"],
+            dots.map(|(t, row)| [t.to_string(), names[row].clone()]),
+        )
     })
 }
 
@@ -393,49 +473,115 @@ fn range(values: impl Iterator<Item = f64>, share: f64) -> Range<f64> {
     low - more..high + more
 }
 
-/// Some lines of points (x, y), each with its name; `x` and `y` name the axes and their units.
+/// An axis whose values, all above 0, span two decades or more is logarithmic, others are linear.
+struct Scale {
+    logarithmic: bool,
+    title: String,
+    range: Range<f64>,
+}
+
+impl Scale {
+    /// For these values, and `share` of their range more on either side.
+    fn of(title: &str, values: impl Iterator<Item = f64> + Clone, share: f64) -> Self {
+        let Range { start, end } = range(values.clone(), 0.0);
+        let logarithmic = start > 0.0 && end >= 100.0 * start;
+        let (title, range) = match logarithmic {
+            true => {
+                let title = format!("{title}, logarithmic");
+                (title, range(values.map(f64::log10), share))
+            }
+            false => (title.into(), range(values, share)),
+        };
+        Self {
+            logarithmic,
+            title,
+            range,
+        }
+    }
+
+    /// The place of a value.
+    fn at(&self, value: f64) -> f64 {
+        match self.logarithmic {
+            true => value.log10(),
+            false => value,
+        }
+    }
+
+    /// What the place is called.
+    fn name(&self, place: f64) -> String {
+        match self.logarithmic {
+            true => power(place),
+            false => number(place),
+        }
+    }
+}
+
+/// Axes of these scales.
+fn scaled_axes<'a, 'b>(
+    area: &'a Area<'b>,
+    title: &str,
+    [x, y]: [&Scale; 2],
+) -> std::result::Result<Axes<'a, 'b>, Box<dyn StdError>> {
+    let (titles, names) = (
+        [&*x.title, &*y.title],
+        [x, y].map(|scale| |at| scale.name(at)),
+    );
+    let [across, up] = &names;
+    named_axes(
+        area,
+        title,
+        titles,
+        x.range.clone(),
+        y.range.clone(),
+        [across, up],
+    )
+}
+
+/// Some lines of points (x, y), each with its name; `x` and `y` name the axes and their units. An
+/// axis whose values, all above 0, span two decades or more is logarithmic.
 ///
 /// # Errors
 /// [`Error::Chart`] when plotters fails.
 pub fn lines(title: &str, [x, y]: [&str; 2], lines: &[(String, Vec<(f64, f64)>)]) -> Result<Chart> {
     draw(title, lines.len(), |area| {
-        let points = || lines.iter().flat_map(|(_, points)| points.iter().copied());
-        let across = range(points().map(|p| p.0), 0.0);
-        let up = range(points().map(|p| p.1), 0.08);
-        let mut axes = axes(area, title, [x, y], across, up)?;
+        let points = lines.iter().flat_map(|(_, points)| points.iter());
+        let across = Scale::of(x, points.clone().map(|p| p.0), 0.0);
+        let up = Scale::of(y, points.map(|p| p.1), 0.08);
+        let mut axes = scaled_axes(area, title, [&across, &up])?;
         let mut entries = Vec::new();
         for (i, (name, points)) in lines.iter().enumerate() {
-            line(&mut axes, i, points.clone())?;
-            let dots = points.iter();
-            axes.draw_series(dots.map(|&at| Circle::new(at, 3, colour(i).filled())))?;
+            let points = points.iter().map(|&(x, y)| (across.at(x), up.at(y)));
+            line(&mut axes, i, points.clone().collect())?;
+            axes.draw_series(points.map(|at| Circle::new(at, 3, colour(i).filled())))?;
             entries.push((name.clone(), Key::Line(i)));
         }
-        legend(area, &entries)
+        legend(area, &entries)?;
+        let rows = lines.iter().flat_map(|(name, points)| {
+            let row = |(x, y): &(f64, f64)| [name.clone(), x.to_string(), y.to_string()];
+            points.iter().map(row)
+        });
+        table(["line", x, y], rows)
     })
 }
 
 /// Networks by latency (timesteps) and energy (over the ANN's), small dots for all and large ones for
-/// those of the front. Each is given as latency, error (%), which is not drawn, and energy.
+/// those of the front. Each is given as latency, error (%), which is not drawn, and energy. Axes are
+/// logarithmic as those of [`lines`].
 ///
 /// # Errors
 /// [`Error::Chart`] when plotters fails.
 pub fn front(title: &str, all: &[[f64; 3]], front: &[[f64; 3]]) -> Result<Chart> {
     draw(title, 2, |area| {
-        let points = || all.iter().chain(front);
-        let across = range(points().map(|p| p[0]), 0.06);
-        let up = range(points().map(|p| p[2]), 0.1);
-        let titles = [
-            "latency (timesteps)",
-            "energy to the latency, over the ANN's",
-        ];
-        let mut axes = axes(area, title, titles, across, up)?;
-        let dot = |&[latency, _, energy]: &[f64; 3]| {
-            Circle::new((latency, energy), 3, GREY.mix(0.5).filled())
-        };
+        let points = all.iter().chain(front);
+        let latency = "latency (timesteps)";
+        let across = Scale::of(latency, points.clone().map(|p| p[0]), 0.06);
+        let energy = "energy to the latency, over the ANN's";
+        let up = Scale::of(energy, points.map(|p| p[2]), 0.1);
+        let mut axes = scaled_axes(area, title, [&across, &up])?;
+        let at = |&[latency, _, energy]: &[f64; 3]| (across.at(latency), up.at(energy));
+        let dot = |point| Circle::new(at(point), 3, GREY.mix(0.5).filled());
         axes.draw_series(all.iter().map(dot))?;
-        let dot = |&[latency, _, energy]: &[f64; 3]| {
-            Circle::new((latency, energy), 6, COLOURS[1].filled())
-        };
+        let dot = |point| Circle::new(at(point), 6, COLOURS[1].filled());
         axes.draw_series(front.iter().map(dot))?;
         let entries = [
             (
@@ -444,7 +590,24 @@ pub fn front(title: &str, all: &[[f64; 3]], front: &[[f64; 3]]) -> Result<Chart>
             ),
             ("other networks that were tried", Key::Bar(7)),
         ];
-        legend(area, &entries.map(|(name, key)| (name.into(), key)))
+        legend(area, &entries.map(|(name, key)| (name.into(), key)))?;
+        let row = |points: &[[f64; 3]], of: &str| {
+            let row = |[latency, error, energy]: &[f64; 3]| {
+                let [latency, error, energy] = [latency, error, energy].map(f64::to_string);
+                [of.into(), latency, error, energy]
+            };
+            points.iter().map(row).collect::<Vec<_>>()
+        };
+        let rows = row(front, "front").into_iter().chain(row(all, "tried"));
+        table(
+            [
+                "network",
+                "latency_timesteps",
+                "error_percent",
+                "energy_over_ann",
+            ],
+            rows,
+        )
     })
 }
 
@@ -521,7 +684,13 @@ pub fn heat_map(
                 axes.draw_series([Text::new(text, (x, y), style)])?;
             }
         }
-        Ok(())
+        let rows = up.1.iter().zip(cells).flat_map(|(up, values)| {
+            across.1.iter().zip(values).map(move |(across, value)| {
+                let value = value.map_or(String::new(), |value| value.to_string());
+                [across.clone(), up.clone(), value]
+            })
+        });
+        table([across.0, up.0, "value"], rows)
     })
 }
 
@@ -543,10 +712,6 @@ pub fn histogram(
         let finite = || logarithms.iter().copied().filter(|x| x.is_finite());
         let floor = finite().fold(0.0, f64::min).floor();
         let top = finite().fold(floor + 1.0, f64::max).ceil();
-        let power = |y: f64| match (y - y.round()).abs() < 1e-6 {
-            true => number_of_power(y.round() as i32),
-            false => String::new(),
-        };
         let titles = [x, "share of all activations (%), logarithmic"];
         let (across, up) = (0.0..most, floor..top + 0.2);
         let mut axes = named_axes(area, title, titles, across, up, [&number, &power])?;
@@ -562,15 +727,22 @@ pub fn histogram(
             line(&mut axes, i, vec![(*at, floor), (*at, top)])?;
             entries.push((name.clone(), Key::Line(i)));
         }
-        legend(area, &entries)
+        legend(area, &entries)?;
+        let row = |(i, share): (usize, &f64)| [(i as f64 * width).to_string(), share.to_string()];
+        table(
+            [&format!("{x}, from"), "share_percent"],
+            shares.iter().enumerate().map(row),
+        )
     })
 }
 
-/// 10 to this power.
-fn number_of_power(power: i32) -> String {
-    match power {
-        0.. => format!("{:.0}", 10f64.powi(power)),
-        _ => format!("{:.*}", -power as usize, 10f64.powi(power)),
+/// 10 to this power, where it is a whole one.
+fn power(power: f64) -> String {
+    let whole = power.round() as i32;
+    match (power - power.round()).abs() < 1e-6 {
+        true if whole >= 0 => format!("{:.0}", 10f64.powi(whole)),
+        true => format!("{:.*}", -whole as usize, 10f64.powi(whole)),
+        false => String::new(),
     }
 }
 
@@ -607,5 +779,63 @@ mod tests {
         };
         assert!(error(2, &[1]).starts_with("layer: found 2, expected less than 2"));
         assert!(error(1, &[]).starts_with("neurons: found none"));
+    }
+
+    #[test]
+    fn an_axis_is_logarithmic_from_two_decades() {
+        let chart = |values: [f64; 2]| {
+            let points = vec![(1.0, values[0]), (2.0, values[1])];
+            lines("", ["x", "latency"], &[("a, b".into(), points)]).unwrap()
+        };
+        let wide = chart([2.0, 250.0]);
+        // Of the powers of ten those that lie on the axis.
+        let labels: Vec<&str> = wide.svg().lines().map(str::trim).collect();
+        assert!(
+            ["10", "100", "latency, logarithmic"]
+                .iter()
+                .all(|label| labels.contains(label))
+        );
+        assert!(!labels.contains(&"1000") && !labels.contains(&"50"));
+        let same = "line,x,latency\n\"a, b\",1,2\n\"a, b\",2,250\n";
+        assert_eq!(wide.data, same);
+        for narrow in [[2.0, 199.0], [0.0, 250.0], [-1.0, 250.0]] {
+            assert!(!chart(narrow).svg().contains("logarithmic"));
+        }
+    }
+
+    #[test]
+    fn a_band_holds_half_of_a_generation() {
+        let fitness = |cost| Fitness {
+            latency: 1,
+            deficit: 0.0,
+            cost: Some(cost),
+        };
+        let generation = |generation: usize, upper| Generation {
+            generation,
+            evaluations: 8,
+            stopped: 0,
+            best: fitness(1.0),
+            median: fitness(3.0),
+            quartiles: [fitness(2.0), upper],
+        };
+        let all = [0, 1, 2].map(|i| match i {
+            2 => generation(i, Fitness::WORST), // stopped early
+            _ => generation(i, fitness(4.0)),
+        });
+        let chart = convergence("", "cost", &all).unwrap();
+        let last = chart.data.lines().last().unwrap();
+        assert_eq!(last, "2,1,2,3,");
+        let polygon = chart.svg().lines().find(|line| line.contains("<polygon"));
+        let (_, points) = polygon.unwrap().split_once("points=\"").unwrap();
+        assert_eq!(
+            points.split('"').next().unwrap().split_whitespace().count(),
+            4
+        );
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("convergence.csv");
+        assert_eq!(chart.clone().save_data(&path).unwrap(), chart);
+        assert_eq!(std::fs::read_to_string(path).unwrap(), chart.data);
+        assert!(chart.save_data(folder.path()).is_err());
     }
 }

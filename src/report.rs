@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::convert::{Balance, Snn};
 use crate::error::{Error, Result};
-use crate::evolve::Generation;
+use crate::evolve::{Fitness, Generation};
 use crate::lock::{Lock, beside, open_alone};
 use crate::metrics::{AccuracyCurve, Target, improvement_interval, improvement_percent};
 use crate::networks::Network;
@@ -579,12 +579,21 @@ pub struct ConvergenceRow {
     pub median_deficit_points: Option<f64>,
     /// As for the best member.
     pub median_cost: Option<f64>,
+    /// Of the member that a quarter of the generation is better than, what the objective makes small;
+    /// empty where it was stopped early.
+    #[serde(default)]
+    pub lower_quartile: Option<f64>,
+    /// Of the member that a quarter of the generation is worse than.
+    #[serde(default)]
+    pub upper_quartile: Option<f64>,
 }
 
 impl ConvergenceRow {
     /// The row of one generation.
     pub fn new(seed: u64, initial_potential: f32, margin_points: f64, state: &Generation) -> Self {
         let median = state.median.measured();
+        let value = |fitness: Fitness| Some(rounded(fitness.measured()?.value()));
+        let [lower_quartile, upper_quartile] = state.quartiles.map(value);
         Self {
             seed,
             initial_potential,
@@ -597,6 +606,8 @@ impl ConvergenceRow {
             median_latency_timesteps: median.map(|fitness| fitness.latency),
             median_deficit_points: median.map(|fitness| rounded(fitness.deficit)),
             median_cost: median.and_then(|fitness| fitness.cost).map(rounded),
+            lower_quartile,
+            upper_quartile,
         }
     }
 }
