@@ -20,6 +20,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::ops::Deref;
 use std::path::Path;
 use std::time::Instant;
 
@@ -535,6 +536,42 @@ pub struct Epoch {
     pub training_accuracy_percent: f64,
 }
 
+/// How training went, epoch by epoch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct History(Vec<Epoch>);
+
+impl From<Vec<Epoch>> for History {
+    fn from(epochs: Vec<Epoch>) -> Self {
+        Self(epochs)
+    }
+}
+
+impl Deref for History {
+    type Target = [Epoch];
+    fn deref(&self) -> &[Epoch] {
+        &self.0
+    }
+}
+
+impl History {
+    fn table(&self) -> Table {
+        let header = ["epoch", "loss", "training accuracy (%)"];
+        let mut table = Table::new("Training", header);
+        for epoch in self.iter() {
+            table.row([
+                epoch.epoch.to_string(),
+                format!("{:.4}", epoch.loss),
+                format!("{:.2}", epoch.training_accuracy_percent),
+            ]);
+        }
+        table
+    }
+}
+
+show!(impl [] History as table);
+show!(Epoch as text);
+show!(TrainSettings as fields);
+
 /// Network `N`, not yet spiking, on the CPU or another [`Backend`], such as `Ann<Vgg15, Cuda>`.
 pub struct Ann<N: Network, D: Backend = Cpu> {
     network: Built,
@@ -561,7 +598,7 @@ impl<N: Network, D: Backend> Ann<N, D> {
         &mut self,
         images: &Images<Training, N::Task>,
         settings: &TrainSettings,
-    ) -> Result<Vec<Epoch>> {
+    ) -> Result<History> {
         self.run(images, settings, None)
     }
 
@@ -590,7 +627,7 @@ impl<N: Network, D: Backend> Ann<N, D> {
         images: &Images<Training, N::Task>,
         settings: &TrainSettings,
         checkpoint: impl AsRef<Path>,
-    ) -> Result<Vec<Epoch>> {
+    ) -> Result<History> {
         self.run(images, settings, Some(checkpoint.as_ref()))
     }
 
@@ -599,16 +636,17 @@ impl<N: Network, D: Backend> Ann<N, D> {
         images: &Images<Training, N::Task>,
         settings: &TrainSettings,
         checkpoint: Option<&Path>,
-    ) -> Result<Vec<Epoch>> {
+    ) -> Result<History> {
         let (images, classes) = (images.view(), N::Task::CLASSES);
-        train(
+        let epochs = train(
             &mut *self.network,
             images,
             classes,
             settings,
             N::NAME,
             checkpoint,
-        )
+        )?;
+        Ok(epochs.into())
     }
 
     /// The network with the weights of a safetensors file, such as PyTorch writes, in which every

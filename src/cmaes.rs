@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::random::{Rng, Stream, normal, rng};
+use crate::report::show;
 use crate::search::{Best, Bounds, Cost, Optimise, better, check_members, check_told};
 
 /// Settings of [`CmaEs`].
@@ -16,6 +17,8 @@ pub struct CmaEsSettings {
     /// First standard deviation of each gene, as a share of the width of its bounds; 0..=1, not 0.
     pub sigma: f64,
 }
+
+show!(CmaEsSettings as fields);
 
 impl Default for CmaEsSettings {
     /// The tutorial's: a deviation of 0.3 widths.

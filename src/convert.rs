@@ -191,6 +191,8 @@ pub struct Conversion<N: Network> {
     network: PhantomData<fn() -> N>,
 }
 
+show!(impl [N: Network] Conversion<N> as table);
+
 /// Records the activations of every layer on training images.
 ///
 /// # Errors
@@ -204,6 +206,39 @@ pub fn convert<N: Network, D: Backend>(
 }
 
 impl<N: Network> Conversion<N> {
+    fn table(&self) -> Table {
+        let images = self.images.len();
+        let title = format!("Activations of {} on {images} training images", N::NAME);
+        let header = [
+            "layer",
+            "synapses",
+            "neurons",
+            "zero (%)",
+            "percentile 99",
+            "99.9",
+            "largest",
+        ];
+        let mut table = Table::new(title, header);
+        for (i, (activations, stage)) in
+            self.activations.iter().zip(&self.stages.stages).enumerate()
+        {
+            let all = activations.count * activations.channels.len();
+            let positive: usize = activations.channels.iter().map(Vec::len).sum();
+            let zero = 100.0 * (all - positive) as f64 / all as f64;
+            let [low, high, most] = [99.0, 99.9, 100.0].map(|p| activations.percentile(p));
+            table.row([
+                i.to_string(),
+                stage.name.clone(),
+                stage.output.size().to_string(),
+                format!("{zero:.1}"),
+                format!("{low:.4}"),
+                format!("{high:.4}"),
+                format!("{most:.4}"),
+            ]);
+        }
+        table
+    }
+
     fn of(stages: Stages, images: &Images<Training, N::Task>) -> Result<Self> {
         images.view().check_some()?;
         Ok(Self {

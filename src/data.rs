@@ -577,6 +577,35 @@ impl<P: Part, K: Task> fmt::Debug for Images<P, K> {
 }
 
 show!(impl [P: Part, K: Task] Images<P, K> as table);
+show!(impl [K: Task] Split<K> as table);
+show!(impl [K: Task] TrainTest<K> as table);
+show!(Normalisation, Augment, Shares as fields);
+
+/// How many images there are in the parts of a data set.
+fn parts<K: Task>(parts: &[(&str, usize)]) -> Table {
+    let title = format!("{} classes, {}", K::CLASSES, K::SHAPE);
+    let mut table = Table::new(title, ["part", "images"]);
+    for (part, images) in parts {
+        table.row([(*part).into(), images.to_string()]);
+    }
+    table
+}
+
+impl<K: Task> Split<K> {
+    fn table(&self) -> Table {
+        parts::<K>(&[
+            ("training", self.training.len()),
+            ("held-out", self.held_out.len()),
+            ("test", self.test.len()),
+        ])
+    }
+}
+
+impl<K: Task> TrainTest<K> {
+    fn table(&self) -> Table {
+        parts::<K>(&[("training", self.training.len()), ("test", self.test.len())])
+    }
+}
 
 /// Images without the types: what the compiled engine reads.
 #[derive(Clone, Copy)]

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::random::{Rng, Stream, rng};
+use crate::report::show;
 use crate::search::{Bounds, Cost, Optimise, better, check_members, check_told, uniform};
 
 /// What a mutant is made of, in the notation of Storn and Price (1997) and SciPy. F is the
@@ -107,6 +108,8 @@ pub struct DeSettings {
     /// Absolute tolerance.
     pub atol: f64,
 }
+
+show!(DeSettings as fields);
 
 impl Default for DeSettings {
     fn default() -> Self {

@@ -63,6 +63,8 @@ pub struct EvolveSettings {
     pub code: InputCode,
 }
 
+show!(EvolveSettings, Generation as fields);
+
 impl Default for EvolveSettings {
     fn default() -> Self {
         Self {

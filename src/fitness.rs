@@ -8,6 +8,7 @@ use crate::data::{Images, Part, Task};
 use crate::error::{Error, Result};
 use crate::metrics::{Hits, Target};
 use crate::neurons::Neurons;
+use crate::report::show;
 use crate::search::Cost;
 use crate::simulate::{SimulateSettings, Simulation, Simulator, SpikingNetwork};
 
@@ -78,6 +79,8 @@ pub struct Fitness {
     /// latency decides.
     pub cost: Option<f64>,
 }
+
+show!(Fitness as fields);
 
 impl Fitness {
     /// Worse than any network's: that of one that was not measured to the end.

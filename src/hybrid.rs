@@ -34,7 +34,7 @@ use dfdx::prelude::{Cpu, Gradients, HasShape};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::ann::{Epoch, NamedTensor, TrainSettings, Trainable, Values, train};
+use crate::ann::{History, NamedTensor, TrainSettings, Trainable, Values, train};
 use crate::convert::Snn;
 use crate::data::{Augment, Images, Task, Training};
 use crate::error::{Error, Result};
@@ -44,7 +44,7 @@ use crate::neurons::{Charge, Neurons, times};
 use crate::ops::Plain;
 use crate::optimiser::{Optimiser, Step as OptimiserStep, Update};
 use crate::reference::{Fire, Step, each_step, each_step_mut, tensor};
-use crate::report::{Table, show};
+use crate::report::show;
 use crate::simulate::some_timesteps;
 use crate::surrogate::Surrogate;
 use crate::through_time::{TAPE, Unrolled};
@@ -116,25 +116,17 @@ pub struct Hybrid<N: Network> {
     /// The trained network.
     pub snn: Snn<N>,
     /// How training went, with the accuracy after the last timestep.
-    pub history: Vec<Epoch>,
+    pub history: History,
 }
 
 impl<N: Network> Hybrid<N> {
-    fn table(&self) -> Table {
-        let title = format!("{}, trained through time", N::NAME);
-        let mut table = Table::new(title, ["epoch", "loss", "training accuracy %"]);
-        for epoch in &self.history {
-            table.row([
-                epoch.epoch.to_string(),
-                format!("{:.4}", epoch.loss),
-                format!("{:.2}", epoch.training_accuracy_percent),
-            ]);
-        }
-        table
+    /// Shows the training in a notebook whose cell ends in the value; evcxr calls this.
+    pub fn evcxr_display(&self) {
+        self.history.evcxr_display();
     }
 }
 
-show!(impl [N: Network] Hybrid<N> as table);
+show!(HybridSettings as fields);
 
 /// Trains a spiking network on, through its timesteps, with images as constant currents.
 ///
@@ -184,7 +176,7 @@ fn run<N: Network>(
     )?;
     Ok(Hybrid {
         snn: Snn::from_layers(&network.layers()?, network.neurons())?,
-        history,
+        history: history.into(),
     })
 }
 

@@ -13,7 +13,9 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::plot::{self, Chart};
 use crate::random::{Stream, rng};
+use crate::report::show;
 use crate::simulate::some_timesteps;
 
 /// How many of some images were classified correctly.
@@ -148,6 +150,19 @@ impl Target {
     }
 }
 
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (target, whose, own) = (self.percent(), self.whose, self.ann());
+        write!(
+            f,
+            "{target:.1} %, {} points below the {whose}'s {own}",
+            self.margin_percent
+        )
+    }
+}
+
+show!(Accuracy, Target as text);
+
 /// Accuracy after every timestep of one run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccuracyCurve {
@@ -170,6 +185,12 @@ impl AccuracyCurve {
                 "at least one timestep, and no more correct images than there are",
             )),
         }
+    }
+
+    /// As a chart of its own; [`plot::accuracy`] draws several, and the target.
+    fn chart(&self) -> Result<Chart> {
+        let name = format!("{} images", self.images);
+        plot::accuracy("Accuracy after every timestep", &[(&name, self)], None)
     }
 
     /// Number of timesteps.
@@ -237,6 +258,8 @@ fn first_to_stay(
     let timesteps = percent.len();
     timesteps + 1 - percent.rev().take_while(|&p| p >= target).count()
 }
+
+show!(impl [] AccuracyCurve as chart);
 
 /// Which images were classified correctly after each timestep.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -18,6 +18,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::report::show;
 
 /// What a spike does to the membrane potential.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +75,8 @@ pub struct Neurons {
     /// channel. 0 unless calibrated ([`Conversion::calibrated`](crate::convert::Conversion)).
     pub current: Vec<f32>,
 }
+
+show!(Neurons as fields);
 
 impl Neurons {
     /// Integrate-and-fire neurons with soft reset that start at 0, as the paper's.

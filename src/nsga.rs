@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::random::{Rng, Stream, rng};
+use crate::report::show;
 use crate::search::{Bounds, check_members, check_told, uniform};
 
 /// Settings of [`Nsga2`]; the defaults are the paper's.
@@ -25,6 +26,8 @@ pub struct NsgaSettings {
     /// Distribution index of the polynomial mutation; the larger, the smaller its steps.
     pub mutation_index: f64,
 }
+
+show!(NsgaSettings as fields);
 
 impl Default for NsgaSettings {
     fn default() -> Self {

@@ -169,6 +169,12 @@ fn named_axes<'a, 'b>(
     y: Range<f64>,
     [x_name, y_name]: [&dyn Fn(f64) -> String; 2],
 ) -> std::result::Result<Axes<'a, 'b>, Box<dyn StdError>> {
+    for Range { start, end } in [&x, &y] {
+        // Where plotters would look for places on the axis for ever.
+        if !(end - start).is_finite() {
+            return Err(format!("found values from {start} to {end}, expected finite ones").into());
+        }
+    }
     let mut axes = ChartBuilder::on(area)
         .caption(title, (FONT, 20))
         .margin(MARGIN)
@@ -461,14 +467,18 @@ pub fn raster(title: &str, trace: &Trace, layer: usize, neurons: &[usize]) -> Re
     })
 }
 
-/// The smallest range that holds these values, and `share` of its width more on either side.
+/// The smallest range that holds these values, and `share` of its width more on either side; none
+/// that can be drawn where one of them has no place.
 fn range(values: impl Iterator<Item = f64>, share: f64) -> Range<f64> {
     let nothing = (f64::INFINITY, f64::NEG_INFINITY);
-    let (low, high) = values.fold(nothing, |(low, high), x| (low.min(x), high.max(x)));
+    let (low, high) = values.fold(nothing, |(low, high), x| match (low + x).is_nan() {
+        true => (f64::NAN, f64::NAN),
+        false => (low.min(x), high.max(x)),
+    });
     let more = match high - low {
-        width if width > 0.0 => share * width,
-        0.0 => 0.5, // one value
-        _ => return 0.0..1.0,
+        f64::NEG_INFINITY => return 0.0..1.0, // no value
+        0.0 => 0.5,                           // one value
+        width => share * width,
     };
     low - more..high + more
 }
@@ -837,5 +847,21 @@ mod tests {
         assert_eq!(chart.clone().save_data(&path).unwrap(), chart);
         assert_eq!(std::fs::read_to_string(path).unwrap(), chart.data);
         assert!(chart.save_data(folder.path()).is_err());
+    }
+
+    #[test]
+    fn what_has_no_place_is_an_error() {
+        for wrong in [f64::INFINITY, f64::NEG_INFINITY, f64::NAN] {
+            for points in [[wrong, 1.0], [1.0, wrong]] {
+                let points = points.map(|x| (x, 2.0)).to_vec();
+                let chart = lines("title", ["x", "y"], &[("a".into(), points)]);
+                let error = chart.unwrap_err().to_string();
+                assert!(
+                    error.starts_with("chart title: found values from"),
+                    "{error}"
+                );
+            }
+        }
+        lines("nothing", ["x", "y"], &[]).unwrap();
     }
 }

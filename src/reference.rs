@@ -18,6 +18,8 @@ use crate::layers::{Activation, Layer, Shape};
 use crate::metrics::{AccuracyCurve, Hits, predict};
 use crate::neurons::{Neurons, Reset};
 use crate::ops::{Accelerated, Backend, ConvShape, Flat, Values, convolve_plainly};
+use crate::plot::{self, Chart};
+use crate::report::show;
 use crate::simulate::{SpikingNetwork, Trace, add, check_frames, some_timesteps};
 use crate::surrogate::Surrogate;
 use crate::through_time::Unrolled;
@@ -97,6 +99,18 @@ pub struct Counts {
     /// Layer by layer, the spikes of all its neurons on all images, in each timestep.
     pub spikes: Vec<Vec<u64>>,
 }
+
+impl Counts {
+    fn chart(&self) -> Result<Chart> {
+        plot::accuracy(
+            "Accuracy after every timestep",
+            &[("reference", &self.curve)],
+            None,
+        )
+    }
+}
+
+show!(impl [] Counts as chart);
 
 /// Runs on every image for some timesteps, in direct coding, on any device: a layer over all
 /// timesteps after the other, spikes staying on the device; what is counted comes back.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::convert::{Balance, Snn};
@@ -20,7 +21,8 @@ use crate::ranks;
 use crate::simulate::Simulation;
 
 /// Gives a type `evcxr_display`, so that a notebook cell that ends in a value shows it: `as table`
-/// by its method `table`, `as chart` by its method `chart`.
+/// by its method `table`, `as chart` by its method `chart`, `as fields` in a table of what it
+/// serialises, `as text` as it is printed.
 macro_rules! show {
     (impl [$($generics:tt)*] $type:ty as table) => {
         impl<$($generics)*> $type {
@@ -30,6 +32,22 @@ macro_rules! show {
             }
         }
     };
+    ($($type:ty),+ as fields) => {$(
+        impl $type {
+            /// Shows the value in a notebook whose cell ends in it; evcxr calls this.
+            pub fn evcxr_display(&self) {
+                $crate::report::fields(stringify!($type), self).evcxr_display();
+            }
+        }
+    )+};
+    ($($type:ty),+ as text) => {$(
+        impl $type {
+            /// Shows the value in a notebook whose cell ends in it; evcxr calls this.
+            pub fn evcxr_display(&self) {
+                evcxr_runtime::mime_type("text/plain").text(self.to_string());
+            }
+        }
+    )+};
     (impl [$($generics:tt)*] $type:ty as chart) => {
         impl<$($generics)*> $type {
             /// Shows the value in a notebook whose cell ends in it; evcxr calls this.
@@ -121,6 +139,28 @@ impl fmt::Display for Table {
         }
         Ok(())
     }
+}
+
+/// A table of all that a value says, each field by its name.
+pub(crate) fn fields(title: &str, value: &impl Serialize) -> Table {
+    fn add(table: &mut Table, name: &str, value: &Value) {
+        match value {
+            Value::Object(fields) => fields.iter().for_each(|(field, value)| {
+                let dot = if name.is_empty() { "" } else { "." };
+                add(table, &format!("{name}{dot}{field}"), value);
+            }),
+            Value::String(text) => table.row([name.into(), text.clone()]),
+            Value::Null => table.row([name.into(), "none".into()]),
+            other => table.row([name.into(), other.to_string()]),
+        }
+    }
+    let mut table = Table::new(title, ["field", "value"]);
+    add(
+        &mut table,
+        "",
+        &serde_json::to_value(value).unwrap_or_default(),
+    );
+    table
 }
 
 pub(crate) fn escape(text: &str) -> String {
@@ -884,6 +924,16 @@ impl Drop for Output {
 mod tests {
     use super::*;
     use crate::metrics::Hits;
+
+    #[test]
+    fn fields_have_the_names_that_a_caller_writes() {
+        let settings = crate::evolve::EvolveSettings::default();
+        let table = fields("EvolveSettings", &settings).to_string();
+        for row in ["timesteps", "search.De.population", "batch", "stopping"] {
+            let found = table.lines().filter(|line| line.trim().starts_with(row));
+            assert_eq!(found.count(), 1, "{row}: {table}");
+        }
+    }
 
     #[test]
     fn tables_are_aligned_and_escaped() {

@@ -20,7 +20,7 @@ use crate::metrics::Target;
 use crate::networks::{DigitsCnn, Network};
 use crate::plot;
 use crate::report::{
-    AccuracyRow, ConvergenceRow, LatencyRow, Output, SpikesRow, Table, ThresholdRow,
+    AccuracyRow, ConvergenceRow, LatencyRow, Output, SpikesRow, Table, ThresholdRow, show,
 };
 use crate::simulate::{Simulation, simulate};
 
@@ -46,6 +46,8 @@ pub struct DigitsSettings {
     /// evolution of its own. The charts show the first.
     pub margins_percent: Vec<f64>,
 }
+
+show!(DigitsSettings as fields);
 
 impl Default for DigitsSettings {
     fn default() -> Self {
@@ -102,6 +104,8 @@ pub struct Report {
     /// The files written.
     pub files: Vec<PathBuf>,
 }
+
+show!(impl [] Report as table);
 
 impl Report {
     /// The result as people read it.

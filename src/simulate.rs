@@ -22,7 +22,7 @@ use crate::metrics::{AccuracyCurve, Hits, Target, predict};
 use crate::networks::Network;
 use crate::neurons::Neurons;
 use crate::plot;
-use crate::report::show;
+use crate::report::{Table, show};
 
 /// Settings of [`simulate`]. A number is one: so many timesteps, and the rest as usual.
 ///
@@ -41,6 +41,8 @@ pub struct SimulateSettings {
     /// Whether to count the spikes of every single neuron, which takes memory.
     pub per_neuron: bool,
 }
+
+show!(SimulateSettings as fields);
 
 impl From<usize> for SimulateSettings {
     fn from(timesteps: usize) -> Self {
@@ -228,6 +230,20 @@ pub struct Trace {
     /// Current into the output layer in each timestep, not summed over them: one value a class.
     pub output: Vec<Vec<f32>>,
 }
+
+impl Trace {
+    fn table(&self) -> Table {
+        let title = "Spikes of one image; plot::raster draws a layer's";
+        let mut table = Table::new(title, ["layer", "timesteps", "spikes"]);
+        for (layer, timesteps) in self.spikes.iter().enumerate() {
+            let spikes: usize = timesteps.iter().map(Vec::len).sum();
+            table.row([layer, timesteps.len(), spikes].map(|number| number.to_string()));
+        }
+        table
+    }
+}
+
+show!(impl [] Trace as table);
 
 impl SpikingNetwork {
     /// Layers that take an input of this shape and give one value for each of `classes`, with the

@@ -69,6 +69,7 @@ use crate::networks::Network;
 use crate::ops::Backend;
 use crate::progress::Progress;
 use crate::random::{Rng, Stream, rng};
+use crate::report::{Table, show};
 use crate::simulate::{LayerSpikes, Simulation, some_timesteps};
 
 /// Parameters of the layer and of its training; the equations are in [`stdp`](crate::stdp).
@@ -110,6 +111,8 @@ pub struct StdpSettings {
     /// Draws the first weights, the order of the images and the pixels' spikes.
     pub seed: u64,
 }
+
+show!(StdpSettings as fields);
 
 impl Default for StdpSettings {
     /// Chosen for 100 neurons on held-out digits.
@@ -556,6 +559,29 @@ pub struct Labelled<K: Task> {
     layer: Layer,
     labels: Vec<Option<usize>>,
     task: PhantomData<fn() -> K>,
+}
+
+show!(impl [K: Task] Stdp<K> as table);
+show!(impl [K: Task] Labelled<K> as table);
+
+impl<K: Task> Stdp<K> {
+    fn table(&self) -> Table {
+        crate::report::fields("STDP", &self.layer.settings)
+    }
+}
+
+impl<K: Task> Labelled<K> {
+    fn table(&self) -> Table {
+        let neurons = self.labels.len();
+        let title = format!("STDP, {neurons} neurons, by the class that they vote for");
+        let mut table = Table::new(title, ["class", "neurons"]);
+        for class in (0..K::CLASSES).map(Some).chain([None]) {
+            let own = self.labels.iter().filter(|label| **label == class).count();
+            let name = class.map_or("none".into(), |class| class.to_string());
+            table.row([name, own.to_string()]);
+        }
+        table
+    }
 }
 
 impl<K: Task> Labelled<K> {

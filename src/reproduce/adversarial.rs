@@ -17,7 +17,9 @@ use crate::error::{Error, Result};
 use crate::metrics::{Target, improvement_interval, improvement_percent};
 use crate::networks::Network;
 use crate::plot::{self, Chart};
-use crate::report::{AccuracyRow, AttackRow, ConvergenceRow, Output, Table, ThresholdRow, rounded};
+use crate::report::{
+    AccuracyRow, AttackRow, ConvergenceRow, Output, Table, ThresholdRow, rounded, show,
+};
 use crate::simulate::{Simulation, simulate};
 use crate::surrogate::Surrogate;
 
@@ -41,6 +43,8 @@ pub struct AdversarialSettings {
     /// Attacked test images; no more than there are.
     pub test_images: usize,
 }
+
+show!(AdversarialSettings as fields);
 
 /// An attack, and what is done under it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -124,6 +128,8 @@ pub struct AdversarialReport {
     /// The files written.
     pub files: Vec<PathBuf>,
 }
+
+show!(impl [] AdversarialReport as table);
 
 impl AdversarialReport {
     /// The result as people read it.

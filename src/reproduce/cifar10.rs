@@ -28,7 +28,7 @@ use crate::neurons::Neurons;
 use crate::plot;
 use crate::progress::Progress;
 use crate::report::{
-    self, AccuracyRow, ComparisonRow, ConvergenceRow, Output, Table, ThresholdRow,
+    self, AccuracyRow, ComparisonRow, ConvergenceRow, Output, Table, ThresholdRow, show,
 };
 use crate::search::Search;
 use crate::simulate::{Simulation, simulate, some_timesteps};
@@ -68,6 +68,8 @@ pub struct Cifar10Settings {
     /// Test images, drawn at random once; no more than there are.
     pub test_images: usize,
 }
+
+show!(Cifar10Settings as fields);
 
 impl Default for Cifar10Settings {
     fn default() -> Self {
@@ -179,6 +181,8 @@ pub struct Cifar10Report {
     /// The files written.
     pub files: Vec<PathBuf>,
 }
+
+show!(impl [] Cifar10Report as table);
 
 impl Cifar10Report {
     /// The result as people read it.

@@ -18,7 +18,7 @@ use crate::layers::checksum;
 use crate::metrics::{AccuracyCurve, Target};
 use crate::networks::{DigitsBinary, DigitsCnn, DigitsQcfs, Mlp, Network};
 use crate::plot;
-use crate::report::{AccuracyRow, MethodRow, Output, Table};
+use crate::report::{AccuracyRow, MethodRow, Output, Table, show};
 use crate::search::Search;
 use crate::simulate::{SimulateSettings, Simulation, simulate, some_timesteps};
 use crate::stdp::{Stdp, StdpSettings};
@@ -47,6 +47,8 @@ pub struct ComparisonSettings {
     /// The layer that learns without labels; its seed is replaced by each of `seeds`.
     pub stdp: StdpSettings,
 }
+
+show!(ComparisonSettings as fields);
 
 impl Default for ComparisonSettings {
     fn default() -> Self {
@@ -95,6 +97,8 @@ pub struct ComparisonReport {
     /// The files written.
     pub files: Vec<PathBuf>,
 }
+
+show!(impl [] ComparisonReport as table);
 
 impl ComparisonReport {
     /// Each method with its seeds, as people read it.

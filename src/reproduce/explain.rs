@@ -16,7 +16,7 @@ use crate::explain::{
     firing_rates, first_spikes, layer_statistics, scales, threshold_sensitivity,
 };
 use crate::networks::Network;
-use crate::report::Output;
+use crate::report::{Output, show};
 use crate::simulate::{SimulateSettings, SpikingNetwork, simulate};
 
 /// Settings of [`explain`].
@@ -49,6 +49,8 @@ pub struct ExplainSettings {
     /// After each of these.
     pub map_timesteps: Vec<usize>,
 }
+
+show!(ExplainSettings as fields);
 
 impl Default for ExplainSettings {
     fn default() -> Self {
