@@ -33,9 +33,13 @@ def run(notebook):
                 return f"cell {number}: {error}\n{said}", seconds
             seconds.append(time.monotonic() - start)
             tagged = "raises-exception" in cell.metadata.get("tags", [])
-            failed = any(output.output_type == "error" for output in cell.outputs)
+            # What `?` returns from a cell, or a panic says, is on standard error only.
+            said = [output.text for output in cell.outputs if output.get("name") == "stderr"]
+            failed = said or any(output.output_type == "error" for output in cell.outputs)
             if tagged and not failed:
                 return f"cell {number} is tagged raises-exception and did not fail", seconds
+            if failed and not tagged:
+                return f"cell {number}: {''.join(said)}", seconds
     return None, seconds
 
 
