@@ -606,7 +606,7 @@ pub struct ConvergenceRow {
     pub generation: usize,
     /// Networks simulated so far.
     pub evaluations: usize,
-    /// Of the best member on held-out images, see [`Fitness`](crate::evolve::Fitness); one more
+    /// Of the best member on held-out images, see [`Fitness`]; one more
     /// than there are timesteps where the target is not reached.
     pub best_latency_timesteps: usize,
     /// Of the best member: percentage points below the target, summed over the timesteps before.
