@@ -466,7 +466,11 @@ fn steps_of_experiments() {
             data: &data,
             held_out_list: &list,
         };
-        cifar10(&input, &settings, &into, &AtomicBool::new(false)).map(drop)
+        match cifar10(&input, &settings, &into, &AtomicBool::new(false)) {
+            // What is forged under a right checksum is found wrong where it is used.
+            Err(Error::Parameter { .. } | Error::Layer { .. }) => Ok(()),
+            ran => ran.map(drop),
+        }
     };
     run().unwrap();
     let files = fs::read_dir(out.join(".checkpoints")).unwrap();
