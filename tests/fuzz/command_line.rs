@@ -17,7 +17,7 @@ use crate::reliability::record;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Each with what makes it end at once, whatever else is said: `file` is no folder.
-const COMMANDS: [(&[&str], &[&str], &[&str]); 6] = [
+const COMMANDS: [(&[&str], &[&str], &[&str]); 8] = [
     (
         &[],
         &[
@@ -66,6 +66,29 @@ const COMMANDS: [(&[&str], &[&str], &[&str]); 6] = [
         &["--seeds", "--target", "--timesteps", "--few"],
         &["--out", "file/out"],
     ),
+    (
+        &["sweep", "--model", "file"],
+        &[
+            "--percentile",
+            "--leak",
+            "--initial",
+            "--code",
+            "--period",
+            "--timesteps",
+            "--margin",
+            "--images",
+            "--balance-images",
+            "--shard",
+            "--seed",
+            "--held-out",
+        ],
+        &["--net", "digits", "--out", "out"],
+    ),
+    (
+        &["sweep", "merge"],
+        &["--out", "file"],
+        &["file", "--out", "out"],
+    ),
 ];
 
 const TRAIN: [&str; 16] = [
@@ -90,7 +113,7 @@ const TRAIN: [&str; 16] = [
 /// Those of [`TRAIN`] that say how, from `--batch` to `--held-out`.
 const RECIPE: &[&str] = TRAIN.split_at(3).1.split_at(11).0;
 
-const VALUES: [&str; 26] = [
+const VALUES: [&str; 29] = [
     "",
     "0",
     "-0",
@@ -100,6 +123,9 @@ const VALUES: [&str; 26] = [
     "1,2",
     "1,,2",
     "65537",
+    "1/2",
+    "0/0",
+    "phase",
     "4294967296",
     "18446744073709551615",
     "18446744073709551616",
