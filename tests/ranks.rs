@@ -1,44 +1,23 @@
 //! Evolution on ranks of Open MPI finds what one process finds, and no rank waits for another that
 //! failed.
 
-#[path = "common/reliability.rs"]
-mod reliability;
+mod common {
+    pub mod mpirun;
+    pub mod reliability;
+}
 
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::AtomicBool;
 
+use common::mpirun::{mpirun, ready};
+use common::reliability::record;
 use evospike::prelude::*;
 use evospike::ranks;
-use reliability::record;
 
 const FOLDER: &str = "EVOSPIKE_TEST_RANKS";
 const TROUBLE: &str = "EVOSPIKE_TEST_TROUBLE";
-
-/// `mpirun` of some ranks; killed, and so failed, where they hang.
-fn mpirun(ranks: usize) -> Command {
-    let mut command = Command::new("timeout");
-    command.args(["300", "mpirun", "-n", &ranks.to_string()]);
-    command.args([
-        "--allow-run-as-root",
-        "--oversubscribe",
-        "--bind-to",
-        "none",
-    ]);
-    command.env("RAYON_NUM_THREADS", "1");
-    command
-}
-
-/// Whether there is an `mpirun`; without it there is nothing to test.
-fn ready() -> bool {
-    let there = mpirun(1).arg("true").output();
-    let there = there.is_ok_and(|output| output.status.success());
-    if !there {
-        println!("skipped: mpirun is missing, or does not start processes");
-    }
-    there
-}
 
 /// Ranks, each in the test [`rank`].
 fn start(ranks: usize, folder: &Path, trouble: &str) -> Output {

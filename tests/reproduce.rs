@@ -9,6 +9,7 @@ use evospike::Error;
 use evospike::data::{TrainTest, Whole};
 use evospike::networks::Vgg15QuarterBn;
 use evospike::prelude::*;
+use evospike::ranks;
 use evospike::report::{
     AccuracyRow, AttackRow, ComparisonRow, ConvergenceRow, MethodRow, ThresholdRow,
 };
@@ -21,6 +22,8 @@ use evospike::reproduce::{
 #[cfg(unix)]
 mod common {
     pub mod kills;
+    #[cfg(feature = "mpi")]
+    pub mod mpirun;
     pub mod reliability;
 }
 
@@ -153,17 +156,40 @@ fn cifar10_goes_on_to_the_same_files() -> evospike::Result<()> {
 
 const KILLED: &str = "EVOSPIKE_TEST_KILLED";
 
-/// The process that is killed.
+/// The process that is killed, or a rank.
 #[test]
 fn work() -> evospike::Result<()> {
     if let Some(folder) = std::env::var_os(KILLED) {
         let elsewhere = tempfile::tempdir().unwrap();
-        run(
-            &setting(elsewhere.path())?,
-            &settings(),
-            Path::new(&folder),
-            false,
-        )?;
+        let setting = setting(elsewhere.path())?;
+        ranks::together(|| run(&setting, &settings(), Path::new(&folder), false))?;
+    }
+    Ok(())
+}
+
+/// Twice, the second time from some steps that rank 0 alone reads.
+#[cfg(feature = "mpi")]
+#[test]
+fn ranks_write_the_files_of_one_process() -> evospike::Result<()> {
+    use common::mpirun::{mpirun, ready};
+    if !ready() {
+        return Ok(());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let [alone, together] = ["alone", "together"].map(|name| folder.path().join(name));
+    let report = run(&setting(folder.path())?, &settings(), &alone, false)?;
+    for _ in 0..2 {
+        let mut command = mpirun(2);
+        command.arg(std::env::current_exe().unwrap());
+        command.args(["--exact", "work"]).env(KILLED, &together);
+        assert!(command.status().unwrap().success());
+        let name = |file: &PathBuf| together.join(file.file_name().unwrap());
+        let files: Vec<PathBuf> = report.files.iter().map(name).collect();
+        assert!(written(&files) == written(&report.files));
+        let steps = fs::read_dir(together.join(".checkpoints")).unwrap();
+        for step in steps.skip(1).step_by(2) {
+            fs::remove_file(step.unwrap().path()).unwrap();
+        }
     }
     Ok(())
 }

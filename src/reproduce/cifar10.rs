@@ -27,6 +27,7 @@ use crate::networks::Network;
 use crate::neurons::Neurons;
 use crate::plot;
 use crate::progress::Progress;
+use crate::ranks::Ranks;
 use crate::report::{
     self, AccuracyRow, ComparisonRow, ConvergenceRow, Output, Table, ThresholdRow, show,
 };
@@ -241,11 +242,14 @@ impl<'a> Memory<'a> {
             seconds: f64,
             value: T,
         }
-        let known = fs::read_to_string(&path).ok();
-        let known = known.and_then(|text| {
-            let kept: Kept<T> = serde_json::from_str(report::unsealed(&text).ok()?).ok()?;
-            (kept.key == self.key).then_some(kept)
-        });
+        // All ranks compute it or none does, whatever each sees of the folder.
+        let known = Ranks::enter()?.lead(|| {
+            let text = fs::read_to_string(&path).ok();
+            Ok(text.and_then(|text| {
+                let kept: Kept<T> = serde_json::from_str(report::unsealed(&text).ok()?).ok()?;
+                (kept.key == self.key).then_some(kept)
+            }))
+        })?;
         let kept = match known {
             Some(kept) => kept,
             None => {
