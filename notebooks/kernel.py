@@ -1,7 +1,7 @@
 """Starts the Rust kernel where an earlier one left its compiled crates; `start` registers this.
 
-evcxr compiles evospike anew for each kernel, a minute's work, unless it is told where to: here the
-first folder of .venv/share/evcxr/kernels that no running kernel uses.
+Each kernel has a folder below .venv/share/evcxr, whose settings for cargo it takes: the first one
+that no running kernel uses.
 """
 
 import fcntl
