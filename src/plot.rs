@@ -203,6 +203,10 @@ enum Key {
     Bar(usize),
     /// Between two lines.
     Band,
+    /// Around a dot.
+    Ring,
+    /// A dot in the colour so far along [`VIRIDIS`].
+    Shade(f64),
     /// Of a [`level`].
     Level,
 }
@@ -222,6 +226,13 @@ fn legend(area: &Area<'_>, entries: &[(String, Key)]) -> Drawn {
                     _ => BAND.filled(),
                 };
                 area.draw(&Rectangle::new(corners, style))?;
+            }
+            Key::Ring => {
+                let style = COLOURS[1].stroke_width(2);
+                area.draw(&Circle::new((left + 15, y), 8, style))?;
+            }
+            Key::Shade(share) => {
+                area.draw(&Circle::new((left + 15, y), 4, viridis(share).filled()))?;
             }
             Key::Line(i) => match DASHES[i % DASHES.len()] {
                 (_, 0) => area.draw(&PathElement::new(ends, colour(i).stroke_width(2)))?,
@@ -574,33 +585,54 @@ pub fn lines(title: &str, [x, y]: [&str; 2], lines: &[(String, Vec<(f64, f64)>)]
     })
 }
 
-/// Networks by latency (timesteps) and energy (over the ANN's), small dots for all and large ones for
-/// those of the front. Each is given as latency, error (%), which is not drawn, and energy. Axes are
-/// logarithmic as those of [`lines`].
+/// Networks by latency (timesteps) and energy (over the ANN's), dots whose colour is the place of
+/// their error among all, dark for the smallest, with rings around those of the front. Each is given
+/// as latency, error (%) and energy. Axes are logarithmic as those of [`lines`].
 ///
 /// # Errors
 /// [`Error::Chart`] when plotters fails.
 pub fn front(title: &str, all: &[[f64; 3]], front: &[[f64; 3]]) -> Result<Chart> {
-    draw(title, 2, |area| {
-        let points = all.iter().chain(front);
+    let points = || all.iter().chain(front);
+    let mut errors: Vec<f64> = points().map(|p| p[1]).collect();
+    errors.sort_by(f64::total_cmp);
+    errors.dedup();
+    let last = errors.len().saturating_sub(1);
+    let share = |place: usize| place as f64 / last.max(1) as f64;
+    let mut marks = vec![0, last / 2, last];
+    marks.dedup();
+    draw(title, 1 + marks.len(), |area| {
         let latency = "latency (timesteps)";
-        let across = Scale::of(latency, points.clone().map(|p| p[0]), 0.06);
+        let across = Scale::of(latency, points().map(|p| p[0]), 0.06);
         let energy = "energy to the latency, over the ANN's";
-        let up = Scale::of(energy, points.map(|p| p[2]), 0.1);
+        let up = Scale::of(energy, points().map(|p| p[2]), 0.1);
         let mut axes = scaled_axes(area, title, [&across, &up])?;
         let at = |&[latency, _, energy]: &[f64; 3]| (across.at(latency), up.at(energy));
-        let dot = |point| Circle::new(at(point), 3, GREY.mix(0.5).filled());
-        axes.draw_series(all.iter().map(dot))?;
-        let dot = |point| Circle::new(at(point), 6, COLOURS[1].filled());
-        axes.draw_series(front.iter().map(dot))?;
-        let entries = [
-            (
-                "front: none is better than another in latency, energy and error",
-                Key::Bar(1),
-            ),
-            ("other networks that were tried", Key::Bar(7)),
-        ];
-        legend(area, &entries.map(|(name, key)| (name.into(), key)))?;
+        let dot = |point: &[f64; 3]| {
+            let place = errors.partition_point(|&error| error < point[1]);
+            Circle::new(at(point), 4, viridis(share(place)).filled())
+        };
+        axes.draw_series(points().map(dot))?;
+        let ring = |point| Circle::new(at(point), 8, COLOURS[1].stroke_width(2));
+        axes.draw_series(front.iter().map(ring))?;
+        let what = "front: none is better than another in latency, energy and error";
+        let mut entries = vec![(what.into(), Key::Ring)];
+        for place in marks {
+            let error = errors
+                .get(place)
+                .copied()
+                .map(|error| number((error * 100.0).round() / 100.0));
+            let which = match place {
+                0 => "smallest",
+                _ if place == last => "largest",
+                _ => "middle one",
+            };
+            let error = error.unwrap_or_else(|| "none".into());
+            entries.push((
+                format!("error {error} %, the {which}"),
+                Key::Shade(share(place)),
+            ));
+        }
+        legend(area, &entries)?;
         let row = |points: &[[f64; 3]], of: &str| {
             let row = |[latency, error, energy]: &[f64; 3]| {
                 let [latency, error, energy] = [latency, error, energy].map(f64::to_string);
@@ -863,5 +895,27 @@ mod tests {
             }
         }
         lines("nothing", ["x", "y"], &[]).unwrap();
+    }
+
+    #[test]
+    fn the_front_is_ringed_and_errors_are_told() {
+        let all = [[20.0, 4.0, 0.5], [10.0, 2.0, 0.2], [12.0, 1.0, 0.2]];
+        let chart = front("", &all, &all[1..]).unwrap();
+        let circles = |with: &str| {
+            let lines = chart.svg().lines();
+            let circles = lines.filter(|line| line.contains("<circle") && line.contains(with));
+            circles.count()
+        };
+        // One ring and three dots are the legend's.
+        assert_eq!(circles("r=\"8\""), 2 + 1);
+        assert_eq!(circles("r=\"4\""), 3 + 2 + 3);
+        for error in [
+            "error 1 %, the smallest",
+            "error 2 %, the middle one",
+            "error 4 %, the largest",
+        ] {
+            assert!(chart.svg().contains(error), "{error}");
+        }
+        front("", &[], &[]).unwrap();
     }
 }
