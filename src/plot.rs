@@ -17,7 +17,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use crate::error::{Error, Result};
 use crate::evolve::{Fitness, Generation};
 use crate::metrics::{Accuracy, AccuracyCurve, Target};
-use crate::report::{ThresholdRow, write};
+use crate::report::{ThresholdRow, write, write_csv};
 use crate::simulate::Trace;
 
 const SIZE: (u32, u32) = (760, 460);
@@ -57,7 +57,8 @@ const BAND: RGBColor = RGBColor(205, 228, 244);
 pub struct Chart {
     title: String,
     svg: String,
-    data: String,
+    /// What is drawn: a header, and a row for each point, bar, cell or spike.
+    data: Vec<Vec<String>>,
 }
 
 impl Chart {
@@ -80,7 +81,7 @@ impl Chart {
     /// # Errors
     /// The file cannot be written.
     pub fn save_data(self, path: impl AsRef<Path>) -> Result<Self> {
-        write(path.as_ref(), self.data.as_bytes())?;
+        write_csv(path, &self.data)?;
         Ok(self)
     }
 
@@ -91,28 +92,24 @@ impl Chart {
     }
 }
 
-type Drawn = std::result::Result<(), Box<dyn StdError>>;
+type Drawn<T = ()> = std::result::Result<T, Box<dyn StdError>>;
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Axes<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
-/// The numbers of a chart as CSV.
+/// The numbers of a chart.
 fn table<const N: usize>(
     header: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
-) -> std::result::Result<String, Box<dyn StdError>> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(header)?;
-    for row in rows {
-        writer.write_record(row)?;
-    }
-    Ok(String::from_utf8(writer.into_inner()?)?)
+) -> Drawn<Vec<Vec<String>>> {
+    let header = header.map(String::from);
+    Ok(std::iter::once(header).chain(rows).map(Vec::from).collect())
 }
 
 /// Draws a chart with so many entries in its legend; `with` gives its [`table`].
 fn draw(
     title: &str,
     entries: usize,
-    with: impl FnOnce(&Area<'_>) -> std::result::Result<String, Box<dyn StdError>>,
+    with: impl FnOnce(&Area<'_>) -> Drawn<Vec<Vec<String>>>,
 ) -> Result<Chart> {
     let mut svg = String::new();
     let failed = |error: Box<dyn StdError>| Error::Chart {
@@ -141,7 +138,7 @@ fn axes<'a, 'b>(
     [x_title, y_title]: [&str; 2],
     x: Range<f64>,
     y: Range<f64>,
-) -> std::result::Result<Axes<'a, 'b>, Box<dyn StdError>> {
+) -> Drawn<Axes<'a, 'b>> {
     named_axes(area, title, [x_title, y_title], x, y, [&number; 2])
 }
 
@@ -168,7 +165,7 @@ fn named_axes<'a, 'b>(
     x: Range<f64>,
     y: Range<f64>,
     [x_name, y_name]: [&dyn Fn(f64) -> String; 2],
-) -> std::result::Result<Axes<'a, 'b>, Box<dyn StdError>> {
+) -> Drawn<Axes<'a, 'b>> {
     for Range { start, end } in [&x, &y] {
         // Where plotters would look for places on the axis for ever.
         if !(end - start).is_finite() {
@@ -199,10 +196,8 @@ fn named_axes<'a, 'b>(
 enum Key {
     /// Of [`line`] number so many.
     Line(usize),
-    /// In the colour number so many.
-    Bar(usize),
-    /// Between two lines.
-    Band,
+    /// In this colour.
+    Bar(RGBColor),
     /// Around a dot.
     Ring,
     /// A dot in the colour so far along [`VIRIDIS`].
@@ -219,13 +214,9 @@ fn legend(area: &Area<'_>, entries: &[(String, Key)]) -> Drawn {
         let ends = [(left, y), (left + 30, y)];
         match *key {
             Key::Level => area.draw(&DashedPathElement::new(ends, 2, 4, GREY.stroke_width(1)))?,
-            Key::Bar(_) | Key::Band => {
+            Key::Bar(colour) => {
                 let corners = [(left, y - 6), (left + 30, y + 6)];
-                let style = match *key {
-                    Key::Bar(i) => colour(i).filled(),
-                    _ => BAND.filled(),
-                };
-                area.draw(&Rectangle::new(corners, style))?;
+                area.draw(&Rectangle::new(corners, colour.filled()))?;
             }
             Key::Ring => {
                 let style = COLOURS[1].stroke_width(2);
@@ -363,7 +354,10 @@ pub fn convergence(title: &str, label: &str, generations: &[Generation]) -> Resu
         let entries = [
             ("best network".into(), Key::Line(0)),
             ("median of the generation".into(), Key::Line(1)),
-            ("from its lower to its upper quartile".into(), Key::Band),
+            (
+                "from its lower to its upper quartile".into(),
+                Key::Bar(BAND),
+            ),
         ];
         legend(area, &entries)?;
         let text = |fitness: &Fitness| value(fitness).map_or(String::new(), |x| x.to_string());
@@ -421,8 +415,8 @@ pub fn thresholds(title: &str, layers: &[ThresholdRow]) -> Result<Chart> {
         });
         axes.draw_series(notes.collect::<Vec<_>>())?;
         let entries = [
-            ("as converted".into(), Key::Bar(0)),
-            ("evolved".into(), Key::Bar(1)),
+            ("as converted".into(), Key::Bar(colour(0))),
+            ("evolved".into(), Key::Bar(colour(1))),
         ];
         legend(area, &entries)?;
         let row = |row: &ThresholdRow| {
@@ -542,7 +536,7 @@ fn scaled_axes<'a, 'b>(
     area: &'a Area<'b>,
     title: &str,
     [x, y]: [&Scale; 2],
-) -> std::result::Result<Axes<'a, 'b>, Box<dyn StdError>> {
+) -> Drawn<Axes<'a, 'b>> {
     let (titles, names) = (
         [&*x.title, &*y.title],
         [x, y].map(|scale| |at| scale.name(at)),
@@ -823,6 +817,14 @@ mod tests {
         assert!(error(1, &[]).starts_with("neurons: found none"));
     }
 
+    /// The CSV file of a chart, which stays what it is.
+    fn saved(chart: &Chart) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data.csv");
+        assert_eq!(chart.clone().save_data(&path).unwrap(), *chart);
+        std::fs::read_to_string(path).unwrap()
+    }
+
     #[test]
     fn an_axis_is_logarithmic_from_two_decades() {
         let chart = |values: [f64; 2]| {
@@ -839,7 +841,7 @@ mod tests {
         );
         assert!(!labels.contains(&"1000") && !labels.contains(&"50"));
         let same = "line,x,latency\n\"a, b\",1,2\n\"a, b\",2,250\n";
-        assert_eq!(wide.data, same);
+        assert_eq!(saved(&wide), same);
         for narrow in [[2.0, 199.0], [0.0, 250.0], [-1.0, 250.0]] {
             assert!(!chart(narrow).svg().contains("logarithmic"));
         }
@@ -865,8 +867,7 @@ mod tests {
             _ => generation(i, fitness(4.0)),
         });
         let chart = convergence("", "cost", &all).unwrap();
-        let last = chart.data.lines().last().unwrap();
-        assert_eq!(last, "2,1,2,3,");
+        assert_eq!(saved(&chart).lines().last().unwrap(), "2,1,2,3,");
         let polygon = chart.svg().lines().find(|line| line.contains("<polygon"));
         let (_, points) = polygon.unwrap().split_once("points=\"").unwrap();
         assert_eq!(
@@ -875,9 +876,6 @@ mod tests {
         );
 
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("convergence.csv");
-        assert_eq!(chart.clone().save_data(&path).unwrap(), chart);
-        assert_eq!(std::fs::read_to_string(path).unwrap(), chart.data);
         assert!(chart.save_data(folder.path()).is_err());
     }
 

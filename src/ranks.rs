@@ -92,6 +92,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
+use crate::report;
 
 /// This process's, 0 where it is alone; it stays when the work together is over.
 static RANK: AtomicUsize = AtomicUsize::new(0);
@@ -341,9 +342,7 @@ fn heard<T>(rank: usize, said: Option<Said<T>>) -> Result<T> {
 
 /// CRC-32 of a value as text.
 pub(crate) fn checksum(value: &impl Debug) -> u32 {
-    let mut sum = flate2::Crc::new();
-    sum.update(format!("{value:?}").as_bytes());
-    sum.sum()
+    report::checksum(&format!("{value:?}"))
 }
 
 #[cfg(test)]

@@ -767,7 +767,8 @@ struct Sealed<'a> {
     content: &'a RawValue,
 }
 
-fn checksum(text: &str) -> u32 {
+/// CRC-32.
+pub(crate) fn checksum(text: &str) -> u32 {
     let mut checksum = flate2::Crc::new();
     checksum.update(text.as_bytes());
     checksum.sum()

@@ -69,7 +69,7 @@ use crate::networks::Network;
 use crate::ops::Backend;
 use crate::progress::Progress;
 use crate::random::{Rng, Stream, rng};
-use crate::report::{Table, show};
+use crate::report::{Table, fields, show};
 use crate::simulate::{LayerSpikes, Simulation, some_timesteps};
 
 /// Parameters of the layer and of its training; the equations are in [`stdp`](crate::stdp).
@@ -566,7 +566,7 @@ show!(impl [K: Task] Labelled<K> as table);
 
 impl<K: Task> Stdp<K> {
     fn table(&self) -> Table {
-        crate::report::fields("STDP", &self.layer.settings)
+        fields("STDP", &self.layer.settings)
     }
 }
 
@@ -582,9 +582,7 @@ impl<K: Task> Labelled<K> {
         }
         table
     }
-}
 
-impl<K: Task> Labelled<K> {
     /// The class of each neuron; none where it never spiked.
     pub fn labels(&self) -> &[Option<usize>] {
         &self.labels
