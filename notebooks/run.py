@@ -7,12 +7,24 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from queue import Empty
 
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from nbclient.util import run_sync
 
 HERE = Path(__file__).resolve().parent
+
+
+def hear(client, cell, number):
+    """What the kernel says of a cell only after it said that it was done."""
+    while True:
+        try:
+            message = run_sync(client.kc.get_iopub_msg)(timeout=0.3)
+        except Empty:
+            return
+        client.process_message(message, cell, number)
 
 
 def run(notebook):
@@ -28,13 +40,11 @@ def run(notebook):
             start = time.monotonic()
             try:
                 client.execute_cell(cell, number)
-                # What a cell says at its very end may come too late to be heard.
-                if "raises-exception" in cell.metadata.get("tags", []) and not cell.outputs:
-                    client.execute_cell(cell, number)
+                seconds.append(time.monotonic() - start)
+                hear(client, cell, number)
             except CellExecutionError as error:
                 said = "".join(output.get("text", "") for output in cell.outputs)
                 return f"cell {number}: {error}\n{said}", seconds
-            seconds.append(time.monotonic() - start)
             tagged = "raises-exception" in cell.metadata.get("tags", [])
             # What `?` returns from a cell, or a panic says, is on standard error only.
             said = [output.text for output in cell.outputs if output.get("name") == "stderr"]
