@@ -1,6 +1,6 @@
 //! Conversion: a trained network becomes a spiking one, its thresholds balanced from activations.
 //!
-//! Every ReLU or [`Qcfs`](crate::modules::Qcfs) becomes a layer of integrate-and-fire neurons. The weights stay as they are; a
+//! Every ReLU or [`Qcfs`](crate::ann::modules::Qcfs) becomes a layer of integrate-and-fire neurons. The weights stay as they are; a
 //! layer's threshold is a statistic of its outputs on training images, and a spike carries
 //! its layer's threshold as charge. That is the data-based normalisation of Diehl et al. (2015) and
 //! Rueckauer et al. (2017), which divides the weights instead, without touching the weights:
@@ -9,7 +9,7 @@
 //!
 //! Where timesteps are few, neurons that start half a threshold up help (Bu et al. 2022;
 //! [`Snn::with`]), and currents that make up for what spikes lose on average
-//! ([`Conversion::calibrated`]). A network that was trained with [`Qcfs`](crate::modules::Qcfs)
+//! ([`Conversion::calibrated`]). A network that was trained with [`Qcfs`](crate::ann::modules::Qcfs)
 //! already knows its thresholds, and converts with little error at very few timesteps
 //! ([`Balance::Learned`]).
 
@@ -20,17 +20,17 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::ann::Ann;
-use crate::data::{Images, Samples, Task, Training};
-use crate::encode::InputCode;
-use crate::error::{Error, Result};
-use crate::layers::{Activation, Layer, Stage, Stages, to_channels_last};
-use crate::networks::Network;
-use crate::neurons::Neurons;
-use crate::ops::Backend;
+use crate::ann::layers::{Activation, Layer, Stage, Stages, to_channels_last};
+use crate::ann::model::Ann;
+use crate::ann::networks::Network;
+use crate::base::error::{Error, Result};
+use crate::data::images::{Images, Samples, Task, Training};
+use crate::ops::backend::Backend;
 use crate::plot::{self, Chart};
 use crate::report::{Table, show};
-use crate::simulate::{Simulator, SpikingNetwork};
+use crate::simulate::codes::InputCode;
+use crate::simulate::neurons::Neurons;
+use crate::simulate::run::{Simulator, SpikingNetwork};
 
 /// How a layer's threshold follows from the training images.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -65,7 +65,7 @@ pub enum Balance {
     /// The bound λ that the activation learned in training, with neurons that start half a
     /// threshold up (Bu et al. 2022, "Optimal ANN-SNN Conversion for High-accuracy and
     /// Ultra-low-latency Spiking Neural Networks"): of a network of
-    /// [`Qcfs`](crate::modules::Qcfs). The one balance that sets an initial potential.
+    /// [`Qcfs`](crate::ann::modules::Qcfs). The one balance that sets an initial potential.
     Learned,
 }
 
@@ -457,7 +457,7 @@ fn activations(stages: &Stages, images: Samples<'_>) -> Result<Vec<Activations>>
 
 /// Network `N` as a spiking network; integrate-and-fire neurons with soft reset and an initial
 /// membrane potential of 0 unless changed by [`with`](Self::with). Their equations are in
-/// [`neurons`](mod@crate::neurons).
+/// [`neurons`](mod@crate::simulate::neurons).
 pub struct Snn<N: Network> {
     pub(crate) network: SpikingNetwork,
     name: PhantomData<fn() -> N>,
@@ -583,10 +583,10 @@ show!(impl [N: Network] Snn<N> as table);
 mod tests {
     use super::*;
     use crate::ann::TrainSettings;
+    use crate::ann::layers::{Layer, Shape};
+    use crate::ann::networks::DigitsCnn;
     use crate::data::{Shares, Whole, digits};
-    use crate::layers::{Layer, Shape};
-    use crate::networks::DigitsCnn;
-    use crate::neurons::Charge;
+    use crate::simulate::neurons::Charge;
     use crate::simulate::{Trace, simulate};
 
     fn activations_of(channels: &[&[f32]]) -> Activations {
@@ -690,7 +690,7 @@ mod tests {
         let layers = ann.layers().unwrap();
         let ends = (0..layers.len()).filter(|&i| layers[i] == Layer::Neurons);
         for (layer, end) in ends.enumerate() {
-            let traces = crate::reference::trace(
+            let traces = crate::through_time::reference::trace(
                 &dfdx::prelude::Cpu::default(),
                 Shape::new(1, 8, 8),
                 &layers[..end],
@@ -720,7 +720,7 @@ mod tests {
             UnbiasedLinear<1, 2>,
         );
     }
-    use crate::modules::{Flatten, Relu, UnbiasedLinear};
+    use crate::ann::modules::{Flatten, Relu, UnbiasedLinear};
 
     /// Two neurons, then one, on images of one pixel of 0.6.
     fn tiny(first: [f32; 2], second: f32) -> Result<Conversion<Tiny>> {
@@ -949,7 +949,7 @@ mod tests {
 
     #[test]
     fn a_network_trained_with_its_bounds_needs_few_timesteps() {
-        use crate::networks::DigitsQcfs;
+        use crate::ann::networks::DigitsQcfs;
         let digits = digits().unwrap().split(Shares::default(), 0).unwrap();
         let mut ann = Ann::<DigitsQcfs>::new(0).unwrap();
         let settings = TrainSettings {

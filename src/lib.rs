@@ -50,97 +50,66 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod ann;
-pub mod attack;
-pub mod background;
-mod checkpoint;
-pub mod cmaes;
-#[cfg(any(feature = "cuda", test))]
-mod confined;
+mod base;
 pub mod convert;
 pub mod data;
-pub mod de;
-pub mod encode;
-pub mod energy;
-mod engine;
-pub mod error;
 pub mod evolve;
 pub mod explain;
-mod fitness;
-mod genome;
-pub mod hybrid;
-#[allow(unsafe_code)]
-mod kernels;
-#[allow(unsafe_code)]
-mod lanes;
-pub mod layers;
-mod lock;
 pub mod metrics;
-pub mod modules;
-pub mod networks;
-pub mod neurons;
 #[cfg(feature = "nir")]
 pub mod nir;
-pub mod nsga;
 pub mod ops;
-pub mod optimiser;
 pub mod plot;
-mod progress;
-pub mod random;
-pub mod ranks;
-pub mod reference;
 pub mod report;
 pub mod reproduce;
-pub mod search;
 pub mod simulate;
 pub mod stdp;
-pub mod surrogate;
 pub mod sweep;
-mod through_time;
-pub mod weights;
-mod winograd;
+pub mod through_time;
 
-pub use error::{Error, Result};
+pub use base::error::{Error, Result};
+pub use base::{background, error, random, ranks};
 
 /// Everything a notebook needs: `use evospike::prelude::*;`.
 pub mod prelude {
+    pub use crate::ann::modules::{
+        AvgPool2, BatchNorm, BatchNorm1d, Binary, Conv1x1Stride2, Conv3x3, Conv3x3Stride2,
+        DropoutOneIn, Flatten, GlobalAvgPool, Identity, Linear, Qcfs, ReLU, Relu, ResidualAdd,
+        UnbiasedLinear,
+    };
+    pub use crate::ann::networks::{self, DigitsCnn, Network};
+    pub use crate::ann::optimiser::{Optimiser, Schedule};
+    pub use crate::ann::weights::Names;
     pub use crate::ann::{Ann, TrainSettings};
-    pub use crate::attack::{Attack, Differentiable, On, Spiking, attack};
-    pub use crate::background::Background;
-    pub use crate::cmaes::CmaEsSettings;
+    pub use crate::base::background::Background;
     pub use crate::convert::{Balance, Conversion, Snn, convert};
     pub use crate::data::{
         self, Augment, Cifar10, Cifar100, Digits, HeldOut, ImageNet, Images, Shares, Split, Test,
         Training,
     };
-    pub use crate::de::DeSettings;
-    pub use crate::encode::InputCode;
-    pub use crate::energy::Energy;
+    pub use crate::evolve::cmaes::CmaEsSettings;
+    pub use crate::evolve::de::DeSettings;
+    pub use crate::evolve::nsga::{Nsga2, NsgaSettings};
+    pub use crate::evolve::search::{Optimise, Search};
     pub use crate::evolve::{
         Compromise, Evolution, EvolveSettings, Front, Gene, Objective, Stopping, best_balance,
         evolve, evolve_resumable, pareto,
     };
     pub use crate::explain;
-    pub use crate::hybrid::{
-        Hybrid, HybridSettings, Trained, train_through_time, train_through_time_resumable,
-    };
     pub use crate::metrics::{self, Accuracy, AccuracyCurve, Target, improvement_percent};
-    pub use crate::modules::{
-        AvgPool2, BatchNorm, BatchNorm1d, Binary, Conv1x1Stride2, Conv3x3, Conv3x3Stride2,
-        DropoutOneIn, Flatten, GlobalAvgPool, Identity, Linear, Qcfs, ReLU, Relu, ResidualAdd,
-        UnbiasedLinear,
-    };
     pub use crate::network;
-    pub use crate::networks::{self, DigitsCnn, Network};
-    pub use crate::neurons::{Charge, Neurons, Reset};
-    pub use crate::nsga::{Nsga2, NsgaSettings};
-    pub use crate::optimiser::{Optimiser, Schedule};
     pub use crate::plot::{self, Chart};
-    pub use crate::reference;
     pub use crate::report::{self, Output, Table, read_csv, write_csv};
-    pub use crate::search::{Optimise, Search};
+    pub use crate::simulate::codes::InputCode;
+    pub use crate::simulate::energy::Energy;
+    pub use crate::simulate::neurons::{Charge, Neurons, Reset};
     pub use crate::simulate::{SimulateSettings, Simulation, SpikingNetwork, simulate};
     pub use crate::stdp::{Stdp, StdpSettings};
-    pub use crate::surrogate::Surrogate;
     pub use crate::sweep::{Sweep, Swept};
-    pub use crate::weights::Names;
+    pub use crate::through_time::attack::{Attack, Differentiable, On, Spiking, attack};
+    pub use crate::through_time::hybrid::{
+        Hybrid, HybridSettings, Trained, train_through_time, train_through_time_resumable,
+    };
+    pub use crate::through_time::reference;
+    pub use crate::through_time::surrogate::Surrogate;
 }

@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use evospike::data::{ImageNet, Mnist, Normalisation, TrainTest};
-use evospike::networks::{
+use evospike::ann::networks::{
     Mlp, MnistCnn, ResNet20, ResNet20Cifar100, Vgg15, Vgg15Cifar100, Vgg15HalfBn,
     Vgg15HalfBnCifar100, Vgg15QuarterBn, Vgg15QuarterBnCifar100, Vgg16,
 };
+use evospike::data::{ImageNet, Mnist, Normalisation, TrainTest};
 use evospike::prelude::*;
 use evospike::reproduce::{
     AdversarialSettings, Cifar10Input, Cifar10Settings, ComparisonSettings, DigitsSettings,

@@ -12,11 +12,11 @@ use std::sync::Arc;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::base::random::{Stream, rng};
 use crate::plot::{self, Chart};
-use crate::random::{Stream, rng};
 use crate::report::show;
-use crate::simulate::some_timesteps;
+use crate::simulate::run::some_timesteps;
 
 /// How many of some images were classified correctly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

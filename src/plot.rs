@@ -14,11 +14,11 @@ use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::error::{Error, Result};
-use crate::evolve::{Fitness, Generation};
+use crate::base::error::{Error, Result};
+use crate::evolve::run::{Fitness, Generation};
 use crate::metrics::{Accuracy, AccuracyCurve, Target};
 use crate::report::{ThresholdRow, write, write_csv};
-use crate::simulate::Trace;
+use crate::simulate::run::Trace;
 
 const SIZE: (u32, u32) = (760, 460);
 const FONT: &str = "sans-serif";

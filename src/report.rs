@@ -10,15 +10,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::ann::networks::Network;
+use crate::base::error::{Error, Result};
+use crate::base::lock::{Lock, beside, open_alone};
+use crate::base::ranks;
 use crate::convert::{Balance, Snn};
-use crate::error::{Error, Result};
-use crate::evolve::{Fitness, Generation};
-use crate::lock::{Lock, beside, open_alone};
+use crate::evolve::run::{Fitness, Generation};
 use crate::metrics::{AccuracyCurve, Target, improvement_interval, improvement_percent};
-use crate::networks::Network;
 use crate::plot::Chart;
-use crate::ranks;
-use crate::simulate::Simulation;
+use crate::simulate::run::Simulation;
 
 /// Gives a type `evcxr_display`, so that a notebook cell that ends in a value shows it: `as table`
 /// by its method `table`, `as chart` by its method `chart`, `as fields` in a table of what it
@@ -256,7 +256,7 @@ pub struct ComparisonRow {
     pub rival_spikes_per_image: Option<f64>,
     /// Up to the latency, of all neurons.
     pub evolved_spikes_per_image: Option<f64>,
-    /// Up to the latency, over the ANN's ([`Energy`](crate::energy::Energy)).
+    /// Up to the latency, over the ANN's ([`Energy`](crate::simulate::energy::Energy)).
     pub rival_energy_ratio: Option<f64>,
     /// Up to the latency, over the ANN's.
     pub evolved_energy_ratio: Option<f64>,

@@ -60,17 +60,17 @@ use rand::seq::SliceRandom;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::ann::{Ann, Values};
-use crate::data::{Images, Part, Samples, Task, Training};
-use crate::encode::InputCode;
-use crate::error::{Error, Result};
+use crate::ann::model::{Ann, Values};
+use crate::ann::networks::Network;
+use crate::base::error::{Error, Result};
+use crate::base::progress::Progress;
+use crate::base::random::{Rng, Stream, rng};
+use crate::data::images::{Images, Part, Samples, Task, Training};
 use crate::metrics::{Hits, predict};
-use crate::networks::Network;
-use crate::ops::Backend;
-use crate::progress::Progress;
-use crate::random::{Rng, Stream, rng};
+use crate::ops::backend::Backend;
 use crate::report::{Table, fields, show};
-use crate::simulate::{LayerSpikes, Simulation, some_timesteps};
+use crate::simulate::codes::InputCode;
+use crate::simulate::run::{LayerSpikes, Simulation, some_timesteps};
 
 /// Parameters of the layer and of its training; the equations are in [`stdp`](crate::stdp).
 /// Potentials are in units of a weight's charge, times in timesteps.
@@ -647,8 +647,8 @@ impl<K: Task> Labelled<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ann::networks::{DigitsCnn, Mlp};
     use crate::data::{self, Digits, Shares, Split};
-    use crate::networks::{DigitsCnn, Mlp};
 
     fn digits(seed: u64) -> Split<Digits> {
         let digits = data::digits().unwrap();

@@ -56,10 +56,10 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use crate::error::{Error, Result};
-use crate::lock::Lock;
+use crate::base::error::{Error, Result};
+use crate::base::lock::Lock;
+use crate::base::progress::Progress;
 use crate::plot::{self, Chart};
-use crate::progress::Progress;
 use crate::report::{Table, show, write_csv};
 
 /// A grid: every combination of the values of its axes, as tuples of the types that were given.

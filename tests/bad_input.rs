@@ -1,10 +1,10 @@
 //! Networks that cannot be simulated: both simulators name the layer and the value before they run.
 
 use dfdx::prelude::Cpu;
-use evospike::layers::{Layer, Shape};
-use evospike::neurons::Neurons;
-use evospike::reference;
+use evospike::ann::layers::{Layer, Shape};
 use evospike::simulate::SpikingNetwork;
+use evospike::simulate::neurons::Neurons;
+use evospike::through_time::reference;
 
 const INPUT: Shape = Shape::new(1, 2, 2);
 

@@ -12,8 +12,8 @@ use std::env;
 use std::f64::consts::TAU;
 use std::path::Path;
 
-use evospike::de::{Crossover, DeSettings, DifferentialEvolution, Mutation};
-use evospike::search::Optimise;
+use evospike::evolve::de::{Crossover, DeSettings, DifferentialEvolution, Mutation};
+use evospike::evolve::search::Optimise;
 use rayon::prelude::*;
 use serde::Deserialize;
 

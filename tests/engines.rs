@@ -4,12 +4,12 @@
 //! whatever order it is added up.
 
 use dfdx::prelude::Cpu;
+use evospike::ann::layers::{Layer, Shape};
 use evospike::data::{self, Digits, Images, Task, Whole};
-use evospike::layers::{Layer, Shape};
-use evospike::neurons::{Charge, Neurons, Reset};
 use evospike::ops::Backend;
-use evospike::reference;
 use evospike::simulate::SpikingNetwork;
+use evospike::simulate::neurons::{Charge, Neurons, Reset};
+use evospike::through_time::reference;
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 

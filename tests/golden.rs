@@ -7,11 +7,11 @@
 use std::path::{Path, PathBuf};
 
 use dfdx::prelude::Cpu;
-use evospike::layers::{Layer, Shape};
-use evospike::neurons::{Charge, Neurons, Reset};
+use evospike::ann::layers::{Layer, Shape};
 use evospike::ops::Accelerated;
-use evospike::reference;
+use evospike::simulate::neurons::{Charge, Neurons, Reset};
 use evospike::simulate::{SpikingNetwork, Trace};
+use evospike::through_time::reference;
 use safetensors::SafeTensors;
 use serde_json::Value;
 

@@ -6,7 +6,7 @@ use dfdx::nn::{
     ViewTensorMut, ViewTensorRef,
 };
 use dfdx::prelude::*;
-use evospike::modules::{
+use evospike::ann::modules::{
     AvgPool2, BatchNorm, BatchNorm1d, Binary, Conv, Conv1x1Stride2, Conv3x3, Conv3x3Stride2,
     Flatten, GlobalAvgPool, Identity, Qcfs, Relu, ResidualAdd,
 };

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::{env, fs};
 
-use evospike::layers::{Layer, Shape};
+use evospike::ann::layers::{Layer, Shape};
 use evospike::prelude::*;
 use flate2::read::GzDecoder;
 use serde::{Deserialize, Serialize};

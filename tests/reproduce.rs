@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use evospike::Error;
+use evospike::ann::networks::Vgg15QuarterBn;
 use evospike::data::{TrainTest, Whole};
-use evospike::networks::Vgg15QuarterBn;
 use evospike::prelude::*;
 use evospike::ranks;
 use evospike::report::{

@@ -16,10 +16,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use evospike::ann::networks::Vgg15HalfBn;
 use evospike::data::{Normalisation, TrainTest, Whole};
-use evospike::networks::Vgg15HalfBn;
 use evospike::prelude::*;
-use evospike::reference;
+use evospike::through_time::reference;
 use safetensors::SafeTensors;
 
 const DECODED: &str = "EVOSPIKE_CIFAR10_DECODED";

@@ -8,10 +8,10 @@ use image::imageops::{FilterType, crop_imm, resize};
 use image::{ImageBuffer, ImageReader, Limits, Pixel};
 use rayon::prelude::*;
 
-use super::{Images, Task, TrainTest, Whole};
-use crate::error::{Error, Result};
-use crate::layers::Shape;
-use crate::progress::Progress;
+use super::images::{Images, Task, TrainTest, Whole};
+use crate::ann::layers::Shape;
+use crate::base::error::{Error, Result};
+use crate::base::progress::Progress;
 
 /// Images decoded between two steps of the progress.
 const CHUNK: usize = 256;
@@ -297,7 +297,9 @@ fn jpeg_breaks_off(bytes: &[u8]) -> Option<usize> {
 mod tests {
     use super::super::*;
     use super::*;
+    use crate::base::random::{Stream, rng};
     use image::{DynamicImage, GrayImage, ImageFormat, Rgb, RgbImage};
+    use rand::RngExt;
     use std::process::Command;
 
     type Tiny = Classify<3, 8, 2>;

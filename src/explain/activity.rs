@@ -2,14 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{LAYER, heat_map, lines, one};
-use crate::data::{Images, Part, Task};
-use crate::encode::InputCode;
-use crate::error::{Error, Result};
-use crate::layers::Stage;
+use super::scales::{LAYER, heat_map, lines, one};
+use crate::ann::layers::Stage;
+use crate::base::error::{Error, Result};
+use crate::data::images::{Images, Part, Task};
 use crate::plot::{self, Chart};
 use crate::report::rounded;
-use crate::simulate::{Simulation, SpikingNetwork};
+use crate::simulate::codes::InputCode;
+use crate::simulate::run::{Simulation, SpikingNetwork};
 
 /// Activity of one layer in one timestep.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

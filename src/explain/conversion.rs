@@ -2,15 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{LAYER, lines, one};
-use crate::data::{Images, Part, Task};
-use crate::encode::InputCode;
-use crate::error::{Error, Result};
-use crate::layers::to_channels_last;
-use crate::neurons::{Neurons, Reset};
+use super::scales::{LAYER, lines, one};
+use crate::ann::layers::to_channels_last;
+use crate::base::error::{Error, Result};
+use crate::data::images::{Images, Part, Task};
 use crate::plot::{self, Chart};
 use crate::report::rounded;
-use crate::simulate::SpikingNetwork;
+use crate::simulate::codes::InputCode;
+use crate::simulate::neurons::{Neurons, Reset};
+use crate::simulate::run::SpikingNetwork;
 
 /// A cause of conversion error; see [`conversion_error`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,7 +85,7 @@ const TOLERANCE: f64 = 1e-5;
 /// unevenness    c (n - m) / T
 /// ```
 ///
-/// exactly. (A [`Qcfs`](crate::modules::Qcfs) quantises a itself: what that changes is inherited.) A
+/// exactly. (A [`Qcfs`](crate::ann::modules::Qcfs) quantises a itself: what that changes is inherited.) A
 /// potential within 1e-5 T thresholds of a whole number counts as on the side on which
 /// the neuron was, so that rounding makes no unevenness. An initial potential outside 0..θ shows as
 /// unevenness too, where a neuron starts later or goes on longer than m supposes. Images are given

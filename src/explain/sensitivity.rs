@@ -4,19 +4,19 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use super::{LAYER, heat_map, lines, mean, one, standard_deviation};
-use crate::data::{Images, Part, Task};
-use crate::error::{Error, Result};
-use crate::evolve::EvolveSettings;
-use crate::fitness::Judge;
-use crate::genome::Genome;
+use super::scales::{LAYER, heat_map, lines, mean, one, standard_deviation};
+use crate::base::error::{Error, Result};
+use crate::base::progress::Progress;
+use crate::base::random::{Stream, rng};
+use crate::data::images::{Images, Part, Task};
+use crate::evolve::fitness::Judge;
+use crate::evolve::genome::Genome;
+use crate::evolve::run::EvolveSettings;
 use crate::metrics::Target;
-use crate::neurons::Charge;
 use crate::plot::{self, Chart};
-use crate::progress::Progress;
-use crate::random::{Stream, rng};
 use crate::report::rounded;
-use crate::simulate::SpikingNetwork;
+use crate::simulate::neurons::Charge;
+use crate::simulate::run::SpikingNetwork;
 
 /// A network with the thresholds of one layer multiplied.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

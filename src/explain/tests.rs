@@ -5,17 +5,17 @@ use rand::RngExt;
 use super::conversion::Neuron;
 use super::*;
 use crate::ann::Ann;
+use crate::ann::layers::linear;
+use crate::ann::layers::{Layer, Shape};
+use crate::ann::networks::DigitsCnn;
+use crate::base::random::{Stream, rng};
 use crate::convert::convert;
 use crate::data::{Classify, Images, Shares, Whole, digits};
 use crate::evolve::{EvolveSettings, Gene, Objective};
-use crate::layers::linear;
-use crate::layers::{Layer, Shape};
 use crate::metrics::Target;
-use crate::networks::DigitsCnn;
-use crate::neurons::{Charge, Neurons};
-use crate::random::{Stream, rng};
-use crate::report::{read_csv, write_csv};
-use crate::simulate::SimulateSettings;
+use crate::report::{ThresholdRow, read_csv, rounded, write_csv};
+use crate::simulate::neurons::{Charge, Neurons};
+use crate::simulate::{SimulateSettings, SpikingNetwork};
 
 type Pixels = Classify<1, 2, 2>; // 1 x 2 x 2, 2 classes
 

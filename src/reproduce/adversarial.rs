@@ -9,19 +9,19 @@ use serde::{Deserialize, Serialize};
 use super::cifar10::{
     Cifar10Input, Cifar10Settings, Evolved, Experiment, Found, Memory, Opened, Rival,
 };
-use super::{Provenance, check_margin};
-use crate::attack::{Attack, Spiking, attack};
+use super::digits::{Provenance, check_margin};
+use crate::ann::networks::Network;
+use crate::base::error::{Error, Result};
 use crate::convert::Snn;
-use crate::data::{Cifar10, HeldOut, Images, Part, Split};
-use crate::error::{Error, Result};
+use crate::data::images::{Cifar10, HeldOut, Images, Part, Split};
 use crate::metrics::{Target, improvement_interval, improvement_percent};
-use crate::networks::Network;
 use crate::plot::{self, Chart};
 use crate::report::{
     AccuracyRow, AttackRow, ConvergenceRow, Output, Table, ThresholdRow, rounded, show,
 };
-use crate::simulate::{Simulation, simulate};
-use crate::surrogate::Surrogate;
+use crate::simulate::run::{Simulation, simulate};
+use crate::through_time::attack::{Attack, Spiking, attack};
+use crate::through_time::surrogate::Surrogate;
 
 /// Settings of [`adversarial`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -10,29 +10,29 @@ use std::time::Instant;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Provenance, TimingRow, check_margin};
-use crate::ann::Ann;
-use crate::cmaes::CmaEsSettings;
+use super::digits::{Provenance, TimingRow, check_margin};
+use crate::ann::layers::checksum;
+use crate::ann::model::Ann;
+use crate::ann::networks::Network;
+use crate::base::error::{Error, Result};
+use crate::base::lock::Lock;
+use crate::base::progress::Progress;
+use crate::base::ranks::Ranks;
 use crate::convert::{Balance, Conversion, Snn, convert};
-use crate::data::{Cifar10, HeldOut, Images, Split, TrainTest};
-use crate::error::{Error, Result};
-use crate::evolve::{
+use crate::data::images::{Cifar10, HeldOut, Images, Split, TrainTest};
+use crate::evolve::cmaes::CmaEsSettings;
+use crate::evolve::genome::Genome;
+use crate::evolve::run::{
     Evolution, EvolveSettings, Gene, Objective, Stopping, evolve, evolve_resumable,
 };
-use crate::genome::Genome;
-use crate::layers::checksum;
-use crate::lock::Lock;
+use crate::evolve::search::Search;
 use crate::metrics::{AccuracyCurve, Target};
-use crate::networks::Network;
-use crate::neurons::Neurons;
 use crate::plot;
-use crate::progress::Progress;
-use crate::ranks::Ranks;
 use crate::report::{
     self, AccuracyRow, ComparisonRow, ConvergenceRow, Output, Table, ThresholdRow, show,
 };
-use crate::search::Search;
-use crate::simulate::{Simulation, simulate, some_timesteps};
+use crate::simulate::neurons::Neurons;
+use crate::simulate::run::{Simulation, simulate, some_timesteps};
 
 /// Settings of [`cifar10`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

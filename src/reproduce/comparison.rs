@@ -5,23 +5,23 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::Provenance;
-use crate::ann::{Ann, TrainSettings};
-use crate::cmaes::CmaEsSettings;
+use super::digits::Provenance;
+use crate::ann::layers::checksum;
+use crate::ann::model::{Ann, TrainSettings};
+use crate::ann::networks::{DigitsBinary, DigitsCnn, DigitsQcfs, Mlp, Network};
+use crate::base::error::{Error, Result};
 use crate::convert::{Balance, Conversion, Snn, convert};
-use crate::data::{self, Digits, Images, Shares, Split, Training};
-use crate::encode::InputCode;
-use crate::error::{Error, Result};
-use crate::evolve::{EvolveSettings, Objective, best_balance_of, evolve};
-use crate::hybrid::{HybridSettings, Trained, train_through_time};
-use crate::layers::checksum;
+use crate::data::images::{Digits, Images, Shares, Split, Training, digits};
+use crate::evolve::cmaes::CmaEsSettings;
+use crate::evolve::run::{EvolveSettings, Objective, best_balance_of, evolve};
+use crate::evolve::search::Search;
 use crate::metrics::{AccuracyCurve, Target};
-use crate::networks::{DigitsBinary, DigitsCnn, DigitsQcfs, Mlp, Network};
 use crate::plot;
 use crate::report::{AccuracyRow, MethodRow, Output, Table, show};
-use crate::search::Search;
-use crate::simulate::{SimulateSettings, Simulation, simulate, some_timesteps};
+use crate::simulate::codes::InputCode;
+use crate::simulate::run::{SimulateSettings, Simulation, simulate, some_timesteps};
 use crate::stdp::{Stdp, StdpSettings};
+use crate::through_time::hybrid::{HybridSettings, Trained, train_through_time};
 
 /// Settings of [`comparison`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -202,7 +202,7 @@ pub fn comparison(
     let (mut methods, mut accuracy) = (Vec::new(), Vec::new());
     let (mut weights, mut chart) = (Vec::new(), None);
     for &seed in &settings.seeds {
-        let parts = data::digits()?.split(settings.shares, seed)?;
+        let parts = digits()?.split(settings.shares, seed)?;
         let bench = of_seed(settings, seed, &parts)?;
         for (method, curve) in &bench.curves {
             accuracy.extend(AccuracyRow::of(seed, method, curve));
@@ -234,7 +234,7 @@ pub fn comparison(
         "settings.json",
         &Provenance::new(
             ("comparison", DigitsCnn::NAME),
-            [data::digits()?.view().checksum()],
+            [digits()?.view().checksum()],
             weights,
             settings,
         ),

@@ -6,18 +6,18 @@ use std::sync::atomic::AtomicBool;
 use serde::{Deserialize, Serialize};
 
 use super::cifar10::{Cifar10Input, Cifar10Settings, Experiment, Memory, Opened};
-use super::{Provenance, check_margin};
-use crate::attack::{Attack, attack};
-use crate::data::Cifar10;
-use crate::error::{Error, Result};
-use crate::evolve::{EvolveSettings, Objective};
+use super::digits::{Provenance, check_margin};
+use crate::ann::networks::Network;
+use crate::base::error::{Error, Result};
+use crate::data::images::Cifar10;
+use crate::evolve::run::{EvolveSettings, Objective};
 use crate::explain::{
     activation_map, activation_statistics, conversion_error, correlations, elementary_effects,
     firing_rates, first_spikes, layer_statistics, scales, threshold_sensitivity,
 };
-use crate::networks::Network;
 use crate::report::{Output, show};
-use crate::simulate::{SimulateSettings, SpikingNetwork, simulate};
+use crate::simulate::run::{SimulateSettings, SpikingNetwork, simulate};
+use crate::through_time::attack::{Attack, attack};
 
 /// Settings of [`explain`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

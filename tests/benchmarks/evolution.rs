@@ -9,8 +9,8 @@ use std::io::{self, BufRead};
 use std::path::PathBuf;
 use std::time::Instant;
 
+use evospike::ann::networks::Vgg15HalfBn;
 use evospike::data::class_folders;
-use evospike::networks::Vgg15HalfBn;
 use evospike::prelude::*;
 use serde_json::json;
 

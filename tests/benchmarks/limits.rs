@@ -7,7 +7,7 @@
 use std::process::Command;
 use std::time::Instant;
 
-use evospike::networks::{Vgg15, Vgg15HalfBn, Vgg15QuarterBn};
+use evospike::ann::networks::{Vgg15, Vgg15HalfBn, Vgg15QuarterBn};
 use evospike::prelude::*;
 use evospike::random::{Stream, rng};
 use rand::RngExt;

@@ -9,7 +9,7 @@
 
 use std::time::Instant;
 
-use evospike::networks::Mlp;
+use evospike::ann::networks::Mlp;
 use evospike::prelude::*;
 
 const SEEDS: [u64; 3] = [0, 1, 2];

@@ -6,8 +6,8 @@
 use std::io::{self, BufRead};
 use std::time::Instant;
 
-use evospike::networks::{Network, Vgg15HalfBn};
-use evospike::optimiser::{Optimiser, Step};
+use evospike::ann::networks::{Network, Vgg15HalfBn};
+use evospike::ann::optimiser::{Optimiser, Step};
 use serde_json::json;
 
 const BATCH: usize = 128;

@@ -1,0 +1,31 @@
+//! The ordinary network (ANN): trained by gradient descent with dfdx's automatic differentiation.
+//!
+//! ```no_run
+//! use evospike::ann::networks::Vgg15QuarterBn;
+//! use evospike::prelude::*;
+//!
+//! let cifar = data::cifar10("data")?.normalised(&data::Normalisation::CIFAR10)?;
+//! let parts = cifar.hold_out(0.1, 0)?;
+//! let settings = TrainSettings { epochs: 30, learning_rate: 0.05, ..TrainSettings::cifar() };
+//! let mut ann = Ann::<Vgg15QuarterBn>::new(0)?;
+//! ann.train_resumable(&parts.training, &settings, "vgg15.checkpoint")?; // takes hours
+//! ann.save("vgg15.safetensors", &Names::own())?;
+//! let ann = Ann::<Vgg15QuarterBn>::load("vgg15.safetensors", &Names::own())?;
+//! println!("{:.2} %", ann.accuracy(&parts.test)?.percent());
+//! # Ok::<(), evospike::Error>(())
+//! ```
+//!
+//! Your own images: see [`data`](crate::data). Your own network: [`network!`](crate::network).
+//! Weights from PyTorch: [`weights`].
+
+pub(crate) mod checkpoint;
+#[cfg(any(feature = "cuda", test))]
+mod confined;
+pub mod layers;
+pub(crate) mod model;
+pub mod modules;
+pub mod networks;
+pub mod optimiser;
+pub mod weights;
+
+pub use model::*;

@@ -1,0 +1,1057 @@
+//! Typed layers as dfdx modules, every size a const generic, on stable Rust.
+//!
+//! dfdx has convolution and pooling on nightly only. These modules bring them to stable: an
+//! ordinary dfdx tuple of them is a network, and a size that does not follow on does not compile.
+//!
+//! ```
+//! use dfdx::prelude::*;
+//! use evospike::ann::modules::{AvgPool2, Conv3x3, Flatten};
+//!
+//! type Net = (
+//!     (Conv3x3<1, 4, 8>, AvgPool2<4, 8, 4>, ReLU),
+//!     (Flatten<4, 4, 64>, UnbiasedLinear<64, 10>),
+//! );
+//! let dev = Cpu::seed_from_u64(0);
+//! let net = dev.build_module::<Net, f32>();
+//! let images: Tensor<Rank4<5, 1, 8, 8>, f32, _> = dev.ones();
+//! let logits: Tensor<Rank2<5, 10>, f32, _> = net.forward(images);
+//! ```
+//!
+//! Four channels do not go into a layer that takes eight:
+//!
+//! ```compile_fail,E0277
+//! # use dfdx::prelude::*;
+//! # use evospike::ann::modules::{AvgPool2, Conv3x3, Flatten};
+//! type Net = (Conv3x3<1, 4, 8>, ReLU, Conv3x3<8, 4, 8>);
+//! # let dev = Cpu::seed_from_u64(0);
+//! # let net = dev.build_module::<Net, f32>();
+//! # let images: Tensor<Rank4<5, 1, 8, 8>, f32, _> = dev.ones();
+//! # let features = net.forward(images);
+//! ```
+
+use dfdx::dtypes::Dtype;
+use dfdx::nn::modules as built;
+use dfdx::nn::{
+    BuildModule, BuildOnDevice, ModuleVisitor, NonMutableModule, TensorCollection, TensorOptions,
+    ZeroSizedModule,
+};
+use dfdx::prelude::{
+    Const, Device, Dim, HasShape, Module, ModuleMut, OwnedTape, PermuteTo, Rank1, Rank2, Rank3,
+    Rank4, ReshapeTo, Shape, Storage, Tape, Tensor, TryMatMul, WithEmptyTape,
+};
+use num_traits::Float;
+use rand_distr::Uniform;
+use rand_distr::uniform::SampleUniform;
+
+pub use dfdx::prelude::{DropoutOneIn, Linear, ReLU, UnbiasedLinear};
+
+use crate::ann::layers::Layer;
+use crate::ops::backend::{Accelerated, ConvShape, EPSILON, Flat, NormShape};
+use crate::ops::kernels::binarise;
+use crate::through_time::surrogate::{Surrogate, spike};
+
+/// Images of `C` channels in a batch of `B`.
+type Batch<B, const C: usize, const SIDE: usize, E, D, T> =
+    Tensor<(B, Const<C>, Const<SIDE>, Const<SIDE>), E, D, T>;
+
+/// The values of a tensor in order. It keeps its gradient.
+fn flat<S: Shape, E: Dtype, D: Device<E>, T: Tape<E, D>>(
+    tensor: Tensor<S, E, D, T>,
+) -> Result<Flat<E, D, T>, D::Err> {
+    let size = tensor.shape().num_elements();
+    tensor.try_reshape_like(&(size,))
+}
+
+/// The values of a parameter, on a tape of their own.
+fn parameter<S: Shape, E: Dtype, D: Device<E>, T: Tape<E, D>>(
+    tensor: &Tensor<S, E, D>,
+) -> Result<Flat<E, D, T>, D::Err> {
+    flat(tensor.retaped())
+}
+
+/// `KERNEL` x `KERNEL` cross-correlation without bias, of step `STRIDE`, with as many zeros around
+/// the image as half a kernel: `IN` x `SIDE` x `SIDE` to `OUT` x `OUT_SIDE` x `OUT_SIDE`. First
+/// weights are uniform with the variance 2 / fan-in of He et al. (2015).
+///
+/// `OUT_SIDE` must be what the convolution gives:
+///
+/// ```compile_fail,E0080
+/// use dfdx::prelude::*;
+/// use evospike::ann::modules::Conv3x3Stride2;
+/// let dev = Cpu::default();
+/// let net = dev.build_module::<Conv3x3Stride2<1, 4, 8, 3>, f32>(); // 8 / 2 is 4
+/// let images: Tensor<Rank4<5, 1, 8, 8>, f32, _> = dev.ones();
+/// net.forward(images);
+/// ```
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Conv<
+    const IN: usize,
+    const OUT: usize,
+    const KERNEL: usize,
+    const STRIDE: usize,
+    const SIDE: usize,
+    const OUT_SIDE: usize,
+>;
+
+/// 3 x 3 [convolution](Conv) with same padding: `IN` x `SIDE` x `SIDE` to `OUT` x `SIDE` x `SIDE`.
+pub type Conv3x3<const IN: usize, const OUT: usize, const SIDE: usize> =
+    Conv<IN, OUT, 3, 1, SIDE, SIDE>;
+/// 3 x 3 [convolution](Conv) of step 2: `IN` x `SIDE` x `SIDE` to `OUT` x `HALF` x `HALF`.
+pub type Conv3x3Stride2<const IN: usize, const OUT: usize, const SIDE: usize, const HALF: usize> =
+    Conv<IN, OUT, 3, 2, SIDE, HALF>;
+/// 1 x 1 [convolution](Conv) of step 2, the shortcut of a residual network that halves:
+/// `IN` x `SIDE` x `SIDE` to `OUT` x `HALF` x `HALF`.
+pub type Conv1x1Stride2<const IN: usize, const OUT: usize, const SIDE: usize, const HALF: usize> =
+    Conv<IN, OUT, 1, 2, SIDE, HALF>;
+
+/// [`Conv`] with its weights on a device.
+#[derive(Debug, Clone)]
+pub struct BuiltConv<
+    const IN: usize,
+    const OUT: usize,
+    const KERNEL: usize,
+    const STRIDE: usize,
+    const SIDE: usize,
+    const OUT_SIDE: usize,
+    E: Dtype,
+    D: Storage<E>,
+> {
+    /// Kernels: output channel, input channel, row, column.
+    pub weight: Tensor<Rank4<OUT, IN, KERNEL, KERNEL>, E, D>,
+}
+
+// Six sizes in every implementation: written once.
+macro_rules! for_conv {
+    ($(($($generics:tt)*) $trait:ty { $($body:tt)* })*) => {$(
+        impl<
+            const IN: usize, const OUT: usize, const KERNEL: usize,
+            const STRIDE: usize, const SIDE: usize, const OUT_SIDE: usize,
+            E: Dtype, $($generics)*
+        > $trait for BuiltConv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE, E, D> { $($body)* }
+    )*};
+}
+
+impl<
+    const IN: usize,
+    const OUT: usize,
+    const KERNEL: usize,
+    const STRIDE: usize,
+    const SIDE: usize,
+    const OUT_SIDE: usize,
+    E: Dtype,
+    D: Device<E>,
+> BuildOnDevice<D, E> for Conv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE>
+where
+    BuiltConv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE, E, D>: BuildModule<D, E>,
+{
+    type Built = BuiltConv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE, E, D>;
+}
+
+impl<
+    const IN: usize,
+    const OUT: usize,
+    const KERNEL: usize,
+    const STRIDE: usize,
+    const SIDE: usize,
+    const OUT_SIDE: usize,
+    E: Dtype,
+    D: Storage<E>,
+> BuiltConv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE, E, D>
+{
+    const SHAPE: ConvShape = {
+        let shape = ConvShape {
+            inputs: IN,
+            outputs: OUT,
+            side: SIDE,
+            kernel: KERNEL,
+            stride: STRIDE,
+            padding: KERNEL / 2,
+        };
+        assert!(
+            shape.out_side() == OUT_SIDE,
+            "Conv: OUT_SIDE is SIDE / STRIDE, rounded up"
+        );
+        shape
+    };
+}
+
+for_conv! {
+    (D: Storage<E>) NonMutableModule {}
+
+    (B: Dim, D: Accelerated<E>, T: Tape<E, D>) Module<Batch<B, IN, SIDE, E, D, T>> {
+        type Output = Batch<B, OUT, OUT_SIDE, E, D, T>;
+        type Error = D::Err;
+
+        fn try_forward(
+            &self,
+            images: Batch<B, IN, SIDE, E, D, T>,
+        ) -> Result<Self::Output, D::Err> {
+            self.try_forward_by(images, parameter(&self.weight)?)
+        }
+    }
+
+    (B: Dim, D: Accelerated<E>, T: Tape<E, D>) Weighted<Batch<B, IN, SIDE, E, D, T>, E, D, T> {
+        type Output = Batch<B, OUT, OUT_SIDE, E, D, T>;
+        const OUTPUTS: usize = OUT;
+
+        fn try_weight(&self) -> Result<Flat<E, D, T>, D::Err> {
+            parameter(&self.weight)
+        }
+
+        fn try_forward_by(
+            &self,
+            images: Batch<B, IN, SIDE, E, D, T>,
+            weight: Flat<E, D, T>,
+        ) -> Result<Self::Output, D::Err> {
+            let batch = images.shape().0;
+            D::convolve(flat(images)?, weight, Self::SHAPE)?
+                .try_reshape_like(&(batch, Const, Const, Const))
+        }
+    }
+}
+
+impl<
+    const IN: usize,
+    const OUT: usize,
+    const KERNEL: usize,
+    const STRIDE: usize,
+    const SIDE: usize,
+    const OUT_SIDE: usize,
+    E: Dtype + Float + SampleUniform,
+    D: Device<E>,
+> TensorCollection<E, D> for BuiltConv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE, E, D>
+{
+    type To<E2: Dtype, D2: Device<E2>> = BuiltConv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE, E2, D2>;
+
+    fn iter_tensors<V: ModuleVisitor<Self, E, D>>(
+        visitor: &mut V,
+    ) -> Result<Option<Self::To<V::E2, V::D2>>, V::Err> {
+        visitor.visit_fields(
+            Self::tensor(
+                "weight",
+                |s| &s.weight,
+                |s| &mut s.weight,
+                TensorOptions::reset_with(|weight| {
+                    let fan_in = (KERNEL * KERNEL * IN) as f64;
+                    let limit = E::from_f64((6.0 / fan_in).sqrt()).unwrap_or(E::ONE);
+                    weight.try_fill_with_distr(Uniform::new(-limit, limit))
+                }),
+            ),
+            |weight| BuiltConv { weight },
+        )
+    }
+}
+
+/// A built layer that computes with weights in place of its own as well.
+pub trait Weighted<X, E: Dtype, D: Device<E>, T: Tape<E, D>> {
+    /// What it makes of an input.
+    type Output;
+    /// Output channels, which the weights are in the order of.
+    const OUTPUTS: usize;
+
+    /// Its own weights.
+    ///
+    /// # Errors
+    /// The device's, such as memory that cannot be had.
+    fn try_weight(&self) -> Result<Flat<E, D, T>, D::Err>;
+
+    /// With these weights.
+    ///
+    /// # Errors
+    /// The device's, such as memory that cannot be had.
+    fn try_forward_by(&self, x: X, weight: Flat<E, D, T>) -> Result<Self::Output, D::Err>;
+}
+
+impl<const IN: usize, const OUT: usize, B: Dim, E: Dtype, D: Device<E>, T: Tape<E, D>>
+    Weighted<Tensor<(B, Const<IN>), E, D, T>, E, D, T> for built::UnbiasedLinear<IN, OUT, E, D>
+{
+    type Output = Tensor<(B, Const<OUT>), E, D, T>;
+    const OUTPUTS: usize = OUT;
+
+    fn try_weight(&self) -> Result<Flat<E, D, T>, D::Err> {
+        parameter(&self.weight)
+    }
+
+    fn try_forward_by(
+        &self,
+        x: Tensor<(B, Const<IN>), E, D, T>,
+        weight: Flat<E, D, T>,
+    ) -> Result<Self::Output, D::Err> {
+        let weight: Tensor<Rank2<OUT, IN>, E, D, T> = weight.try_reshape_like(&(Const, Const))?;
+        x.try_matmul(weight.try_permute::<Rank2<IN, OUT>, _>()?)
+    }
+}
+
+/// A convolution or [`UnbiasedLinear`] with binary weights: `Binary<Conv3x3<16, 32, 8>>` computes
+/// with the sign of each weight times the mean magnitude of its output channel's (the
+/// binary-weight network of Rastegari et al. 2016, "XNOR-Net"; spiking in Lu and Sengupta 2020,
+/// "Exploring the Connection Between Binary and Spiking Neural Networks", Front. Neurosci.
+/// 14:535).
+///
+/// Gradients train the real, latent weights behind them, see [`Accelerated::binarise`]; in these papers
+/// the first and the last layer of a network stay real. Centring and clipping the latent weights at
+/// each step, and gradients times their number, which Adam does not see, are left out. Once
+/// converted the weights are the binary ones, and
+/// [`quantised`](crate::simulate::SpikingNetwork::quantised) keeps them as they are.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Binary<L> {
+    /// The layer with its real weights.
+    pub latent: L,
+}
+
+impl<E: Dtype, D: Device<E>, L: BuildOnDevice<D, E>> BuildOnDevice<D, E> for Binary<L> {
+    type Built = Binary<L::Built>;
+}
+
+impl<E: Dtype, D: Device<E>, L: TensorCollection<E, D>> TensorCollection<E, D> for Binary<L> {
+    type To<E2: Dtype, D2: Device<E2>> = Binary<L::To<E2, D2>>;
+
+    fn iter_tensors<V: ModuleVisitor<Self, E, D>>(
+        visitor: &mut V,
+    ) -> Result<Option<Self::To<V::E2, V::D2>>, V::Err> {
+        visitor.visit_fields(
+            Self::module("latent", |s| &s.latent, |s| &mut s.latent),
+            |latent| Binary { latent },
+        )
+    }
+}
+
+impl<L> NonMutableModule for Binary<L> {}
+impl<S: Shape, E: Dtype, D: Accelerated<E>, T: Tape<E, D>, L> Module<Tensor<S, E, D, T>>
+    for Binary<L>
+where
+    L: Weighted<Tensor<S, E, D, T>, E, D, T>,
+{
+    type Output = L::Output;
+    type Error = D::Err;
+
+    fn try_forward(&self, x: Tensor<S, E, D, T>) -> Result<L::Output, D::Err> {
+        let weight = D::binarise(self.latent.try_weight()?, L::OUTPUTS)?;
+        self.latent.try_forward_by(x, weight)
+    }
+}
+
+/// Layers without parameters: their types, and how they map a tensor.
+macro_rules! plain_layers {
+    ($($(#[$doc:meta])* $name:ident [$($size:ident)*]
+        ($($from:ty),*) to ($($to:ty),*)
+        if $holds:expr, $rule:literal;
+        |$x:ident| $forward:expr;
+        |$layers:ident| $describe:expr;
+    )*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, Default)]
+        pub struct $name<$(const $size: usize),*>;
+
+        impl<$(const $size: usize),*> ZeroSizedModule for $name<$($size),*> {}
+        impl<$(const $size: usize),*> NonMutableModule for $name<$($size),*> {}
+        impl<$(const $size: usize,)* B: Dim, E: Dtype, D: Accelerated<E>, T: Tape<E, D>>
+            Module<Tensor<(B, $($from),*), E, D, T>> for $name<$($size),*>
+        {
+            type Output = Tensor<(B, $($to),*), E, D, T>;
+            type Error = D::Err;
+
+            fn try_forward(
+                &self,
+                input: Tensor<(B, $($from),*), E, D, T>,
+            ) -> Result<Self::Output, D::Err> {
+                const { assert!($holds, $rule) };
+                let batch = input.shape().0;
+                let $x = flat(input)?;
+                $forward?.try_reshape_like(&(batch, $(<$to>::default()),*))
+            }
+        }
+        impl<$(const $size: usize),*> Follows<($($from,)*)> for $name<$($size),*> {
+            type Out = ($($to,)*);
+        }
+        impl<$(const $size: usize),*> Describe for $name<$($size),*> {
+            fn describe(&self, $layers: &mut Vec<Layer>) {
+                $describe
+            }
+        }
+    )*};
+}
+
+plain_layers! {
+    /// Average pooling over 2 x 2 squares: `CHANNELS` x `SIDE` x `SIDE` to `CHANNELS` x `HALF` x
+    /// `HALF`. `SIDE` must be twice `HALF`:
+    ///
+    /// ```compile_fail,E0080
+    /// use dfdx::prelude::*;
+    /// use evospike::ann::modules::AvgPool2;
+    /// let dev = Cpu::default();
+    /// let images: Tensor<Rank4<5, 1, 8, 8>, f32, _> = dev.ones();
+    /// AvgPool2::<1, 8, 3>.forward(images);
+    /// ```
+    AvgPool2 [CHANNELS SIDE HALF]
+        (Const<CHANNELS>, Const<SIDE>, Const<SIDE>) to (Const<CHANNELS>, Const<HALF>, Const<HALF>)
+        if SIDE == 2 * HALF, "AvgPool2: SIDE must be twice HALF";
+        |images| D::average_pool(images, SIDE, 2);
+        |layers| layers.push(Layer::AvgPool { size: 2 });
+
+    /// Mean of every channel: `CHANNELS` x `SIDE` x `SIDE` to `CHANNELS` features.
+    GlobalAvgPool [CHANNELS SIDE]
+        (Const<CHANNELS>, Const<SIDE>, Const<SIDE>) to (Const<CHANNELS>)
+        if SIDE > 0, "GlobalAvgPool: SIDE must not be 0";
+        |images| D::average_pool(images, SIDE, SIDE);
+        |layers| layers.push(Layer::AvgPool { size: SIDE });
+
+    /// `CHANNELS` x `SIDE` x `SIDE` as one vector of `FEATURES`, in that order. `FEATURES` must be
+    /// their product:
+    ///
+    /// ```compile_fail,E0080
+    /// use dfdx::prelude::*;
+    /// use evospike::ann::modules::Flatten;
+    /// let dev = Cpu::default();
+    /// let images: Tensor<Rank4<5, 2, 4, 4>, f32, _> = dev.ones();
+    /// Flatten::<2, 4, 16>.forward(images);
+    /// ```
+    Flatten [CHANNELS SIDE FEATURES]
+        (Const<CHANNELS>, Const<SIDE>, Const<SIDE>) to (Const<FEATURES>)
+        if FEATURES == CHANNELS * SIDE * SIDE, "Flatten: FEATURES is CHANNELS x SIDE x SIDE";
+        |images| Ok::<_, D::Err>(images);
+        // Nothing: [`Layer::Linear`] takes images as they are.
+        |_layers| {};
+}
+
+/// max(x, 0), as dfdx's `ReLU` and on all cores: neurons, once converted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Relu;
+
+impl ZeroSizedModule for Relu {}
+impl NonMutableModule for Relu {}
+impl<S: Shape, E: Dtype, D: Accelerated<E>, T: Tape<E, D>> Module<Tensor<S, E, D, T>> for Relu {
+    type Output = Tensor<S, E, D, T>;
+    type Error = D::Err;
+
+    fn try_forward(&self, input: Tensor<S, E, D, T>) -> Result<Self::Output, D::Err> {
+        let shape = *input.shape();
+        D::relu(flat(input)?)?.try_reshape_like(&shape)
+    }
+}
+
+/// The spikes of neurons: 1 where a membrane potential reaches the threshold, else 0, with a
+/// surrogate for the derivative. Any shape to the same shape; the rest of a neuron, what it
+/// integrates and what a spike resets, is for the program around it to write, in dfdx's operations.
+///
+/// [`train_through_time`](crate::through_time::hybrid::train_through_time) trains networks of this library
+/// without it.
+///
+/// ```
+/// use dfdx::prelude::*;
+/// use evospike::ann::modules::Spike;
+/// use evospike::through_time::surrogate::Surrogate;
+///
+/// let dev = Cpu::default();
+/// let fire = Spike { threshold: 1.0, surrogate: Surrogate::Boxcar };
+/// let input: Tensor<Rank1<3>, f32, _> = dev.tensor([0.2, 0.6, 1.5]);
+/// let v = input.leaky_trace() * 1.5; // 0.3, 0.9, 2.25
+/// let spikes = fire.forward(v);
+/// assert_eq!(spikes.array(), [0.0, 0.0, 1.0]);
+/// let gradients = spikes.sum().backward();
+/// assert_eq!(gradients.get(&input).array(), [0.0, 1.5, 0.0]); // 1 within half a threshold of it
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Spike {
+    /// Above 0.
+    pub threshold: f32,
+    /// The derivative. It knows no spikes before, so that
+    /// [`Surrogate::SpikeTiming`] has none here.
+    pub surrogate: Surrogate,
+}
+
+impl NonMutableModule for Spike {}
+impl<S: Shape, D: Device<f32>, T: Tape<f32, D>> Module<Tensor<S, f32, D, T>> for Spike {
+    type Output = Tensor<S, f32, D, T>;
+    type Error = D::Err;
+
+    fn try_forward(&self, v: Tensor<S, f32, D, T>) -> Result<Self::Output, D::Err> {
+        let (shape, v) = (*v.shape(), flat(v)?);
+        let threshold = vec![self.threshold; v.shape().0];
+        let threshold = v.device().try_tensor_from_vec(threshold, *v.shape())?;
+        let never = vec![f32::INFINITY; v.shape().0];
+        let never = v.device().try_tensor_from_vec(never, *v.shape())?;
+        let spikes = spike(v, threshold.retaped(), self.surrogate, never)?;
+        spikes.try_reshape_like(&shape)
+    }
+}
+
+/// Quantisation clip-floor-shift, the activation of Bu et al. (2022), "Optimal ANN-SNN Conversion for
+/// High-accuracy and Ultra-low-latency Spiking Neural Networks", ICLR:
+/// λ clip(floor(x L / λ + 1/2) / L, 0, 1), with L = `LEVELS` and one bound λ for the layer, which is
+/// trained.
+///
+/// It is what neurons of threshold λ that start at λ / 2 can say in L timesteps, so that a network
+/// trained with it keeps its accuracy at very few of them: convert it with
+/// [`Balance::Learned`](crate::convert::Balance::Learned). Gradients go straight through floor, see
+/// [`Accelerated::qcfs`]. λ is `BOUND` at first, 8 as in the authors' code, and decays as weights
+/// do, as there. 8 fits inputs that are normalised: of inputs below λ / 2L only zeros go on, so that
+/// a network without batch normalisation needs less.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Qcfs<const LEVELS: usize, const BOUND: usize = 8>;
+
+/// [`Qcfs`] with its bound on a device.
+#[derive(Debug, Clone)]
+pub struct BuiltQcfs<const LEVELS: usize, const BOUND: usize, E: Dtype, D: Storage<E>> {
+    /// λ, a single value.
+    pub bound: Tensor<Rank1<1>, E, D>,
+}
+
+impl<const LEVELS: usize, const BOUND: usize, E: Dtype, D: Device<E>> BuildOnDevice<D, E>
+    for Qcfs<LEVELS, BOUND>
+{
+    type Built = BuiltQcfs<LEVELS, BOUND, E, D>;
+}
+
+impl<const LEVELS: usize, const BOUND: usize, E: Dtype, D: Device<E>> TensorCollection<E, D>
+    for BuiltQcfs<LEVELS, BOUND, E, D>
+{
+    type To<E2: Dtype, D2: Device<E2>> = BuiltQcfs<LEVELS, BOUND, E2, D2>;
+
+    fn iter_tensors<V: ModuleVisitor<Self, E, D>>(
+        visitor: &mut V,
+    ) -> Result<Option<Self::To<V::E2, V::D2>>, V::Err> {
+        visitor.visit_fields(
+            Self::tensor(
+                "bound",
+                |s| &s.bound,
+                |s| &mut s.bound,
+                TensorOptions::reset_with(|bound| {
+                    bound.copy_from(&[E::from_usize(BOUND).unwrap_or(E::ONE)]);
+                    Ok(())
+                }),
+            ),
+            |bound| BuiltQcfs { bound },
+        )
+    }
+}
+
+impl<const LEVELS: usize, const BOUND: usize, E: Dtype, D: Storage<E>> NonMutableModule
+    for BuiltQcfs<LEVELS, BOUND, E, D>
+{
+}
+impl<const LEVELS: usize, const BOUND: usize, S: Shape, E: Dtype, D: Accelerated<E>, T: Tape<E, D>>
+    Module<Tensor<S, E, D, T>> for BuiltQcfs<LEVELS, BOUND, E, D>
+{
+    type Output = Tensor<S, E, D, T>;
+    type Error = D::Err;
+
+    fn try_forward(&self, input: Tensor<S, E, D, T>) -> Result<Self::Output, D::Err> {
+        const {
+            assert!(
+                LEVELS > 0 && BOUND > 0,
+                "Qcfs: LEVELS and BOUND must not be 0"
+            )
+        };
+        let shape = *input.shape();
+        D::qcfs(flat(input)?, parameter(&self.bound)?, LEVELS)?.try_reshape_like(&shape)
+    }
+}
+
+/// Batch normalisation of images (Ioffe and Szegedy 2015), `CHANNELS` x `SIDE` x `SIDE`: every
+/// channel to mean 0 and variance 1, times `weight`, plus `bias`.
+///
+/// As in PyTorch: ε is 1e-5, the running mean and the running, unbiased variance take a tenth of
+/// each training batch's. [`ModuleMut`] with a tape trains; [`Module`] uses the running statistics,
+/// with a tape too, since an attack on a trained network needs gradients.
+///
+/// It follows a convolution or linear layer, whose weights it is folded into once converted;
+/// average pooling may stand between.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct BatchNorm<const CHANNELS: usize, const SIDE: usize>;
+
+/// [`BatchNorm`] of `FEATURES` features, after a linear layer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct BatchNorm1d<const FEATURES: usize>;
+
+/// [`BatchNorm`] or [`BatchNorm1d`] with its parameters on a device.
+#[derive(Debug, Clone)]
+pub struct BuiltBatchNorm<const CHANNELS: usize, E: Dtype, D: Storage<E>> {
+    /// Scale of each channel, 1 at first.
+    pub weight: Tensor<Rank1<CHANNELS>, E, D>,
+    /// Shift of each channel, 0 at first.
+    pub bias: Tensor<Rank1<CHANNELS>, E, D>,
+    /// Mean of each channel in training; not trained by gradient.
+    pub running_mean: Tensor<Rank1<CHANNELS>, E, D>,
+    /// Unbiased variance of each channel in training; not trained by gradient.
+    pub running_var: Tensor<Rank1<CHANNELS>, E, D>,
+}
+
+/// What the running statistics take of a batch's.
+const MOMENTUM: f64 = 0.1;
+
+impl<const CHANNELS: usize, const SIDE: usize, E: Dtype, D: Device<E>> BuildOnDevice<D, E>
+    for BatchNorm<CHANNELS, SIDE>
+{
+    type Built = BuiltBatchNorm<CHANNELS, E, D>;
+}
+impl<const FEATURES: usize, E: Dtype, D: Device<E>> BuildOnDevice<D, E> for BatchNorm1d<FEATURES> {
+    type Built = BuiltBatchNorm<FEATURES, E, D>;
+}
+
+impl<const CHANNELS: usize, E: Dtype, D: Device<E>> TensorCollection<E, D>
+    for BuiltBatchNorm<CHANNELS, E, D>
+{
+    type To<E2: Dtype, D2: Device<E2>> = BuiltBatchNorm<CHANNELS, E2, D2>;
+
+    fn iter_tensors<V: ModuleVisitor<Self, E, D>>(
+        visitor: &mut V,
+    ) -> Result<Option<Self::To<V::E2, V::D2>>, V::Err> {
+        visitor.visit_fields(
+            (
+                Self::tensor(
+                    "weight",
+                    |s| &s.weight,
+                    |s| &mut s.weight,
+                    TensorOptions::reset_to_ones(),
+                ),
+                Self::tensor(
+                    "bias",
+                    |s| &s.bias,
+                    |s| &mut s.bias,
+                    TensorOptions::reset_to_zeros(),
+                ),
+                Self::tensor(
+                    "running_mean",
+                    |s| &s.running_mean,
+                    |s| &mut s.running_mean,
+                    TensorOptions::detached(|t| t.try_fill_with_zeros()),
+                ),
+                Self::tensor(
+                    "running_var",
+                    |s| &s.running_var,
+                    |s| &mut s.running_var,
+                    TensorOptions::detached(|t| t.try_fill_with_ones()),
+                ),
+            ),
+            |(weight, bias, running_mean, running_var)| BuiltBatchNorm {
+                weight,
+                bias,
+                running_mean,
+                running_var,
+            },
+        )
+    }
+}
+
+impl<const CHANNELS: usize, E: Dtype, D: Accelerated<E>> BuiltBatchNorm<CHANNELS, E, D> {
+    fn evaluate<T: Tape<E, D>>(&self, x: Flat<E, D, T>, positions: usize) -> Normed<E, D, T> {
+        let statistics = [
+            parameter(&self.running_mean)?,
+            parameter(&self.running_var)?,
+        ];
+        let shape = NormShape {
+            channels: CHANNELS,
+            positions,
+        };
+        let (weight, bias) = (parameter(&self.weight)?, parameter(&self.bias)?);
+        D::normalise_by(x, weight, bias, statistics, shape)
+    }
+
+    fn train<T: Tape<E, D>>(&mut self, x: Flat<E, D, T>, positions: usize) -> Normed<E, D, T> {
+        let shape = NormShape {
+            channels: CHANNELS,
+            positions,
+        };
+        let n = (x.shape().0 / CHANNELS) as f64;
+        let (weight, bias) = (parameter(&self.weight)?, parameter(&self.bias)?);
+        let (y, mean, variance) = D::normalise(x, weight, bias, shape)?;
+        let size = (Const::<CHANNELS>,);
+        let (mean, variance) = (
+            mean.try_reshape_like(&size)?,
+            variance.try_reshape_like(&size)?,
+        );
+        self.running_mean
+            .try_axpy(1.0 - MOMENTUM, &mean, MOMENTUM)?;
+        // Of a single value there is no unbiased variance: it stays the 0 that it is.
+        let unbiased = n / (n - 1.0).max(1.0);
+        self.running_var
+            .try_axpy(1.0 - MOMENTUM, &variance, MOMENTUM * unbiased)?;
+        Ok(y)
+    }
+}
+
+type Normed<E, D, T> = Result<Flat<E, D, T>, <D as dfdx::prelude::HasErr>::Err>;
+
+macro_rules! batch_norm {
+    ([$($side:ident)*] $positions:expr; $($size:ty),*) => {
+        impl<const CHANNELS: usize, $(const $side: usize,)* B: Dim, E: Dtype, D, T: Tape<E, D>>
+            Module<Tensor<(B, $($size),*), E, D, T>> for BuiltBatchNorm<CHANNELS, E, D>
+        where
+            D: Accelerated<E>,
+        {
+            type Output = Tensor<(B, $($size),*), E, D, T>;
+            type Error = D::Err;
+
+            fn try_forward(
+                &self,
+                x: Tensor<(B, $($size),*), E, D, T>,
+            ) -> Result<Self::Output, D::Err> {
+                let size = *x.shape();
+                self.evaluate(flat(x)?, $positions)?.try_reshape_like(&size)
+            }
+        }
+        impl<const CHANNELS: usize, $(const $side: usize,)* B: Dim, E: Dtype, D>
+            ModuleMut<Tensor<(B, $($size),*), E, D, OwnedTape<E, D>>>
+            for BuiltBatchNorm<CHANNELS, E, D>
+        where
+            D: Accelerated<E>,
+        {
+            type Output = Tensor<(B, $($size),*), E, D, OwnedTape<E, D>>;
+            type Error = D::Err;
+
+            fn try_forward_mut(
+                &mut self,
+                x: Tensor<(B, $($size),*), E, D, OwnedTape<E, D>>,
+            ) -> Result<Self::Output, D::Err> {
+                let size = *x.shape();
+                self.train(flat(x)?, $positions)?.try_reshape_like(&size)
+            }
+        }
+    };
+}
+batch_norm!([] 1; Const<CHANNELS>);
+batch_norm!([SIDE] SIDE * SIDE; Const<CHANNELS>, Const<SIDE>, Const<SIDE>);
+
+/// Residual addition (He et al. 2016): `body(x) + shortcut(x)`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ResidualAdd<Body, Shortcut = Identity> {
+    /// The layers to be trained.
+    pub body: Body,
+    /// [`Identity`], or a convolution where the size changes.
+    pub shortcut: Shortcut,
+}
+
+/// What it is given.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Identity;
+
+impl ZeroSizedModule for Identity {}
+impl NonMutableModule for Identity {}
+impl<X> Module<X> for Identity
+where
+    X: dfdx::prelude::HasErr,
+{
+    type Output = X;
+    type Error = X::Err;
+
+    fn try_forward(&self, x: X) -> Result<X, X::Err> {
+        Ok(x)
+    }
+}
+
+impl<E: Dtype, D: Device<E>, F: BuildOnDevice<D, E>, R: BuildOnDevice<D, E>> BuildOnDevice<D, E>
+    for ResidualAdd<F, R>
+{
+    type Built = ResidualAdd<F::Built, R::Built>;
+}
+
+impl<E: Dtype, D: Device<E>, F: TensorCollection<E, D>, R: TensorCollection<E, D>>
+    TensorCollection<E, D> for ResidualAdd<F, R>
+{
+    type To<E2: Dtype, D2: Device<E2>> = ResidualAdd<F::To<E2, D2>, R::To<E2, D2>>;
+
+    fn iter_tensors<V: ModuleVisitor<Self, E, D>>(
+        visitor: &mut V,
+    ) -> Result<Option<Self::To<V::E2, V::D2>>, V::Err> {
+        visitor.visit_fields(
+            (
+                Self::module("body", |s| &s.body, |s| &mut s.body),
+                Self::module("shortcut", |s| &s.shortcut, |s| &mut s.shortcut),
+            ),
+            |(body, shortcut)| ResidualAdd { body, shortcut },
+        )
+    }
+}
+
+macro_rules! residual {
+    ($($module:ident $forward:ident $($mut:ident)?;)*) => {$(
+        impl<X, S: Shape, E: Dtype, D: Accelerated<E>, T: Tape<E, D>, F, R> $module<X>
+            for ResidualAdd<F, R>
+        where
+            X: WithEmptyTape,
+            F: $module<X, Output = Tensor<S, E, D, T>, Error = D::Err>,
+            R: $module<X, Output = Tensor<S, E, D, T>, Error = D::Err>,
+        {
+            type Output = Tensor<S, E, D, T>;
+            type Error = D::Err;
+
+            fn $forward(&$($mut)? self, x: X) -> Result<Self::Output, D::Err> {
+                let body = self.body.$forward(x.with_empty_tape())?;
+                let shortcut = self.shortcut.$forward(x)?;
+                let shape = *body.shape();
+                D::sum(flat(body)?, flat(shortcut)?)?.try_reshape_like(&shape)
+            }
+        }
+    )*};
+}
+residual! {
+    Module try_forward;
+    ModuleMut try_forward_mut mut;
+}
+
+/// A layer, or a tuple of layers, that takes an input of shape `In` and can be converted to
+/// spiking neurons: the spiking constraints and the sizes, checked when the network is defined.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not take what the layer before it gives, {In}, or does not convert to spiking neurons",
+    label = "this layer does not fit here",
+    note = "sizes follow on: Conv3x3<IN, OUT, SIDE> gives (Const<OUT>, Const<SIDE>, Const<SIDE>), AvgPool2<CHANNELS, SIDE, HALF> halves SIDE, Flatten gives (Const<FEATURES>,)",
+    note = "layers that convert: Conv3x3, Conv3x3Stride2, Conv1x1Stride2, AvgPool2, GlobalAvgPool, Flatten, UnbiasedLinear, Linear, Binary, BatchNorm, BatchNorm1d, Relu, ReLU, Qcfs, DropoutOneIn, ResidualAdd, Identity and tuples of them"
+)]
+pub trait Follows<In> {
+    /// Shape of one output, without the batch.
+    type Out;
+}
+
+impl<
+    const IN: usize,
+    const OUT: usize,
+    const KERNEL: usize,
+    const STRIDE: usize,
+    const SIDE: usize,
+    const OUT_SIDE: usize,
+> Follows<Rank3<IN, SIDE, SIDE>> for Conv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE>
+{
+    type Out = Rank3<OUT, OUT_SIDE, OUT_SIDE>;
+}
+impl<const IN: usize, const OUT: usize> Follows<Rank1<IN>> for UnbiasedLinear<IN, OUT> {
+    type Out = Rank1<OUT>;
+}
+impl<const IN: usize, const OUT: usize> Follows<Rank1<IN>> for Linear<IN, OUT> {
+    type Out = Rank1<OUT>;
+}
+impl<const CHANNELS: usize, const SIDE: usize> Follows<Rank3<CHANNELS, SIDE, SIDE>>
+    for BatchNorm<CHANNELS, SIDE>
+{
+    type Out = Rank3<CHANNELS, SIDE, SIDE>;
+}
+impl<const FEATURES: usize> Follows<Rank1<FEATURES>> for BatchNorm1d<FEATURES> {
+    type Out = Rank1<FEATURES>;
+}
+impl<In, L: Follows<In>> Follows<In> for Binary<L> {
+    type Out = L::Out;
+}
+impl<In> Follows<In> for ReLU {
+    type Out = In;
+}
+impl<In> Follows<In> for Relu {
+    type Out = In;
+}
+impl<In, const LEVELS: usize, const BOUND: usize> Follows<In> for Qcfs<LEVELS, BOUND> {
+    type Out = In;
+}
+impl<In> Follows<In> for Identity {
+    type Out = In;
+}
+impl<In, const N: usize> Follows<In> for DropoutOneIn<N> {
+    type Out = In;
+}
+impl<In, F: Follows<In>, R: Follows<In, Out = F::Out>> Follows<In> for ResidualAdd<F, R> {
+    type Out = F::Out;
+}
+
+/// A built module that tells which plain layers it is.
+pub trait Describe {
+    /// Appends the module's layers, weights included.
+    fn describe(&self, layers: &mut Vec<Layer>);
+}
+
+impl<
+    const IN: usize,
+    const OUT: usize,
+    const KERNEL: usize,
+    const STRIDE: usize,
+    const SIDE: usize,
+    const OUT_SIDE: usize,
+    D: Device<f32>,
+> Describe for BuiltConv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE, f32, D>
+{
+    fn describe(&self, layers: &mut Vec<Layer>) {
+        layers.push(Layer::Conv {
+            weight: self.weight.as_vec(),
+            bias: None,
+            inputs: IN,
+            outputs: OUT,
+            kernel: KERNEL,
+            stride: STRIDE,
+            padding: Self::SHAPE.padding,
+        });
+    }
+}
+impl<const IN: usize, const OUT: usize, D: Device<f32>> Describe
+    for built::UnbiasedLinear<IN, OUT, f32, D>
+{
+    fn describe(&self, layers: &mut Vec<Layer>) {
+        layers.push(Layer::Linear {
+            weight: self.weight.as_vec(),
+            bias: None,
+            inputs: IN,
+            outputs: OUT,
+        });
+    }
+}
+impl<const IN: usize, const OUT: usize, D: Device<f32>> Describe
+    for built::Linear<IN, OUT, f32, D>
+{
+    fn describe(&self, layers: &mut Vec<Layer>) {
+        layers.push(Layer::Linear {
+            weight: self.weight.as_vec(),
+            bias: Some(self.bias.as_vec()),
+            inputs: IN,
+            outputs: OUT,
+        });
+    }
+}
+impl<L: Describe> Describe for Binary<L> {
+    /// The layer with its binary weights.
+    fn describe(&self, layers: &mut Vec<Layer>) {
+        let before = layers.len();
+        self.latent.describe(layers);
+        for layer in &mut layers[before..] {
+            if let Layer::Conv {
+                weight, outputs, ..
+            }
+            | Layer::Linear {
+                weight, outputs, ..
+            } = layer
+            {
+                let latent = weight.clone();
+                binarise(*outputs, &latent, weight);
+            }
+        }
+    }
+}
+impl<const CHANNELS: usize, D: Device<f32>> Describe for BuiltBatchNorm<CHANNELS, f32, D> {
+    /// Folded into the convolution or linear layer before.
+    fn describe(&self, layers: &mut Vec<Layer>) {
+        let epsilon = EPSILON as f32;
+        let deviations = self.running_var.as_vec().into_iter();
+        let scale: Vec<f32> = (self.weight.as_vec().into_iter())
+            .zip(deviations.map(|variance| (variance + epsilon).sqrt()))
+            .map(|(weight, deviation)| weight / deviation)
+            .collect();
+        let shift = (self.bias.as_vec().into_iter())
+            .zip(self.running_mean.as_vec().into_iter().zip(&scale))
+            .map(|(bias, (mean, scale))| bias - mean * scale)
+            .collect();
+        Layer::ScaleShift { scale, shift }.fold_into(layers);
+    }
+}
+impl Describe for ReLU {
+    fn describe(&self, layers: &mut Vec<Layer>) {
+        layers.push(Layer::Neurons);
+    }
+}
+impl Describe for Relu {
+    fn describe(&self, layers: &mut Vec<Layer>) {
+        layers.push(Layer::Neurons);
+    }
+}
+impl<const LEVELS: usize, const BOUND: usize, D: Device<f32>> Describe
+    for BuiltQcfs<LEVELS, BOUND, f32, D>
+{
+    fn describe(&self, layers: &mut Vec<Layer>) {
+        layers.push(Layer::Qcfs {
+            bound: self.bound.as_vec()[0],
+            levels: LEVELS,
+        });
+    }
+}
+impl Describe for Identity {
+    fn describe(&self, _: &mut Vec<Layer>) {}
+}
+impl<const N: usize> Describe for DropoutOneIn<N> {
+    /// Nothing: it trains only.
+    fn describe(&self, _: &mut Vec<Layer>) {}
+}
+impl<F: Describe, R: Describe> Describe for ResidualAdd<F, R> {
+    fn describe(&self, layers: &mut Vec<Layer>) {
+        let (mut body, mut shortcut) = (Vec::new(), Vec::new());
+        self.body.describe(&mut body);
+        self.shortcut.describe(&mut shortcut);
+        layers.push(Layer::Residual { body, shortcut });
+    }
+}
+
+macro_rules! tuples {
+    ($($first:ident $($name:ident $before:ident)*;)*) => {$(
+        impl<In, $first: Follows<In>, $($name: Follows<$before::Out>),*> Follows<In>
+            for ($first, $($name,)*)
+        {
+            type Out = tuples!(@last $first $($name)*);
+        }
+        impl<$first: Describe, $($name: Describe),*> Describe for ($first, $($name,)*) {
+            #[allow(non_snake_case)]
+            fn describe(&self, layers: &mut Vec<Layer>) {
+                let ($first, $($name,)*) = self;
+                $first.describe(layers);
+                $($name.describe(layers);)*
+            }
+        }
+    )*};
+    (@last $only:ident) => { $only::Out };
+    (@last $head:ident $($tail:ident)+) => { tuples!(@last $($tail)+) };
+}
+
+// As many as dfdx has: longer networks nest tuples.
+tuples! {
+    A;
+    A B A;
+    A B A C B;
+    A B A C B F C;
+    A B A C B F C G F;
+    A B A C B F C G F H G;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dfdx::prelude::*;
+
+    /// The definition, term by term.
+    fn conv(weight: &[f64], image: &[f64], channels: [usize; 2], side: usize) -> Vec<f64> {
+        let mut out = vec![0.0; channels[1] * side * side];
+        let at = |c: usize, row: isize, column: isize| {
+            let inside = |x| (0..side as isize).contains(&x);
+            if inside(row) && inside(column) {
+                image[(c * side + row as usize) * side + column as usize]
+            } else {
+                0.0
+            }
+        };
+        for (i, out) in out.iter_mut().enumerate() {
+            let (o, row, column) = (i / side / side, i / side % side, i % side);
+            for c in 0..channels[0] {
+                for k in 0..9 {
+                    let (r, s) = (row + k / 3, column + k % 3);
+                    *out += weight[(o * channels[0] + c) * 9 + k]
+                        * at(c, r as isize - 1, s as isize - 1);
+                }
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn convolution_is_the_definition() {
+        let dev = Cpu::seed_from_u64(1);
+        let net = dev.build_module::<super::Conv3x3<3, 4, 5>, f64>();
+        let images: Tensor<Rank4<2, 3, 5, 5>, f64, _> = dev.sample_normal();
+        let out = net.forward(images.clone()).as_vec();
+        let (weight, images) = (net.weight.as_vec(), images.as_vec());
+        for (image, out) in images.chunks(75).zip(out.chunks(100)) {
+            for (a, b) in conv(&weight, image, [3, 4], 5).iter().zip(out) {
+                assert!((a - b).abs() < 1e-12, "{a} {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn pooling_is_the_mean_of_squares() {
+        let dev = Cpu::default();
+        let image: Tensor<Rank4<1, 1, 4, 4>, f32, _> =
+            dev.tensor_from_vec((0..16).map(|x| x as f32).collect(), Default::default());
+        let out = super::AvgPool2::<1, 4, 2>.forward(image);
+        assert_eq!(out.as_vec(), [2.5, 4.5, 10.5, 12.5]);
+    }
+}

@@ -1,0 +1,544 @@
+//! Named networks: their layers are typed, and compiled once in the library.
+
+use crate::ann::model::Built;
+use crate::base::error::Result;
+use crate::data::images::Task;
+
+/// A network with a name, made by [`network!`](crate::network). The layers stand behind
+/// [`Trainable`](crate::ann::Trainable), so that code which uses a network compiles quickly.
+pub trait Network: 'static {
+    /// What the network classifies.
+    type Task: Task;
+    /// The network's name as people write it.
+    const NAME: &'static str;
+    /// The network on the CPU, its first weights drawn by `seed`.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) when memory cannot be had.
+    fn build(seed: u64) -> Result<Built>;
+    /// The network on the first NVIDIA card.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) when there is none, or memory cannot be had.
+    #[cfg(feature = "cuda")]
+    fn build_on_card(seed: u64) -> Result<Built>;
+}
+
+/// Defines a named network from typed layers: a few lines in a program or a notebook cell.
+///
+/// ```
+/// use evospike::prelude::*;
+///
+/// network! {
+///     /// One hidden layer of neurons.
+///     pub Small for Digits = (
+///         (Conv3x3<1, 8, 8>, AvgPool2<8, 8, 4>, ReLU),
+///         (Flatten<8, 4, 128>, UnbiasedLinear<128, 10>),
+///     );
+/// }
+/// let ann = Ann::<Small>::new(0)?;
+/// # Ok::<(), evospike::Error>(())
+/// ```
+///
+/// In a notebook it stands in a module, because a cell keeps items and not what a macro makes of
+/// them; a later run of the cell replaces the network:
+///
+/// ```
+/// # use evospike::prelude::*;
+/// mod own {
+///     use super::*;
+///     network! {
+///         pub Small for Digits = (Flatten<1, 8, 64>, UnbiasedLinear<64, 10>);
+///     }
+/// }
+/// use own::Small;
+/// # fn main() {}
+/// ```
+///
+/// A layer that does not fit the one before it does not compile, and neither does one that has no
+/// spiking counterpart:
+///
+/// ```compile_fail,E0277
+/// # use evospike::prelude::*;
+/// network! {
+///     pub Wrong for Digits = (
+///         (Conv3x3<1, 8, 8>, AvgPool2<8, 8, 4>, ReLU),
+///         (Flatten<8, 4, 128>, UnbiasedLinear<64, 10>), // 64 where 128 come
+///     );
+/// }
+/// ```
+#[macro_export]
+macro_rules! network {
+    ($(#[$doc:meta])* $vis:vis $name:ident for $task:ty = $layers:ty;) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy)]
+        $vis enum $name {}
+
+        impl $crate::ann::networks::Network for $name {
+            type Task = $task;
+            const NAME: &'static str = stringify!($name);
+            fn build(seed: u64) -> $crate::Result<$crate::ann::Built> {
+                $crate::ann::build::<$layers, _, _, _>(::std::marker::PhantomData::<$task>, seed)
+            }
+            $crate::build_on_card! { $layers, $task }
+        }
+    };
+}
+
+/// What [`network!`](crate::network) adds for cards: the features of this crate decide, not those of
+/// the crate that calls it.
+#[cfg(feature = "cuda")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! build_on_card {
+    ($layers:ty, $task:ty) => {
+        fn build_on_card(seed: u64) -> $crate::Result<$crate::ann::Built> {
+            $crate::ann::build_on_card::<$layers, _, _, _>(
+                ::std::marker::PhantomData::<$task>,
+                seed,
+            )
+        }
+    };
+}
+
+/// Nothing.
+#[cfg(not(feature = "cuda"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! build_on_card {
+    ($layers:ty, $task:ty) => {};
+}
+
+mod digits_cnn {
+    use crate::ann::modules::{AvgPool2, Conv3x3, Flatten};
+    use crate::data::images::Digits;
+    use dfdx::prelude::{ReLU, UnbiasedLinear};
+
+    network! {
+        /// The paper's kind of network for 8 x 8 digits: six layers of neurons, average pooling
+        /// before ReLU, no bias.
+        pub DigitsCnn for Digits = (
+            (Conv3x3<1, 16, 8>, ReLU, Conv3x3<16, 16, 8>, AvgPool2<16, 8, 4>, ReLU),
+            (Conv3x3<16, 32, 4>, ReLU, Conv3x3<32, 32, 4>, AvgPool2<32, 4, 2>, ReLU),
+            (Conv3x3<32, 32, 2>, ReLU),
+            (Flatten<32, 2, 128>, UnbiasedLinear<128, 64>, ReLU),
+            UnbiasedLinear<64, 10>,
+        );
+    }
+}
+pub use digits_cnn::DigitsCnn;
+
+mod digits_qcfs {
+    use crate::ann::modules::{AvgPool2, Conv3x3, Flatten, Qcfs, UnbiasedLinear};
+    use crate::data::images::Digits;
+
+    network! {
+        /// [`DigitsCnn`](super::DigitsCnn) with [`Qcfs`] in place of ReLU, for very few
+        /// timesteps. Its bounds are 2 at first, since without batch normalisation currents are
+        /// small.
+        pub DigitsQcfs for Digits = (
+            (Conv3x3<1, 16, 8>, Qcfs<4, 2>, Conv3x3<16, 16, 8>, AvgPool2<16, 8, 4>, Qcfs<4, 2>),
+            (Conv3x3<16, 32, 4>, Qcfs<4, 2>, Conv3x3<32, 32, 4>, AvgPool2<32, 4, 2>, Qcfs<4, 2>),
+            (Conv3x3<32, 32, 2>, Qcfs<4, 2>),
+            (Flatten<32, 2, 128>, UnbiasedLinear<128, 64>, Qcfs<4, 2>),
+            UnbiasedLinear<64, 10>,
+        );
+    }
+}
+pub use digits_qcfs::DigitsQcfs;
+
+mod digits_binary {
+    use crate::ann::modules::{AvgPool2, Binary, Conv3x3, Flatten, Relu, UnbiasedLinear};
+    use crate::data::images::Digits;
+
+    network! {
+        /// [`DigitsCnn`](super::DigitsCnn) with [`Binary`] weights, but in the first and the last
+        /// layer.
+        pub DigitsBinary for Digits = (
+            (Conv3x3<1, 16, 8>, Relu, Binary<Conv3x3<16, 16, 8>>, AvgPool2<16, 8, 4>, Relu),
+            (
+                (Binary<Conv3x3<16, 32, 4>>, Relu),
+                (Binary<Conv3x3<32, 32, 4>>, AvgPool2<32, 4, 2>, Relu),
+            ),
+            (Binary<Conv3x3<32, 32, 2>>, Relu),
+            (Flatten<32, 2, 128>, Binary<UnbiasedLinear<128, 64>>, Relu),
+            UnbiasedLinear<64, 10>,
+        );
+    }
+}
+pub use digits_binary::DigitsBinary;
+
+mod mlp {
+    use crate::ann::modules::{Flatten, Relu};
+    use crate::data::images::Digits;
+    use dfdx::prelude::UnbiasedLinear;
+
+    network! {
+        /// Two layers of neurons, fully connected, for 8 x 8 digits; no bias.
+        pub Mlp for Digits = (
+            (Flatten<1, 8, 64>, UnbiasedLinear<64, 128>, Relu),
+            (UnbiasedLinear<128, 64>, Relu),
+            UnbiasedLinear<64, 10>,
+        );
+    }
+}
+pub use mlp::Mlp;
+
+mod mnist_cnn {
+    use crate::ann::modules::{
+        AvgPool2, BatchNorm, BatchNorm1d, Conv3x3, Flatten, Relu, UnbiasedLinear,
+    };
+    use crate::data::images::Mnist;
+
+    network! {
+        /// Three layers of neurons for the MNIST family: two convolutions with average pooling
+        /// before ReLU, a hidden linear layer, batch normalisation.
+        pub MnistCnn for Mnist = (
+            (Conv3x3<1, 16, 28>, BatchNorm<16, 28>, AvgPool2<16, 28, 14>, Relu),
+            (Conv3x3<16, 32, 14>, BatchNorm<32, 14>, AvgPool2<32, 14, 7>, Relu),
+            (Flatten<32, 7, 1568>, UnbiasedLinear<1568, 128>, BatchNorm1d<128>, Relu),
+            UnbiasedLinear<128, 10>,
+        );
+    }
+}
+pub use mnist_cnn::MnistCnn;
+
+/// A convolution, what comes after it and neurons, with 2 x 2 average pooling before them or
+/// without; the same for a linear layer.
+macro_rules! blocks {
+    (plain) => {
+        type Block<const IN: usize, const OUT: usize, const SIDE: usize> =
+            (Conv3x3<IN, OUT, SIDE>, Relu, DropoutOneIn<10>);
+        type Pooled<const IN: usize, const OUT: usize, const SIDE: usize, const HALF: usize> = (
+            Conv3x3<IN, OUT, SIDE>,
+            AvgPool2<OUT, SIDE, HALF>,
+            Relu,
+            DropoutOneIn<10>,
+        );
+        type Hidden<const IN: usize, const OUT: usize> =
+            (UnbiasedLinear<IN, OUT>, Relu, DropoutOneIn<10>);
+    };
+    (norm) => {
+        type Block<const IN: usize, const OUT: usize, const SIDE: usize> =
+            (Conv3x3<IN, OUT, SIDE>, BatchNorm<OUT, SIDE>, Relu);
+        type Pooled<const IN: usize, const OUT: usize, const SIDE: usize, const HALF: usize> = (
+            Conv3x3<IN, OUT, SIDE>,
+            BatchNorm<OUT, SIDE>,
+            AvgPool2<OUT, SIDE, HALF>,
+            Relu,
+        );
+        type Hidden<const IN: usize, const OUT: usize> =
+            (UnbiasedLinear<IN, OUT>, BatchNorm1d<OUT>, Relu);
+    };
+}
+
+/// VGG15 of 3 x 32 x 32 images: thirteen convolutions of four widths and a hidden linear layer,
+/// 2 x 2 average pooling before ReLU, no bias but what batch normalisation folds into.
+macro_rules! vgg15 {
+    ($(mod $module:ident, $kind:ident $a:literal $b:literal $c:literal $d:literal $hidden:literal {
+        $($(#[$doc:meta])* $name:ident for $task:ident $classes:literal;)*
+    })*) => {$(
+        mod $module {
+            #[allow(unused_imports)] // Each kind of block has its own.
+            use crate::ann::modules::{
+                AvgPool2, BatchNorm, BatchNorm1d, Conv3x3, DropoutOneIn, Flatten, Relu,
+                UnbiasedLinear,
+            };
+
+            blocks!($kind);
+            type Features = (
+                (Block<3, $a, 32>, Pooled<$a, $a, 32, 16>),
+                (Block<$a, $b, 16>, Pooled<$b, $b, 16, 8>),
+                (Block<$b, $c, 8>, Block<$c, $c, 8>, Pooled<$c, $c, 8, 4>),
+                (Block<$c, $d, 4>, Block<$d, $d, 4>, Pooled<$d, $d, 4, 2>),
+                (Block<$d, $d, 2>, Block<$d, $d, 2>, Pooled<$d, $d, 2, 1>),
+                (Flatten<$d, 1, $d>, Hidden<$d, $hidden>),
+            );
+            $(network! {
+                $(#[$doc])*
+                pub $name for crate::data::images::$task = (Features, UnbiasedLinear<$hidden, $classes>);
+            })*
+        }
+        pub use $module::{$($name),*};
+    )*};
+}
+
+vgg15! {
+    mod vgg15, plain 64 128 256 512 4096 {
+        /// The VGG15 of Lu and Sengupta (2020) for CIFAR-10: no bias, dropout of 0.1.
+        Vgg15 for Cifar10 10;
+        /// [`Vgg15`] for CIFAR-100.
+        Vgg15Cifar100 for Cifar100 100;
+    }
+    mod vgg15_half, norm 32 64 128 256 512 {
+        /// VGG15 of half the usual width with batch normalisation, for CIFAR-10.
+        Vgg15HalfBn for Cifar10 10;
+        /// [`Vgg15HalfBn`] for CIFAR-100.
+        Vgg15HalfBnCifar100 for Cifar100 100;
+    }
+    mod vgg15_quarter, norm 16 32 64 128 256 {
+        /// VGG15 of a quarter of the usual width with batch normalisation, for CIFAR-10: one that
+        /// two cores can train.
+        Vgg15QuarterBn for Cifar10 10;
+        /// [`Vgg15QuarterBn`] for CIFAR-100.
+        Vgg15QuarterBnCifar100 for Cifar100 100;
+    }
+}
+
+mod resnet20 {
+    use crate::ann::modules::{
+        BatchNorm, Conv1x1Stride2, Conv3x3, Conv3x3Stride2, GlobalAvgPool, Relu, ResidualAdd,
+        UnbiasedLinear,
+    };
+    use crate::data::images::{Cifar10, Cifar100};
+
+    type Body<const C: usize, const SIDE: usize> = (
+        (Conv3x3<C, C, SIDE>, BatchNorm<C, SIDE>, Relu),
+        (Conv3x3<C, C, SIDE>, BatchNorm<C, SIDE>),
+    );
+    type Same<const C: usize, const SIDE: usize> = (ResidualAdd<Body<C, SIDE>>, Relu);
+    type Halving<const IN: usize, const OUT: usize, const SIDE: usize, const HALF: usize> = (
+        ResidualAdd<
+            (
+                (
+                    Conv3x3Stride2<IN, OUT, SIDE, HALF>,
+                    BatchNorm<OUT, HALF>,
+                    Relu,
+                ),
+                (Conv3x3<OUT, OUT, HALF>, BatchNorm<OUT, HALF>),
+            ),
+            (Conv1x1Stride2<IN, OUT, SIDE, HALF>, BatchNorm<OUT, HALF>),
+        >,
+        Relu,
+    );
+    type Features = (
+        (Conv3x3<3, 16, 32>, BatchNorm<16, 32>, Relu),
+        (Same<16, 32>, Same<16, 32>, Same<16, 32>),
+        (Halving<16, 32, 32, 16>, Same<32, 16>, Same<32, 16>),
+        (Halving<32, 64, 16, 8>, Same<64, 8>, Same<64, 8>),
+        GlobalAvgPool<64, 8>,
+    );
+
+    network! {
+        /// ResNet20 (He et al. 2016) for CIFAR-10, strided convolutions where it halves and no max
+        /// pooling.
+        pub ResNet20 for Cifar10 = (Features, UnbiasedLinear<64, 10>);
+    }
+    network! {
+        /// [`ResNet20`] for CIFAR-100.
+        pub ResNet20Cifar100 for Cifar100 = (Features, UnbiasedLinear<64, 100>);
+    }
+}
+pub use resnet20::{ResNet20, ResNet20Cifar100};
+
+mod vgg16 {
+    use crate::ann::modules::{AvgPool2, Conv3x3, Flatten, Relu, UnbiasedLinear};
+    use crate::data::images::ImageNet;
+
+    type Block<const IN: usize, const OUT: usize, const SIDE: usize> =
+        (Conv3x3<IN, OUT, SIDE>, Relu);
+    type Pooled<const IN: usize, const OUT: usize, const SIDE: usize, const HALF: usize> =
+        (Conv3x3<IN, OUT, SIDE>, AvgPool2<OUT, SIDE, HALF>, Relu);
+
+    network! {
+        /// VGG16 (Simonyan and Zisserman 2015) for ImageNet, average pooling before ReLU, no bias.
+        pub Vgg16 for ImageNet = (
+            (Block<3, 64, 224>, Pooled<64, 64, 224, 112>),
+            (Block<64, 128, 112>, Pooled<128, 128, 112, 56>),
+            (Block<128, 256, 56>, Block<256, 256, 56>, Pooled<256, 256, 56, 28>),
+            (Block<256, 512, 28>, Block<512, 512, 28>, Pooled<512, 512, 28, 14>),
+            (Block<512, 512, 14>, Block<512, 512, 14>, Pooled<512, 512, 14, 7>),
+            (
+                (Flatten<512, 7, 25088>, UnbiasedLinear<25088, 4096>, Relu),
+                (UnbiasedLinear<4096, 4096>, Relu, UnbiasedLinear<4096, 1000>),
+            ),
+        );
+    }
+}
+pub use vgg16::Vgg16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ann::layers::{Layer, Stages};
+    use crate::ann::optimiser::{Optimiser, Step};
+
+    fn pixels<N: Network>(images: usize) -> Vec<f32> {
+        let values = 0..images * N::Task::SHAPE.size();
+        values.map(|i| (i * 7919 % 256) as f32 / 255.0).collect()
+    }
+
+    fn adam(number: usize, learning_rate: f64) -> Step {
+        Step {
+            optimiser: Optimiser::Adam,
+            number,
+            learning_rate,
+            weight_decay: 0.0,
+        }
+    }
+
+    #[test]
+    fn networks_have_the_parameters_they_should() {
+        fn parameters<N: Network>() -> usize {
+            let layers = N::build(0).unwrap().layers().unwrap();
+            layers.iter().map(Layer::parameters).sum()
+        }
+        let vgg = |[a, b, c, d, hidden]: [usize; 5], classes| {
+            let places = 3 * a + a * a + a * b + b * b + b * c + 2 * c * c + c * d + 5 * d * d;
+            9 * places + d * hidden + hidden * classes
+        };
+        let biases = |[a, b, c, d, hidden]: [usize; 5]| 2 * a + 2 * b + 3 * c + 6 * d + hidden;
+        let (full, quarter) = ([64, 128, 256, 512, 4096], [16, 32, 64, 128, 256]);
+        assert_eq!(parameters::<Vgg15Cifar100>(), vgg(full, 100));
+        assert_eq!(
+            parameters::<Vgg15QuarterBn>(),
+            vgg(quarter, 10) + biases(quarter)
+        );
+        let stages = 9 * (3 * 16 + 6 * 16 * 16 + 16 * 32 + 5 * 32 * 32 + 32 * 64 + 5 * 64 * 64);
+        let shortcuts = 16 * 32 + 32 * 64;
+        let channels = 7 * 16 + (6 + 1) * 32 + (6 + 1) * 64; // a bias each, once folded
+        assert_eq!(
+            parameters::<ResNet20>(),
+            stages + shortcuts + 640 + channels
+        );
+    }
+
+    #[test]
+    fn residual_networks_train_and_convert() {
+        let mut net = ResNet20::build(1).unwrap();
+        let targets: Vec<f32> = (0..40).map(|i| f32::from(i % 10 == i / 10)).collect();
+        let mut step = |number| {
+            let step = adam(number, 1e-3);
+            net.step(pixels::<ResNet20>(4), targets.clone(), 4, &step)
+                .unwrap()
+                .0
+        };
+        let first = step(1);
+        let last = (2..7).map(step).last().unwrap();
+        assert!(last < first, "{first} {last}");
+        let stages = Stages::new(Cifar10::SHAPE, &net.layers().unwrap(), 10).unwrap();
+        assert_eq!(stages.spiking(), 19);
+    }
+
+    #[test]
+    fn an_imagenet_sized_network_runs() {
+        let net = Vgg16::build(0).unwrap();
+        let logits = net.forward(pixels::<Vgg16>(1), 1).unwrap();
+        assert_eq!(logits.len(), 1000);
+        assert!(logits.iter().all(|x| x.is_finite() && *x != 0.0));
+    }
+
+    mod folded {
+        use crate::ann::modules::*;
+        use crate::data::Digits;
+        network! {
+            pub Folded for Digits = (
+                (Conv3x3<1, 8, 8>, BatchNorm<8, 8>, AvgPool2<8, 8, 4>, Relu),
+                (Conv3x3<8, 10, 4>, AvgPool2<10, 4, 2>, BatchNorm<10, 2>, Relu),
+                (Flatten<10, 2, 40>, UnbiasedLinear<40, 12>, BatchNorm1d<12>, Relu),
+                Linear<12, 10>,
+            );
+        }
+    }
+
+    /// dfdx's logits with batch normalisation apart, and the engine's with it folded.
+    #[test]
+    fn folded_normalisation_gives_the_same_logits() {
+        use folded::Folded;
+        let mut net = Folded::build(3).unwrap();
+        let targets: Vec<f32> = (0..320).map(|i| f32::from(i % 10 == i / 10 % 10)).collect();
+        for number in 1..=20 {
+            let step = adam(number, 0.01);
+            net.step(pixels::<Folded>(32), targets.clone(), 32, &step)
+                .unwrap();
+        }
+        let layers = net.layers().unwrap();
+        assert!(matches!(&layers[0], Layer::Conv { bias: Some(_), .. }));
+        assert_eq!(layers.len(), 9);
+        let stages = Stages::new(Digits::SHAPE, &layers, 10).unwrap();
+        let logits = net.forward(pixels::<Folded>(32), 32).unwrap();
+        // One channel: rows, columns, channels is the same order.
+        for (image, logits) in pixels::<Folded>(32).chunks(64).zip(logits.chunks(10)) {
+            let values = stages.forward(image).pop().unwrap();
+            for (a, b) in values.iter().zip(logits) {
+                assert!((a - b).abs() < 1e-4, "{a} {b}");
+            }
+        }
+    }
+
+    /// The bias flows at every timestep: without it, or with it scaled by a threshold, the spiking
+    /// network would lose its accuracy.
+    #[test]
+    fn a_folded_network_spikes_as_it_classified() {
+        use crate::prelude::*;
+        let digits = data::digits().unwrap().split(Shares::default(), 0).unwrap();
+        let mut ann = Ann::<folded::Folded>::new(0).unwrap();
+        let settings = TrainSettings {
+            epochs: 8,
+            ..TrainSettings::default()
+        };
+        ann.train(&digits.training, &settings).unwrap();
+        let snn = convert(&ann, &digits.training.take(200))
+            .and_then(|conversion| conversion.balance(Balance::Max))
+            .unwrap();
+        let images = digits.held_out.take(200);
+        let run = simulate(&snn, &images, 300).unwrap();
+        let ann = ann.accuracy(&images).unwrap();
+        let last = run.curve.after(300).unwrap().correct;
+        assert!(ann.correct > 160, "{ann:?}");
+        assert!(last + 6 >= ann.correct, "{last} {ann:?}");
+    }
+
+    /// What a binary network's layers hold, and that it trains, converts and keeps its weights as
+    /// whole numbers.
+    #[test]
+    fn a_binary_network_spikes_as_it_classified() {
+        use crate::prelude::*;
+        let digits = data::digits().unwrap().split(Shares::default(), 0).unwrap();
+        let mut ann = Ann::<DigitsBinary>::new(0).unwrap();
+        let settings = TrainSettings {
+            epochs: 8,
+            ..TrainSettings::default()
+        };
+        ann.train(&digits.training, &settings).unwrap();
+        let layers = ann.layers().unwrap();
+        let weights = layers.iter().filter_map(|layer| match layer {
+            Layer::Conv {
+                weight, outputs, ..
+            }
+            | Layer::Linear {
+                weight, outputs, ..
+            } => Some((weight, *outputs)),
+            _ => None,
+        });
+        let binary = weights.map(|(weight, outputs)| {
+            let mut channels = weight.chunks_exact(weight.len() / outputs);
+            channels.all(|channel| channel.iter().all(|w| w.abs() == channel[0].abs()))
+        });
+        let expected = [false, true, true, true, true, true, false];
+        assert_eq!(binary.collect::<Vec<_>>(), expected);
+
+        let stages = Stages::new(Digits::SHAPE, &layers, 10).unwrap();
+        let images = digits.held_out.take(200);
+        for (i, logits) in ann.logits(&images).unwrap().iter().enumerate() {
+            let values = stages.forward(&images.input(i)).pop().unwrap();
+            for (a, b) in values.iter().zip(logits) {
+                assert!((a - b).abs() < 1e-3, "{a} {b}");
+            }
+        }
+        let conversion = convert(&ann, &digits.training.take(200)).unwrap();
+        let snn = conversion.balance(Balance::Max).unwrap();
+        let correct = |network: &SpikingNetwork| {
+            let run = network.simulate(&images, 200).unwrap();
+            run.curve.after(200).unwrap().correct
+        };
+        let (ann, last) = (ann.accuracy(&images).unwrap(), correct(snn.network()));
+        assert!(ann.correct > 160, "{ann:?}");
+        assert!(last + 6 >= ann.correct, "{last} {ann:?}");
+        // Another order of the sums, the same weights but for the last layer's.
+        let quantised = correct(&snn.network().quantised());
+        assert!(quantised.abs_diff(last) <= 2, "{quantised} {last}");
+    }
+
+    use crate::data::{Cifar10, Digits};
+}

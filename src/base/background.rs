@@ -1,0 +1,186 @@
+//! Long work beside a notebook: it goes on while other cells run, tells how far it is, and stops
+//! when told to.
+//!
+//! evcxr's kernel cannot interrupt a cell without losing every variable; work in the background
+//! needs no interrupt, and what has a checkpoint goes on from it, even in a fresh kernel.
+//!
+//! ```
+//! use evospike::prelude::*;
+//!
+//! let digits = data::digits()?.split(Shares::default(), 0)?;
+//! let ann = Ann::<DigitsCnn>::new(0)?;
+//! let snn = convert(&ann, &digits.training)?.balance(Balance::Percentile(99.0))?;
+//! let target = ann.target(&digits.held_out, 1.0)?;
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let checkpoint = folder.path().join("digits.evolution");
+//! let work = Background::start(move |stop| {
+//!     let settings = EvolveSettings { generations: 1000, ..Default::default() };
+//!     evolve_resumable(&snn, &digits.held_out, &target, &settings, checkpoint, stop)
+//! })?;
+//! println!("{}", work.progress());
+//! work.stop();
+//! assert!(work.wait().is_err()); // stopped after a generation, which the checkpoint holds
+//! # Ok::<(), evospike::Error>(())
+//! ```
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::base::error::{Error, Result};
+
+/// The last line of progress of some work.
+pub(crate) type Line = Arc<Mutex<String>>;
+
+thread_local! {
+    /// Where the progress of the work on this thread goes, where it runs in the background.
+    static LINE: RefCell<Option<Line>> = const { RefCell::new(None) };
+}
+
+/// Where the progress of the work on this thread goes, if not to standard error.
+pub(crate) fn line() -> Option<Line> {
+    LINE.with_borrow(Clone::clone)
+}
+
+/// Work on a thread of its own. Dropping it tells the work to stop; until it has, no other goes on
+/// from its checkpoint.
+pub struct Background<T> {
+    stop: Arc<AtomicBool>,
+    line: Line,
+    started: Instant,
+    /// None once it was waited for.
+    thread: Option<JoinHandle<Result<T>>>,
+}
+
+impl<T: Send + 'static> Background<T> {
+    /// Starts the work. It is given what functions such as
+    /// [`evolve_resumable`](crate::evolve::evolve_resumable) stop at.
+    ///
+    /// # Errors
+    /// The operating system starts no thread.
+    pub fn start(work: impl FnOnce(&AtomicBool) -> Result<T> + Send + 'static) -> Result<Self> {
+        let (stop, line) = (Arc::new(AtomicBool::new(false)), Line::default());
+        let (its_stop, its_line) = (Arc::clone(&stop), Arc::clone(&line));
+        let thread = thread::Builder::new().name("evospike background".into());
+        let thread = thread.spawn(move || {
+            LINE.set(Some(its_line));
+            work(&its_stop)
+        });
+        let thread = thread.map_err(|error| Error::Background {
+            reason: error.to_string(),
+        })?;
+        Ok(Self {
+            stop,
+            line,
+            started: Instant::now(),
+            thread: Some(thread),
+        })
+    }
+
+    /// Tells the work to stop after its running generation, and does not wait for it.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`wait`](Self::wait) would return at once.
+    pub fn finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// How far it is, in a line.
+    pub fn progress(&self) -> String {
+        let seconds = self.started.elapsed().as_secs();
+        let line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        match (self.finished(), line.is_empty()) {
+            (true, true) => "finished".into(),
+            (true, false) => format!("finished: {line}"),
+            (false, true) => format!("{seconds} s, no step done yet"),
+            (false, false) => line.clone(),
+        }
+    }
+
+    /// Waits for the work to end.
+    ///
+    /// # Errors
+    /// The work's own, such as [`Error::Stopped`]; a panic of it.
+    pub fn wait(mut self) -> Result<T> {
+        let Some(thread) = self.thread.take() else {
+            unreachable!("only this, which takes the handle, waits");
+        };
+        thread
+            .join()
+            .unwrap_or_else(|panic| Err(Error::panicked("background work", &*panic)))
+    }
+
+    /// Waits for the work to end, and tells it to stop when the time is over.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    pub fn wait_at_most(self, time: Duration) -> Result<T> {
+        let start = Instant::now();
+        while !self.finished() && start.elapsed() < time {
+            thread::sleep(Duration::from_millis(20).min(time));
+        }
+        self.stop();
+        self.wait()
+    }
+
+    /// Shows how far it is in a notebook whose cell ends in it; evcxr calls this.
+    pub fn evcxr_display(&self) {
+        println!("{}", self.progress());
+    }
+}
+
+impl<T> Drop for Background<T> {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::progress::Progress;
+
+    #[test]
+    fn work_goes_on_until_it_is_told_to_stop() {
+        let work = Background::start(|stop| {
+            let mut progress = Progress::new("count", 10);
+            let mut steps = 0;
+            while !stop.load(Ordering::Relaxed) {
+                progress.step(|| format!("{steps} steps"));
+                steps += 1;
+                thread::sleep(Duration::from_millis(1));
+            }
+            progress.finish(|| "done".into());
+            Ok(steps)
+        })
+        .unwrap();
+        let start = Instant::now();
+        while !work.progress().contains("steps") {
+            assert!(start.elapsed() < Duration::from_secs(60), "no progress");
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert!(work.progress().starts_with("count: "));
+        assert!(!work.finished());
+        work.stop();
+        assert!(work.wait().unwrap() > 0);
+    }
+
+    #[test]
+    fn time_is_over_and_panics_are_errors() {
+        let endless = Background::start(|stop| {
+            while !stop.load(Ordering::Relaxed) {
+                thread::sleep(Duration::from_millis(1));
+            }
+            Ok(7)
+        });
+        let time = Duration::from_millis(30);
+        assert_eq!(endless.unwrap().wait_at_most(time).unwrap(), 7);
+        let panics = Background::<()>::start(|_| panic!("no {}", "number")).unwrap();
+        let error = panics.wait().unwrap_err().to_string();
+        assert_eq!(error, "background work: panicked: no number");
+    }
+}

@@ -1,0 +1,107 @@
+//! Progress of long work: a bar in a terminal, a line now and then elsewhere.
+
+use std::io::IsTerminal;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::base::background;
+use crate::base::ranks;
+
+/// How often a line is printed where there is no terminal, as in a notebook or a log.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+/// Or so many of the time that the work has taken, which keeps the log of a long one short.
+const LINES: u32 = 100;
+
+/// Shows how far a piece of work is: on standard error, or where [`background`] keeps it.
+pub(crate) struct Progress {
+    label: String,
+    total: usize,
+    done: usize,
+    /// Of those done, the ones that an earlier run did.
+    skipped: usize,
+    started: Instant,
+    last_line: Instant,
+    bar: Option<ProgressBar>,
+    background: Option<background::Line>,
+}
+
+impl Progress {
+    pub fn new(label: impl Into<String>, total: usize) -> Self {
+        let label = label.into();
+        let background = background::line();
+        let visible = background.is_none() && ranks::leads() && std::io::stderr().is_terminal();
+        let bar = visible.then(|| {
+            let style = ProgressStyle::with_template(
+                "{prefix:32} {bar:24} {pos:>4}/{len:<4} {elapsed:>4} (left {eta}) {msg}",
+            )
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+            ProgressBar::new(total as u64)
+                .with_style(style)
+                .with_prefix(label.clone())
+        });
+        Self {
+            label,
+            total,
+            done: 0,
+            skipped: 0,
+            started: Instant::now(),
+            last_line: Instant::now(),
+            bar,
+            background,
+        }
+    }
+
+    /// `steps` were done before the work began.
+    pub fn skip(&mut self, steps: usize) {
+        self.done += steps;
+        self.skipped += steps;
+        if let Some(bar) = &self.bar {
+            bar.set_position(self.done as u64);
+            bar.reset_eta();
+        }
+    }
+
+    /// One more step is done; `message` says how things stand.
+    pub fn step(&mut self, message: impl FnOnce() -> String) {
+        self.done += 1;
+        if let Some(bar) = &self.bar {
+            bar.set_message(message());
+            bar.inc(1);
+        } else if self.background.is_some() {
+            self.line(&message());
+        } else if self.last_line.elapsed() >= LINE_EVERY.max(self.started.elapsed() / LINES)
+            && self.done < self.total
+        {
+            self.last_line = Instant::now();
+            self.line(&message());
+        }
+    }
+
+    /// The work is over, maybe early.
+    pub fn finish(mut self, message: impl FnOnce() -> String) {
+        self.total = self.done;
+        match &self.bar {
+            Some(bar) => bar.finish_with_message(message()),
+            None => self.line(&message()),
+        }
+    }
+
+    fn line(&self, message: &str) {
+        let seconds = self.started.elapsed().as_secs_f64();
+        let (label, done, total) = (&self.label, self.done, self.total);
+        let left = match (total.saturating_sub(done), done - self.skipped) {
+            (0, _) | (_, 0) => String::new(),
+            (left, done) => format!(" (left {:.0} s)", seconds / done as f64 * left as f64),
+        };
+        let line = format!("{label}: {done}/{total}, {seconds:.1} s{left}, {message}");
+        match &self.background {
+            Some(kept) => *kept.lock().unwrap_or_else(PoisonError::into_inner) = line,
+            None if !ranks::leads() => (),
+            // In a notebook, standard error is the colour of mistakes.
+            None if std::env::var_os("EVCXR_IS_RUNTIME").is_some() => println!("{line}"),
+            None => eprintln!("{line}"),
+        }
+    }
+}

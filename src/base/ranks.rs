@@ -1,0 +1,431 @@
+//! Evolution on several processes, the *ranks* of MPI: on all cores of all nodes of a cluster.
+//!
+//! Every rank runs the same program on the same data. In each generation the networks to measure
+//! are dealt out to the ranks, and every rank is told the fitness of all, so that their optimisers
+//! stay the same, step by step, and find what one process finds with the same seed, to the last bit.
+//! Rank 0 alone reads and writes checkpoints, writes files, prints, and decides about stopping.
+//!
+//! It takes the feature `mpi`, which needs an MPI library and libclang (Debian: `libopenmpi-dev
+//! openmpi-bin libclang-dev`). `evospike` and `evospike reproduce` then run on ranks wherever
+//! `mpirun` or `srun` starts them; your own program does where its work is [`together`]:
+//!
+//! ```no_run
+//! use evospike::{prelude::*, ranks};
+//!
+//! fn main() -> evospike::Result<()> {
+//!     ranks::together(|| {
+//!         let digits = data::digits()?.split(Shares::default(), 0)?;
+//!         let mut ann = Ann::<DigitsCnn>::new(0)?;
+//!         ann.train(&digits.training, &TrainSettings::digits())?; // on every rank, the same
+//!         let snn = convert(&ann, &digits.training)?.balance(Balance::Percentile(99.9))?;
+//!         let target = ann.target(&digits.held_out, 1.0)?;
+//!         let settings = EvolveSettings::default();
+//!         let evolution = evolve(&snn, &digits.held_out, &target, &settings)?; // on all ranks
+//!         if ranks::leads() {
+//!             println!("latency {}", evolution.fitness.latency);
+//!         }
+//!         Ok(())
+//!     })
+//! }
+//! ```
+//!
+//! [`evolve`](crate::evolve::evolve), [`evolve_resumable`](crate::evolve::evolve_resumable) and
+//! [`pareto`](crate::evolve::pareto) are dealt out; everything else every rank does for itself. Train
+//! a large network once, beforehand. A grid of experiments needs no ranks: divide a
+//! [`sweep`](crate::sweep) into shards instead.
+//!
+//! # A Slurm script
+//!
+//! One rank a node with all of its cores; the folder is one that all nodes see. After a time limit
+//! or a node's failure the same script goes on from the last generation.
+//!
+//! ```bash
+//! #!/bin/bash
+//! #SBATCH --nodes=8 --ntasks-per-node=1 --cpus-per-task=64 --exclusive --time=24:00:00
+//! # cargo build --release --features mpi
+//! export RAYON_NUM_THREADS=$SLURM_CPUS_PER_TASK
+//! mpirun --map-by ppr:1:node --bind-to none target/release/evospike reproduce cifar10 \
+//!     --data cifar10 --model vgg15.safetensors --held-out-list held-out.txt --out results/cifar10
+//! ```
+//!
+//! `srun --mpi=pmix` does as well as `mpirun` where Slurm was built with it. Where memory is in
+//! several domains, one rank each may be faster: `--map-by ppr:1:numa --bind-to numa`, and
+//! `RAYON_NUM_THREADS` the cores of one. Threads that may not leave one core,
+//! `mpirun`'s own choice for two ranks, are slow: hence `--bind-to none`. The nodes should have the
+//! same processors: sums of floating-point numbers, and with them fitness, may differ in the last
+//! bit elsewhere.
+//!
+//! # Errors
+//!
+//! Before an evolution the ranks compare what they are about to evolve, and refuse it where they
+//! differ. An error of a measurement or of a checkpoint is returned by all ranks
+//! ([`Error::Rank`]); any other error, or a panic, ends the whole job. No rank is left waiting.
+//!
+//! # How far it scales
+//!
+//! A generation has as many networks as the population, and no more ranks have work: 17 of CMA-ES
+//! on 100 genes unless its settings say more, [`population`](crate::evolve::de::DeSettings::population)
+//! times the genes of differential evolution (deferred updating; immediate asks for one network at a
+//! time). A generation takes as long as the rank with the most networks, so the population is best a
+//! multiple of the ranks.
+//!
+//! What is sent hardly counts. Measured, two ranks of Open MPI on two cores, a half-width VGG15: a
+//! generation of 14 networks sends 716 bytes, 51 a network (77 with a cost and long fractions, by
+//! their digits), and 76 bytes a rank before the first one; an exchange of 1,000 bytes a rank takes
+//! 3 µs. Such a network on 500 images for 56 timesteps, as in `reproduce cifar10`, takes 4 s on both
+//! cores by the 6,852 image-timesteps a second that `cargo bench --bench limits` measured.
+//!
+//! Reckoned from that, not measured: through a cluster's network an exchange among 100 ranks may
+//! take a millisecond, a four-thousandth of that evaluation. VGG16 on ImageNet has 15.5 G
+//! multiply-accumulates an image, 49 times those of the full-width VGG15 with its 1,766
+//! image-timesteps a second on two cores: 36 a second, or 1,150 on a node of 64 cores if its threads
+//! scale. There 1,000 images for 56 timesteps take 49 s, a population of 100 on 100 nodes as long
+//! for a generation, of which 8 kB are sent. 200 nodes would be no faster with it, and one node takes
+//! 100 times as long. Every rank keeps its images in memory, 150 kB each of ImageNet: give it a folder
+//! of those that are used.
+
+use std::fmt::Debug;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::base::error::{Error, Result};
+use crate::report;
+
+/// This process's, 0 where it is alone; it stays when the work together is over.
+static RANK: AtomicUsize = AtomicUsize::new(0);
+/// Of the ranks that work together now.
+static SIZE: AtomicUsize = AtomicUsize::new(1);
+/// Held by the evolution that the ranks are at.
+static BUSY: Mutex<()> = Mutex::new(());
+
+/// Whether this process prints and writes files: it is alone, or rank 0.
+pub fn leads() -> bool {
+    RANK.load(Ordering::Relaxed) == 0
+}
+
+/// Does some work on all ranks that `mpirun` or `srun` started, or alone where there are none or
+/// where the crate was built without the feature `mpi`. Once in a program, around all of its work.
+///
+/// # Errors
+/// That of the work, on all ranks. One that is not an [`Error::Rank`], and so is not known to all,
+/// does not return where there are several: it is printed, and ends all of them.
+pub fn together<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let joined = Joined::join();
+    let done = work();
+    if let Err(error) = &done
+        && !matches!(error, Error::Rank { .. })
+    {
+        joined.abort(error);
+    }
+    done
+}
+
+/// Membership of the ranks; without it, of a program on its own.
+#[cfg(feature = "mpi")]
+struct Joined(Option<mpi::environment::Universe>);
+
+#[cfg(feature = "mpi")]
+impl Joined {
+    fn join() -> Self {
+        use mpi::Threading;
+        use mpi::traits::Communicator;
+        if !launched() {
+            return Self(None);
+        }
+        // From whatever thread evolves, one at a time: see `BUSY`.
+        let universe = mpi::initialize_with_threading(Threading::Serialized);
+        if let Some((universe, _)) = &universe {
+            let world = universe.world();
+            RANK.store(world.rank() as usize, Ordering::Relaxed);
+            SIZE.store(world.size() as usize, Ordering::Relaxed);
+        }
+        Self(universe.map(|(universe, _)| universe))
+    }
+
+    fn abort(&self, error: &Error) {
+        use mpi::traits::Communicator;
+        if let Some(universe) = &self.0
+            && universe.world().size() > 1
+        {
+            eprintln!("rank {}: error: {error}", universe.world().rank());
+            universe.world().abort(1);
+        }
+    }
+}
+
+#[cfg(feature = "mpi")]
+impl Drop for Joined {
+    fn drop(&mut self) {
+        use mpi::traits::Communicator;
+        SIZE.store(1, Ordering::Relaxed);
+        if let Some(universe) = &self.0
+            && std::thread::panicking()
+        {
+            // To finalise would be to wait for ranks that wait for this one.
+            universe.world().abort(101);
+        }
+    }
+}
+
+#[cfg(not(feature = "mpi"))]
+struct Joined;
+
+#[cfg(not(feature = "mpi"))]
+impl Joined {
+    fn join() -> Self {
+        let size = std::env::var("OMPI_COMM_WORLD_SIZE");
+        if let Some(size) = size.ok().filter(|size| size != "1") {
+            eprintln!("warning: one of {size} processes, each alone without the feature `mpi`");
+        }
+        Self
+    }
+
+    fn abort(&self, _: &Error) {}
+}
+
+/// Whether Open MPI or Slurm started this process as one of several: alone, MPI starts slowly.
+#[cfg(feature = "mpi")]
+fn launched() -> bool {
+    let ranks = ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"];
+    ranks.iter().any(|name| std::env::var_os(name).is_some())
+}
+
+#[cfg(feature = "mpi")]
+fn all_gather(own: &[u8]) -> Result<Vec<Vec<u8>>> {
+    use mpi::Count;
+    use mpi::datatype::PartitionMut;
+    use mpi::topology::SimpleCommunicator;
+    use mpi::traits::{Communicator, CommunicatorCollectives};
+    let count = |bytes: usize| {
+        let expected = format!("at most {} bytes", Count::MAX);
+        Count::try_from(bytes).map_err(|_| Error::parameter("message", bytes, expected))
+    };
+    let world = SimpleCommunicator::world();
+    let mut counts: Vec<Count> = vec![0; world.size() as usize];
+    world.all_gather_into(&count(own.len())?, &mut counts);
+    let mut starts = Vec::with_capacity(counts.len());
+    let mut bytes = 0;
+    for &count_of_rank in &counts {
+        starts.push(count(bytes)?);
+        bytes += count_of_rank as usize;
+    }
+    count(bytes)?;
+    let mut all = vec![0u8; bytes];
+    let mut parts = PartitionMut::new(&mut all[..], &counts[..], &starts[..]);
+    world.all_gather_varcount_into(own, &mut parts);
+    let parts = starts.iter().zip(&counts);
+    let part =
+        |(&start, &count): (&Count, &Count)| all[start as usize..][..count as usize].to_vec();
+    Ok(parts.map(part).collect())
+}
+
+/// Without the feature there is but one.
+#[cfg(not(feature = "mpi"))]
+fn all_gather(own: &[u8]) -> Result<Vec<Vec<u8>>> {
+    Ok(vec![own.to_vec()])
+}
+
+/// The bytes of all ranks, in their order, for those of one.
+type Exchange<'a> = Box<dyn Fn(&[u8]) -> Result<Vec<Vec<u8>>> + 'a>;
+
+/// What a rank says, with its errors as text.
+type Said<T> = Result<T, String>;
+
+/// The ranks that an evolution runs on.
+pub(crate) struct Ranks<'a> {
+    rank: usize,
+    size: usize,
+    exchange: Exchange<'a>,
+    _busy: Option<MutexGuard<'static, ()>>,
+}
+
+impl Ranks<'_> {
+    /// All ranks that work together, until this is dropped; one where the process is alone.
+    pub fn enter() -> Result<Self> {
+        let size = SIZE.load(Ordering::Relaxed);
+        let busy = (size > 1).then(|| {
+            // What two evolutions say at once would be mixed up.
+            let busy = BUSY.try_lock();
+            busy.map_err(|_| Error::parameter("evolve", "two at once", "one at a time on ranks"))
+        });
+        Ok(Self {
+            rank: RANK.load(Ordering::Relaxed) % size,
+            size,
+            exchange: Box::new(all_gather),
+            _busy: busy.transpose()?,
+        })
+    }
+
+    /// Refuses to go on where ranks have different things by the same name; `things` gives names and
+    /// checksums.
+    pub fn check_alike<const N: usize>(
+        &self,
+        things: impl FnOnce() -> [(&'static str, u32); N],
+    ) -> Result<()> {
+        if self.size == 1 {
+            return Ok(());
+        }
+        let own = things();
+        let all: Vec<Vec<u32>> = self.all(&own.map(|(_, sum)| sum).to_vec())?;
+        for (rank, sums) in all.iter().enumerate() {
+            let both = own.iter().zip(sums.iter().zip(&all[0]));
+            let differ = both.filter(|(_, (own, first))| own != first);
+            let differ: Vec<&str> = differ.map(|((name, _), _)| *name).collect();
+            if !differ.is_empty() {
+                let names = differ.join(", ");
+                let reason = format!("found other {names} than rank 0's, expected the same");
+                return Err(Error::Rank { rank, reason });
+            }
+        }
+        Ok(())
+    }
+
+    /// What rank 0 finds, on all ranks.
+    pub fn lead<T: Serialize + DeserializeOwned>(
+        &self,
+        find: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        if self.size == 1 {
+            return find();
+        }
+        let own = (self.rank == 0).then(|| find().map_err(|error| error.to_string()));
+        let first = self.all::<Option<Said<T>>>(&own)?.swap_remove(0);
+        heard(0, first)
+    }
+
+    /// What the ranks measure of some items, on all ranks in the items' order: each item is dealt to
+    /// one rank. Of several errors, that of the first item.
+    pub fn share<T: Serialize + DeserializeOwned>(
+        &self,
+        items: usize,
+        measure: impl FnMut(usize) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let mut own = (self.rank..items).step_by(self.size).map(measure);
+        if self.size == 1 {
+            return own.collect();
+        }
+        let mut said: Vec<Said<T>> = Vec::new();
+        while said.last().is_none_or(Result::is_ok)
+            && let Some(measured) = own.next()
+        {
+            said.push(measured.map_err(|error| error.to_string()));
+        }
+        let all = self.all(&said)?.into_iter();
+        let mut all: Vec<_> = all.map(Vec::into_iter).collect();
+        let of = |item: usize| heard(item % self.size, all[item % self.size].next());
+        (0..items).map(of).collect()
+    }
+
+    /// What every rank says, in their order.
+    fn all<T: Serialize + DeserializeOwned>(&self, own: &T) -> Result<Vec<T>> {
+        let wrong = |rank: usize| {
+            move |error: serde_json::Error| Error::Rank {
+                rank,
+                reason: error.to_string(),
+            }
+        };
+        let own = serde_json::to_vec(own).map_err(wrong(self.rank))?;
+        let all = (self.exchange)(&own)?.into_iter().enumerate();
+        all.map(|(rank, said)| serde_json::from_slice(&said).map_err(wrong(rank)))
+            .collect()
+    }
+}
+
+/// What a rank said, if it said anything.
+fn heard<T>(rank: usize, said: Option<Said<T>>) -> Result<T> {
+    let said = said.unwrap_or_else(|| Err("found nothing, expected a result".into()));
+    said.map_err(|reason| Error::Rank { rank, reason })
+}
+
+/// CRC-32 of a value as text.
+pub(crate) fn checksum(value: &impl Debug) -> u32 {
+    report::checksum(&format!("{value:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Barrier, RwLock};
+
+    use super::*;
+
+    /// Threads for ranks.
+    fn on<T: Send>(size: usize, work: impl Fn(&Ranks<'_>) -> T + Sync) -> Vec<T> {
+        let barrier = Barrier::new(size);
+        let said = RwLock::new(vec![Vec::new(); size]);
+        let rank = |rank| {
+            let exchange = |own: &[u8]| {
+                said.write().unwrap()[rank] = own.to_vec();
+                barrier.wait();
+                let all = said.read().unwrap().clone();
+                barrier.wait();
+                Ok(all)
+            };
+            work(&Ranks {
+                rank,
+                size,
+                exchange: Box::new(exchange),
+                _busy: None,
+            })
+        };
+        std::thread::scope(|scope| {
+            let ranks: Vec<_> = (0..size).map(|i| scope.spawn(move || rank(i))).collect();
+            ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+        })
+    }
+
+    #[test]
+    fn each_item_is_measured_once_and_known_to_all() {
+        for (size, items) in [(1, 5), (3, 7), (4, 2)] {
+            let calls = AtomicUsize::new(0);
+            let found = on(size, |ranks| {
+                let share = |fail: &[usize]| {
+                    let measured = ranks.share(items, |i| {
+                        calls.fetch_add(1, Ordering::Relaxed);
+                        match fail.contains(&i) {
+                            true => Err(Error::network(i, "another")),
+                            false => Ok(1.0 / (i as f64 + 0.1)),
+                        }
+                    });
+                    measured.map_err(|error| error.to_string())
+                };
+                (share(&[]), share(&[1, 3]))
+            });
+            assert!(calls.into_inner() <= 2 * items);
+            for (good, bad) in found {
+                let expected = (0..items).map(|i| 1.0 / (i as f64 + 0.1));
+                assert!(good.unwrap().into_iter().eq(expected));
+                assert!(bad.unwrap_err().ends_with("found 1, expected another"));
+            }
+        }
+    }
+
+    #[test]
+    fn rank_0_is_heard_by_all() {
+        let found = on(3, |ranks| {
+            let good = ranks.lead(|| Ok((ranks.rank, 0.1)));
+            let bad = ranks.lead(|| Err::<(), _>(Error::network("a", "b")));
+            (good.unwrap(), bad.unwrap_err().to_string())
+        });
+        let error = "rank 0: network: found a, expected b".to_owned();
+        assert_eq!(found, vec![((0, 0.1), error); 3]);
+    }
+
+    #[test]
+    fn what_differs_is_named() {
+        let found = on(3, |ranks| {
+            let other = u32::from(ranks.rank == 2);
+            let things = || [("weights", 7), ("images", other), ("settings", 9 + other)];
+            ranks.check_alike(things).unwrap_err().to_string()
+        });
+        let error = "rank 2: found other images, settings than rank 0's, expected the same";
+        assert_eq!(found, [error; 3]);
+        assert!(
+            on(3, |ranks| ranks.check_alike(|| [("weights", 7)]).is_ok())
+                .into_iter()
+                .all(|ok| ok)
+        );
+    }
+}

@@ -1,0 +1,655 @@
+//! Differential evolution (Storn and Price, J. Global Optim. 11:341, 1997) as SciPy's
+//! `differential_evolution` does it, in ask and tell form.
+//!
+//! On the same problem it needs as many evaluations and ends as near the minimum as SciPy's, by
+//! statistical test; random numbers differ. Left out are SciPy's polishing of the result by a
+//! gradient method, constraints, whole-numbered genes and strategies of one's own; how many
+//! generations to ask for is up to the caller.
+
+use rand::seq::{SliceRandom, index};
+use rand::{Rng as _, RngExt};
+use serde::{Deserialize, Serialize};
+
+use crate::base::error::{Error, Result};
+use crate::base::random::{Rng, Stream, rng};
+use crate::evolve::search::{Bounds, Cost, Optimise, better, check_members, check_told, uniform};
+use crate::report::show;
+
+/// What a mutant is made of, in the notation of Storn and Price (1997) and SciPy. F is the
+/// mutation factor, r are members drawn without repetition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mutation {
+    /// best + F (r0 - r1)
+    Best1,
+    /// r0 + F (r1 - r2)
+    Rand1,
+    /// r0 + F (best - r0 + r1 - r2)
+    RandToBest1,
+    /// parent + F (best - parent + r0 - r1)
+    CurrentToBest1,
+    /// best + F (r0 + r1 - r2 - r3)
+    Best2,
+    /// r0 + F (r1 + r2 - r3 - r4)
+    Rand2,
+}
+
+impl Mutation {
+    fn members(self) -> usize {
+        match self {
+            Self::Best1 | Self::CurrentToBest1 => 2,
+            Self::Rand1 | Self::RandToBest1 => 3,
+            Self::Best2 => 4,
+            Self::Rand2 => 5,
+        }
+    }
+}
+
+/// Which genes of the mutant a trial takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Crossover {
+    /// Each with the probability `recombination`, and one at least.
+    Binomial,
+    /// A run of neighbours, its length geometric in `recombination`.
+    Exponential,
+}
+
+/// The first population, in the box of the bounds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Init {
+    /// One point in each of as many slices of every axis as there are members (McKay et al.,
+    /// Technometrics 21:239, 1979).
+    LatinHypercube,
+    /// Sobol's sequence, scrambled by Owen's method (Burley, JCGT 9(4), 2020). There are as many
+    /// members as the next power of 2, 65,536 at most, and at most 256 genes.
+    Sobol,
+    /// Halton's sequence, its digits permuted at random (Owen, arXiv 1706.02808).
+    Halton,
+    /// Uniform.
+    Random,
+    /// These points, which also give the number of members; what lies outside the bounds is moved to
+    /// their edge.
+    Given(Vec<Vec<f64>>),
+}
+
+/// When a trial that is no worse than its parent takes its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Updating {
+    /// At once: later trials of the generation are made from it. After the initial population one
+    /// point at a time is asked for.
+    Immediate,
+    /// After the generation, all of which is asked for at once.
+    Deferred,
+}
+
+/// Settings of [`DifferentialEvolution`]; names and defaults are SciPy's, but for its immediate
+/// updating: deferred updating lets a whole generation be measured in parallel.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeSettings {
+    /// Makes the mutant.
+    pub mutation: Mutation,
+    /// Mixes it with its parent.
+    pub crossover: Crossover,
+    /// F is drawn from this range anew each generation (dithering); 0..2, the first below the second
+    /// or equal.
+    pub factor: [f64; 2],
+    /// Probability CR that a gene comes from the mutant, 0..=1.
+    pub recombination: f64,
+    /// Members of the population for each gene whose bounds differ; 5 members at least, and one
+    /// more than the mutation draws.
+    pub population: usize,
+    /// Makes the first population.
+    pub init: Init,
+    /// When better trials take part.
+    pub updating: Updating,
+    /// Relative tolerance: the search is done once, after a generation, the standard deviation of
+    /// the population's fitness is at most `atol` + `tol` |mean|. Fitness that is no number, by
+    /// [`Cost::number`], or not finite never ends a search.
+    pub tol: f64,
+    /// Absolute tolerance.
+    pub atol: f64,
+}
+
+show!(DeSettings as fields);
+
+impl Default for DeSettings {
+    fn default() -> Self {
+        Self {
+            mutation: Mutation::Best1,
+            crossover: Crossover::Binomial,
+            factor: [0.5, 1.0],
+            recombination: 0.7,
+            population: 15,
+            init: Init::LatinHypercube,
+            updating: Updating::Deferred,
+            tol: 0.01,
+            atol: 0.0,
+        }
+    }
+}
+
+impl DeSettings {
+    pub(crate) fn check(&self) -> Result<()> {
+        let [low, high] = self.factor;
+        if !(0.0 <= low && low <= high && high < 2.0) {
+            let found = format!("{:?}", self.factor);
+            return Err(Error::parameter(
+                "factor",
+                found,
+                "0 <= first <= second < 2",
+            ));
+        }
+        if !(0.0..=1.0).contains(&self.recombination) {
+            let found = self.recombination;
+            return Err(Error::parameter("recombination", found, "0 to 1"));
+        }
+        check_members("population", self.population, 1)?;
+        for (name, tolerance) in [("tol", self.tol), ("atol", self.atol)] {
+            if !(0.0..f64::INFINITY).contains(&tolerance) {
+                return Err(Error::parameter(name, tolerance, "0 or more, finite"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The first population, in the unit box.
+    fn first(&self, bounds: &Bounds, rng: &mut Rng) -> Result<Vec<Vec<f64>>> {
+        let genes = bounds.genes();
+        let least = (self.mutation.members() + 1).max(5);
+        let members = (self.population * bounds.free_genes().max(1)).max(least);
+        Ok(match &self.init {
+            Init::LatinHypercube => latin_hypercube(members, genes, rng),
+            Init::Sobol => sobol(members.next_power_of_two(), genes, rng)?,
+            Init::Halton => halton(members, genes, rng),
+            Init::Random => (0..members).map(|_| uniform(rng, genes)).collect(),
+            Init::Given(points) => {
+                let fits = |x: &Vec<f64>| x.len() == genes && x.iter().all(|x| x.is_finite());
+                if points.len() < least || !points.iter().all(fits) {
+                    return Err(Error::parameter(
+                        "init",
+                        format!("{points:?}"),
+                        format!("{least} or more points of {genes} finite values each"),
+                    ));
+                }
+                points.iter().map(|point| bounds.unit(point)).collect()
+            }
+        })
+    }
+}
+
+fn latin_hypercube(members: usize, genes: usize, rng: &mut Rng) -> Vec<Vec<f64>> {
+    let mut points = vec![vec![0.0; genes]; members];
+    let mut slices: Vec<usize> = (0..members).collect();
+    for axis in 0..genes {
+        slices.shuffle(rng);
+        for (point, &slice) in points.iter_mut().zip(&slices) {
+            point[axis] = (slice as f64 + rng.random::<f64>()) / members as f64;
+        }
+    }
+    points
+}
+
+fn sobol(members: usize, genes: usize, rng: &mut Rng) -> Result<Vec<Vec<f64>>> {
+    const MEMBERS: usize = 1 << 16; // the crate's limit
+    if members > MEMBERS || genes > sobol_burley::NUM_DIMENSIONS as usize {
+        return Err(Error::parameter(
+            "init",
+            format!("Sobol for {members} members of {genes} genes"),
+            format!(
+                "{MEMBERS} members of {} genes at most",
+                sobol_burley::NUM_DIMENSIONS
+            ),
+        ));
+    }
+    let seed = rng.next_u32();
+    let value = |member, gene| f64::from(sobol_burley::sample(member, gene, seed));
+    let point = |member| (0..genes as u32).map(|gene| value(member, gene)).collect();
+    Ok((0..members as u32).map(point).collect())
+}
+
+/// Each axis counts in a prime base of its own and mirrors the digits at the point; every digit
+/// goes through a random permutation, as many digits as f64 can tell apart.
+fn halton(members: usize, genes: usize, rng: &mut Rng) -> Vec<Vec<f64>> {
+    let mut points = vec![vec![0.0; genes]; members];
+    let prime = |n: &usize| !(2..*n).any(|d| n.is_multiple_of(d));
+    for (axis, base) in (2..).filter(prime).take(genes).enumerate() {
+        let mut place = 1; // of the digit, in members
+        let mut weight = 1.0;
+        while weight > f64::EPSILON {
+            let mut digits: Vec<usize> = (0..base).collect();
+            digits.shuffle(rng);
+            weight /= base as f64;
+            for (member, point) in points.iter_mut().enumerate() {
+                point[axis] += digits[member / place % base] as f64 * weight;
+            }
+            place = place.saturating_mul(base);
+        }
+    }
+    points
+}
+
+/// Differential evolution, minimising any ordered fitness.
+///
+/// [`ask`](Optimise::ask) gives the points to measure, [`tell`](Optimise::tell) takes their
+/// fitness: first the initial population, then trials, each of which replaces its parent if it is no
+/// worse. A trial's genes outside the bounds are drawn anew, uniformly.
+///
+/// ```
+/// use evospike::evolve::de::{DeSettings, DifferentialEvolution};
+/// use evospike::evolve::search::Optimise;
+///
+/// let mut de = DifferentialEvolution::new(&[[-5.0, 4.0]; 2], None, DeSettings::default(), 0)?;
+/// for _ in 0..60 {
+///     let points = de.ask();
+///     let sphere = points.iter().map(|x| x[0] * x[0] + x[1] * x[1]).collect();
+///     de.tell(sphere)?;
+/// }
+/// assert!(de.best().unwrap().1 < 1e-8);
+/// # Ok::<(), evospike::Error>(())
+/// ```
+pub struct DifferentialEvolution<F> {
+    settings: DeSettings,
+    bounds: Bounds,
+    rng: Rng,
+    /// In units of the bounds. The best member is the first.
+    population: Vec<Vec<f64>>,
+    /// Of the population; empty until the first one is told.
+    fitness: Vec<F>,
+    /// F of this generation.
+    factor: f64,
+    /// What is asked for, in units of the bounds: the first population or trials; nothing once the
+    /// search has converged.
+    trials: Vec<Vec<f64>>,
+    /// The first trial's parent; the others' follow it.
+    parent: usize,
+}
+
+impl<F: Cost> DifferentialEvolution<F> {
+    /// Starts in the box `bounds`, where equal bounds fix a gene; `x0`, where given, is a member of
+    /// the initial population.
+    ///
+    /// # Errors
+    /// Settings, bounds or `x0` out of range.
+    pub fn new(
+        bounds: &[[f64; 2]],
+        x0: Option<&[f64]>,
+        settings: DeSettings,
+        seed: u64,
+    ) -> Result<Self> {
+        settings.check()?;
+        let bounds = Bounds::new(bounds)?;
+        let mut rng = rng(seed, Stream::Evolution);
+        let mut first = settings.first(&bounds, &mut rng)?;
+        if let Some(x0) = x0 {
+            first[0] = bounds.unit_start(x0)?;
+        }
+        Ok(Self {
+            settings,
+            bounds,
+            rng,
+            population: Vec::new(),
+            fitness: Vec::new(),
+            factor: 0.0,
+            trials: first,
+            parent: 0,
+        })
+    }
+
+    /// Fitness of every member of the population, the best first.
+    pub fn fitness(&self) -> &[F] {
+        &self.fitness
+    }
+
+    fn converged(&self) -> bool {
+        let numbers: Option<Vec<f64>> = self.fitness.iter().map(Cost::number).collect();
+        numbers.is_some_and(|numbers| {
+            let members = numbers.len() as f64;
+            let mean = numbers.iter().sum::<f64>() / members;
+            let squares = numbers.iter().map(|x| (x - mean) * (x - mean));
+            let deviation = (squares.sum::<f64>() / members).sqrt();
+            // False where a number is not finite.
+            deviation <= self.settings.atol + self.settings.tol * mean.abs()
+        })
+    }
+
+    fn trial(&mut self, parent: usize) -> Vec<f64> {
+        let (genes, members) = (self.bounds.genes(), self.population.len());
+        let drawn = index::sample(&mut self.rng, members - 1, self.settings.mutation.members());
+        // Members but the parent, which may be the best one.
+        let r = |i: usize, gene: usize| {
+            let other = drawn.index(i);
+            self.population[other + usize::from(other >= parent)][gene]
+        };
+        let f = self.factor;
+        let mutant = |gene: usize| {
+            let (best, own) = (self.population[0][gene], self.population[parent][gene]);
+            let r = |i| r(i, gene);
+            match self.settings.mutation {
+                Mutation::Best1 => best + f * (r(0) - r(1)),
+                Mutation::Rand1 => r(0) + f * (r(1) - r(2)),
+                Mutation::RandToBest1 => r(0) + f * (best - r(0) + r(1) - r(2)),
+                Mutation::CurrentToBest1 => own + f * (best - own + r(0) - r(1)),
+                Mutation::Best2 => best + f * (r(0) + r(1) - r(2) - r(3)),
+                Mutation::Rand2 => r(0) + f * (r(1) + r(2) - r(3) - r(4)),
+            }
+        };
+        let first = self.rng.random_range(0..genes);
+        let mut trial = self.population[parent].clone();
+        for step in 0..genes {
+            let gene = (first + step) % genes;
+            // The first gene is always the mutant's.
+            if step == 0 || self.rng.random::<f64>() < self.settings.recombination {
+                trial[gene] = mutant(gene);
+            } else if self.settings.crossover == Crossover::Exponential {
+                break;
+            }
+        }
+        for gene in &mut trial {
+            if !(0.0..=1.0).contains(gene) {
+                *gene = self.rng.random();
+            }
+        }
+        trial
+    }
+}
+
+impl<F: Cost> Optimise<F> for DifferentialEvolution<F> {
+    fn ask(&self) -> Vec<Vec<f64>> {
+        self.bounds.points(&self.trials)
+    }
+
+    fn tell(&mut self, fitness: Vec<F>) -> Result<()> {
+        check_told(&self.trials, &fitness)?;
+        if self.done() {
+            return Ok(());
+        }
+        let trials = std::mem::take(&mut self.trials);
+        let first = self.fitness.is_empty();
+        if first {
+            self.population = trials;
+            self.fitness = fitness;
+            self.parent = self.population.len();
+        } else {
+            for (trial, new) in trials.into_iter().zip(fitness) {
+                let old = &mut self.fitness[self.parent];
+                if new <= *old || better(&new, old) {
+                    self.population[self.parent] = trial;
+                    *old = new;
+                }
+                self.parent += 1;
+            }
+        }
+        let members = self.population.len();
+        let best = (1..members).fold(0, |best, i| {
+            match better(&self.fitness[i], &self.fitness[best]) {
+                true => i,
+                false => best,
+            }
+        });
+        self.population.swap(0, best);
+        self.fitness.swap(0, best);
+        if self.parent == members {
+            if !first && self.converged() {
+                return Ok(());
+            }
+            self.parent = 0;
+            let [low, high] = self.settings.factor;
+            self.factor = low + (high - low) * self.rng.random::<f64>();
+        }
+        let trials = match self.settings.updating {
+            Updating::Immediate => 1,
+            Updating::Deferred => members,
+        };
+        self.trials = (self.parent..self.parent + trials)
+            .map(|parent| self.trial(parent))
+            .collect();
+        Ok(())
+    }
+
+    fn best(&self) -> Option<(Vec<f64>, F)> {
+        let best = self.population.first()?;
+        Some((self.bounds.point(best), self.fitness[0].clone()))
+    }
+
+    fn rivals(&self) -> Vec<Option<F>> {
+        let trials = self.parent..self.parent + self.trials.len();
+        trials.map(|i| self.fitness.get(i).cloned()).collect()
+    }
+
+    fn done(&self) -> bool {
+        self.trials.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(settings: DeSettings, seed: u64, f: impl Fn(&[f64]) -> f64) -> (Vec<f64>, f64) {
+        let mut de = DifferentialEvolution::new(&[[-5.0, 4.0]; 3], None, settings, seed).unwrap();
+        for _ in 0..150 {
+            let fitness = de.ask().iter().map(|x| f(x)).collect();
+            de.tell(fitness).unwrap();
+        }
+        de.best().unwrap()
+    }
+
+    fn sphere(x: &[f64]) -> f64 {
+        x.iter().map(|x| (x - 1.0) * (x - 1.0)).sum()
+    }
+
+    #[test]
+    fn every_strategy_finds_the_minimum() {
+        use Mutation::*;
+        for mutation in [Best1, Rand1, RandToBest1, CurrentToBest1, Best2, Rand2] {
+            for crossover in [Crossover::Binomial, Crossover::Exponential] {
+                let settings = DeSettings {
+                    mutation,
+                    crossover,
+                    ..DeSettings::default()
+                };
+                let (x, best) = run(settings, 1, sphere);
+                assert!(best < 1e-3, "{mutation:?} {crossover:?}: {best}");
+                assert_eq!(sphere(&x), best);
+            }
+        }
+    }
+
+    #[test]
+    fn a_seed_decides_everything() {
+        assert_eq!(
+            run(DeSettings::default(), 5, sphere),
+            run(DeSettings::default(), 5, sphere)
+        );
+        assert_ne!(
+            run(DeSettings::default(), 5, sphere),
+            run(DeSettings::default(), 6, sphere)
+        );
+    }
+
+    #[test]
+    fn points_stay_in_bounds_and_begin_as_a_latin_hypercube() {
+        let bounds = [[0.2, 2.0], [-1.0, 1.0]];
+        let mut de: DifferentialEvolution<f64> =
+            DifferentialEvolution::new(&bounds, None, DeSettings::default(), 3).unwrap();
+        let first = de.ask();
+        for (axis, [low, high]) in bounds.iter().enumerate() {
+            let slice = |x: f64| ((x - low) / (high - low) * 30.0) as usize;
+            let mut slices: Vec<usize> = first.iter().map(|x| slice(x[axis])).collect();
+            slices.sort_unstable();
+            assert_eq!(slices, (0..30).collect::<Vec<_>>());
+        }
+        for _ in 0..20 {
+            let points = de.ask();
+            for x in &points {
+                assert!(
+                    (0.2..=2.0).contains(&x[0]) && (-1.0..=1.0).contains(&x[1]),
+                    "{x:?}"
+                );
+            }
+            // The best lies in a corner, so mutants often leave the box.
+            de.tell(points.iter().map(|x| x[0] + x[1]).collect())
+                .unwrap();
+        }
+    }
+
+    #[test]
+    fn members_never_get_worse_and_x0_takes_part() {
+        let bounds = [[-5.0, 4.0]; 2];
+        let x0 = [1.0, 1.0]; // the minimum itself
+        let mut de =
+            DifferentialEvolution::new(&bounds, Some(&x0), DeSettings::default(), 3).unwrap();
+        de.tell(de.ask().iter().map(|x| sphere(x)).collect())
+            .unwrap();
+        assert_eq!(de.best(), Some((x0.to_vec(), 0.0)));
+        let before = de.fitness().to_vec();
+        de.tell(vec![f64::NAN; before.len()]).unwrap();
+        assert_eq!(de.fitness(), before);
+        assert!(de.tell(vec![0.0]).is_err());
+    }
+
+    #[test]
+    fn first_populations_are_stratified() {
+        let genes = 5;
+        let first = |init, seed| {
+            let settings = DeSettings {
+                init,
+                population: 6,
+                ..DeSettings::default()
+            };
+            let bounds = vec![[0.0, 1.0]; genes];
+            let de = DifferentialEvolution::<f64>::new(&bounds, None, settings, seed);
+            de.unwrap().ask()
+        };
+        // Members in each of as many equal slices of an axis as there are.
+        let slices = |points: &[Vec<f64>], axis: usize, slices: usize| {
+            let mut counts = vec![0; slices];
+            for point in points {
+                counts[(point[axis] * slices as f64) as usize] += 1;
+            }
+            counts
+        };
+        let sobol = first(Init::Sobol, 1);
+        let halton = first(Init::Halton, 1);
+        assert_eq!((sobol.len(), halton.len()), (32, 30));
+        for (axis, base) in [2, 3, 5, 7, 11].into_iter().enumerate() {
+            assert_eq!(slices(&sobol, axis, 32), [1; 32]);
+            // Each run of as many members as the base has one in each of its slices.
+            for run in halton.chunks_exact(base) {
+                assert_eq!(slices(run, axis, base), vec![1; base]);
+            }
+        }
+        for init in [Init::Sobol, Init::Halton, Init::Random] {
+            assert_eq!(first(init.clone(), 1), first(init.clone(), 1));
+            assert_ne!(first(init.clone(), 1), first(init, 2));
+        }
+    }
+
+    #[test]
+    fn given_members_are_moved_inside_and_equal_bounds_stay() {
+        let given = vec![vec![-1.0, 3.0], vec![9.0, 3.0], vec![0.5, 0.0]];
+        let settings = |init| DeSettings {
+            init,
+            population: 7,
+            ..DeSettings::default()
+        };
+        let bounds = [[0.0, 2.0], [3.0, 3.0]];
+        let start = |init| DifferentialEvolution::new(&bounds, None, settings(init), 0);
+        assert!(start(Init::Given(given.clone())).is_err()); // 5 at least
+        let mut de = start(Init::Given([&given[..], &given].concat())).unwrap();
+        let inside = [[0.0, 3.0], [2.0, 3.0], [0.5, 3.0]];
+        assert_eq!(de.ask(), [inside, inside].concat());
+        for _ in 0..30 {
+            let points = de.ask();
+            assert!(points.iter().all(|x| x[1] == 3.0));
+            de.tell(points.iter().map(|x| sphere(x)).collect()).unwrap();
+        }
+        let free = start(Init::LatinHypercube).unwrap();
+        assert_eq!(free.ask().len(), 7); // for the one gene that is free
+    }
+
+    #[test]
+    fn immediate_trials_see_the_best_at_once() {
+        let settings = DeSettings {
+            updating: Updating::Immediate,
+            ..DeSettings::default()
+        };
+        let mut de = DifferentialEvolution::new(&[[-5.0, 4.0]; 3], None, settings, 2).unwrap();
+        let first = de.ask();
+        assert_eq!((first.len(), de.rivals()), (45, vec![None; 45]));
+        de.tell(first.iter().map(|x| sphere(x)).collect()).unwrap();
+        for i in 0..45 * 100 {
+            let points = de.ask();
+            assert_eq!(de.rivals(), [Some(de.fitness()[i % 45])]);
+            de.tell(points.iter().map(|x| sphere(x)).collect()).unwrap();
+            let least = de.fitness().iter().fold(f64::INFINITY, |a, &b| a.min(b));
+            assert_eq!(de.best().unwrap().1, least);
+        }
+        assert!(de.best().unwrap().1 < 1e-8);
+    }
+
+    #[test]
+    fn converges_by_number_only() {
+        #[derive(PartialEq, PartialOrd, Clone)]
+        struct Rank(f64);
+        impl Cost for Rank {}
+        let generations = |settings: DeSettings| {
+            let bounds = [[-5.0, 4.0]; 2];
+            let mut de = DifferentialEvolution::new(&bounds, None, settings, 2).unwrap();
+            let told = |_| {
+                de.tell(de.ask().iter().map(|x| 1.0 + sphere(x)).collect())
+                    .unwrap();
+                !de.done()
+            };
+            (0..100).map(told).take_while(|more| *more).count()
+        };
+        let set = |tol, atol| DeSettings {
+            tol,
+            atol,
+            ..DeSettings::default()
+        };
+        let counts = [set(0.01, 0.0), set(0.0, 1e-6), set(0.0, 0.0)].map(generations);
+        assert!(counts[0] > 3 && counts[1] > counts[0], "{counts:?}");
+        // The first population is never judged: SciPy's rule.
+        assert_eq!(generations(set(1e9, 0.0)), 1);
+        let mut de = DifferentialEvolution::new(&[[0.0, 1.0]], None, set(1e9, 0.0), 0).unwrap();
+        for _ in 0..9 {
+            de.tell(de.ask().iter().map(|x| Rank(x[0])).collect())
+                .unwrap();
+            assert!(!de.done());
+        }
+    }
+
+    #[test]
+    fn settings_out_of_range_are_named() {
+        type De = DifferentialEvolution<f64>;
+        let message = |bounds: &[[f64; 2]], x0: Option<&[f64]>, settings| {
+            De::new(bounds, x0, settings, 0).err().unwrap().to_string()
+        };
+        let good = DeSettings::default;
+        let one = [[0.0, 1.0]];
+        assert!(message(&[], None, good()).starts_with("bounds"));
+        assert!(message(&[[1.0, 0.5]], None, good()).starts_with("bounds"));
+        assert!(message(&one, Some(&[2.0]), good()).starts_with("x0"));
+        let factor = [1.0, 0.5];
+        assert!(message(&one, None, DeSettings { factor, ..good() }).starts_with("factor"));
+        let recombination = f64::NAN;
+        let settings = DeSettings {
+            recombination,
+            ..good()
+        };
+        assert!(message(&one, None, settings).starts_with("recombination"));
+        let population = 0;
+        let settings = DeSettings {
+            population,
+            ..good()
+        };
+        assert!(message(&one, None, settings).starts_with("population"));
+        let tol = -1.0;
+        assert!(message(&one, None, DeSettings { tol, ..good() }).starts_with("tol"));
+        let atol = f64::INFINITY;
+        assert!(message(&one, None, DeSettings { atol, ..good() }).starts_with("atol"));
+        let init = Init::Sobol;
+        let settings = DeSettings { init, ..good() };
+        assert!(message(&[[0.0, 1.0]; 257], None, settings).starts_with("init"));
+    }
+}

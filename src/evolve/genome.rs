@@ -1,0 +1,291 @@
+//! What evolution changes: parameters of every layer of neurons, as a list of numbers.
+//!
+//! A [`Gene`] names a parameter. A genome is a list of genes with their ranges; it has a value for
+//! every layer (for every group of channels of a layer) of each, in that order.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::error::{Error, Result};
+use crate::simulate::neurons::{Charge, Neurons, times};
+
+/// A parameter that evolution changes in every layer of neurons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Gene {
+    /// Factor on the threshold, and on the charge of a spike with it: smaller spikes and more of
+    /// them, which say the same. 1 changes nothing.
+    Scale,
+    /// Factor on the threshold alone, the synapses left as they are: below 1 more spikes of the
+    /// same size, which say more than the ANN's activation and say it earlier. 1 changes nothing.
+    ///
+    /// The paper's. Where no layer has a bias, a layer that says more makes all layers after it say
+    /// more, which no class gains by, and `Scale` reaches the same networks by other numbers.
+    Threshold,
+    /// As [`Threshold`](Self::Threshold), but with a factor for each of so many groups of a layer's
+    /// channels: equal parts of the channels in the order of their thresholds, the lowest first.
+    Groups(usize),
+    /// Power of the differences between a layer's thresholds: of 0 all channels have the layer's
+    /// geometric mean, 1 changes nothing. The charge follows the threshold. Does nothing where a
+    /// layer has one threshold.
+    Spread,
+    /// The leak λ, above 0, at most 1; 1 is none.
+    Leak,
+    /// The initial membrane potential, in thresholds.
+    Initial,
+}
+
+impl Gene {
+    /// Values of one layer.
+    pub(crate) fn each(self) -> usize {
+        match self {
+            Self::Groups(groups) => groups,
+            _ => 1,
+        }
+    }
+
+    /// The value that leaves a layer as it is.
+    fn neutral(self, neurons: &Neurons) -> f64 {
+        match self {
+            Self::Scale | Self::Threshold | Self::Groups(_) | Self::Spread => 1.0,
+            Self::Leak => f64::from(neurons.leak[0]),
+            Self::Initial => f64::from(neurons.initial),
+        }
+    }
+
+    /// Values that make sense at all.
+    fn limits(self) -> ([f64; 2], &'static str) {
+        match self {
+            Self::Scale | Self::Threshold | Self::Groups(_) => {
+                ([f64::MIN_POSITIVE, f64::MAX], "factors above 0")
+            }
+            Self::Spread => ([0.0, f64::MAX], "powers of 0 or more"),
+            Self::Leak => ([f64::MIN_POSITIVE, 1.0], "leaks above 0, at most 1"),
+            Self::Initial => ([f64::MIN, f64::MAX], "finite fractions of the threshold"),
+        }
+    }
+
+    fn express(self, neurons: &mut Neurons, values: &[f64]) {
+        let fix_charge = |neurons: &mut Neurons| {
+            neurons.charge = Charge::Fixed(neurons.charges().to_vec());
+        };
+        // Charges that the threshold decides follow it; those that a gene before fixed must be made to.
+        let both = |neurons: &mut Neurons, change: &dyn Fn(&mut [f32])| {
+            change(&mut neurons.threshold);
+            if let Charge::Fixed(charge) = &mut neurons.charge {
+                change(charge);
+            }
+        };
+        let value = values[0];
+        match self {
+            Self::Scale => both(neurons, &|all| {
+                all.iter_mut().for_each(|x| times(x, value));
+            }),
+            Self::Spread => both(neurons, &|all| {
+                if all.len() == 1 {
+                    return; // the power of a mean's rounding error is no threshold
+                }
+                let logarithms = all.iter().map(|&x| f64::from(x).ln());
+                let mean = (logarithms.sum::<f64>() / all.len() as f64).exp();
+                for x in all {
+                    *x = (mean * (f64::from(*x) / mean).powf(value)) as f32;
+                }
+            }),
+            Self::Threshold => {
+                fix_charge(neurons);
+                neurons.scale_thresholds(value);
+            }
+            Self::Groups(groups) => {
+                fix_charge(neurons);
+                let channels = neurons.threshold.len();
+                let mut order: Vec<usize> = (0..channels).collect();
+                order.sort_by(|&a, &b| neurons.threshold[a].total_cmp(&neurons.threshold[b]));
+                for (place, channel) in order.into_iter().enumerate() {
+                    let group = place * groups / channels;
+                    times(&mut neurons.threshold[channel], values[group]);
+                }
+            }
+            Self::Leak => neurons.leak = vec![value as f32],
+            Self::Initial => neurons.initial = value as f32,
+        }
+    }
+}
+
+/// Genes and their ranges, checked against the network that they change.
+pub(crate) struct Genome<'a> {
+    genes: &'a [(Gene, [f64; 2])],
+    neurons: &'a [Neurons],
+}
+
+/// Refuses ranges that no network can have.
+pub(crate) fn check(genes: &[(Gene, [f64; 2])]) -> Result<()> {
+    if genes.is_empty() {
+        return Err(Error::parameter("genome", "no gene", "at least one"));
+    }
+    for &(gene, [low, high]) in genes {
+        let ([least, most], expected) = gene.limits();
+        if !(least <= low && low < high && high <= most) {
+            let found = format!("{gene:?} in {low}..={high}");
+            let expected = format!("{expected}, the first below the second");
+            return Err(Error::parameter("genome", found, expected));
+        }
+        if gene == Gene::Groups(0) {
+            return Err(Error::parameter("genome", "0 groups", "1 or more"));
+        }
+    }
+    Ok(())
+}
+
+impl<'a> Genome<'a> {
+    /// # Errors
+    /// Ranges out of range or that leave the network as it is out; more groups than channels.
+    pub fn new(genes: &'a [(Gene, [f64; 2])], neurons: &'a [Neurons]) -> Result<Self> {
+        check(genes)?;
+        for &(gene, [low, high]) in genes {
+            for (layer, neurons) in neurons.iter().enumerate() {
+                let neutral = gene.neutral(neurons);
+                if !(low..=high).contains(&neutral) {
+                    let found = format!("{gene:?} in {low}..={high}");
+                    let expected = format!("a range that holds {neutral}, the network as it is");
+                    return Err(Error::parameter("genome", found, expected));
+                }
+                let channels = neurons.threshold.len();
+                if let Gene::Groups(groups) = gene
+                    && groups > channels
+                {
+                    let found = format!("{gene:?} and {channels} thresholds");
+                    let expected = "no more groups than a layer has thresholds (per channel)";
+                    return Err(Error::layer(layer, "neurons", found, expected));
+                }
+            }
+        }
+        Ok(Self { genes, neurons })
+    }
+
+    /// The range of every value.
+    pub fn bounds(&self) -> Vec<[f64; 2]> {
+        let genes = self.genes.iter();
+        let ranges = genes.flat_map(|&(gene, range)| vec![range; gene.each() * self.neurons.len()]);
+        ranges.collect()
+    }
+
+    /// The values that leave the network as it is.
+    pub fn neutral(&self) -> Vec<f64> {
+        let of = |&(gene, _): &(Gene, _)| {
+            let layers = self.neurons.iter();
+            layers.flat_map(move |neurons| vec![gene.neutral(neurons); gene.each()])
+        };
+        self.genes.iter().flat_map(of).collect()
+    }
+
+    /// The network with these values, one within each of the bounds.
+    pub fn express(&self, values: &[f64]) -> Vec<Neurons> {
+        let mut changed = self.neurons.to_vec();
+        let mut rest = values;
+        for &(gene, _) in self.genes {
+            for neurons in &mut changed {
+                let (own, others) = rest.split_at(gene.each());
+                gene.express(neurons, own);
+                rest = others;
+            }
+        }
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network() -> Vec<Neurons> {
+        vec![Neurons::new([1.0, 4.0]), Neurons::new([2.0, 2.0])]
+    }
+
+    fn expressed(genes: &[(Gene, [f64; 2])], values: &[f64]) -> Vec<Neurons> {
+        let network = network();
+        let genome = Genome::new(genes, &network).unwrap();
+        assert_eq!(genome.bounds().len(), values.len());
+        assert_eq!(genome.neutral().len(), values.len());
+        genome.express(values)
+    }
+
+    #[test]
+    fn genes_change_what_they_say() {
+        let factors = [0.1, 2.0];
+        let scaled = expressed(&[(Gene::Scale, factors)], &[0.5, 1.0]);
+        assert_eq!(scaled[0].threshold, [0.5, 2.0]);
+        assert_eq!(scaled[0].charges(), [0.5, 2.0]);
+        assert_eq!(scaled[1], network()[1]);
+
+        let alone = expressed(&[(Gene::Threshold, factors)], &[0.5, 0.25]);
+        assert_eq!(alone[0].threshold, [0.5, 2.0]);
+        assert_eq!(alone[0].charges(), [1.0, 4.0]);
+        assert_eq!(alone[1].threshold, [0.5, 0.5]);
+
+        let groups = expressed(&[(Gene::Groups(2), factors)], &[0.5, 1.0, 1.0, 2.0]);
+        assert_eq!(groups[0].threshold, [0.5, 4.0]);
+        assert_eq!(groups[1].threshold, [2.0, 4.0]);
+        assert_eq!(groups[1].charges(), [2.0, 2.0]);
+
+        let spread = expressed(&[(Gene::Spread, [0.0, 2.0])], &[0.0, 2.0]);
+        assert_eq!(spread[0].threshold, [2.0, 2.0]);
+        assert_eq!(spread[1].threshold, [2.0, 2.0]);
+        let spread = expressed(&[(Gene::Spread, [0.0, 2.0])], &[0.5, 2.0]);
+        assert!((spread[0].threshold[0] - 2f32.sqrt()).abs() < 1e-6);
+
+        let genes = [(Gene::Leak, [0.9, 1.0]), (Gene::Initial, [0.0, 1.0])];
+        let both = expressed(&genes, &[0.95, 1.0, 0.5, 0.25]);
+        assert_eq!((both[0].leak[0], both[1].leak[0]), (0.95, 1.0));
+        assert_eq!((both[0].initial, both[1].initial), (0.5, 0.25));
+    }
+
+    #[test]
+    fn the_order_of_genes_does_not_matter() {
+        let (scale, threshold) = ((Gene::Scale, [0.1, 2.0]), (Gene::Threshold, [0.1, 2.0]));
+        let one = expressed(&[scale, threshold], &[0.5, 2.0, 0.25, 1.0]);
+        let other = expressed(&[threshold, scale], &[0.25, 1.0, 0.5, 2.0]);
+        assert_eq!(one[0].threshold, [0.125, 0.5]);
+        assert_eq!(one[0].charges(), [0.5, 2.0]);
+        for (one, other) in one.iter().zip(&other) {
+            assert_eq!(one.threshold, other.threshold);
+            assert_eq!(one.charges(), other.charges());
+        }
+    }
+
+    #[test]
+    fn the_neutral_genome_is_the_network_as_it_is() {
+        let network = network();
+        let all = [
+            (Gene::Scale, [0.5, 2.0]),
+            (Gene::Threshold, [0.5, 2.0]),
+            (Gene::Leak, [0.5, 1.0]),
+            (Gene::Initial, [0.0, 1.0]),
+        ];
+        let genome = Genome::new(&all, &network).unwrap();
+        for (as_is, new) in network.iter().zip(genome.express(&genome.neutral())) {
+            assert_eq!(as_is.threshold, new.threshold);
+            assert_eq!(as_is.charges(), new.charges());
+            assert_eq!((&as_is.leak, as_is.initial), (&new.leak, new.initial));
+        }
+    }
+
+    #[test]
+    fn ranges_out_of_range_are_named() {
+        let message = |genes: &[(Gene, [f64; 2])]| {
+            let network = network();
+            let genome = Genome::new(genes, &network);
+            genome.err().unwrap().to_string()
+        };
+        assert_eq!(message(&[]), "genome: found no gene, expected at least one");
+        for (gene, range, expected) in [
+            (Gene::Scale, [0.0, 2.0], "factors above 0"),
+            (Gene::Threshold, [0.5, f64::NAN], "factors above 0"),
+            (Gene::Leak, [0.5, 1.5], "leaks above 0"),
+            (Gene::Scale, [1.5, 2.0], "a range that holds 1,"),
+            (Gene::Initial, [0.25, 1.0], "a range that holds 0,"),
+            (Gene::Groups(0), [0.5, 2.0], "1 or more"),
+            (Gene::Groups(3), [0.5, 2.0], "no more groups than"),
+        ] {
+            let message = message(&[(gene, range)]);
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+}

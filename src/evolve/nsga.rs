@@ -1,0 +1,464 @@
+//! NSGA-II, the elitist non-dominated sorting genetic algorithm (Deb, Pratap, Agarwal and Meyarivan,
+//! IEEE Trans. Evol. Comput. 6:182, 2002), in ask and tell form: for several objectives at once,
+//! such as latency, accuracy lost and energy.
+
+use rand::RngExt;
+use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
+
+use crate::base::error::{Error, Result};
+use crate::base::random::{Rng, Stream, rng};
+use crate::evolve::search::{Bounds, check_members, check_told, uniform};
+use crate::report::show;
+
+/// Settings of [`Nsga2`]; the defaults are the paper's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NsgaSettings {
+    /// Members of the population, 2 or more.
+    pub population: usize,
+    /// Probability that two parents are crossed, 0..=1.
+    pub crossover: f64,
+    /// Distribution index of the simulated binary crossover; the larger, the nearer children are to
+    /// their parents.
+    pub crossover_index: f64,
+    /// Probability that a gene mutates, 0..=1; none: 1 / genes.
+    pub mutation: Option<f64>,
+    /// Distribution index of the polynomial mutation; the larger, the smaller its steps.
+    pub mutation_index: f64,
+}
+
+show!(NsgaSettings as fields);
+
+impl Default for NsgaSettings {
+    fn default() -> Self {
+        Self {
+            population: 100,
+            crossover: 0.9,
+            crossover_index: 20.0,
+            mutation: None,
+            mutation_index: 20.0,
+        }
+    }
+}
+
+impl NsgaSettings {
+    fn check(&self) -> Result<()> {
+        check_members("population", self.population, 2)?;
+        let mutation = self.mutation.unwrap_or(0.0);
+        for (name, probability) in [("crossover", self.crossover), ("mutation", mutation)] {
+            if !(0.0..=1.0).contains(&probability) {
+                return Err(Error::parameter(name, probability, "0 to 1"));
+            }
+        }
+        for (name, index) in [
+            ("crossover_index", self.crossover_index),
+            ("mutation_index", self.mutation_index),
+        ] {
+            if !(0.0..f64::INFINITY).contains(&index) {
+                return Err(Error::parameter(name, index, "0 or more, finite"));
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Member {
+    /// In units of the bounds.
+    genes: Vec<f64>,
+    objectives: Vec<f64>,
+    /// The front it is in; 0 is dominated by none.
+    rank: usize,
+    /// How far its neighbours in its front are from each other; infinite at the ends.
+    crowding: f64,
+}
+
+impl Member {
+    /// The crowded-comparison operator.
+    fn beats(&self, other: &Self) -> bool {
+        self.rank < other.rank || self.rank == other.rank && self.crowding > other.crowding
+    }
+}
+
+/// NSGA-II, minimising vectors of objectives. An objective that is NaN counts as infinite.
+///
+/// ```
+/// use evospike::evolve::nsga::{Nsga2, NsgaSettings};
+///
+/// let mut nsga = Nsga2::new(&[[-1.0, 3.0]], None, NsgaSettings::default(), 0)?;
+/// for _ in 0..20 {
+///     let points = nsga.ask();
+///     let objectives = points.iter().map(|x| vec![x[0].powi(2), (x[0] - 2.0).powi(2)]);
+///     nsga.tell(objectives.collect())?;
+/// }
+/// assert!(nsga.front().iter().all(|(x, _)| (-0.01..=2.01).contains(&x[0])));
+/// # Ok::<(), evospike::Error>(())
+/// ```
+pub struct Nsga2 {
+    settings: NsgaSettings,
+    bounds: Bounds,
+    rng: Rng,
+    members: Vec<Member>,
+    /// What is asked for, in units of the bounds: the first population or children.
+    points: Vec<Vec<f64>>,
+}
+
+impl Nsga2 {
+    /// Starts in the box `bounds` with uniform points, `x0` among them where given.
+    ///
+    /// # Errors
+    /// Settings, bounds or `x0` out of range.
+    pub fn new(
+        bounds: &[[f64; 2]],
+        x0: Option<&[f64]>,
+        settings: NsgaSettings,
+        seed: u64,
+    ) -> Result<Self> {
+        settings.check()?;
+        let bounds = Bounds::new(bounds)?;
+        let mut rng = rng(seed, Stream::Evolution);
+        let draw = |_| uniform(&mut rng, bounds.genes());
+        let mut points: Vec<Vec<f64>> = (0..settings.population).map(draw).collect();
+        if let Some(x0) = x0 {
+            points[0] = bounds.unit_start(x0)?;
+        }
+        Ok(Self {
+            settings,
+            bounds,
+            rng,
+            members: Vec::new(),
+            points,
+        })
+    }
+
+    /// The points whose objectives are to be told next, one value a gene; asking twice gives the
+    /// same.
+    pub fn ask(&self) -> Vec<Vec<f64>> {
+        self.bounds.points(&self.points)
+    }
+
+    /// Takes the objectives of the points asked for, in their order.
+    ///
+    /// # Errors
+    /// Not one vector a point, all of one length, at least 1; nothing is changed then.
+    pub fn tell(&mut self, objectives: Vec<Vec<f64>>) -> Result<()> {
+        check_told(&self.points, &objectives)?;
+        let expected = match self.members.first() {
+            Some(member) => member.objectives.len(),
+            None => objectives[0].len().max(1),
+        };
+        if let Some(odd) = objectives.iter().find(|x| x.len() != expected) {
+            return Err(Error::parameter(
+                "objectives",
+                format!("{} for a point", odd.len()),
+                format!("{expected}, as for the others"),
+            ));
+        }
+        let points = std::mem::take(&mut self.points);
+        let number = |x: f64| if x.is_nan() { f64::INFINITY } else { x };
+        let told = points.into_iter().zip(objectives);
+        self.members.extend(told.map(|(genes, objectives)| Member {
+            genes,
+            objectives: objectives.into_iter().map(number).collect(),
+            rank: 0,
+            crowding: 0.0,
+        }));
+        self.select();
+        self.breed();
+        Ok(())
+    }
+
+    /// The points of the population that no other one dominates, with their objectives; none before
+    /// the first [`tell`](Self::tell).
+    pub fn front(&self) -> Vec<(Vec<f64>, Vec<f64>)> {
+        let first = self.members.iter().filter(|member| member.rank == 0);
+        first
+            .map(|member| (self.bounds.point(&member.genes), member.objectives.clone()))
+            .collect()
+    }
+
+    /// Ranks parents and children and keeps the best, section III.
+    fn select(&mut self) {
+        for (rank, front) in fronts(&self.members).iter().enumerate() {
+            for (&i, crowding) in front.iter().zip(crowding(&self.members, front)) {
+                self.members[i].rank = rank;
+                self.members[i].crowding = crowding;
+            }
+        }
+        self.members.sort_by(|a, b| {
+            let rank = a.rank.cmp(&b.rank);
+            rank.then(b.crowding.total_cmp(&a.crowding))
+        });
+        self.members.truncate(self.settings.population);
+    }
+
+    /// Every member takes part in two tournaments, as in the authors' program.
+    fn breed(&mut self) {
+        let size = self.settings.population;
+        let mut entrants = Vec::new();
+        // Two parents make two children; a tournament takes two entrants.
+        while entrants.len() < 2 * size.next_multiple_of(2) {
+            let mut round: Vec<usize> = (0..size).collect();
+            round.shuffle(&mut self.rng);
+            entrants.extend(round);
+        }
+        for pairs in entrants.chunks_exact(4) {
+            let [first, second] = [[pairs[0], pairs[1]], [pairs[2], pairs[3]]].map(|[a, b]| {
+                let (a, b) = (&self.members[a], &self.members[b]);
+                if b.beats(a) { b } else { a } // their order is random
+            });
+            let mut children = [first.genes.clone(), second.genes.clone()];
+            cross(&mut children, &self.settings, &mut self.rng);
+            for mut child in children {
+                mutate(&mut child, &self.settings, &mut self.rng);
+                self.points.push(child);
+            }
+        }
+        self.points.truncate(size);
+    }
+}
+
+fn dominates(a: &[f64], b: &[f64]) -> bool {
+    a.iter().zip(b).all(|(a, b)| a <= b) && a != b
+}
+
+/// Fast non-dominated sort: members' places, front by front.
+fn fronts(members: &[Member]) -> Vec<Vec<usize>> {
+    let dominates = |i: usize, j: usize| dominates(&members[i].objectives, &members[j].objectives);
+    let all = 0..members.len();
+    let dominated: Vec<Vec<usize>> = all
+        .clone()
+        .map(|i| all.clone().filter(|&j| dominates(i, j)).collect())
+        .collect();
+    let mut dominators = vec![0; members.len()];
+    dominated.iter().flatten().for_each(|&j| dominators[j] += 1);
+    let mut fronts = Vec::new();
+    let mut front: Vec<usize> = all.filter(|&i| dominators[i] == 0).collect();
+    while !front.is_empty() {
+        let mut next = Vec::new();
+        for &j in front.iter().flat_map(|&i| &dominated[i]) {
+            dominators[j] -= 1;
+            if dominators[j] == 0 {
+                next.push(j);
+            }
+        }
+        fronts.push(std::mem::replace(&mut front, next));
+    }
+    fronts
+}
+
+/// Crowding distances of a front, in its order.
+fn crowding(members: &[Member], front: &[usize]) -> Vec<f64> {
+    let mut distances = vec![0.0; front.len()];
+    let mut order: Vec<usize> = (0..front.len()).collect();
+    for objective in 0..members[front[0]].objectives.len() {
+        let value = |place: usize| members[front[place]].objectives[objective];
+        order.sort_by(|&a, &b| value(a).total_cmp(&value(b)));
+        let (first, last) = (order[0], order[front.len() - 1]);
+        let range = value(last) - value(first);
+        distances[first] = f64::INFINITY;
+        distances[last] = f64::INFINITY;
+        if range > 0.0 && range.is_finite() {
+            for around in order.windows(3) {
+                distances[around[1]] += (value(around[2]) - value(around[0])) / range;
+            }
+        }
+    }
+    distances
+}
+
+/// Simulated binary crossover within the unit box, as in the authors' program: each gene with
+/// probability one half.
+fn cross(children: &mut [Vec<f64>; 2], settings: &NsgaSettings, rng: &mut Rng) {
+    if rng.random::<f64>() >= settings.crossover {
+        return;
+    }
+    let power = settings.crossover_index + 1.0;
+    let [first, second] = children;
+    for (a, b) in first.iter_mut().zip(second) {
+        if rng.random::<f64>() >= 0.5 || (*a - *b).abs() < 1e-14 {
+            continue;
+        }
+        let (low, high) = (a.min(*b), a.max(*b));
+        let u: f64 = rng.random();
+        // Half of how far the children are apart; `room` is the way from a parent to its bound.
+        let spread = |room: f64| {
+            let alpha = 2.0 - (1.0 + 2.0 * room / (high - low)).powf(-power);
+            let beta = match u <= 1.0 / alpha {
+                true => (u * alpha).powf(1.0 / power),
+                false => (1.0 / (2.0 - u * alpha)).powf(1.0 / power),
+            };
+            0.5 * beta * (high - low)
+        };
+        let middle = 0.5 * (low + high);
+        *a = (middle - spread(low)).clamp(0.0, 1.0);
+        *b = (middle + spread(1.0 - high)).clamp(0.0, 1.0);
+        if rng.random() {
+            std::mem::swap(a, b);
+        }
+    }
+}
+
+/// Polynomial mutation within the unit box, as in the authors' program.
+fn mutate(child: &mut [f64], settings: &NsgaSettings, rng: &mut Rng) {
+    let power = settings.mutation_index + 1.0;
+    let probability = settings.mutation.unwrap_or(1.0 / child.len() as f64);
+    for gene in child {
+        if rng.random::<f64>() >= probability {
+            continue;
+        }
+        let u: f64 = rng.random();
+        let step = match u < 0.5 {
+            true => (2.0 * u + (1.0 - 2.0 * u) * (1.0 - *gene).powf(power)).powf(1.0 / power) - 1.0,
+            false => 1.0 - (2.0 * (1.0 - u) + (2.0 * u - 1.0) * gene.powf(power)).powf(1.0 / power),
+        };
+        *gene = (*gene + step).clamp(0.0, 1.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Zitzler's, Deb's and Thiele's first two problems (2000), 30 genes.
+    fn zdt(problem: usize, x: &[f64]) -> Vec<f64> {
+        let g = 1.0 + 9.0 * x[1..].iter().sum::<f64>() / (x.len() - 1) as f64;
+        let share = x[0] / g;
+        let curve = if problem == 1 {
+            share.sqrt()
+        } else {
+            share * share
+        };
+        vec![x[0], g * (1.0 - curve)]
+    }
+
+    /// Share of the square up to (1.1, 1.1) that a front of two objectives dominates.
+    fn hypervolume(front: &[(Vec<f64>, Vec<f64>)]) -> f64 {
+        let mut points: Vec<[f64; 2]> = front.iter().map(|(_, f)| [f[0], f[1]]).collect();
+        points.sort_by(|a, b| a[0].total_cmp(&b[0]));
+        let mut height = 1.1;
+        let mut volume = 0.0;
+        for [x, y] in points {
+            if x < 1.1 && y < height {
+                volume += (1.1 - x) * (height - y);
+                height = y;
+            }
+        }
+        volume
+    }
+
+    fn run(problem: usize, seed: u64) -> Nsga2 {
+        let mut nsga = Nsga2::new(&[[0.0, 1.0]; 30], None, NsgaSettings::default(), seed).unwrap();
+        for _ in 0..250 {
+            // 25,000 evaluations, as in the paper
+            let told = nsga.ask().iter().map(|x| zdt(problem, x)).collect();
+            nsga.tell(told).unwrap();
+        }
+        nsga
+    }
+
+    #[test]
+    fn finds_the_fronts_of_zdt() {
+        // True fronts: 1.21 less the area below the curve, 1/3 and 2/3.
+        for (problem, truth) in [(1, 1.21 - 1.0 / 3.0), (2, 1.21 - 2.0 / 3.0)] {
+            for seed in 0..2 {
+                let front = run(problem, seed).front();
+                let volume = hypervolume(&front);
+                assert!(
+                    volume > truth - 0.015 && volume < truth,
+                    "{problem}: {volume}"
+                );
+                for (_, a) in &front {
+                    assert!(front.iter().all(|(_, b)| !dominates(b, a)));
+                }
+                assert!(front.len() > 90);
+            }
+        }
+    }
+
+    #[test]
+    fn replay_asks_the_same() {
+        let bounds = [[0.25, 2.0], [-1.0, 1.0], [3.0, 3.0]];
+        let x0 = [1.0, 0.5, 3.0];
+        let settings = NsgaSettings {
+            population: 7,
+            ..NsgaSettings::default()
+        };
+        let start = |seed| Nsga2::new(&bounds, Some(&x0), settings.clone(), seed).unwrap();
+        let (mut first, mut again) = (start(4), start(4));
+        assert_ne!(first.ask(), start(5).ask());
+        assert_eq!(first.ask()[0], x0);
+        for i in 0..40 {
+            let points = first.ask();
+            assert_eq!(points, again.ask());
+            assert_eq!(points.len(), 7);
+            for x in &points {
+                let inside = |(x, b): (&f64, &[f64; 2])| (b[0]..=b[1]).contains(x);
+                assert!(x.iter().zip(&bounds).all(inside), "{x:?}");
+            }
+            let spoilt = |x: &Vec<f64>| if i == 3 { f64::NAN } else { x[0] + x[1] };
+            let told = points.iter().map(|x| vec![spoilt(x), x[1] - x[0], 1.0]);
+            let told: Vec<Vec<f64>> = told.collect();
+            first.tell(told.clone()).unwrap();
+            again.tell(told).unwrap();
+        }
+        assert!(first.front().iter().all(|(_, f)| f[0].is_finite()));
+    }
+
+    #[test]
+    fn sorts_and_spreads() {
+        let points = [[0.0, 4.0], [1.0, 2.0], [2.0, 3.0], [3.0, 3.0], [4.0, 0.0]];
+        let member = |x: &[f64; 2]| Member {
+            genes: Vec::new(),
+            objectives: x.to_vec(),
+            rank: 0,
+            crowding: 0.0,
+        };
+        let members: Vec<Member> = points.iter().map(member).collect();
+        let fronts = fronts(&members);
+        assert_eq!(fronts, [vec![0, 1, 4], vec![2], vec![3]]);
+        let spread = crowding(&members, &fronts[0]);
+        assert_eq!(spread, [f64::INFINITY, 2.0, f64::INFINITY]);
+    }
+
+    #[test]
+    fn arguments_out_of_range_are_named() {
+        let message = |settings: NsgaSettings| settings.check().unwrap_err().to_string();
+        let good = NsgaSettings::default;
+        let (population, mutation) = (1, Some(1.5));
+        let (crossover, crossover_index, mutation_index) = (f64::NAN, -1.0, f64::INFINITY);
+        assert!(
+            message(NsgaSettings {
+                population,
+                ..good()
+            })
+            .starts_with("population")
+        );
+        assert!(message(NsgaSettings { mutation, ..good() }).starts_with("mutation:"));
+        assert!(
+            message(NsgaSettings {
+                crossover,
+                ..good()
+            })
+            .starts_with("crossover:")
+        );
+        let settings = NsgaSettings {
+            crossover_index,
+            ..good()
+        };
+        assert!(message(settings).starts_with("crossover_index"));
+        let settings = NsgaSettings {
+            mutation_index,
+            ..good()
+        };
+        assert!(message(settings).starts_with("mutation_index"));
+
+        let mut nsga = Nsga2::new(&[[0.0, 1.0]], None, good(), 0).unwrap();
+        assert!(nsga.tell(vec![vec![1.0]; 3]).is_err());
+        assert!(nsga.tell(vec![Vec::new(); 100]).is_err());
+        let mut uneven = vec![vec![1.0, 2.0]; 100];
+        uneven[99].pop();
+        let error = nsga.tell(uneven).unwrap_err().to_string();
+        assert!(error.starts_with("objectives"), "{error}");
+        nsga.tell(vec![vec![1.0, 2.0]; 100]).unwrap();
+    }
+}

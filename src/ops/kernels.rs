@@ -1,0 +1,709 @@
+//! The layers' maths on slices of `f32`, on all cores: what [`ops`](crate::ops) runs on the CPU.
+//!
+//! Images are channels, rows, columns, one image after the other. Work is divided by the sizes of
+//! its data, never by the number of threads, so that every sum has one order and results do not
+//! depend on how many cores there are. Gradients are added to what `dx`, `dw`, ... hold.
+
+use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use crate::ops::backend::ConvShape;
+use crate::ops::winograd;
+
+/// Chunks of images whose gradients by the weights are summed apart, then in order.
+const CHUNKS: usize = 8;
+
+/// Values that an elementwise task handles: enough to outweigh its start.
+const SPAN: usize = 1 << 14;
+
+/// Functions (name, generic parameters, their names, arguments) whose loops are compiled twice, for
+/// any processor and for vectors of 256 bits, and chosen when they run. Both give the same numbers:
+/// nothing is fused or put in another order.
+macro_rules! widest {
+    ($(
+        $(#[$doc:meta])*
+        fn $name:ident[$($generics:tt)*][$($generic:ident),*]($($argument:ident: $type:ty),* $(,)?)
+        $body:block
+    )*) => {$(
+        $(#[$doc])*
+        #[allow(clippy::too_many_arguments, unsafe_code)]
+        fn $name<$($generics)*>($($argument: $type),*) {
+            #[inline(always)]
+            #[allow(clippy::too_many_arguments)]
+            fn plain<$($generics)*>($($argument: $type),*) $body
+
+            #[cfg(target_arch = "x86_64")]
+            if is_x86_feature_detected!("avx2") {
+                #[target_feature(enable = "avx2")]
+                #[allow(clippy::too_many_arguments)]
+                fn wide<$($generics)*>($($argument: $type),*) {
+                    plain::<$($generic),*>($($argument),*)
+                }
+                // SAFETY: the processor has AVX2, as was just found.
+                return unsafe { wide::<$($generic),*>($($argument),*) };
+            }
+            plain::<$($generic),*>($($argument),*)
+        }
+    )*};
+}
+pub(crate) use widest;
+
+/// Room for numbers that is used again: new pages from the system, and zeros in them, cost as much
+/// as the layers that are not convolutions.
+pub(crate) struct Buffer {
+    /// At least `length` of them.
+    values: Vec<f32>,
+    length: usize,
+}
+
+static SPARE: Mutex<VecDeque<Vec<f32>>> = Mutex::new(VecDeque::new());
+
+impl Buffer {
+    /// `length` numbers of any value.
+    pub fn new(length: usize) -> Self {
+        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+        // The shortest that is long enough, but no long one for a few numbers.
+        let fitting = (0..spare.len()).filter(|&i| (length..=2 * length).contains(&spare[i].len()));
+        let best = fitting.min_by_key(|&i| spare[i].len());
+        let values = best.and_then(|i| spare.remove(i));
+        drop(spare);
+        let mut values = values.unwrap_or_else(|| vec![0.0; length]);
+        if cfg!(debug_assertions) {
+            values.fill(f32::NAN); // Shows who reads what was not written.
+        }
+        Self { values, length }
+    }
+
+    /// The numbers alone, for good.
+    pub fn into_vec(mut self) -> Vec<f32> {
+        let mut values = std::mem::take(&mut self.values);
+        values.truncate(self.length);
+        values
+    }
+}
+
+impl From<Vec<f32>> for Buffer {
+    fn from(values: Vec<f32>) -> Self {
+        let length = values.len();
+        Self { values, length }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        const SPARES: usize = 128; // as many as a training step of a deep network keeps
+        if self.values.is_empty() {
+            return;
+        }
+        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+        spare.push_back(std::mem::take(&mut self.values));
+        let oldest = (spare.len() > SPARES).then(|| spare.pop_front());
+        drop(spare);
+        drop(oldest);
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        &self.values[..self.length]
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.values[..self.length]
+    }
+}
+
+/// A matrix in a slice: value (row, column) is at `row * rows + column * columns`.
+#[derive(Clone, Copy)]
+pub(crate) struct Matrix<'a> {
+    data: &'a [f32],
+    rows: usize,
+    columns: usize,
+}
+
+pub(crate) fn matrix(data: &[f32], rows: usize, columns: usize) -> Matrix<'_> {
+    Matrix {
+        data,
+        rows,
+        columns,
+    }
+}
+
+impl Matrix<'_> {
+    pub(crate) fn transposed(self) -> Self {
+        Self {
+            rows: self.columns,
+            columns: self.rows,
+            ..self
+        }
+    }
+}
+
+/// `out` (m x n, `stride` from row to row) becomes a (m x k) times b (k x n), on this thread;
+/// added to what it holds if `add`.
+pub(crate) fn multiply(
+    [m, n, k]: [usize; 3],
+    out: &mut [f32],
+    stride: usize,
+    add: bool,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+) {
+    if m * n * k == 0 {
+        if !add {
+            out.fill(0.0);
+        }
+        return;
+    }
+    let end = |rows, columns, by: [usize; 2]| (rows - 1) * by[0] + (columns - 1) * by[1];
+    assert!(n <= stride && end(m, n, [stride, 1]) < out.len());
+    assert!(end(m, k, [a.rows, a.columns]) < a.data.len());
+    assert!(end(k, n, [b.rows, b.columns]) < b.data.len());
+    // SAFETY: the three matrices lie in their slices, checked above; `out` does not alias itself,
+    // since a row is no longer than the step to the next, nor a and b, since it is borrowed alone.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            stride as isize,
+            add,
+            a.data.as_ptr(),
+            a.columns as isize,
+            a.rows as isize,
+            b.data.as_ptr(),
+            b.columns as isize,
+            b.rows as isize,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}
+
+/// Images that one product takes: enough columns to keep the vector units busy.
+fn group(shape: &ConvShape) -> usize {
+    let positions = shape.positions();
+    (256 / positions).clamp(1, 32)
+}
+
+/// The columns of `columns` (kernel place x images x position) from the images in `x`.
+fn im2col(shape: &ConvShape, x: &[f32], images: usize, columns: &mut [f32]) {
+    let (side, out_side) = (shape.side, shape.out_side());
+    let width = images * shape.positions();
+    for (place, row) in columns.chunks_exact_mut(width).enumerate() {
+        let (channel, kernel_row, kernel_column) = shape.place(place);
+        for (image, row) in row.chunks_exact_mut(out_side * out_side).enumerate() {
+            let plane = &x[(image * shape.inputs + channel) * side * side..][..side * side];
+            for (r, row) in row.chunks_exact_mut(out_side).enumerate() {
+                let Some(from) = shape.reads(r, kernel_row) else {
+                    row.fill(0.0);
+                    continue;
+                };
+                let from = &plane[from * side..][..side];
+                let inside = shape.inside(kernel_column);
+                row[..inside.start].fill(0.0);
+                row[inside.end..].fill(0.0);
+                if inside.is_empty() {
+                    continue;
+                }
+                let first = inside.start * shape.stride + kernel_column - shape.padding;
+                if shape.stride == 1 {
+                    let length = inside.len();
+                    row[inside].copy_from_slice(&from[first..][..length]);
+                } else {
+                    let from = from[first..].iter().step_by(shape.stride);
+                    row[inside]
+                        .iter_mut()
+                        .zip(from)
+                        .for_each(|(to, from)| *to = *from);
+                }
+            }
+        }
+    }
+}
+
+/// Adds the columns back to the pixels that they were read from.
+fn col2im(shape: &ConvShape, columns: &[f32], images: usize, dx: &mut [f32]) {
+    let (side, out_side) = (shape.side, shape.out_side());
+    let width = images * shape.positions();
+    for (place, row) in columns.chunks_exact(width).enumerate() {
+        let (channel, kernel_row, kernel_column) = shape.place(place);
+        let inside = shape.inside(kernel_column);
+        if inside.is_empty() {
+            continue;
+        }
+        let first = inside.start * shape.stride + kernel_column - shape.padding;
+        for (image, row) in row.chunks_exact(out_side * out_side).enumerate() {
+            let plane = &mut dx[(image * shape.inputs + channel) * side * side..][..side * side];
+            for (r, row) in row.chunks_exact(out_side).enumerate() {
+                if let Some(to) = shape.reads(r, kernel_row) {
+                    let to = plane[to * side..][..side][first..].iter_mut();
+                    let from = &row[inside.clone()];
+                    to.step_by(shape.stride)
+                        .zip(from)
+                        .for_each(|(to, from)| *to += from);
+                }
+            }
+        }
+    }
+}
+
+/// From images, channels, positions to channels, images, positions; its own inverse with
+/// `images` and `channels` exchanged.
+fn exchange(images: usize, channels: usize, positions: usize, from: &[f32], to: &mut [f32]) {
+    for image in 0..images {
+        for channel in 0..channels {
+            to[(channel * images + image) * positions..][..positions]
+                .copy_from_slice(&from[(image * channels + channel) * positions..][..positions]);
+        }
+    }
+}
+
+/// Convolution of every image.
+pub(crate) fn convolve(shape: &ConvShape, x: &[f32], w: &[f32], y: &mut [f32]) {
+    if winograd::suits(shape, x.len() / shape.input_size()) {
+        return winograd::convolve(shape, x, w, y);
+    }
+    let (places, positions) = (shape.places(), shape.positions());
+    let [x_size, y_size] = [shape.input_size(), shape.output_size()];
+    let group = group(shape);
+    y.par_chunks_mut(group * y_size)
+        .zip(x.par_chunks(group * x_size))
+        .for_each_init(
+            || (Vec::new(), Vec::new()),
+            |(columns, product), (y, x)| {
+                let images = x.len() / x_size;
+                let width = images * positions;
+                columns.resize(places * width, 0.0);
+                im2col(shape, x, images, columns);
+                let size = [shape.outputs, width, places];
+                let (w, columns) = (matrix(w, places, 1), matrix(columns, width, 1));
+                if images == 1 {
+                    multiply(size, y, positions, false, w, columns);
+                } else {
+                    product.resize(shape.outputs * width, 0.0);
+                    multiply(size, product, width, false, w, columns);
+                    exchange(shape.outputs, images, positions, product, y);
+                }
+            },
+        );
+}
+
+/// Gradient by the images.
+pub(crate) fn convolve_by_images(shape: &ConvShape, w: &[f32], dy: &[f32], dx: &mut [f32]) {
+    if winograd::suits(shape, dx.len() / shape.input_size()) {
+        return winograd::convolve_by_images(shape, w, dy, dx);
+    }
+    let (places, positions) = (shape.places(), shape.positions());
+    let [x_size, y_size] = [shape.input_size(), shape.output_size()];
+    let group = group(shape);
+    dx.par_chunks_mut(group * x_size)
+        .zip(dy.par_chunks(group * y_size))
+        .for_each_init(
+            || (Vec::new(), Vec::new()),
+            |(columns, by_channel), (dx, dy)| {
+                let images = dy.len() / y_size;
+                let width = images * positions;
+                columns.resize(places * width, 0.0);
+                by_channel.resize(shape.outputs * width, 0.0);
+                exchange(images, shape.outputs, positions, dy, by_channel);
+                multiply(
+                    [places, width, shape.outputs],
+                    columns,
+                    width,
+                    false,
+                    matrix(w, places, 1).transposed(),
+                    matrix(by_channel, width, 1),
+                );
+                col2im(shape, columns, images, dx);
+            },
+        );
+}
+
+/// Sums what `partial` adds to zeros for each chunk of `items` items, in order, to `sum`.
+fn sum_of_chunks(
+    items: usize,
+    sum: &mut [f32],
+    partial: impl Fn(std::ops::Range<usize>, &mut [f32]) + Sync,
+) {
+    let each = items.div_ceil(CHUNKS).max(1);
+    let starts: Vec<usize> = (0..items).step_by(each).collect();
+    let parts: Vec<Vec<f32>> = starts
+        .into_par_iter()
+        .map(|start| {
+            let mut part = vec![0.0; sum.len()];
+            partial(start..items.min(start + each), &mut part);
+            part
+        })
+        .collect();
+    sum.par_iter_mut()
+        .with_min_len(SPAN)
+        .enumerate()
+        .for_each(|(i, sum)| {
+            for part in &parts {
+                *sum += part[i];
+            }
+        });
+}
+
+/// Gradient by the weights.
+pub(crate) fn convolve_by_weights(shape: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
+    if winograd::suits(shape, x.len() / shape.input_size()) {
+        return winograd::convolve_by_weights(shape, x, dy, dw);
+    }
+    let (places, positions) = (shape.places(), shape.positions());
+    let [x_size, y_size] = [shape.input_size(), shape.output_size()];
+    let group = group(shape);
+    sum_of_chunks(x.len() / x_size, dw, |range, dw| {
+        let (mut columns, mut by_channel) = (Vec::new(), Vec::new());
+        let x = x[range.start * x_size..range.end * x_size].chunks(group * x_size);
+        let dy = dy[range.start * y_size..range.end * y_size].chunks(group * y_size);
+        for (x, dy) in x.zip(dy) {
+            let images = x.len() / x_size;
+            let width = images * positions;
+            columns.resize(places * width, 0.0);
+            im2col(shape, x, images, &mut columns);
+            by_channel.resize(shape.outputs * width, 0.0);
+            exchange(images, shape.outputs, positions, dy, &mut by_channel);
+            multiply(
+                [shape.outputs, places, width],
+                dw,
+                places,
+                true,
+                matrix(&by_channel, width, 1),
+                matrix(&columns, width, 1).transposed(),
+            );
+        }
+    });
+}
+
+/// Means of `size` x `size` squares of planes of `side` x `side`.
+pub(crate) fn average_pool(side: usize, size: usize, x: &[f32], y: &mut [f32]) {
+    let half = side / size;
+    let share = 1.0 / (size * size) as f32;
+    let planes = (SPAN / (side * side)).max(1);
+    y.par_chunks_mut(planes * half * half)
+        .zip(x.par_chunks(planes * side * side))
+        .for_each(|(y, x)| {
+            for (y, x) in y.chunks_exact_mut(half).zip(x.chunks_exact(size * side)) {
+                if size == 2 {
+                    let (top, bottom) = x.split_at(side);
+                    let squares = top.chunks_exact(2).zip(bottom.chunks_exact(2));
+                    for (y, (top, bottom)) in y.iter_mut().zip(squares) {
+                        *y = (top[0] + top[1] + bottom[0] + bottom[1]) * share;
+                    }
+                    continue;
+                }
+                for (column, y) in y.iter_mut().enumerate() {
+                    let rows = x.chunks_exact(side);
+                    let sum: f32 = rows.flat_map(|row| &row[column * size..][..size]).sum();
+                    *y = sum * share;
+                }
+            }
+        });
+}
+
+/// Gradient of [`average_pool`].
+pub(crate) fn average_pool_backward(side: usize, size: usize, dy: &[f32], dx: &mut [f32]) {
+    let half = side / size;
+    let share = 1.0 / (size * size) as f32;
+    let planes = (SPAN / (side * side)).max(1);
+    dx.par_chunks_mut(planes * side * side)
+        .zip(dy.par_chunks(planes * half * half))
+        .for_each(|(dx, dy)| {
+            for (dx, dy) in dx.chunks_exact_mut(size * side).zip(dy.chunks_exact(half)) {
+                for row in dx.chunks_exact_mut(side) {
+                    if size == 2 {
+                        for (dx, dy) in row.chunks_exact_mut(2).zip(dy) {
+                            let each = dy * share;
+                            dx[0] += each;
+                            dx[1] += each;
+                        }
+                        continue;
+                    }
+                    for (dx, dy) in row.chunks_exact_mut(size).zip(dy) {
+                        dx.iter_mut().for_each(|dx| *dx += dy * share);
+                    }
+                }
+            }
+        });
+}
+
+/// y = max(x, 0).
+pub(crate) fn relu(x: &[f32], y: &mut [f32]) {
+    y.par_chunks_mut(SPAN)
+        .zip(x.par_chunks(SPAN))
+        .for_each(|(y, x)| {
+            y.iter_mut().zip(x).for_each(|(y, x)| *y = x.max(0.0));
+        });
+}
+
+/// Gradient of [`relu`] by its output.
+pub(crate) fn relu_backward(y: &[f32], dy: &[f32], dx: &mut [f32]) {
+    dx.par_chunks_mut(SPAN)
+        .zip(y.par_chunks(SPAN).zip(dy.par_chunks(SPAN)))
+        .for_each(|(dx, (y, dy))| {
+            for (dx, (y, dy)) in dx.iter_mut().zip(y.iter().zip(dy)) {
+                *dx += if *y > 0.0 { *dy } else { 0.0 };
+            }
+        });
+}
+
+/// The quantisation clip-floor-shift activation (Bu et al. 2022, ICLR) of one value:
+/// `bound` clip(floor(x `levels` / `bound` + 1/2) / `levels`, 0, 1).
+#[inline(always)]
+pub(crate) fn qcfs_of(x: f32, bound: f32, levels: f32) -> f32 {
+    bound * level(x, bound, levels).clamp(0.0, levels) / levels
+}
+
+/// Before clipping.
+#[inline(always)]
+fn level(x: f32, bound: f32, levels: f32) -> f32 {
+    (x / bound * levels + 0.5).floor()
+}
+
+widest! {
+    fn qcfs_span[][](bound: f32, levels: f32, x: &[f32], y: &mut [f32]) {
+        y.iter_mut().zip(x).for_each(|(y, &x)| *y = qcfs_of(x, bound, levels));
+    }
+
+    fn qcfs_span_backward[][](
+        bound: f32, levels: f32, x: &[f32], dy: &[f32], dx: &mut [f32], by_bound: &mut [f32],
+    ) {
+        let values = x.iter().zip(dy).zip(dx.iter_mut().zip(by_bound));
+        for ((&x, &dy), (dx, by_bound)) in values {
+            let level = level(x, bound, levels);
+            let inside = if (0.0..=levels).contains(&level) { dy } else { 0.0 };
+            *dx += inside;
+            *by_bound = dy * level.clamp(0.0, levels) / levels - inside * (x / bound);
+        }
+    }
+}
+
+/// y becomes [`qcfs_of`] x.
+pub(crate) fn qcfs(bound: f32, levels: f32, x: &[f32], y: &mut [f32]) {
+    y.par_chunks_mut(SPAN)
+        .zip(x.par_chunks(SPAN))
+        .for_each(|(y, x)| qcfs_span(bound, levels, x, y));
+}
+
+/// Gradient of [`qcfs`] by x; gives that by the bound.
+pub(crate) fn qcfs_backward(bound: f32, levels: f32, x: &[f32], dy: &[f32], dx: &mut [f32]) -> f64 {
+    let spans = dx.par_chunks_mut(SPAN);
+    let spans = spans.zip(x.par_chunks(SPAN).zip(dy.par_chunks(SPAN)));
+    let sums = spans.map(|(dx, (x, dy))| {
+        let mut by_bound = vec![0.0; x.len()];
+        qcfs_span_backward(bound, levels, x, dy, dx, &mut by_bound);
+        by_bound.into_iter().map(f64::from).sum::<f64>()
+    });
+    sums.collect::<Vec<f64>>().into_iter().sum()
+}
+
+/// Of each weight the sign, that of 0 counted as 1, times the mean magnitude of its output channel's
+/// weights: binary weights (Rastegari et al. 2016, equation 6).
+pub(crate) fn binarise(outputs: usize, weight: &[f32], binary: &mut [f32]) {
+    let each = weight.len() / outputs;
+    let channels = weight.chunks_exact(each).zip(binary.chunks_exact_mut(each));
+    for (weight, binary) in channels {
+        let scale = mean_magnitude(weight);
+        for (binary, w) in binary.iter_mut().zip(weight) {
+            *binary = if *w >= 0.0 { scale } else { -scale };
+        }
+    }
+}
+
+fn mean_magnitude(weight: &[f32]) -> f32 {
+    let sum: f64 = weight.iter().map(|w| f64::from(w.abs())).sum();
+    (sum / weight.len() as f64) as f32
+}
+
+/// Gradient of [`binarise`], the sign's taken to be 1 in -1..=1.
+pub(crate) fn binarise_backward(outputs: usize, weight: &[f32], dy: &[f32], dw: &mut [f32]) {
+    let each = weight.len() / outputs;
+    let channels = weight.chunks_exact(each).zip(dy.chunks_exact(each));
+    for ((weight, dy), dw) in channels.zip(dw.chunks_exact_mut(each)) {
+        let (scale, sign) = (
+            mean_magnitude(weight),
+            |w: f32| if w >= 0.0 { 1.0 } else { -1.0 },
+        );
+        let products = weight
+            .iter()
+            .zip(dy)
+            .map(|(&w, &dy)| f64::from(sign(w) * dy));
+        let by_scale = (products.sum::<f64>() / each as f64) as f32;
+        for (dw, (&w, dy)) in dw.iter_mut().zip(weight.iter().zip(dy)) {
+            let straight = if w.abs() <= 1.0 { scale * dy } else { 0.0 };
+            *dw += by_scale * sign(w) + straight;
+        }
+    }
+}
+
+/// y += x.
+pub(crate) fn accumulate(x: &[f32], y: &mut [f32]) {
+    y.par_chunks_mut(SPAN)
+        .zip(x.par_chunks(SPAN))
+        .for_each(|(y, x)| {
+            y.iter_mut().zip(x).for_each(|(y, x)| *y += x);
+        });
+}
+
+widest! {
+    /// Adds the terms of one channel of one image: in vectors of 16 partial sums, then in f64.
+    fn plane_sums
+        [const N: usize, const K: usize, F: Fn([f32; N]) -> [f32; K]][N, K, F](
+        planes: [&[f32]; N], terms: F, sums: &mut [f64; K]
+    ) {
+        const LANES: usize = 16;
+        let positions = planes[0].len();
+        let planes = planes.map(|plane| &plane[..positions]);
+        let mut lanes = [[0.0_f32; LANES]; K];
+        let whole = positions - positions % LANES;
+        for first in (0..whole).step_by(LANES) {
+            for lane in 0..LANES {
+                let terms = terms(planes.map(|plane| plane[first + lane]));
+                for (lanes, term) in lanes.iter_mut().zip(terms) {
+                    lanes[lane] += term;
+                }
+            }
+        }
+        for p in whole..positions {
+            let terms = terms(planes.map(|plane| plane[p]));
+            for (lanes, term) in lanes.iter_mut().zip(terms) {
+                lanes[p % LANES] += term;
+            }
+        }
+        for (sum, lanes) in sums.iter_mut().zip(lanes) {
+            *sum += lanes.iter().map(|&x| f64::from(x)).sum::<f64>();
+        }
+    }
+}
+
+/// Sums over images and positions for every channel, of `K` values a pixel.
+fn channel_sums<const N: usize, const K: usize>(
+    channels: usize,
+    positions: usize,
+    data: [&[f32]; N],
+    terms: impl Fn(usize, [f32; N]) -> [f32; K] + Sync,
+) -> Vec<[f64; K]> {
+    let size = channels * positions;
+    let images = data[0].len() / size;
+    if positions == 1 {
+        // Features: neighbours belong to different channels.
+        let mut sums = vec![[0.0; K]; channels];
+        for image in 0..images {
+            for (c, sums) in sums.iter_mut().enumerate() {
+                let terms = terms(c, data.map(|data| data[image * size + c]));
+                sums.iter_mut()
+                    .zip(terms)
+                    .for_each(|(sum, term)| *sum += f64::from(term));
+            }
+        }
+        return sums;
+    }
+    let chunks: Vec<usize> = (0..images)
+        .step_by(images.div_ceil(CHUNKS).max(1))
+        .collect();
+    let parts: Vec<Vec<[f64; K]>> = chunks
+        .into_par_iter()
+        .map(|start| {
+            let end = images.min(start + images.div_ceil(CHUNKS));
+            let mut sums = vec![[0.0; K]; channels];
+            for image in start..end {
+                for (c, sums) in sums.iter_mut().enumerate() {
+                    let planes =
+                        data.map(|data| &data[image * size + c * positions..][..positions]);
+                    plane_sums(planes, |values| terms(c, values), sums);
+                }
+            }
+            sums
+        })
+        .collect();
+    let mut total = vec![[0.0; K]; channels];
+    for part in parts {
+        for (total, part) in total.iter_mut().zip(part) {
+            total.iter_mut().zip(part).for_each(|(a, b)| *a += b);
+        }
+    }
+    total
+}
+
+/// Mean and variance (divided by n) of every channel over images and positions.
+pub(crate) fn statistics(channels: usize, positions: usize, x: &[f32]) -> [Vec<f32>; 2] {
+    let n = (x.len() / channels) as f64;
+    // Twice over the data: a single pass would lose the variance of values far from 0.
+    let sums = channel_sums(channels, positions, [x], |_, [x]| [x]);
+    let mean: Vec<f32> = sums.iter().map(|sum| (sum[0] / n) as f32).collect();
+    let sums = channel_sums(channels, positions, [x], |c, [x]| {
+        [(x - mean[c]) * (x - mean[c])]
+    });
+    let variance = sums.iter().map(|sum| (sum[0] / n) as f32).collect();
+    [mean, variance]
+}
+
+/// y = x * scale + shift, both by channel.
+pub(crate) fn scale_shift(
+    positions: usize,
+    scale: &[f32],
+    shift: &[f32],
+    x: &[f32],
+    y: &mut [f32],
+) {
+    let size = scale.len() * positions;
+    y.par_chunks_mut(size)
+        .zip(x.par_chunks(size))
+        .for_each(|(y, x)| {
+            let planes = y.chunks_exact_mut(positions).zip(x.chunks_exact(positions));
+            for ((y, x), (a, b)) in planes.zip(scale.iter().zip(shift)) {
+                y.iter_mut().zip(x).for_each(|(y, x)| *y = x * a + b);
+            }
+        });
+}
+
+/// Sums of dy and of dy * (x - mean) for every channel.
+pub(crate) fn norm_sums(
+    channels: usize,
+    positions: usize,
+    mean: &[f32],
+    x: &[f32],
+    dy: &[f32],
+) -> Vec<[f64; 2]> {
+    channel_sums(channels, positions, [x, dy], |c, [x, dy]| {
+        [dy, dy * (x - mean[c])]
+    })
+}
+
+/// dx += dy * by_dy + x * by_x + constant, the three by channel.
+pub(crate) fn norm_backward(
+    positions: usize,
+    [by_dy, by_x, constant]: [&[f32]; 3],
+    x: &[f32],
+    dy: &[f32],
+    dx: &mut [f32],
+) {
+    let channels = by_dy.len();
+    let size = channels * positions;
+    dx.par_chunks_mut(size)
+        .zip(x.par_chunks(size).zip(dy.par_chunks(size)))
+        .for_each(|(dx, (x, dy))| {
+            for c in 0..channels {
+                let plane = c * positions..(c + 1) * positions;
+                let (a, b, constant) = (by_dy[c], by_x[c], constant[c]);
+                let values = x[plane.clone()].iter().zip(&dy[plane.clone()]);
+                for (dx, (x, dy)) in dx[plane].iter_mut().zip(values) {
+                    *dx += dy * a + x * b + constant;
+                }
+            }
+        });
+}

@@ -1,0 +1,388 @@
+//! The whole way on the embedded digits.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ann::layers::checksum;
+use crate::ann::model::{Ann, TrainSettings};
+use crate::ann::networks::{DigitsCnn, Network};
+use crate::base::error::{Error, Result};
+use crate::convert::{Balance, Snn, convert};
+use crate::data::images::{Shares, digits as embedded};
+use crate::evolve::run::{Evolution, EvolveSettings, Objective, best_balance, evolve};
+use crate::metrics::Target;
+use crate::plot;
+use crate::report::{
+    AccuracyRow, ConvergenceRow, LatencyRow, Output, SpikesRow, Table, ThresholdRow, show,
+};
+use crate::simulate::run::{Simulation, simulate};
+
+/// Settings of [`digits`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DigitsSettings {
+    /// One whole experiment for each: the seed divides the images, draws the first weights, orders
+    /// the batches and drives the evolution.
+    pub seeds: Vec<u64>,
+    /// Shares of the held-out and the test part.
+    pub shares: Shares,
+    /// Training of the ANN; its seed is replaced by each of `seeds`.
+    pub training: TrainSettings,
+    /// Evolution of the thresholds; its seed is replaced by each of `seeds`.
+    pub evolution: EvolveSettings,
+    /// How far below the ANN's accuracy the targets lie, in percentage points; a row of the result
+    /// each, with the conversion that is best for it on the held-out images as its baseline and an
+    /// evolution of its own. The charts show the first.
+    pub margins_percent: Vec<f64>,
+}
+
+show!(DigitsSettings as fields);
+
+impl Default for DigitsSettings {
+    fn default() -> Self {
+        Self {
+            seeds: vec![0],
+            shares: Shares::default(),
+            training: TrainSettings::digits(),
+            evolution: EvolveSettings {
+                objective: Objective::MeanLatency,
+                ..EvolveSettings::default()
+            },
+            margins_percent: vec![1.0, 2.0, 5.0],
+        }
+    }
+}
+
+impl DigitsSettings {
+    /// Refuses settings out of range before anything is trained.
+    fn check(&self) -> Result<()> {
+        if self.seeds.is_empty() {
+            return Err(Error::parameter("seeds", "none", "at least one"));
+        }
+        if self.margins_percent.is_empty() {
+            return Err(Error::parameter("margins_percent", "none", "at least one"));
+        }
+        let averaged = self.evolution.objective == Objective::MeanLatency;
+        for &margin in &self.margins_percent {
+            check_margin("margins_percent", margin, averaged)?;
+        }
+        self.training.check()?;
+        self.evolution.check()
+    }
+}
+
+/// Refuses a distance below the ANN's accuracy that no target has, and none at all where an
+/// objective averages down to twice as far.
+pub(super) fn check_margin(name: &'static str, margin: f64, averaged: bool) -> Result<()> {
+    if (0.0..100.0).contains(&margin) && !(averaged && margin == 0.0) {
+        return Ok(());
+    }
+    let least = if averaged { "above 0" } else { "0 or more" };
+    Err(Error::parameter(
+        name,
+        margin,
+        format!("{least} and less than 100"),
+    ))
+}
+
+/// What an experiment gave.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// One row a seed and margin.
+    pub latency: Vec<LatencyRow>,
+    /// The files written.
+    pub files: Vec<PathBuf>,
+}
+
+show!(impl [] Report as table);
+
+impl Report {
+    /// The result as people read it.
+    pub fn table(&self) -> Table {
+        let mut table = Table::new(
+            "Latency to the target accuracy on test images, in timesteps",
+            [
+                "seed",
+                "ANN %",
+                "target %",
+                "baseline",
+                "latency",
+                "evolved",
+                "improvement %",
+                "95 % interval",
+            ],
+        );
+        let text = |value: Option<String>| value.unwrap_or_else(|| "never".into());
+        for row in &self.latency {
+            table.row([
+                row.seed.to_string(),
+                format!("{:.2}", row.ann_accuracy_percent),
+                format!("{:.2}", row.target_accuracy_percent),
+                row.baseline.clone(),
+                text(row.baseline_latency_timesteps.map(|l| l.to_string())),
+                text(row.evolved_latency_timesteps.map(|l| l.to_string())),
+                row.improvement_percent
+                    .map_or_else(String::new, |i| format!("{i:.1}")),
+                format!(
+                    "{:.0} to {:.0}",
+                    row.improvement_low_percent, row.improvement_high_percent
+                ),
+            ]);
+        }
+        table
+    }
+}
+
+/// Wall-clock time of one step; in a file of its own, since no two runs agree on it.
+#[derive(Serialize)]
+pub(super) struct TimingRow {
+    step: String,
+    seconds: f64,
+}
+
+impl TimingRow {
+    pub(super) fn new(step: impl Into<String>, seconds: f64) -> Self {
+        let seconds = (seconds * 10.0).round() / 10.0;
+        Self {
+            step: step.into(),
+            seconds,
+        }
+    }
+}
+
+/// What one seed gave for one margin.
+struct Run {
+    margin_percent: f64,
+    /// On the test images.
+    target: Target,
+    /// The best on the held-out images; evolution starts from it.
+    balance: Balance,
+    baseline: Snn<DigitsCnn>,
+    evolution: Evolution<DigitsCnn>,
+    /// On the test images.
+    before: Simulation,
+    after: Simulation,
+}
+
+/// What one seed gave.
+struct Seed {
+    /// CRC-32 of the trained network.
+    weights_checksum: u32,
+    /// Conversions that are usual, on the test images.
+    usual: Vec<(Balance, Simulation)>,
+    /// For each margin.
+    runs: Vec<Run>,
+}
+
+/// The whole way on the embedded digits: train, convert, simulate, evolve, report.
+///
+/// Writes into `folder`, over the files of an earlier run only when all new ones are complete:
+/// `latency.csv`, `accuracy.csv`, `convergence.csv`, `thresholds.csv`, `spikes.csv`,
+/// `settings.json`, `timing.csv`, and charts of the first seed. The same settings give the same
+/// bytes, but for `timing.csv`.
+///
+/// # Errors
+/// Settings out of range, or a folder that cannot be written to; then nothing in it is changed.
+pub fn digits(settings: &DigitsSettings, folder: impl Into<PathBuf>) -> Result<Report> {
+    settings.check()?;
+    let output = Output::new(folder)?;
+    let mut timing = Vec::new();
+    let mut runs = Vec::new();
+    for &seed in &settings.seeds {
+        runs.push((seed, run(settings, seed, &mut timing)?));
+    }
+
+    let mut latency = Vec::new();
+    let (mut accuracy, mut spikes) = (Vec::new(), Vec::new());
+    let (mut convergence, mut thresholds) = (Vec::new(), Vec::new());
+    for (seed, of_seed) in &runs {
+        for (name, simulation) in of_seed.named() {
+            accuracy.extend(AccuracyRow::of(*seed, &name, &simulation.curve));
+            spikes.extend(SpikesRow::of(*seed, &name, simulation));
+        }
+        for run in &of_seed.runs {
+            let (seed, margin) = (*seed, run.margin_percent);
+            let (before, after) = (&run.before, &run.after);
+            latency.push(LatencyRow::new(
+                seed,
+                &run.target,
+                run.balance,
+                before,
+                after,
+            )?);
+            let generations = run.evolution.generations.iter();
+            convergence
+                .extend(generations.map(|state| ConvergenceRow::new(seed, 0.0, margin, state)));
+            let evolved = &run.evolution.snn;
+            thresholds.push(ThresholdRow::of(seed, margin, &run.baseline, evolved));
+        }
+    }
+    let (seed, of_seed) = &runs[0];
+    let first = &of_seed.runs[0];
+    let named = |text: &str| {
+        let margin = first.margin_percent;
+        format!("{text}, digits, seed {seed}, target {margin} % below the ANN")
+    };
+    let mut curves: Vec<_> = (of_seed.usual.iter())
+        .filter(|(balance, _)| *balance != first.balance)
+        .map(|(balance, run)| (balance.to_string(), &run.curve))
+        .collect();
+    curves.push((format!("{} (baseline)", first.balance), &first.before.curve));
+    curves.push(("evolved".into(), &first.after.curve));
+    let curves: Vec<_> = curves
+        .iter()
+        .map(|(name, curve)| (name.as_str(), *curve))
+        .collect();
+    let chart = plot::accuracy(
+        &named("Accuracy on test images"),
+        &curves,
+        Some(&first.target),
+    )?;
+    output.chart("accuracy.svg", &chart)?;
+    let chart = first.evolution.convergence(&named("Evolution"))?;
+    output.chart("convergence.svg", &chart)?;
+    let chart = plot::thresholds(&named("Thresholds"), &thresholds[0])?;
+    output.chart("thresholds.svg", &chart)?;
+    output.csv("latency.csv", &latency)?;
+    output.csv("accuracy.csv", accuracy)?;
+    output.csv("spikes.csv", spikes)?;
+    output.csv("convergence.csv", convergence)?;
+    output.csv("thresholds.csv", thresholds.concat())?;
+    output.csv("timing.csv", timing)?;
+    let weights = runs.iter().map(|(_, of_seed)| of_seed.weights_checksum);
+    let weights: Vec<u32> = weights.collect();
+    output.json(
+        "settings.json",
+        &Provenance::new(
+            ("digits", DigitsCnn::NAME),
+            [embedded()?.view().checksum()],
+            weights,
+            settings,
+        ),
+    )?;
+    Ok(Report {
+        latency,
+        files: output.complete()?,
+    })
+}
+
+/// What made the files beside it.
+#[derive(Serialize)]
+pub(super) struct Provenance<'a, S> {
+    /// Of this file's format; one without is the first.
+    version: u32,
+    experiment: &'a str,
+    network: &'a str,
+    evospike: &'a str,
+    /// CRC-32 of images and labels, part by part.
+    images_checksums: Vec<u32>,
+    /// CRC-32 of the trained network; where each seed trains its own, one each.
+    weights_checksums: Vec<u32>,
+    settings: &'a S,
+}
+
+impl<'a, S> Provenance<'a, S> {
+    pub(super) fn new(
+        (experiment, network): (&'a str, &'a str),
+        images_checksums: impl Into<Vec<u32>>,
+        weights_checksums: impl Into<Vec<u32>>,
+        settings: &'a S,
+    ) -> Self {
+        Self {
+            version: 2,
+            experiment,
+            network,
+            evospike: env!("CARGO_PKG_VERSION"),
+            images_checksums: images_checksums.into(),
+            weights_checksums: weights_checksums.into(),
+            settings,
+        }
+    }
+}
+
+impl Seed {
+    /// Every network simulated on the test images, with its name.
+    fn named(&self) -> impl Iterator<Item = (String, &Simulation)> {
+        let usual = self
+            .usual
+            .iter()
+            .map(|(balance, run)| (balance.to_string(), run));
+        usual.chain(self.runs.iter().flat_map(|run| {
+            let margin = run.margin_percent;
+            [
+                (
+                    format!("{} (baseline, margin {margin})", run.balance),
+                    &run.before,
+                ),
+                (format!("evolved (margin {margin})"), &run.after),
+            ]
+        }))
+    }
+}
+
+fn run(settings: &DigitsSettings, seed: u64, timing: &mut Vec<TimingRow>) -> Result<Seed> {
+    let mut clock = Instant::now();
+    let mut done = |step| {
+        let seconds = clock.elapsed().as_secs_f64();
+        timing.push(TimingRow::new(format!("{step}, seed {seed}"), seconds));
+        clock = Instant::now();
+    };
+    let timesteps = settings.evolution.timesteps;
+    let digits = embedded()?.split(settings.shares, seed)?;
+    let mut ann = Ann::<DigitsCnn>::new(seed)?;
+    let training = TrainSettings {
+        seed,
+        ..settings.training.clone()
+    };
+    ann.train(&digits.training, &training)?;
+    done("train");
+
+    let conversion = convert(&ann, &digits.training)?;
+    done("convert");
+
+    let evolution = EvolveSettings {
+        seed,
+        ..settings.evolution.clone()
+    };
+    let mut found = Vec::new();
+    for &margin in &settings.margins_percent {
+        let goal = ann.target(&digits.held_out, margin)?;
+        let sweep = &Balance::SWEEP;
+        let (balance, baseline) = best_balance(
+            &conversion,
+            sweep,
+            &digits.held_out,
+            &goal,
+            timesteps,
+            |_| (),
+        )?;
+        let evolution = evolve(&baseline, &digits.held_out, &goal, &evolution)?;
+        found.push((margin, balance, baseline, evolution));
+    }
+    done("evolve");
+
+    let test = |snn: &Snn<DigitsCnn>| simulate(snn, &digits.test, timesteps);
+    let mut runs = Vec::new();
+    for (margin_percent, balance, baseline, evolution) in found {
+        runs.push(Run {
+            margin_percent,
+            target: ann.target(&digits.test, margin_percent)?,
+            balance,
+            before: test(&baseline)?,
+            after: test(&evolution.snn)?,
+            baseline,
+            evolution,
+        });
+    }
+    let mut usual = Vec::new();
+    for balance in [Balance::Max, Balance::Percentile(99.9)] {
+        usual.push((balance, test(&conversion.balance(balance)?)?));
+    }
+    done("test");
+    Ok(Seed {
+        weights_checksum: checksum(&ann.layers()?),
+        usual,
+        runs,
+    })
+}

@@ -1,0 +1,322 @@
+//! Energy: an estimate from counted operations, of the spiking network and of the ANN.
+//!
+//! An operation costs what 32-bit floating-point arithmetic costs at 45 nm and 0.9 V (Horowitz,
+//! ISSCC 2014): 0.9 pJ an accumulation, 4.6 pJ a multiply-accumulate. Memory and control are left
+//! out, as in most papers on conversion, so the numbers compare networks and are not a chip's.
+//!
+//! Operations are counted as those papers do (Rathi and Roy 2021, "DIET-SNN"; Lu and Sengupta
+//! 2020), for each layer of weights as it is written, before this crate folds pooling into it:
+//!
+//! - ANN: multiply-accumulates M = outputs x inputs of a linear layer, and height x width x outputs
+//!   x inputs x kernel² of a convolution, its padding included;
+//! - SNN: M accumulations times the spikes a neuron that arrive over the timesteps. What the engine
+//!   adds up itself is less, and is in [`LayerSpikes`](crate::simulate::LayerSpikes);
+//! - the first layer with direct coding: M multiply-accumulates, once an image, since its current
+//!   is the same at every timestep (Zhou et al. 2023, "Spikformer"). Hardware that cannot keep it
+//!   needs M at every timestep: [`Energy::recomputed`]. With a code that spikes it accumulates
+//!   like the others;
+//! - pooling, additions of shortcuts, biases and the neurons' own updates count as nothing.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ann::layers::Source;
+use crate::ann::networks::Network;
+use crate::base::error::{Error, Result};
+use crate::convert::Snn;
+use crate::report::{Table, show};
+use crate::simulate::run::{Simulation, SpikingNetwork};
+
+/// Picojoules of one accumulation.
+pub const ACCUMULATE: f64 = 0.9;
+/// Picojoules of one multiply-accumulate.
+pub const MULTIPLY_ACCUMULATE: f64 = 4.6;
+
+/// Operations of a run for each image.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Energy {
+    /// Timesteps that were counted.
+    pub timesteps: usize,
+    /// Layers of weights; those that end in the same neurons are one.
+    pub layers: Vec<LayerOperations>,
+}
+
+/// Operations of one layer of weights for each image.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LayerOperations {
+    /// What the layer is.
+    pub name: String,
+    /// Multiply-accumulates of the ANN.
+    pub ann: f64,
+    /// Accumulations of the SNN: operations that spikes cause.
+    pub accumulates: f64,
+    /// Multiply-accumulates of the SNN: of the image itself, with direct coding.
+    pub multiply_accumulates: f64,
+}
+
+impl LayerOperations {
+    fn picojoules(&self) -> f64 {
+        ACCUMULATE * self.accumulates + MULTIPLY_ACCUMULATE * self.multiply_accumulates
+    }
+}
+
+impl SpikingNetwork {
+    /// Energy of the first `timesteps` timesteps of a run of this network: of all of them, or up
+    /// to the latency, `run.curve.latency(&target)`.
+    ///
+    /// # Errors
+    /// A run of another network, or no timestep, or more than the run's.
+    pub fn energy(&self, run: &Simulation, timesteps: usize) -> Result<Energy> {
+        self.check_run(run)?;
+        let stages = &self.stages.stages;
+        if !(1..=run.curve.timesteps()).contains(&timesteps) {
+            let expected = format!("1..={}, the run's", run.curve.timesteps());
+            return Err(Error::parameter("timesteps", timesteps, expected));
+        }
+        let images = run.curve.images() as f64;
+        // Spikes for each image and neuron.
+        let rate = |spikes: &[u64], neurons: usize| {
+            spikes[..timesteps].iter().sum::<u64>() as f64 / images / neurons as f64
+        };
+        let layers = stages.iter().map(|stage| {
+            let mut operations = LayerOperations {
+                name: stage.name.clone(),
+                ann: stage.products as f64,
+                accumulates: 0.0,
+                multiply_accumulates: 0.0,
+            };
+            for synapses in &stage.synapses {
+                let products = synapses.products as f64;
+                match (synapses.source, &run.input) {
+                    (Source::Neurons(layer), _) => {
+                        let layer = &run.layers[layer];
+                        operations.accumulates += products * rate(&layer.spikes, layer.neurons);
+                    }
+                    (Source::Image, Some(spikes)) => {
+                        operations.accumulates += products * rate(spikes, self.stages.input.size());
+                    }
+                    (Source::Image, None) => operations.multiply_accumulates += products,
+                }
+            }
+            operations
+        });
+        Ok(Energy {
+            timesteps,
+            layers: layers.collect(),
+        })
+    }
+
+    /// Refuses the run of another network.
+    pub(crate) fn check_run(&self, run: &Simulation) -> Result<()> {
+        let sizes = self.stages.stages.iter().map(|stage| stage.output.size());
+        if sizes.eq(run.layers.iter().map(|layer| layer.neurons)) {
+            return Ok(());
+        }
+        let sizes: Vec<usize> = run.layers.iter().map(|layer| layer.neurons).collect();
+        let found = format!("layers of {sizes:?} neurons");
+        Err(Error::parameter("run", found, "a run of this network"))
+    }
+}
+
+impl<N: Network> Snn<N> {
+    /// Energy of the first `timesteps` timesteps of a run of this network.
+    ///
+    /// ```
+    /// # use evospike::prelude::*;
+    /// # let digits = data::digits()?.split(Shares::default(), 0)?;
+    /// # let ann = Ann::<DigitsCnn>::new(0)?;
+    /// # let snn = convert(&ann, &digits.training.take(20))?.balance(Balance::Max)?;
+    /// let target = ann.target(&digits.test, 1.0)?;
+    /// let run = simulate(&snn, &digits.test, 64)?;
+    /// let energy = snn.energy(&run, 64)?; // of the whole run
+    /// println!("{:.2} of the ANN's energy", energy.ratio());
+    /// if let Some(latency) = run.curve.latency(&target) {
+    ///     println!("{:.2} up to the latency", snn.energy(&run, latency)?.ratio());
+    /// }
+    /// # Ok::<(), evospike::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As of [`SpikingNetwork::energy`].
+    pub fn energy(&self, run: &Simulation, timesteps: usize) -> Result<Energy> {
+        self.network().energy(run, timesteps)
+    }
+}
+
+impl Energy {
+    /// Picojoules of the SNN for each image.
+    pub fn snn_picojoules(&self) -> f64 {
+        self.layers.iter().map(LayerOperations::picojoules).sum()
+    }
+
+    /// Picojoules of the ANN for each image.
+    pub fn ann_picojoules(&self) -> f64 {
+        let layers = self.layers.iter();
+        layers.map(|layer| MULTIPLY_ACCUMULATE * layer.ann).sum()
+    }
+
+    /// Energy of the SNN over that of the ANN.
+    pub fn ratio(&self) -> f64 {
+        self.snn_picojoules() / self.ann_picojoules()
+    }
+
+    /// The same where the image's multiply-accumulates are done again at every timestep.
+    pub fn recomputed(mut self) -> Self {
+        for layer in &mut self.layers {
+            layer.multiply_accumulates *= self.timesteps as f64;
+        }
+        self
+    }
+
+    fn table(&self) -> Table {
+        let mut table = Table::new(
+            format!(
+                "Energy an image over {} timesteps: {:.3} of the ANN's ({MULTIPLY_ACCUMULATE} pJ a \
+                 MAC, {ACCUMULATE} pJ an AC)",
+                self.timesteps,
+                self.ratio()
+            ),
+            [
+                "layer", "synapses", "ANN MACs", "SNN MACs", "SNN ACs", "ANN nJ", "SNN nJ",
+            ],
+        );
+        let row = |layer: &LayerOperations, [ann, snn]: [f64; 2]| {
+            let counts = [layer.ann, layer.multiply_accumulates, layer.accumulates];
+            let counts = counts.map(|count| format!("{count:.0}"));
+            let energies = [ann, snn].map(|picojoules| format!("{:.3}", picojoules / 1e3));
+            [counts.to_vec(), energies.to_vec()].concat()
+        };
+        let mut all = LayerOperations {
+            name: "all".into(),
+            ann: 0.0,
+            accumulates: 0.0,
+            multiply_accumulates: 0.0,
+        };
+        for (i, layer) in self.layers.iter().enumerate() {
+            all.ann += layer.ann;
+            all.accumulates += layer.accumulates;
+            all.multiply_accumulates += layer.multiply_accumulates;
+            let energies = [MULTIPLY_ACCUMULATE * layer.ann, layer.picojoules()];
+            let cells = [i.to_string(), layer.name.clone()].into_iter();
+            table.row(cells.chain(row(layer, energies)));
+        }
+        let energies = [self.ann_picojoules(), self.snn_picojoules()];
+        let cells = [String::new(), all.name.clone()].into_iter();
+        table.row(cells.chain(row(&all, energies)));
+        table
+    }
+}
+
+show!(impl [] Energy as table);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ann::layers::{Layer, Shape};
+    use crate::data::{Classify, Images, Whole};
+    use crate::simulate::SimulateSettings;
+    use crate::simulate::codes::InputCode;
+    use crate::simulate::neurons::Neurons;
+
+    type Pixels = Classify<1, 4, 2>;
+
+    /// A convolution and pooling, a convolution around a shortcut, a linear layer.
+    fn network() -> SpikingNetwork {
+        let conv = |inputs: usize, outputs: usize, kernel: usize| Layer::Conv {
+            weight: vec![0.25; outputs * inputs * kernel * kernel],
+            bias: None,
+            inputs,
+            outputs,
+            kernel,
+            stride: 1,
+            padding: kernel / 2,
+        };
+        let layers = [
+            conv(1, 3, 3),
+            Layer::AvgPool { size: 2 },
+            Layer::Neurons,
+            Layer::Residual {
+                body: vec![conv(3, 3, 3)],
+                shortcut: vec![],
+            },
+            Layer::Neurons,
+            Layer::Linear {
+                weight: vec![1.0; 24],
+                bias: None,
+                inputs: 12,
+                outputs: 2,
+            },
+        ];
+        let neurons = vec![Neurons::new([1.0]), Neurons::new([1.0])];
+        SpikingNetwork::new(Shape::new(1, 4, 4), &layers, neurons, 2).unwrap()
+    }
+
+    fn images() -> Images<Whole, Pixels> {
+        let pixels = (0..32).map(|i| (i * 83 % 256) as u8).collect();
+        Images::from_arrays(pixels, vec![0, 1]).unwrap()
+    }
+
+    #[test]
+    fn operations_are_macs_times_spikes_a_neuron() {
+        let run = network().simulate(&images(), 10).unwrap();
+        let energy = network().energy(&run, 6).unwrap();
+        let macs = [4 * 4 * 3 * 9, 2 * 2 * 3 * 3 * 9, 12 * 2].map(f64::from);
+        let found: Vec<f64> = energy.layers.iter().map(|layer| layer.ann).collect();
+        assert_eq!(found, macs);
+        let first = &energy.layers[0];
+        assert_eq!(
+            (first.accumulates, first.multiply_accumulates),
+            (0.0, macs[0])
+        );
+        let mut picojoules = 4.6 * macs[0];
+        for (i, layer) in energy.layers.iter().enumerate().skip(1) {
+            let spikes: u64 = run.layers[i - 1].spikes[..6].iter().sum();
+            assert!(spikes > 0);
+            let expected = macs[i] * spikes as f64 / 2.0 / 12.0; // 2 images, 12 neurons
+            assert!((layer.accumulates - expected).abs() < 1e-9);
+            assert_eq!(layer.multiply_accumulates, 0.0);
+            picojoules += 0.9 * expected;
+        }
+        assert!((energy.snn_picojoules() - picojoules).abs() < 1e-6);
+        let ann = 4.6 * macs.iter().sum::<f64>();
+        assert!((energy.ratio() - picojoules / ann).abs() < 1e-9);
+        assert!(network().energy(&run, 10).unwrap().snn_picojoules() > picojoules);
+        let again = energy.recomputed();
+        let more = 5.0 * 4.6 * macs[0];
+        assert!((again.snn_picojoules() - picojoules - more).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_code_that_spikes_multiplies_nothing() {
+        let code = InputCode::Latency { period: 5 };
+        let settings = SimulateSettings { code, ..10.into() };
+        let run = network().simulate(&images(), settings).unwrap();
+        let spikes = run.input.as_ref().unwrap();
+        assert_eq!(spikes[..5], spikes[5..]);
+        // Every pixel that rounds to a fifth or more spikes once a period.
+        let lit = (0..32).filter(|i| i * 83 % 256 >= 26).count() as u64;
+        assert_eq!(spikes[..5].iter().sum::<u64>(), lit);
+        let energy = network().energy(&run, 5).unwrap();
+        let first = &energy.layers[0];
+        assert_eq!(first.multiply_accumulates, 0.0);
+        assert_eq!(first.accumulates, 432.0 * lit as f64 / 2.0 / 16.0);
+    }
+
+    #[test]
+    fn runs_of_other_networks_and_lengths_are_named() {
+        let run = network().simulate(&images(), 10).unwrap();
+        for timesteps in [0, 11] {
+            let error = network().energy(&run, timesteps).unwrap_err().to_string();
+            assert_eq!(
+                error,
+                format!("timesteps: found {timesteps}, expected 1..=10, the run's")
+            );
+        }
+        let mut other = run;
+        other.layers.remove(0);
+        let error = network().energy(&other, 1).unwrap_err().to_string();
+        assert!(
+            error.starts_with("run: found layers of [12, 2] neurons"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,17 @@
+//! Simulation over timesteps, and the accuracy after every one of them from a single run.
+//!
+//! What a neuron does in a timestep is defined in [`neurons`](mod@crate::simulate::neurons). Layers update in
+//! order within a timestep, with no delay between them. The first layer's input is the image itself
+//! at every timestep (direct coding) or what another [`InputCode`] makes of it. The output layer
+//! has no neurons: it sums its input current over the timesteps, and the largest sum is the
+//! prediction.
+
+pub mod codes;
+pub mod energy;
+pub(crate) mod engine;
+#[allow(unsafe_code)]
+mod lanes;
+pub mod neurons;
+pub(crate) mod run;
+
+pub use run::*;

@@ -1,0 +1,152 @@
+//! Spiking neurons: their parameters and the equations that every engine follows.
+//!
+//! In timestep t a neuron of threshold θ gets the input current z(t), the sum over its synapses of
+//! weight times the charge of the spikes that arrive, plus its bias and its own constant current:
+//!
+//! ```text
+//! v(t) = λ v(t-1) + z(t)          leaky integration; λ = 1 is integrate-and-fire
+//! s(t) = 1 if v(t) >= θ else 0    fire
+//! v(t) = v(t) - θ s(t)            soft reset: subtract the threshold
+//! v(t) = v(t) (1 - s(t))          or hard reset: to zero
+//! ```
+//!
+//! from v(0) = a fraction of θ (Rueckauer et al. 2017, equations 2 to 4; the leak of Lu and
+//! Sengupta 2022, equation 2). The product with λ and the sum are rounded one by one in `f32`,
+//! never fused, so that every engine gives the same spikes. During a refractory period after a
+//! spike the input is ignored and the neuron does not fire.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::error::{Error, Result};
+use crate::report::show;
+
+/// What a spike does to the membrane potential.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reset {
+    /// Soft reset: the threshold is subtracted, what lies above it is kept.
+    #[default]
+    Subtract,
+    /// Hard reset: to zero.
+    Zero,
+}
+
+impl Reset {
+    /// The membrane potential after its timestep.
+    pub(crate) fn apply(self, v: f32, threshold: f32, fired: bool) -> f32 {
+        match (fired, self) {
+            (false, _) => v,
+            (true, Self::Subtract) => v - threshold,
+            (true, Self::Zero) => 0.0,
+        }
+    }
+}
+
+/// What a spike carries to the next layer.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub enum Charge {
+    /// The threshold of the neuron that fired: the weights of the ANN stay as they are.
+    #[default]
+    Threshold,
+    /// 1, as in simulators that know no units.
+    Unit,
+    /// What it says, for the layer or one a channel, whatever the threshold: the synapses of a
+    /// network whose threshold alone is changed (Lu and Sengupta 2022).
+    Fixed(Vec<f32>),
+}
+
+/// Parameters of one layer of neurons.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Neurons {
+    /// θ, in units of the ReLU's output: one for the layer, or one a channel. Above 0.
+    pub threshold: Vec<f32>,
+    /// λ, what is left of the membrane potential after a timestep: one for the layer, or one a
+    /// channel. Above 0, at most 1.
+    pub leak: Vec<f32>,
+    /// What a spike does to the membrane potential.
+    pub reset: Reset,
+    /// Membrane potential before the first timestep, in thresholds: 0, or 0.5 for the least
+    /// expected error of conversion (Bu et al. 2022, "Optimized potential initialization").
+    pub initial: f32,
+    /// Timesteps after a spike in which the input is ignored.
+    pub refractory: usize,
+    /// What a spike carries.
+    pub charge: Charge,
+    /// Part of z at every timestep, besides the bias of the weights: one for the layer, or one a
+    /// channel. 0 unless calibrated ([`Conversion::calibrated`](crate::convert::Conversion)).
+    pub current: Vec<f32>,
+}
+
+show!(Neurons as fields);
+
+impl Neurons {
+    /// Integrate-and-fire neurons with soft reset that start at 0, as the paper's.
+    pub fn new(threshold: impl Into<Vec<f32>>) -> Self {
+        Self {
+            threshold: threshold.into(),
+            leak: vec![1.0],
+            reset: Reset::Subtract,
+            initial: 0.0,
+            refractory: 0,
+            charge: Charge::Threshold,
+            current: vec![0.0],
+        }
+    }
+
+    /// Multiplies every threshold.
+    pub(crate) fn scale_thresholds(&mut self, factor: f64) {
+        self.threshold.iter_mut().for_each(|x| times(x, factor));
+    }
+
+    /// Whether `layer` of `channels` can be simulated with these parameters.
+    pub(crate) fn check(&self, layer: usize, channels: usize) -> Result<()> {
+        let wrong =
+            |found: String, expected: &str| Err(Error::layer(layer, "neurons", found, expected));
+        let charge = match &self.charge {
+            Charge::Fixed(charge) => charge,
+            Charge::Threshold | Charge::Unit => &self.threshold,
+        };
+        for (name, values) in [
+            ("threshold", &self.threshold),
+            ("leak", &self.leak),
+            ("current", &self.current),
+            ("charge", charge),
+        ] {
+            if values.len() != 1 && values.len() != channels {
+                let expected = format!("1, or {channels}, one a channel");
+                return wrong(format!("{} {name}s", values.len()), &expected);
+            }
+        }
+        let thresholds = self.threshold.iter();
+        if let Some(bad) = thresholds.copied().find(|&t| !(t > 0.0 && t.is_finite())) {
+            return wrong(format!("threshold {bad}"), "a finite threshold above 0");
+        }
+        if let Some(bad) = self.leak.iter().find(|&&leak| !(leak > 0.0 && leak <= 1.0)) {
+            return wrong(format!("leak {bad}"), "above 0, at most 1 (no leak)");
+        }
+        if let Some(bad) = self.current.iter().find(|current| !current.is_finite()) {
+            return wrong(format!("current {bad}"), "finite currents");
+        }
+        if let Some(bad) = charge.iter().find(|charge| !charge.is_finite()) {
+            return wrong(format!("charge {bad}"), "finite charges");
+        }
+        if !self.initial.is_finite() {
+            let found = format!("initial potential {}", self.initial);
+            return wrong(found, "a finite fraction of the threshold");
+        }
+        Ok(())
+    }
+
+    /// What spikes of each channel carry; one for all where they are equal.
+    pub(crate) fn charges(&self) -> &[f32] {
+        match &self.charge {
+            Charge::Threshold => &self.threshold,
+            Charge::Unit => &[1.0],
+            Charge::Fixed(charge) => charge,
+        }
+    }
+}
+
+/// Multiplies, rounded once.
+pub(crate) fn times(value: &mut f32, factor: f64) {
+    *value = (f64::from(*value) * factor) as f32;
+}

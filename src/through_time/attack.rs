@@ -1,0 +1,565 @@
+//! Adversarial images: changed by a little, so that networks are wrong about them.
+//!
+//! Lu and Sengupta (2022) evolve networks for images under attack, and find them earlier right
+//! again than converted ones. An attack climbs the cross-entropy L of an image's label along its
+//! gradient by the image, which dfdx's automatic differentiation gives. Pixels x lie in 0..=1, and
+//! ε is how far one may be moved, in units of 1/255, one step of an 8-bit image:
+//!
+//! ```text
+//! x' = clip(x + ε sign(∂L/∂x))                              FGSM (Goodfellow et al. 2015)
+//! x' = clip(Π(x' + α sign(∂L/∂x'))), again and again       PGD (Madry et al. 2018)
+//! x' = clip(x + N(0, σ²))                                   Gaussian noise, which attacks nobody
+//! ```
+//!
+//! where clip keeps pixels in 0..=1 and Π keeps them within ε of where they were. The gradient is
+//! that of the ANN, whose attacks a network converted from it inherits, or with [`Spiking`] that of
+//! the spiking network itself, through all its timesteps.
+//!
+//! ```
+//! # use evospike::prelude::*;
+//! # let digits = data::digits()?.split(Shares::default(), 0)?;
+//! # let mut ann = Ann::<DigitsCnn>::new(0)?;
+//! # ann.train(&digits.training, &TrainSettings { epochs: 5, ..Default::default() })?;
+//! let attacked = attack(&ann, &digits.test, Attack::Fgsm { epsilon_255: 8.0 })?;
+//! assert!(ann.accuracy(&attacked)?.percent() < ann.accuracy(&digits.test)?.percent());
+//! # Ok::<(), evospike::Error>(())
+//! ```
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use dfdx::prelude::Cpu;
+use rand::RngExt;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::ann::layers::{Layer, Shape};
+use crate::ann::model::Ann;
+use crate::ann::networks::Network;
+use crate::base::error::{Error, Result};
+use crate::base::progress::Progress;
+use crate::base::random::{Rng, Stream, image_rng, normal};
+use crate::convert::Snn;
+use crate::data::images::{Images, Part, Task};
+use crate::ops::backend::Backend;
+use crate::simulate::neurons::Neurons;
+use crate::simulate::run::some_timesteps;
+use crate::through_time::reference::tensor;
+use crate::through_time::surrogate::Surrogate;
+use crate::through_time::unrolled::Unrolled;
+
+/// How images are changed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum Attack {
+    /// The fast gradient sign method: one step (Goodfellow, Shlens and Szegedy 2015, "Explaining
+    /// and Harnessing Adversarial Examples").
+    Fgsm {
+        /// ε, how far each pixel is moved, in 1/255.
+        epsilon_255: f64,
+    },
+    /// Projected gradient descent: some steps, within ε of the image (Madry et al. 2018, "Towards
+    /// Deep Learning Models Resistant to Adversarial Attacks").
+    Pgd {
+        /// ε, how far each pixel may be moved in all, in 1/255.
+        epsilon_255: f64,
+        /// α, how far each step moves it, in 1/255.
+        step_255: f64,
+        /// 1 or more.
+        steps: usize,
+        /// Seeds where it starts, anywhere within ε of the image; none: at the image.
+        random_start: Option<u64>,
+    },
+    /// Gaussian noise on every pixel, whatever the network.
+    Noise {
+        /// σ, its standard deviation, in 1/255.
+        std_255: f64,
+        /// Seeds it.
+        seed: u64,
+    },
+}
+
+impl Attack {
+    /// The usual PGD of the literature on CIFAR-10: ten steps of a quarter of ε, from the image.
+    pub fn pgd(epsilon_255: f64) -> Self {
+        Self::Pgd {
+            epsilon_255,
+            step_255: epsilon_255 / 4.0,
+            steps: 10,
+            random_start: None,
+        }
+    }
+
+    /// What it is called in tables, without its size.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Fgsm { .. } => "FGSM",
+            Self::Pgd { .. } => "PGD",
+            Self::Noise { .. } => "noise",
+        }
+    }
+
+    /// ε, or σ of noise, in 1/255.
+    pub fn epsilon_255(&self) -> f64 {
+        match *self {
+            Self::Fgsm { epsilon_255 } | Self::Pgd { epsilon_255, .. } => epsilon_255,
+            Self::Noise { std_255, .. } => std_255,
+        }
+    }
+
+    /// Refuses settings out of range, so that nothing runs first.
+    pub(crate) fn check(&self) -> Result<()> {
+        let size = |name, value: f64| match (0.0..=255.0).contains(&value) {
+            true => Ok(()),
+            false => Err(Error::parameter(name, value, "0 to 255")),
+        };
+        match *self {
+            Self::Fgsm { epsilon_255 } => size("epsilon_255", epsilon_255),
+            Self::Pgd { steps: 0, .. } => Err(Error::parameter("steps", 0, "1 or more")),
+            Self::Pgd {
+                epsilon_255,
+                step_255,
+                ..
+            } => {
+                size("epsilon_255", epsilon_255)?;
+                size("step_255", step_255)
+            }
+            Self::Noise { std_255, .. } => size("std_255", std_255),
+        }
+    }
+}
+
+impl fmt::Display for Attack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/255", self.kind(), self.epsilon_255())?;
+        match self {
+            Self::Pgd {
+                step_255, steps, ..
+            } => write!(f, ", {steps} steps of {step_255}/255"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A network for task `K` whose loss has a gradient by its input: an [`Ann`], or a spiking network
+/// by [`Spiking`].
+pub trait Differentiable<K: Task> {
+    /// The network made ready.
+    ///
+    /// # Errors
+    /// Settings out of range.
+    fn gradients(&self) -> Result<Gradients>;
+}
+
+impl<N: Network, D: Backend> Differentiable<N::Task> for Ann<N, D> {
+    fn gradients(&self) -> Result<Gradients> {
+        Ok(Gradients {
+            shape: N::Task::SHAPE,
+            classes: N::Task::CLASSES,
+            layers: self.layers()?,
+            spiking: None,
+            device: Of::new::<D>(),
+        })
+    }
+}
+
+/// A spiking network with what its gradient needs: backpropagation through time, over as many
+/// timesteps, with a [`Surrogate`] for the derivative of spikes; what a spike resets has no
+/// gradient. The loss is the cross-entropy of the output current's mean over the timesteps, of
+/// images in direct coding.
+///
+/// ```no_run
+/// # use evospike::prelude::*;
+/// # fn example(snn: Snn<DigitsCnn>, images: Images<Test, Digits>) -> evospike::Result<()> {
+/// let spiking = Spiking { snn: &snn, timesteps: 16, surrogate: Surrogate::Linear };
+/// let attacked = attack(&spiking, &images, Attack::Fgsm { epsilon_255: 8.0 })?;
+/// # Ok(()) }
+/// ```
+pub struct Spiking<'a, N: Network> {
+    /// The network.
+    pub snn: &'a Snn<N>,
+    /// 1 or more; time and memory grow with it.
+    pub timesteps: usize,
+    /// The derivative of spikes.
+    pub surrogate: Surrogate,
+}
+
+impl<N: Network> Differentiable<N::Task> for Spiking<'_, N> {
+    fn gradients(&self) -> Result<Gradients> {
+        some_timesteps("timesteps", self.timesteps)?;
+        Ok(Gradients {
+            shape: N::Task::SHAPE,
+            classes: N::Task::CLASSES,
+            layers: self.snn.network().stages.layers.clone(),
+            spiking: Some((self.snn.neurons().to_vec(), self.timesteps, self.surrogate)),
+            device: Of::new::<Cpu>(),
+        })
+    }
+}
+
+/// A spiking network attacked on another device than the CPU, such as `On::<_, Cuda>::new(spiking)`.
+pub struct On<S, D>(S, PhantomData<fn() -> D>);
+
+impl<S, D> On<S, D> {
+    /// The network, to be attacked on device `D`.
+    pub fn new(network: S) -> Self {
+        Self(network, PhantomData)
+    }
+}
+
+impl<K: Task, S: Differentiable<K>, D: Backend> Differentiable<K> for On<S, D> {
+    fn gradients(&self) -> Result<Gradients> {
+        let gradients = self.0.gradients()?;
+        Ok(Gradients {
+            device: Of::new::<D>(),
+            ..gradients
+        })
+    }
+}
+
+/// A network's gradients by its input.
+pub struct Gradients {
+    shape: Shape,
+    classes: usize,
+    layers: Vec<Layer>,
+    spiking: Option<(Vec<Neurons>, usize, Surrogate)>,
+    device: Of,
+}
+
+type OfFew = fn(&Gradients, &[f32], &[usize]) -> Result<Vec<f32>>;
+
+/// [`Gradients::of_few`] on some device, and how many images are few there.
+#[derive(Clone, Copy)]
+struct Of {
+    few: OfFew,
+    images: usize,
+}
+
+impl Of {
+    fn new<D: Backend>() -> Self {
+        Self {
+            few: Gradients::of_few::<D>,
+            images: D::TAPE,
+        }
+    }
+}
+
+impl Gradients {
+    /// By each input of each image, of the image's cross-entropy with its label; as the inputs,
+    /// channels, rows, columns of one image after the other.
+    ///
+    /// # Errors
+    /// A number of inputs that is not the images', a label that is no class, or
+    /// [`Error::Device`] when memory cannot be had.
+    pub fn of(&self, inputs: &[f32], labels: &[usize]) -> Result<Vec<f32>> {
+        let size = self.shape.size();
+        if inputs.len() != labels.len() * size {
+            return Err(Error::parameter(
+                "inputs",
+                format!("{} values", inputs.len()),
+                format!("{size} for each of {} labels", labels.len()),
+            ));
+        }
+        if let Some(label) = labels.iter().find(|&&label| label >= self.classes) {
+            let expected = format!("classes below {}", self.classes);
+            return Err(Error::parameter("labels", label, expected));
+        }
+        let Of { few, images } = self.device;
+        let (inputs, labels) = (inputs.par_chunks(images * size), labels.par_chunks(images));
+        let parts = inputs.zip(labels).map(|(inputs, labels)| {
+            let by_input = few(self, inputs, labels)?;
+            // The loss was their mean.
+            let images = labels.len() as f32;
+            Ok(by_input.into_iter().map(|x| x * images).collect::<Vec<_>>())
+        });
+        Ok(parts.collect::<Result<Vec<_>>>()?.concat())
+    }
+
+    fn of_few<D: Backend>(&self, inputs: &[f32], labels: &[usize]) -> Result<Vec<f32>> {
+        let (device, network) = (D::open(0)?, (self.shape, &self.layers[..]));
+        let network = match &self.spiking {
+            Some((neurons, timesteps, surrogate)) => {
+                Unrolled::spiking(&device, network, neurons, *timesteps, *surrogate)
+            }
+            None => Unrolled::ann(&device, network),
+        }?;
+        let mut targets = vec![0.0; labels.len() * self.classes];
+        for (row, &label) in targets.chunks_exact_mut(self.classes).zip(labels) {
+            row[label] = 1.0;
+        }
+        let x = tensor(&device, inputs.to_vec())?;
+        let (.., gradients) = network.gradients(&x, targets)?;
+        Ok(gradients.get(&x).as_vec())
+    }
+}
+
+/// Attacks images: the same images, labels and part, with other pixels.
+///
+/// # Errors
+/// Settings out of range, or [`Error::Device`] when memory cannot be had.
+pub fn attack<P: Part, K: Task>(
+    network: &impl Differentiable<K>,
+    images: &Images<P, K>,
+    attack: Attack,
+) -> Result<Images<P, K>> {
+    attack.check()?;
+    let gradients = network.gradients()?;
+    let batches: Vec<usize> = (0..images.len()).step_by(BATCH).collect();
+    let mut progress = Progress::new(format!("attack {} images", images.len()), batches.len());
+    let mut pixels = Vec::with_capacity(images.len() * K::SHAPE.size());
+    for from in batches {
+        let batch = images.range(from..from + BATCH);
+        pixels.extend(attacked(&gradients, &batch, attack)?);
+        progress.step(|| attack.to_string());
+    }
+    progress.finish(|| attack.to_string());
+    images.with_pixels(pixels)
+}
+
+/// Images between two reports of progress.
+const BATCH: usize = 256;
+
+fn attacked<P: Part, K: Task>(
+    gradients: &Gradients,
+    images: &Images<P, K>,
+    attack: Attack,
+) -> Result<Vec<f32>> {
+    let size = K::SHAPE.size();
+    let original: Vec<f32> = (0..images.len()).flat_map(|i| images.pixels(i)).collect();
+    let labels: Vec<usize> = (0..images.len()).map(|i| images.label(i)).collect();
+    let share = |of_255: f64| (of_255 / 255.0) as f32;
+    let climb = |x: &mut Vec<f32>, step: f32, within: f32| -> Result<()> {
+        let now = images.with_pixels(x.clone())?;
+        let inputs: Vec<f32> = (0..now.len()).flat_map(|i| now.input(i)).collect();
+        // Normalisation divides by something positive: the sign is the pixel's.
+        let by_input = gradients.of(&inputs, &labels)?;
+        for ((x, by), &original) in x.iter_mut().zip(by_input).zip(&original) {
+            let sign = if by == 0.0 { 0.0 } else { by.signum() };
+            let moved = (*x + step * sign).clamp(original - within, original + within);
+            *x = moved.clamp(0.0, 1.0);
+        }
+        Ok(())
+    };
+    // What is drawn for an image does not depend on the others.
+    let drawn = |seed: u64, draw: &dyn Fn(&mut Rng) -> f32| -> Vec<f32> {
+        let of = |i| {
+            let mut rng = image_rng(seed, Stream::Attack, images.index(i));
+            let pixels = original[i * size..][..size].iter();
+            let moved = pixels.map(|x| (x + draw(&mut rng)).clamp(0.0, 1.0));
+            moved.collect::<Vec<f32>>()
+        };
+        (0..images.len()).flat_map(of).collect()
+    };
+    let mut x = original.clone();
+    match attack {
+        Attack::Fgsm { epsilon_255 } => climb(&mut x, share(epsilon_255), share(epsilon_255))?,
+        Attack::Pgd {
+            epsilon_255,
+            step_255,
+            steps,
+            random_start,
+        } => {
+            let epsilon = share(epsilon_255);
+            if let Some(seed) = random_start {
+                x = drawn(seed, &|rng| epsilon * (2.0 * rng.random::<f32>() - 1.0));
+            }
+            for _ in 0..steps {
+                climb(&mut x, share(step_255), epsilon)?;
+            }
+        }
+        Attack::Noise { std_255, seed } => {
+            let std = share(std_255);
+            x = drawn(seed, &|rng| std * normal(rng) as f32);
+        }
+    }
+    Ok(x)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ann::TrainSettings;
+    use crate::ann::layers::linear;
+    use crate::ann::networks::DigitsCnn;
+    use crate::convert::{Balance, convert};
+    use crate::data::{self, Digits, Shares};
+    use crate::metrics::Accuracy;
+    use crate::simulate::simulate;
+
+    fn softmax(logits: &[f32]) -> Vec<f32> {
+        let sum: f32 = logits.iter().map(|x| x.exp()).sum();
+        logits.iter().map(|x| x.exp() / sum).collect()
+    }
+
+    /// One input of 0.6, one neuron of threshold 1, two outputs; two timesteps.
+    #[test]
+    fn a_surrogate_gradient_is_what_the_chain_rule_says() {
+        let gradients = |surrogate| Gradients {
+            shape: Shape::new(1, 1, 1),
+            classes: 2,
+            layers: vec![
+                linear(vec![1.5], 1),
+                Layer::Neurons,
+                linear(vec![1.0, -1.0], 1),
+            ],
+            spiking: Some((vec![Neurons::new([1.0])], 2, surrogate)),
+            device: Of::new::<Cpu>(),
+        };
+        // v = 0.9, no spike; then v = 1.8, a spike: the mean output is 0.5, -0.5.
+        let p = softmax(&[0.5, -0.5]);
+        let by_output = [p[0], p[1] - 1.0];
+        let by_charge = (by_output[0] - by_output[1]) / 2.0;
+        for (surrogate, slopes) in [
+            (Surrogate::Linear, [0.9, 0.2]),
+            (Surrogate::Boxcar, [1.0, 0.0]),
+        ] {
+            // The second potential is the sum of both inputs.
+            let expected = by_charge * 1.5 * (slopes[0] + 2.0 * slopes[1]);
+            let found = gradients(surrogate).of(&[0.6], &[1]).unwrap();
+            assert!((found[0] - expected).abs() < 1e-6, "{found:?} {expected}");
+        }
+    }
+
+    /// One input of 0.6, one neuron, two outputs.
+    #[test]
+    fn a_quantised_networks_gradient_goes_straight_through() {
+        let gradients = |bound| Gradients {
+            shape: Shape::new(1, 1, 1),
+            classes: 2,
+            layers: vec![
+                linear(vec![1.5], 1),
+                Layer::Qcfs { bound, levels: 2 },
+                linear(vec![1.0, -1.0], 1),
+            ],
+            spiking: None,
+            device: Of::new::<Cpu>(),
+        };
+        // 0.9 is 1 of the levels 0, 1, 2 of a bound of 2, and above a bound of 0.5.
+        let p = softmax(&[1.0, -1.0]);
+        for (bound, expected) in [(2.0, (p[0] - (p[1] - 1.0)) * 1.5), (0.5, 0.0)] {
+            let found = gradients(bound).of(&[0.6], &[1]).unwrap();
+            assert!((found[0] - expected).abs() < 1e-6, "{found:?} {expected}");
+        }
+    }
+
+    fn trained() -> (Ann<DigitsCnn>, data::Split<Digits>) {
+        let digits = data::digits().unwrap();
+        let mut digits = digits.split(Shares::default(), 0).unwrap();
+        digits.test = digits.test.take(40);
+        let mut ann = Ann::<DigitsCnn>::new(0).unwrap();
+        let settings = TrainSettings {
+            epochs: 3,
+            ..Default::default()
+        };
+        ann.train(&digits.training, &settings).unwrap();
+        (ann, digits)
+    }
+
+    #[test]
+    fn an_anns_gradient_is_the_losss_slope() {
+        let (ann, digits) = trained();
+        let images = digits.test;
+        let loss = |pixels: Vec<f32>, i: usize| {
+            let logits = ann.logits(&images.take(1).with_pixels(pixels).unwrap());
+            let logits = logits.unwrap();
+            -softmax(&logits[0])[images.label(i)].ln()
+        };
+        // Between 0 and 1, since in an empty corner every ReLU has its kink.
+        let image = images
+            .pixels(0)
+            .into_iter()
+            .zip((0..64).map(|i| (i * 37 % 64) as f32));
+        let image: Vec<f32> = image
+            .map(|(x, noise)| 0.2 + 0.5 * x + noise / 256.0)
+            .collect();
+        let gradients = Differentiable::gradients(&ann).unwrap();
+        let found = gradients.of(&image, &[images.label(0)]).unwrap();
+        let mut close = 0;
+        for i in 0..64 {
+            let [up, down] = [2e-3, -2e-3].map(|h| {
+                let mut pixels = image.clone();
+                pixels[i] += h;
+                let pixel = pixels[i];
+                (loss(pixels, 0), pixel)
+            });
+            let slope = (up.0 - down.0) / (up.1 - down.1);
+            close += usize::from((slope - found[i]).abs() < 0.05 * slope.abs().max(0.02));
+        }
+        assert!(close >= 60, "{close} of 64"); // a few kinks of ReLU lie within h
+    }
+
+    #[test]
+    fn attacks_stay_within_epsilon_and_make_networks_wrong() {
+        let (ann, digits) = trained();
+        let images = digits.test;
+        let conversion = convert(&ann, &digits.training).unwrap();
+        let snn = conversion.balance(Balance::Percentile(99.9)).unwrap();
+        let spiking = Spiking {
+            snn: &snn,
+            timesteps: 8,
+            surrogate: Surrogate::Linear,
+        };
+        let clean = ann.accuracy(&images).unwrap().percent();
+        let pgd = Attack::Pgd {
+            epsilon_255: 24.0,
+            step_255: 8.0,
+            steps: 4,
+            random_start: Some(3),
+        };
+        let noise = Attack::Noise {
+            std_255: 24.0,
+            seed: 3,
+        };
+        let of = |attacked: &Images<data::Test, Digits>, within: f32| {
+            let mut moved = 0.0f32;
+            for i in 0..images.len() {
+                assert_eq!(images.label(i), attacked.label(i));
+                assert_eq!(images.index(i), attacked.index(i));
+                let pixels = images.pixels(i).into_iter().zip(attacked.pixels(i));
+                moved = pixels.fold(moved, |most, (a, b)| most.max((a - b).abs()));
+            }
+            assert!(
+                moved <= within + 1e-6 && moved > 0.9 * within.min(0.1),
+                "{moved}"
+            );
+            let run = simulate(&snn, attacked, 32).unwrap();
+            [
+                ann.accuracy(attacked).unwrap(),
+                run.curve.after(32).unwrap(),
+            ]
+            .map(Accuracy::percent)
+        };
+        let fgsm = Attack::Fgsm { epsilon_255: 24.0 };
+        let by_ann = of(&attack(&ann, &images, fgsm).unwrap(), 24.0 / 255.0);
+        let by_pgd = of(&attack(&ann, &images, pgd).unwrap(), 24.0 / 255.0);
+        let by_snn = of(&attack(&spiking, &images, fgsm).unwrap(), 24.0 / 255.0);
+        let by_noise = of(&attack(&ann, &images, noise).unwrap(), 1.0);
+        println!("clean {clean}: {by_ann:?} {by_pgd:?} {by_snn:?} {by_noise:?}");
+        assert!(by_ann[0] < clean - 5.0 && by_pgd[0] <= by_ann[0]);
+        assert!(by_snn[1] < by_noise[1]);
+        // The same again, and the first half as before whatever follows it.
+        let again = attack(&ann, &images.take(20), pgd).unwrap();
+        let whole = attack(&ann, &images, pgd).unwrap();
+        assert!((0..16).all(|i| again.pixels(i) == whole.pixels(i)));
+    }
+
+    #[test]
+    fn settings_out_of_range_are_named() {
+        let digits = data::digits().unwrap().take(1);
+        let ann = Ann::<DigitsCnn>::new(0).unwrap();
+        let refused = |bad| attack(&ann, &digits, bad).err().unwrap().to_string();
+        assert!(refused(Attack::Fgsm { epsilon_255: -1.0 }).starts_with("epsilon_255: found -1"));
+        let pgd = |step_255, steps| Attack::Pgd {
+            epsilon_255: 1.0,
+            step_255,
+            steps,
+            random_start: None,
+        };
+        assert!(refused(pgd(1.0, 0)).starts_with("steps: found 0"));
+        assert!(refused(pgd(f64::NAN, 1)).starts_with("step_255: found NaN"));
+        let noise = Attack::Noise {
+            std_255: 300.0,
+            seed: 0,
+        };
+        assert!(refused(noise).starts_with("std_255: found 300"));
+    }
+}

@@ -1,0 +1,719 @@
+//! Hybrid training: a converted network is trained on as the spiking network that it is, by
+//! backpropagation through time with surrogate gradients.
+//!
+//! A conversion is right after many timesteps; few epochs of training through a few timesteps make
+//! it right after those (Rathi et al. 2020, "Enabling Deep Spiking Neural Networks with Hybrid
+//! Conversion and Spike Timing Dependent Backpropagation"). DIET-SNN trains thresholds and leaks of
+//! the layers too, for images as constant currents and 5 to 25 timesteps (Rathi and Roy 2021,
+//! "DIET-SNN: A Low-Latency Spiking Neural Network With Direct Input Encoding and Leakage and
+//! Threshold Optimization"). [`Trained::Thresholds`] leaves the weights alone: what
+//! [`evolve`](mod@crate::evolve) tunes without gradients, by gradients.
+//!
+//! ```
+//! # use evospike::prelude::*;
+//! # let digits = data::digits()?.split(Shares::default(), 0)?;
+//! # let mut ann = Ann::<DigitsCnn>::new(0)?;
+//! # ann.train(&digits.training, &TrainSettings { epochs: 2, ..Default::default() })?;
+//! let snn = convert(&ann, &digits.training)?.balance(Balance::Percentile(99.0))?;
+//! let settings = HybridSettings {
+//!     trained: Trained::All, // as DIET-SNN
+//!     timesteps: 4,
+//!     train: TrainSettings { epochs: 1, ..HybridSettings::default().train },
+//!     ..HybridSettings::default()
+//! };
+//! let hybrid = train_through_time(&snn, &digits.training, &settings)?;
+//! let curve = simulate(&hybrid.snn, &digits.test, 4)?.curve;
+//! # Ok::<(), evospike::Error>(())
+//! ```
+//!
+//! Of the authors' programs dropout (with one mask for all timesteps) and Poisson input are left out.
+
+use std::path::Path;
+
+use dfdx::prelude::{Cpu, Gradients, HasShape};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::ann::layers::{Layer, Shape};
+use crate::ann::model::{History, NamedTensor, TrainSettings, Trainable, Values, train};
+use crate::ann::networks::Network;
+use crate::ann::optimiser::{Optimiser, Step as OptimiserStep, Update};
+use crate::base::error::{Error, Result};
+use crate::convert::Snn;
+use crate::data::images::{Augment, Images, Task, Training};
+use crate::ops::backend::Plain;
+use crate::report::show;
+use crate::simulate::neurons::{Charge, Neurons, times};
+use crate::simulate::run::some_timesteps;
+use crate::through_time::reference::{Fire, Step, each_step, each_step_mut, tensor};
+use crate::through_time::surrogate::Surrogate;
+use crate::through_time::unrolled::{TAPE, Unrolled};
+
+/// What is trained; the rest stays as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Trained {
+    /// Weights and biases (Rathi et al. 2020).
+    Weights,
+    /// A factor for the threshold of each layer, which the charge of a spike follows where the
+    /// threshold decides it: [`Gene::Scale`](crate::evolve::Gene), and
+    /// [`Gene::Threshold`](crate::evolve::Gene) where the charge is fixed.
+    Thresholds,
+    /// A factor for the threshold of each layer, and one for its leak.
+    ThresholdsAndLeaks,
+    /// Weights, biases, thresholds and leaks (DIET-SNN).
+    All,
+}
+
+impl Trained {
+    fn weights(self) -> bool {
+        matches!(self, Self::Weights | Self::All)
+    }
+
+    fn thresholds(self) -> bool {
+        !matches!(self, Self::Weights)
+    }
+
+    fn leaks(self) -> bool {
+        matches!(self, Self::ThresholdsAndLeaks | Self::All)
+    }
+}
+
+/// Settings of [`train_through_time`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HybridSettings {
+    /// What is trained.
+    pub trained: Trained,
+    /// Of each simulation; the loss is the cross-entropy of the output current's mean over them.
+    /// Time and memory grow with it.
+    pub timesteps: usize,
+    /// The derivative of spikes.
+    pub surrogate: Surrogate,
+    /// How; weight decay is of weights only.
+    pub train: TrainSettings,
+}
+
+impl Default for HybridSettings {
+    /// DIET-SNN, for a small network and a small data set.
+    fn default() -> Self {
+        Self {
+            trained: Trained::All,
+            timesteps: 8,
+            surrogate: Surrogate::Linear,
+            train: TrainSettings {
+                epochs: 10,
+                optimiser: Optimiser::Adam,
+                learning_rate: 1e-3,
+                weight_decay: 0.0,
+                augment: Augment::NONE,
+                ..TrainSettings::default()
+            },
+        }
+    }
+}
+
+/// What [`train_through_time`] gives.
+pub struct Hybrid<N: Network> {
+    /// The trained network.
+    pub snn: Snn<N>,
+    /// How training went, with the accuracy after the last timestep.
+    pub history: History,
+}
+
+impl<N: Network> Hybrid<N> {
+    /// Shows the training in a notebook whose cell ends in the value; evcxr calls this.
+    pub fn evcxr_display(&self) {
+        self.history.evcxr_display();
+    }
+}
+
+show!(HybridSettings as fields);
+
+/// Trains a spiking network on, through its timesteps, with images as constant currents.
+///
+/// # Errors
+/// A setting out of range; [`Error::Diverged`]; layers that are not square.
+pub fn train_through_time<N: Network>(
+    snn: &Snn<N>,
+    images: &Images<Training, N::Task>,
+    settings: &HybridSettings,
+) -> Result<Hybrid<N>> {
+    run(snn, images, settings, None)
+}
+
+/// Trains as [`train_through_time`] does, and keeps what training goes on from in the file
+/// `checkpoint` after every epoch, as [`Ann::train_resumable`](crate::ann::Ann::train_resumable).
+///
+/// # Errors
+/// As for [`train_through_time`]; a file that cannot be written or read, is damaged, or is of
+/// another network, other images or other settings: delete it to start anew; [`Error::Busy`] while
+/// another training writes it.
+pub fn train_through_time_resumable<N: Network>(
+    snn: &Snn<N>,
+    images: &Images<Training, N::Task>,
+    settings: &HybridSettings,
+    checkpoint: impl AsRef<Path>,
+) -> Result<Hybrid<N>> {
+    run(snn, images, settings, Some(checkpoint.as_ref()))
+}
+
+fn run<N: Network>(
+    snn: &Snn<N>,
+    images: &Images<Training, N::Task>,
+    settings: &HybridSettings,
+    checkpoint: Option<&Path>,
+) -> Result<Hybrid<N>> {
+    some_timesteps("timesteps", settings.timesteps)?;
+    let mut network = SpikingTrainer::of(snn, settings)?;
+    let (view, classes) = (images.view(), N::Task::CLASSES);
+    let name = name(snn, settings);
+    let history = train(
+        &mut network,
+        view,
+        classes,
+        &settings.train,
+        &name,
+        checkpoint,
+    )?;
+    Ok(Hybrid {
+        snn: Snn::from_layers(&network.layers()?, network.neurons())?,
+        history: history.into(),
+    })
+}
+
+/// What a run is called, which is all that its checkpoint knows of what are no tensors.
+fn name<N: Network>(snn: &Snn<N>, settings: &HybridSettings) -> String {
+    let mut neurons = flate2::Crc::new();
+    neurons.update(format!("{:?}", snn.neurons()).as_bytes());
+    let HybridSettings {
+        trained,
+        timesteps,
+        surrogate,
+        ..
+    } = settings;
+    format!(
+        "{} through {timesteps} timesteps ({trained:?}, {surrogate:?}, neurons {:08x})",
+        N::NAME,
+        neurons.sum()
+    )
+}
+
+/// A spiking network behind the interface that training knows.
+struct SpikingTrainer {
+    network: Unrolled<Cpu>,
+    input: Shape,
+    /// As training found them.
+    layers: Vec<Layer>,
+    neurons: Vec<Neurons>,
+    /// Of each layer of neurons, for the thresholds and leaks that training found: one value each,
+    /// so that a step means the same in every layer.
+    factors: Vec<[Plain; 2]>,
+    trained: Trained,
+    moments: Vec<Gradients<f32, Cpu>>,
+}
+
+/// Factors do not fall below this.
+const LEAST_FACTOR: f32 = 0.01;
+
+/// Gradients of one tape: the loss, how many images it was of, logits, and sums for each tensor.
+struct Part {
+    loss: f32,
+    images: usize,
+    logits: Vec<f32>,
+    gradients: Vec<Vec<f32>>,
+}
+
+impl SpikingTrainer {
+    fn of<N: Network>(snn: &Snn<N>, settings: &HybridSettings) -> Result<Self> {
+        let layers = snn.network().stages.layers.clone();
+        Self::new(N::Task::SHAPE, layers, snn.neurons(), settings)
+    }
+
+    fn new(
+        input: Shape,
+        layers: Vec<Layer>,
+        neurons: &[Neurons],
+        settings: &HybridSettings,
+    ) -> Result<Self> {
+        let device = Cpu::default();
+        let (timesteps, surrogate) = (settings.timesteps, settings.surrogate);
+        let network = (input, &layers[..]);
+        let one = |_: &Neurons| Ok([tensor(&device, vec![1.0])?, tensor(&device, vec![1.0])?]);
+        Ok(Self {
+            network: Unrolled::spiking(&device, network, neurons, timesteps, surrogate)?,
+            input,
+            factors: neurons.iter().map(one).collect::<Result<_>>()?,
+            layers,
+            neurons: neurons.to_vec(),
+            trained: settings.trained,
+            moments: Vec::new(),
+        })
+    }
+
+    /// Of all layers of neurons, in order.
+    fn neurons(&self) -> Vec<Neurons> {
+        let layers = self.neurons.iter().zip(&self.factors);
+        let layers = layers.map(|(neurons, factors)| {
+            let [threshold, leak] = factors.each_ref().map(|factor| factor.as_vec()[0]);
+            let mut neurons = neurons.clone();
+            neurons.scale_thresholds(f64::from(threshold));
+            let leaks = neurons.leak.iter_mut();
+            leaks.for_each(|value| times(value, f64::from(leak)));
+            neurons
+        });
+        layers.collect()
+    }
+
+    /// Gives the neurons on the tape what the factors say, once these are in their range.
+    fn express(&mut self) -> Result<()> {
+        for (neurons, [threshold, leak]) in self.neurons.iter().zip(&mut self.factors) {
+            let most = neurons.leak.iter().copied().fold(LEAST_FACTOR, f32::max);
+            for (factor, most) in [(threshold, f32::INFINITY), (leak, 1.0 / most)] {
+                let within = factor.as_vec()[0].clamp(LEAST_FACTOR, most);
+                factor.copy_from(&[within]);
+            }
+        }
+        let mut layers = self.neurons().into_iter();
+        let mut all = Ok(());
+        each_step_mut(&mut self.network.steps, &mut |step| {
+            if let Step::Fire(fire) = step
+                && let (true, Some(neurons)) = (all.is_ok(), layers.next())
+            {
+                all = Fire::new(&Cpu::default(), &neurons, fire.channels, fire.positions)
+                    .map(|new| *fire = new);
+            }
+        });
+        all
+    }
+
+    fn part(&self, pixels: &[f32], targets: &[f32]) -> Result<Part> {
+        let x = tensor(&Cpu::default(), pixels.to_vec())?;
+        let (loss, logits, by) = self.network.gradients(&x, targets.to_vec())?;
+        let mut gradients = Vec::new();
+        let mut factors = Vec::new();
+        let mut neurons = self.neurons.iter();
+        each_step(&self.network.steps, &mut |step| {
+            gradients.extend(weights(step).map(|weight| by.get(weight).as_vec()));
+            if let Step::Fire(fire) = step
+                && let Some(neurons) = neurons.next()
+            {
+                // θ is its factor times what it was.
+                let by_factor = |tensor: &Plain, first: &[f32]| -> f32 {
+                    let by = by.get(tensor).as_vec().into_iter();
+                    by.zip(first.iter().cycle()).map(|(by, x)| by * x).sum()
+                };
+                let mut threshold = by_factor(&fire.threshold, &neurons.threshold);
+                if neurons.charge == Charge::Threshold {
+                    threshold += by_factor(&fire.charge, &neurons.threshold);
+                }
+                factors.push(vec![threshold]);
+                factors.push(vec![by_factor(&fire.leak, &neurons.leak)]);
+            }
+        });
+        gradients.extend(factors);
+        Ok(Part {
+            loss,
+            images: pixels.len() / self.input.size(),
+            logits,
+            gradients,
+        })
+    }
+
+    /// All tensors: weights in the order of the layers, then the factors.
+    fn all(&self) -> Vec<&Plain> {
+        let mut all = Vec::new();
+        each_step(&self.network.steps, &mut |step| all.extend(weights(step)));
+        all.extend(self.factors.iter().flatten());
+        all
+    }
+
+    fn all_mut(&mut self) -> Vec<&mut Plain> {
+        let mut all = Vec::new();
+        each_step_mut(&mut self.network.steps, &mut |step| match step {
+            Step::Convolve { weight, bias, .. } | Step::Multiply { weight, bias, .. } => {
+                all.push(weight);
+                all.extend(bias);
+            }
+            _ => {}
+        });
+        all.extend(self.factors.iter_mut().flatten());
+        all
+    }
+
+    /// Of every tensor the name, what it is, and whether it is trained.
+    fn names(&self) -> Vec<(String, bool)> {
+        let factors = 2 * self.factors.len();
+        let weights = self.all().len() - factors;
+        let weights = (0..weights).map(|i| (format!("weights.{i}"), self.trained.weights()));
+        let factors = (0..factors).map(|i| match i % 2 {
+            0 => (
+                format!("neurons.{}.threshold", i / 2),
+                self.trained.thresholds(),
+            ),
+            _ => (format!("neurons.{}.leak", i / 2), self.trained.leaks()),
+        });
+        weights.chain(factors).collect()
+    }
+}
+
+/// Weights and bias of a layer.
+fn weights(step: &Step<Cpu>) -> impl Iterator<Item = &Plain> {
+    let tensors = match step {
+        Step::Convolve { weight, bias, .. } | Step::Multiply { weight, bias, .. } => {
+            Some((weight, bias))
+        }
+        _ => None,
+    };
+    tensors
+        .into_iter()
+        .flat_map(|(weight, bias)| std::iter::once(weight).chain(bias))
+}
+
+impl Trainable for SpikingTrainer {
+    fn forward(&self, pixels: Vec<f32>, count: usize) -> Result<Vec<f32>> {
+        let size = TAPE * self.input.size();
+        let parts = pixels.par_chunks(size).map(|pixels| {
+            let x = tensor(&Cpu::default(), pixels.to_vec())?;
+            let logits = self.network.logits(x, pixels.len() / self.input.size())?;
+            Ok(logits.as_vec())
+        });
+        let logits = parts.collect::<Result<Vec<_>>>()?.concat();
+        debug_assert!(logits.len().is_multiple_of(count));
+        Ok(logits)
+    }
+
+    fn step(
+        &mut self,
+        pixels: Vec<f32>,
+        targets: Vec<f32>,
+        count: usize,
+        step: &OptimiserStep,
+    ) -> Result<(f32, Vec<f32>)> {
+        let classes = targets.len() / count;
+        let pixels = pixels.par_chunks(TAPE * self.input.size());
+        let parts = pixels.zip(targets.par_chunks(TAPE * classes));
+        let parts = parts.map(|(pixels, targets)| self.part(pixels, targets));
+        let parts = parts.collect::<Result<Vec<_>>>()?;
+        // One part after the other, whichever was ready first.
+        let share = |part: &Part| part.images as f32 / count as f32;
+        let loss = parts.iter().map(|part| part.loss * share(part)).sum();
+        let mut sums: Vec<Vec<f32>> = Vec::new();
+        for part in &parts {
+            sums.resize_with(part.gradients.len(), Vec::new);
+            for (sum, gradient) in sums.iter_mut().zip(&part.gradients) {
+                sum.resize(gradient.len(), 0.0);
+                let pairs = sum.iter_mut().zip(gradient);
+                pairs.for_each(|(sum, by)| *sum += by * share(part));
+            }
+        }
+        if step.number == 1 {
+            self.moments.clear();
+        }
+        let mut moments = std::mem::take(&mut self.moments);
+        moments.resize_with(step.optimiser.moments(), Gradients::leaky);
+        let mut gradients = Gradients::leaky();
+        let (names, factors) = (self.names(), 2 * self.factors.len());
+        let tensors = self.all_mut();
+        let weights = tensors.len() - factors;
+        for (i, tensor) in tensors.into_iter().enumerate() {
+            if !names[i].1 {
+                continue;
+            }
+            let gradient = gradients.get_or_alloc_mut(tensor).map_err(Error::device)?;
+            gradient.copy_from_slice(&sums[i]);
+            let decay = if i < weights { step.weight_decay } else { 0.0 };
+            let mut update = Update {
+                step: &OptimiserStep {
+                    weight_decay: decay,
+                    ..*step
+                },
+                moments: &mut moments,
+                gradients: &mut gradients,
+            };
+            update.apply(tensor).map_err(Error::device)?;
+        }
+        self.moments = moments;
+        self.express()?;
+        let logits = parts.into_iter().flat_map(|part| part.logits).collect();
+        Ok((loss, logits))
+    }
+
+    fn seed(&mut self, _: u64) -> Result<()> {
+        Ok(()) // nothing is drawn
+    }
+
+    fn tensors(&self, kind: Values) -> Result<Vec<NamedTensor>> {
+        let moments = match kind {
+            Values::Parameters => None,
+            Values::Moment(number) => match self.moments.get(number) {
+                Some(moments) => Some(moments),
+                None => return Ok(Vec::new()),
+            },
+        };
+        let tensors = self.names().into_iter().zip(self.all());
+        let tensors = tensors.filter(|((_, trained), _)| *trained || moments.is_none());
+        let tensors = tensors.map(|((name, _), tensor)| NamedTensor {
+            name,
+            shape: vec![tensor.shape().0],
+            values: moments.map_or_else(|| tensor.as_vec(), |m| m.get(tensor).as_vec()),
+        });
+        Ok(tensors.collect())
+    }
+
+    fn set_tensors(&mut self, kind: Values, tensors: &[NamedTensor]) -> Result<()> {
+        let trained = |trained: &bool| *trained || kind == Values::Parameters;
+        let names: Vec<_> = self.names().into_iter().enumerate().collect();
+        let wanted: Vec<_> = names.into_iter().filter(|(_, (_, t))| trained(t)).collect();
+        let mut own = self.all_mut();
+        let sizes: Vec<usize> = own.iter().map(|tensor| tensor.shape().0).collect();
+        let fits = |((i, (name, _)), new): (&(usize, (String, bool)), &NamedTensor)| {
+            *name == new.name && new.shape == [sizes[*i]] && new.values.len() == sizes[*i]
+        };
+        if wanted.len() != tensors.len() || !wanted.iter().zip(tensors).all(fits) {
+            let found = format!("{} of other names or sizes", tensors.len());
+            let expected = format!("the {} of this network", wanted.len());
+            return Err(Error::parameter("tensors", found, expected));
+        }
+        let pairs = wanted.iter().map(|(i, _)| *i).zip(tensors);
+        match kind {
+            Values::Parameters => {
+                pairs.for_each(|(i, new)| own[i].copy_from(&new.values));
+                self.express()
+            }
+            Values::Moment(number) => {
+                let mut moments = Gradients::leaky();
+                for (i, new) in pairs {
+                    let moment = moments.get_or_alloc_mut(own[i]).map_err(Error::device)?;
+                    moment.copy_from_slice(&new.values);
+                }
+                let count = self.moments.len().max(number + 1);
+                self.moments.resize_with(count, Gradients::leaky);
+                self.moments[number] = moments;
+                Ok(())
+            }
+        }
+    }
+
+    fn layers(&self) -> Result<Vec<Layer>> {
+        let mut tensors = self.all().into_iter();
+        let mut layers = self.layers.clone();
+        set_weights(&mut layers, &mut tensors);
+        Ok(layers)
+    }
+}
+
+/// Gives layers the weights of tensors in their order.
+fn set_weights<'a>(layers: &mut [Layer], tensors: &mut impl Iterator<Item = &'a Plain>) {
+    for layer in layers {
+        match layer {
+            Layer::Conv { weight, bias, .. } | Layer::Linear { weight, bias, .. } => {
+                for (values, tensor) in [weight].into_iter().chain(bias).zip(&mut *tensors) {
+                    *values = tensor.as_vec();
+                }
+            }
+            Layer::Residual { body, shortcut } => {
+                set_weights(body, tensors);
+                set_weights(shortcut, tensors);
+            }
+            Layer::AvgPool { .. }
+            | Layer::ScaleShift { .. }
+            | Layer::Neurons
+            | Layer::Qcfs { .. } => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ann::Ann;
+    use crate::ann::layers::linear;
+    use crate::ann::networks::DigitsCnn;
+    use crate::ann::tests::Breaks;
+    use crate::convert::{Balance, convert};
+    use crate::data::{self, Digits, Shares, Split};
+    use crate::metrics::predict;
+    use crate::simulate::simulate;
+
+    /// One input of 0.6, a weight of 1.5, a neuron of threshold 1 and no leak, outputs of weights 1
+    /// and -1; two timesteps, the second label: the steps of gradient descent by hand.
+    #[test]
+    fn a_step_is_what_the_chain_rule_says() {
+        let layers = vec![
+            linear(vec![1.5], 1),
+            Layer::Neurons,
+            linear(vec![1.0, -1.0], 1),
+        ];
+        // v = 0.9, no spike; then v = 1.8, a spike: the mean output is 0.5, -0.5.
+        let p = 0.5f32.exp() / (0.5f32.exp() + (-0.5f32).exp());
+        let by_charge = p; // half of p - (-p): each spike counts half
+        let slopes = [0.9, 0.2]; // triangle
+        let by_threshold = -by_charge * (slopes[0] * 0.9 + slopes[1] * 1.8);
+        let by_spikes = by_charge; // one spike, whose charge is the threshold
+        let by_leak = by_charge * slopes[1] * 0.9;
+        let by_weight = by_charge * 0.6 * (slopes[0] + 2.0 * slopes[1]);
+        for (charge, by_threshold) in [
+            (Charge::Unit, by_threshold),
+            (Charge::Threshold, by_threshold + by_spikes),
+        ] {
+            let neurons = Neurons {
+                charge,
+                ..Neurons::new([1.0])
+            };
+            let settings = HybridSettings {
+                timesteps: 2,
+                ..HybridSettings::default()
+            };
+            let input = Shape::new(1, 1, 1);
+            let mut trainer =
+                SpikingTrainer::new(input, layers.clone(), &[neurons], &settings).unwrap();
+            let step = OptimiserStep {
+                optimiser: Optimiser::Sgd {
+                    momentum: 0.0,
+                    nesterov: false,
+                },
+                number: 1,
+                learning_rate: 0.1,
+                weight_decay: 0.0,
+            };
+            trainer.step(vec![0.6], vec![0.0, 1.0], 1, &step).unwrap();
+            let found: Vec<f32> = trainer.all().iter().flat_map(|x| x.as_vec()).collect();
+            let output = 0.5 * p; // by an output weight: the mean charge of 0.5 times ±p
+            let expected = [
+                1.5 - 0.1 * by_weight,
+                1.0 - 0.1 * output,
+                -1.0 + 0.1 * output,
+                1.0 - 0.1 * by_threshold,
+                1.0 - 0.1 * by_leak,
+            ];
+            for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+                assert!((found - expected).abs() < 1e-6, "{i}: {found} {expected}");
+            }
+        }
+    }
+
+    fn converted() -> (Snn<DigitsCnn>, Split<Digits>) {
+        let digits = data::digits().unwrap();
+        let digits = digits.split(Shares::default(), 0).unwrap();
+        let mut ann = Ann::<DigitsCnn>::new(0).unwrap();
+        let settings = TrainSettings {
+            epochs: 3,
+            ..Default::default()
+        };
+        ann.train(&digits.training, &settings).unwrap();
+        let conversion = convert(&ann, &digits.training).unwrap();
+        (
+            conversion.balance(Balance::Percentile(99.0)).unwrap(),
+            digits,
+        )
+    }
+
+    fn settings(trained: Trained) -> HybridSettings {
+        HybridSettings {
+            trained,
+            timesteps: 6,
+            train: TrainSettings {
+                epochs: 2,
+                ..HybridSettings::default().train
+            },
+            ..HybridSettings::default()
+        }
+    }
+
+    #[test]
+    fn training_changes_what_it_should_and_helps_after_few_timesteps() {
+        let (snn, digits) = converted();
+        let accuracy = |snn: &Snn<DigitsCnn>| {
+            let run = simulate(snn, &digits.test, 6).unwrap();
+            run.curve.after(6).unwrap().percent()
+        };
+        let before = accuracy(&snn);
+        for trained in [
+            Trained::Weights,
+            Trained::Thresholds,
+            Trained::ThresholdsAndLeaks,
+            Trained::All,
+        ] {
+            let hybrid = train_through_time(&snn, &digits.training, &settings(trained)).unwrap();
+            let after = accuracy(&hybrid.snn);
+            println!("{trained:?}: {before:.1} to {after:.1} %");
+            assert!(after > before + 5.0, "{trained:?}: {before} to {after}");
+            let (old, new) = (snn.network(), hybrid.snn.network());
+            assert_eq!(old.stages.layers != new.stages.layers, trained.weights());
+            for (old, new) in old.neurons().iter().zip(new.neurons()) {
+                assert_eq!(old.threshold != new.threshold, trained.thresholds());
+                assert!(trained.leaks() || old.leak == new.leak);
+                assert!(new.check(0, 1).is_ok());
+            }
+        }
+    }
+
+    #[test]
+    fn the_engine_runs_what_was_trained() {
+        let (snn, digits) = converted();
+        let settings = settings(Trained::All);
+        let trainer = SpikingTrainer::of(&snn, &settings).unwrap();
+        let images = digits.test.take(100);
+        let pixels = (0..100).flat_map(|i| images.view().input(i)).collect();
+        let logits = trainer.forward(pixels, 100).unwrap();
+        let right = logits.chunks(10).enumerate();
+        let right = right.filter(|(i, row)| predict(row) == images.label(*i));
+        let run = simulate(&snn, &images, settings.timesteps).unwrap();
+        let engine = run.curve.after(settings.timesteps).unwrap().percent();
+        assert!((right.count() as f64 - engine).abs() <= 1.0);
+    }
+
+    #[test]
+    fn a_resumed_run_ends_with_the_same_network_at_any_thread_count() {
+        let (snn, digits) = converted();
+        let images = digits.training.take(100);
+        let two = settings(Trained::All);
+        let whole = train_through_time(&snn, &images, &two).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hybrid.checkpoint");
+        let mut one = two.clone();
+        one.train.epochs = 1;
+        one.train.schedule = crate::ann::optimiser::Schedule::Constant;
+        // Another run's file is refused: the settings differ, or the timesteps, or the neurons.
+        train_through_time_resumable(&snn, &images, &one, &path).unwrap();
+        let refused = |snn: &Snn<DigitsCnn>, settings: &HybridSettings| {
+            let run = train_through_time_resumable(snn, &images, settings, &path);
+            run.err().unwrap().to_string()
+        };
+        assert!(refused(&snn, &two).contains("settings."));
+        let mut other = one.clone();
+        other.timesteps = 7;
+        assert!(refused(&snn, &other).contains("network: found"));
+        let half = snn.with(|neurons| neurons.initial = 0.5).unwrap();
+        assert!(refused(&half, &one).contains("network: found"));
+        std::fs::remove_file(&path).unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
+        pool.unwrap().install(|| {
+            // Broken off in the second epoch: 100 images are 7 batches.
+            let trainer = SpikingTrainer::of(&snn, &two).unwrap();
+            let mut broken = Breaks(Box::new(trainer), 10);
+            let (view, name, path) = (images.view(), name(&snn, &two), Some(&*path));
+            train(&mut broken, view, 10, &two.train, &name, path).unwrap_err();
+            let hybrid = run(&snn, &images, &two, path).unwrap();
+            assert_eq!(hybrid.snn.neurons(), whole.snn.neurons());
+            assert_eq!(hybrid.history, whole.history);
+            let layers = |hybrid: &Hybrid<DigitsCnn>| hybrid.snn.network().stages.layers.clone();
+            assert!(layers(&hybrid) == layers(&whole));
+        });
+    }
+
+    #[test]
+    fn no_timestep_is_an_error() {
+        let (snn, digits) = converted();
+        let none = HybridSettings {
+            timesteps: 0,
+            ..HybridSettings::default()
+        };
+        let error = train_through_time(&snn, &digits.training, &none)
+            .err()
+            .unwrap();
+        assert!(
+            error.to_string().starts_with("timesteps: found 0"),
+            "{error}"
+        );
+    }
+}

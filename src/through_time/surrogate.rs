@@ -1,0 +1,152 @@
+//! Surrogate gradients: what stands for the derivative of a spike, which has none.
+//!
+//! A neuron fires when its membrane potential v reaches its threshold θ. With u = v / θ - 1, so
+//! that all layers are alike whatever their thresholds, the derivative of the spike by v is taken
+//! to be `slope(u)` / θ (Neftci, Mostafa and Zenke 2019, "Surrogate Gradient Learning in Spiking
+//! Neural Networks"). The integral of every slope that depends on u is 1, the height of the step that
+//! it stands for.
+
+use dfdx::prelude::{ChooseFrom, Device, HasShape, Tape, TryAdd, TryDiv, TryMul, TrySub, ge, lt};
+use serde::{Deserialize, Serialize};
+
+use crate::ops::backend::{Flat, Values, copy};
+
+/// The derivative of a spike by u, how far the membrane potential lies above the threshold, in
+/// thresholds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Surrogate {
+    /// max(0, 1 - |u|), a triangle (Bellec et al. 2018, "Long short-term memory and
+    /// learning-to-learn in networks of spiking neurons", with a dampening of 1).
+    #[default]
+    Linear,
+    /// 4 σ(4u) (1 - σ(4u)), that of the logistic function σ: SpikingJelly's `Sigmoid`.
+    Sigmoid,
+    /// 1 / (1 + (πu)²), that of the arctangent (Fang et al. 2021, "Incorporating Learnable
+    /// Membrane Time Constant"): SpikingJelly's `ATan`, its α of 2.
+    ArcTan,
+    /// 1 where |u| < 1/2 (Wu et al. 2018, "Spatio-Temporal Backpropagation", equation 24, a = 1).
+    Boxcar,
+    /// 0.3 exp(-0.01 Δt), Δt the timesteps since the neuron's last spike, whatever u is; 0 before
+    /// its first (Rathi et al. 2020, "Enabling Deep Spiking Neural Networks with Hybrid Conversion
+    /// and Spike Timing Dependent Backpropagation", equation 11 and its α and β).
+    SpikeTiming,
+}
+
+impl Surrogate {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Linear,
+        Self::Sigmoid,
+        Self::ArcTan,
+        Self::Boxcar,
+        Self::SpikeTiming,
+    ];
+
+    /// The derivative at `u`, `since` timesteps after the neuron's last spike; infinity before its
+    /// first.
+    ///
+    /// ```
+    /// use evospike::through_time::surrogate::Surrogate;
+    /// assert_eq!(Surrogate::Linear.slope(-0.25, f32::INFINITY), 0.75);
+    /// assert_eq!(Surrogate::Boxcar.slope(0.5, 1.0), 0.0);
+    /// ```
+    pub fn slope(self, u: f32, since: f32) -> f32 {
+        match self {
+            Self::Linear => (1.0 - u.abs()).max(0.0),
+            Self::Sigmoid => {
+                let e = (-4.0 * u.abs()).exp();
+                4.0 * e / ((1.0 + e) * (1.0 + e))
+            }
+            Self::ArcTan => 1.0 / (1.0 + (std::f32::consts::PI * u).powi(2)),
+            Self::Boxcar => f32::from(u8::from(u.abs() < 0.5)),
+            Self::SpikeTiming => 0.3 * (-0.01 * since).exp(),
+        }
+    }
+}
+
+impl Surrogate {
+    /// [`slope`](Self::slope) of every neuron, on the device.
+    fn slopes<D: Device<f32>>(self, u: Values<D>, since: Values<D>) -> Result<Values<D>, D::Err> {
+        match self {
+            Self::Linear => u.try_abs()?.try_negate()?.try_add(1.0)?.try_relu(),
+            Self::Sigmoid => {
+                let s = u.try_mul(4.0)?.try_sigmoid()?;
+                let rest = s.clone().try_negate()?.try_add(1.0)?;
+                s.try_mul(rest)?.try_mul(4.0)
+            }
+            Self::ArcTan => {
+                let square = u.try_mul(std::f32::consts::PI)?.try_square()?;
+                square.try_add(1.0)?.try_recip()
+            }
+            Self::Boxcar => {
+                let size = *u.shape();
+                let (one, zero) = (
+                    u.device().try_ones_like(&size)?,
+                    u.device().try_zeros_like(&size)?,
+                );
+                lt(&u.try_abs()?, &one.clone().try_mul(0.5)?).try_choose(one, zero)
+            }
+            Self::SpikeTiming => since.try_mul(-0.01)?.try_exp()?.try_mul(0.3),
+        }
+    }
+}
+
+/// 1 where a potential reaches its threshold, else 0; the derivative by v is the surrogate's, `since`
+/// timesteps after the last spike, and that by θ is -`slope` v / θ², which is that of v / θ - 1.
+pub(crate) fn spike<D: Device<f32>, T: Tape<f32, D>>(
+    v: Flat<f32, D, T>,
+    threshold: Flat<f32, D, T>,
+    surrogate: Surrogate,
+    since: Values<D>,
+) -> Result<Flat<f32, D, T>, D::Err> {
+    let (device, size) = (v.device().clone(), *v.shape());
+    let (v_now, threshold_now) = (copy(&v)?, copy(&threshold)?);
+    let share = v_now.clone().try_div(threshold_now.clone())?;
+    let slope = surrogate.slopes(share.clone().try_sub(1.0)?, since)?;
+    let slope = slope.try_div(threshold_now.clone())?;
+    let by_threshold = slope.clone().try_mul(share)?.try_negate()?;
+    let reached = ge(&v_now, &threshold_now);
+    let spikes = reached.try_choose(device.try_ones_like(&size)?, device.try_zeros_like(&size)?)?;
+    // A tensor less a copy of itself is 0, with a gradient.
+    let v = v.try_sub(v_now)?.try_mul(slope)?;
+    let threshold = threshold.try_sub(threshold_now)?.try_mul(by_threshold)?;
+    v.try_add(threshold)?.try_add(spikes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dfdx::prelude::{Cpu, TensorFromVec};
+
+    #[test]
+    fn every_slope_is_even_and_its_integral_is_1() {
+        for surrogate in &Surrogate::ALL[..4] {
+            let step = 1.0 / 256.0;
+            let at = |i: i32| surrogate.slope((i as f32 + 0.5) * step, 1.0);
+            let sum: f32 = (-51_200..51_200).map(at).sum::<f32>() * step;
+            assert!((sum - 1.0).abs() < 2e-3, "{surrogate:?}: {sum}");
+            assert!((0..900).all(|i| at(i) == at(-1 - i)), "{surrogate:?}");
+        }
+    }
+
+    #[test]
+    fn spike_timing_looks_at_time_only() {
+        let slope = |u, since| Surrogate::SpikeTiming.slope(u, since);
+        assert_eq!(slope(-3.0, 100.0), 0.3 * (-1.0f32).exp());
+        assert_eq!(slope(0.5, f32::INFINITY), 0.0);
+    }
+    #[test]
+    fn tensors_have_the_slopes_of_numbers() {
+        let device = Cpu::default();
+        let u: Vec<f32> = (-40..=40).map(|i| i as f32 / 16.0).collect();
+        let since: Vec<f32> = (0..81).map(|i| i as f32).collect();
+        let tensor = |values: &[f32]| device.tensor_from_vec(values.to_vec(), (values.len(),));
+        for surrogate in Surrogate::ALL {
+            let slopes = surrogate.slopes(tensor(&u), tensor(&since)).unwrap();
+            for (i, found) in slopes.as_vec().into_iter().enumerate() {
+                let expected = surrogate.slope(u[i], since[i]);
+                assert!((found - expected).abs() < 1e-6, "{surrogate:?} at {}", u[i]);
+            }
+        }
+    }
+}
