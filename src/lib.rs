@@ -82,7 +82,7 @@ pub mod prelude {
     pub use crate::ann::weights::Names;
     pub use crate::ann::{Ann, TrainSettings};
     pub use crate::base::background::Background;
-    pub use crate::convert::{Balance, Conversion, Snn, convert};
+    pub use crate::convert::{Balance, Conversion, convert};
     pub use crate::data::{
         self, Augment, Cifar10, Cifar100, Digits, HeldOut, ImageNet, Images, Shares, Split, Test,
         Training,
@@ -90,7 +90,8 @@ pub mod prelude {
     pub use crate::evolve::cmaes::CmaEsSettings;
     pub use crate::evolve::de::DeSettings;
     pub use crate::evolve::nsga::{Nsga2, NsgaSettings};
-    pub use crate::evolve::search::{Optimise, Search};
+    pub use crate::evolve::optimise::Optimise;
+    pub use crate::evolve::search::Search;
     pub use crate::evolve::{
         Compromise, Evolution, EvolveSettings, Front, Gene, Objective, Stopping, best_balance,
         evolve, evolve_resumable, pareto,
@@ -103,7 +104,7 @@ pub mod prelude {
     pub use crate::simulate::codes::InputCode;
     pub use crate::simulate::energy::Energy;
     pub use crate::simulate::neurons::{Charge, Neurons, Reset};
-    pub use crate::simulate::{SimulateSettings, Simulation, SpikingNetwork, simulate};
+    pub use crate::simulate::{SimulateSettings, Simulation, Snn, SpikingNetwork, simulate};
     pub use crate::stdp::{Stdp, StdpSettings};
     pub use crate::sweep::{Sweep, Swept};
     pub use crate::through_time::attack::{Attack, Differentiable, On, Spiking, attack};

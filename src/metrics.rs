@@ -9,14 +9,24 @@
 
 use std::sync::Arc;
 
+use plotters::prelude::*;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
+use crate::base::chart::Chart;
+use crate::base::chart::Key;
+use crate::base::chart::axes;
+use crate::base::chart::colour;
+use crate::base::chart::draw;
+use crate::base::chart::legend;
+use crate::base::chart::level;
+use crate::base::chart::line;
+use crate::base::chart::table;
+use crate::base::check::some_timesteps;
 use crate::base::error::{Error, Result};
+use crate::base::files::rounded;
 use crate::base::random::{Stream, rng};
-use crate::plot::{self, Chart};
-use crate::report::show;
-use crate::simulate::run::some_timesteps;
+use crate::base::table::show;
 
 /// How many of some images were classified correctly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -190,7 +200,7 @@ impl AccuracyCurve {
     /// As a chart of its own; [`plot::accuracy`] draws several, and the target.
     fn chart(&self) -> Result<Chart> {
         let name = format!("{} images", self.images);
-        plot::accuracy("Accuracy after every timestep", &[(&name, self)], None)
+        accuracy_chart("Accuracy after every timestep", &[(&name, self)], None)
     }
 
     /// Number of timesteps.
@@ -394,6 +404,126 @@ pub fn improvement_interval(
 /// None where either never reaches the target.
 pub fn improvement_percent(baseline: Option<usize>, evolved: Option<usize>) -> Option<f64> {
     Some(100.0 * (1.0 - evolved? as f64 / baseline? as f64))
+}
+
+/// One line of `accuracy.csv`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AccuracyRow {
+    /// What the run was seeded with.
+    pub seed: u64,
+    /// Which network.
+    pub network: String,
+    /// From 1.
+    pub timestep: usize,
+    /// Classified.
+    pub images: usize,
+    /// After this timestep.
+    pub accuracy_percent: f64,
+}
+
+impl AccuracyRow {
+    /// The rows of one curve.
+    pub fn of<'a>(
+        seed: u64,
+        network: &'a str,
+        curve: &'a AccuracyCurve,
+    ) -> impl Iterator<Item = Self> + 'a {
+        curve.iter().enumerate().map(move |(t, accuracy)| Self {
+            seed,
+            network: network.into(),
+            timestep: t + 1,
+            images: accuracy.images,
+            accuracy_percent: rounded(accuracy.percent()),
+        })
+    }
+
+    /// The curve of one network from its rows, as [`read_csv`] gives them.
+    ///
+    /// # Errors
+    /// No row of this seed and network, or rows that are no curve.
+    pub fn curve(rows: &[Self], seed: u64, network: &str) -> Result<AccuracyCurve> {
+        let own = rows
+            .iter()
+            .filter(|row| row.seed == seed && row.network == network);
+        let own: Vec<&Self> = own.collect();
+        let Some(first) = own.first() else {
+            let mut names: Vec<&str> = rows.iter().map(|row| &*row.network).collect();
+            names.dedup();
+            let expected = format!("a network of the rows: {}", names.join("; "));
+            let found = format!("{network}, seed {seed}");
+            return Err(Error::parameter("network", found, expected));
+        };
+        let correct = own.iter().enumerate().map(|(t, row)| {
+            if row.timestep != t + 1 || row.images != first.images {
+                let found = format!("timestep {} of {} images", row.timestep, row.images);
+                let expected = format!("timestep {} of {}", t + 1, first.images);
+                return Err(Error::parameter("rows", found, expected));
+            }
+            Ok((row.accuracy_percent / 100.0 * row.images as f64).round() as usize)
+        });
+        AccuracyCurve::new(first.images, correct.collect::<Result<_>>()?)
+    }
+}
+
+/// Accuracy against timestep for some networks, with the ANN's accuracy and the target as lines
+/// and every network's latency marked (the paper's figure of accuracy over timesteps).
+///
+/// # Errors
+/// [`Error::Chart`] when plotters fails.
+pub fn accuracy_chart(
+    title: &str,
+    curves: &[(&str, &AccuracyCurve)],
+    target: Option<&Target>,
+) -> Result<Chart> {
+    let notes = usize::from(target.is_some());
+    draw(title, curves.len() + notes, |area| {
+        let last = curves.iter().map(|(_, c)| c.timesteps()).max().unwrap_or(1) as f64;
+        let (x, y) = (0.0..last, 0.0..100.0);
+        let titles = ["timestep", "accuracy (%)"];
+        let mut axes = axes(area, title, titles, x.clone(), y.start..y.end + 4.0)?;
+        let mut entries = Vec::new();
+        if let Some(target) = target {
+            let (high, low) = (target.ann().percent(), target.percent());
+            level(&mut axes, x.clone(), high)?;
+            level(&mut axes, x.clone(), low)?;
+            let whose = target.whose();
+            entries.push((
+                format!("{whose} {high:.1} %, target {low:.1} %"),
+                Key::Level,
+            ));
+        }
+        for (i, (name, curve)) in curves.iter().enumerate() {
+            let latency = target.and_then(|target| curve.latency(target));
+            let label = match (target, latency) {
+                (None, _) => (*name).to_string(),
+                (_, Some(latency)) => format!("{name}: latency {latency}"),
+                (_, None) => format!("{name}: target not reached"),
+            };
+            let points = curve.iter().enumerate();
+            let points = points.map(|(t, a)| ((t + 1) as f64, a.percent()));
+            line(&mut axes, i, points.collect())?;
+            entries.push((label, Key::Line(i)));
+            if let Some((latency, accuracy)) = latency.and_then(|l| Some((l, curve.after(l)?))) {
+                let colour = colour(i);
+                let (at, height) = (latency as f64, accuracy.percent());
+                let drop = [(at, 0.0), (at, height)];
+                axes.draw_series([PathElement::new(drop, colour.mix(0.6).stroke_width(1))])?;
+                axes.draw_series([Circle::new((at, height), 5, colour.filled())])?;
+            }
+        }
+        legend(area, &entries)?;
+        let rows = curves.iter().flat_map(|(name, curve)| {
+            let row = |(t, accuracy): (usize, Accuracy)| {
+                [
+                    name.to_string(),
+                    (t + 1).to_string(),
+                    accuracy.percent().to_string(),
+                ]
+            };
+            curve.iter().enumerate().map(row)
+        });
+        table(["network", "timestep", "accuracy_percent"], rows)
+    })
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Networks that cannot be simulated: both simulators name the layer and the value before they run.
 
 use dfdx::prelude::Cpu;
-use evospike::ann::layers::{Layer, Shape};
+use evospike::ann::layers::Layer;
+use evospike::data::Shape;
 use evospike::simulate::SpikingNetwork;
 use evospike::simulate::neurons::Neurons;
 use evospike::through_time::reference;

@@ -13,8 +13,8 @@ fn a_card_gives_what_the_cpu_gives() {
 #[test]
 fn a_card_gives_what_the_cpu_gives() {
     use dfdx::prelude::{Cpu, Cuda};
-    use evospike::ops::Backend;
     use evospike::prelude::*;
+    use evospike::through_time::fire::Fires;
 
     if let Err(error) = Cuda::open(0) {
         return println!("skipped: {error}");
@@ -26,7 +26,7 @@ fn a_card_gives_what_the_cpu_gives() {
     };
 
     /// Logits before and after training, and attacked pixels.
-    fn run<D: Backend>(
+    fn run<D: Fires>(
         parts: &Split<Digits>,
         settings: &TrainSettings,
     ) -> (Vec<Vec<Vec<f32>>>, Vec<Vec<f32>>) {

@@ -13,7 +13,7 @@ use std::f64::consts::TAU;
 use std::path::Path;
 
 use evospike::evolve::de::{Crossover, DeSettings, DifferentialEvolution, Mutation};
-use evospike::evolve::search::Optimise;
+use evospike::evolve::optimise::Optimise;
 use rayon::prelude::*;
 use serde::Deserialize;
 

@@ -4,11 +4,12 @@
 //! whatever order it is added up.
 
 use dfdx::prelude::Cpu;
-use evospike::ann::layers::{Layer, Shape};
+use evospike::ann::layers::Layer;
+use evospike::data::Shape;
 use evospike::data::{self, Digits, Images, Task, Whole};
-use evospike::ops::Backend;
 use evospike::simulate::SpikingNetwork;
 use evospike::simulate::neurons::{Charge, Neurons, Reset};
+use evospike::through_time::fire::Fires;
 use evospike::through_time::reference;
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
@@ -192,11 +193,7 @@ proptest! {
 }
 
 /// On digits, whose pixels are sixteenths.
-fn counts_agree<D: Backend>(
-    seed: u64,
-    blocks: usize,
-    timesteps: usize,
-) -> Result<(), TestCaseError> {
+fn counts_agree<D: Fires>(seed: u64, blocks: usize, timesteps: usize) -> Result<(), TestCaseError> {
     let (rng, shape) = (Rng::seed_from_u64(seed), Digits::SHAPE);
     let mut builder = Builder {
         rng,

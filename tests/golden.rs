@@ -7,7 +7,8 @@
 use std::path::{Path, PathBuf};
 
 use dfdx::prelude::Cpu;
-use evospike::ann::layers::{Layer, Shape};
+use evospike::ann::layers::Layer;
+use evospike::data::Shape;
 use evospike::ops::Accelerated;
 use evospike::simulate::neurons::{Charge, Neurons, Reset};
 use evospike::simulate::{SpikingNetwork, Trace};

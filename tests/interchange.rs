@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::Command;
 use std::{env, fs};
 
-use evospike::ann::layers::{Layer, Shape};
+use evospike::ann::layers::Layer;
+use evospike::data::Shape;
 use evospike::prelude::*;
 use flate2::read::GzDecoder;
 use serde::{Deserialize, Serialize};

@@ -12,9 +12,11 @@ use safetensors::tensor::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::ann::model::{Epoch, NamedTensor, TrainSettings, Trainable, Values};
 use crate::ann::optimiser::Optimiser;
-use crate::ann::weights::{self, Bytes};
+use crate::ann::train::{Epoch, TrainSettings};
+use crate::ann::trainable::{NamedTensor, Trainable, Values};
+use crate::ann::weights;
+use crate::ann::weights::Bytes;
 use crate::base::error::{Error, Result};
 use crate::data::images::Samples;
 
@@ -284,7 +286,8 @@ fn difference(place: &str, found: &Value, expected: &Value) -> Option<(String, S
 mod tests {
     use super::*;
     use crate::ann::networks::{DigitsCnn, Network};
-    use crate::data::{self, Shares};
+    use crate::data;
+    use crate::data::images::Shares;
 
     #[test]
     fn an_older_format_is_told() {

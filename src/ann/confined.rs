@@ -5,8 +5,8 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
 use crate::ann::layers::Layer;
-use crate::ann::model::{NamedTensor, Trainable, Values};
 use crate::ann::optimiser::Step;
+use crate::ann::trainable::{NamedTensor, Trainable, Values};
 use crate::base::error::{Error, Result};
 
 /// What is to be done with a network on its own thread.
@@ -89,8 +89,9 @@ impl Trainable for Confined {
 mod tests {
     use super::*;
     use crate::ann::networks::{DigitsCnn, Network};
-    use crate::ann::{Epoch, TrainSettings, train};
-    use crate::data::{Shares, digits};
+    use crate::ann::train::{Epoch, TrainSettings, train};
+    use crate::data::digits::digits;
+    use crate::data::images::Shares;
 
     fn confined() -> Confined {
         Confined::new(|| Ok(DigitsCnn::build(3)?)).unwrap()

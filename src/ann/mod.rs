@@ -20,12 +20,20 @@
 
 pub(crate) mod checkpoint;
 #[cfg(any(feature = "cuda", test))]
-mod confined;
+pub(crate) mod confined;
 pub mod layers;
 pub(crate) mod model;
 pub mod modules;
 pub mod networks;
 pub mod optimiser;
+pub(crate) mod train;
+pub(crate) mod trainable;
+pub(crate) mod typed;
 pub mod weights;
 
-pub use model::*;
+pub use model::Ann;
+pub use train::{Epoch, History, TrainSettings};
+pub use trainable::{Built, NamedTensor, Trainable, Values};
+#[cfg(feature = "cuda")]
+pub use typed::build_on_card;
+pub use typed::{Typed, build};

@@ -39,23 +39,22 @@ use dfdx::prelude::{
     Const, Device, Dim, HasShape, Module, ModuleMut, OwnedTape, PermuteTo, Rank1, Rank2, Rank3,
     Rank4, ReshapeTo, Shape, Storage, Tape, Tensor, TryMatMul, WithEmptyTape,
 };
+
+use crate::ann::layers::Layer;
+use crate::ops::backend::{Accelerated, Flat};
+use crate::ops::kernels::binarise;
+use crate::ops::shapes::{ConvShape, EPSILON, NormShape};
+pub use dfdx::prelude::{DropoutOneIn, Linear, ReLU, UnbiasedLinear};
 use num_traits::Float;
 use rand_distr::Uniform;
 use rand_distr::uniform::SampleUniform;
-
-pub use dfdx::prelude::{DropoutOneIn, Linear, ReLU, UnbiasedLinear};
-
-use crate::ann::layers::Layer;
-use crate::ops::backend::{Accelerated, ConvShape, EPSILON, Flat, NormShape};
-use crate::ops::kernels::binarise;
-use crate::through_time::surrogate::{Surrogate, spike};
 
 /// Images of `C` channels in a batch of `B`.
 type Batch<B, const C: usize, const SIDE: usize, E, D, T> =
     Tensor<(B, Const<C>, Const<SIDE>, Const<SIDE>), E, D, T>;
 
 /// The values of a tensor in order. It keeps its gradient.
-fn flat<S: Shape, E: Dtype, D: Device<E>, T: Tape<E, D>>(
+pub(crate) fn flat<S: Shape, E: Dtype, D: Device<E>, T: Tape<E, D>>(
     tensor: Tensor<S, E, D, T>,
 ) -> Result<Flat<E, D, T>, D::Err> {
     let size = tensor.shape().num_elements();
@@ -317,6 +316,7 @@ impl<E: Dtype, D: Device<E>, L: TensorCollection<E, D>> TensorCollection<E, D> f
 }
 
 impl<L> NonMutableModule for Binary<L> {}
+
 impl<S: Shape, E: Dtype, D: Accelerated<E>, T: Tape<E, D>, L> Module<Tensor<S, E, D, T>>
     for Binary<L>
 where
@@ -419,7 +419,9 @@ plain_layers! {
 pub struct Relu;
 
 impl ZeroSizedModule for Relu {}
+
 impl NonMutableModule for Relu {}
+
 impl<S: Shape, E: Dtype, D: Accelerated<E>, T: Tape<E, D>> Module<Tensor<S, E, D, T>> for Relu {
     type Output = Tensor<S, E, D, T>;
     type Error = D::Err;
@@ -427,52 +429,6 @@ impl<S: Shape, E: Dtype, D: Accelerated<E>, T: Tape<E, D>> Module<Tensor<S, E, D
     fn try_forward(&self, input: Tensor<S, E, D, T>) -> Result<Self::Output, D::Err> {
         let shape = *input.shape();
         D::relu(flat(input)?)?.try_reshape_like(&shape)
-    }
-}
-
-/// The spikes of neurons: 1 where a membrane potential reaches the threshold, else 0, with a
-/// surrogate for the derivative. Any shape to the same shape; the rest of a neuron, what it
-/// integrates and what a spike resets, is for the program around it to write, in dfdx's operations.
-///
-/// [`train_through_time`](crate::through_time::hybrid::train_through_time) trains networks of this library
-/// without it.
-///
-/// ```
-/// use dfdx::prelude::*;
-/// use evospike::ann::modules::Spike;
-/// use evospike::through_time::surrogate::Surrogate;
-///
-/// let dev = Cpu::default();
-/// let fire = Spike { threshold: 1.0, surrogate: Surrogate::Boxcar };
-/// let input: Tensor<Rank1<3>, f32, _> = dev.tensor([0.2, 0.6, 1.5]);
-/// let v = input.leaky_trace() * 1.5; // 0.3, 0.9, 2.25
-/// let spikes = fire.forward(v);
-/// assert_eq!(spikes.array(), [0.0, 0.0, 1.0]);
-/// let gradients = spikes.sum().backward();
-/// assert_eq!(gradients.get(&input).array(), [0.0, 1.5, 0.0]); // 1 within half a threshold of it
-/// ```
-#[derive(Debug, Clone, Copy)]
-pub struct Spike {
-    /// Above 0.
-    pub threshold: f32,
-    /// The derivative. It knows no spikes before, so that
-    /// [`Surrogate::SpikeTiming`] has none here.
-    pub surrogate: Surrogate,
-}
-
-impl NonMutableModule for Spike {}
-impl<S: Shape, D: Device<f32>, T: Tape<f32, D>> Module<Tensor<S, f32, D, T>> for Spike {
-    type Output = Tensor<S, f32, D, T>;
-    type Error = D::Err;
-
-    fn try_forward(&self, v: Tensor<S, f32, D, T>) -> Result<Self::Output, D::Err> {
-        let (shape, v) = (*v.shape(), flat(v)?);
-        let threshold = vec![self.threshold; v.shape().0];
-        let threshold = v.device().try_tensor_from_vec(threshold, *v.shape())?;
-        let never = vec![f32::INFINITY; v.shape().0];
-        let never = v.device().try_tensor_from_vec(never, *v.shape())?;
-        let spikes = spike(v, threshold.retaped(), self.surrogate, never)?;
-        spikes.try_reshape_like(&shape)
     }
 }
 
@@ -530,6 +486,7 @@ impl<const LEVELS: usize, const BOUND: usize, E: Dtype, D: Storage<E>> NonMutabl
     for BuiltQcfs<LEVELS, BOUND, E, D>
 {
 }
+
 impl<const LEVELS: usize, const BOUND: usize, S: Shape, E: Dtype, D: Accelerated<E>, T: Tape<E, D>>
     Module<Tensor<S, E, D, T>> for BuiltQcfs<LEVELS, BOUND, E, D>
 {
@@ -585,6 +542,7 @@ impl<const CHANNELS: usize, const SIDE: usize, E: Dtype, D: Device<E>> BuildOnDe
 {
     type Built = BuiltBatchNorm<CHANNELS, E, D>;
 }
+
 impl<const FEATURES: usize, E: Dtype, D: Device<E>> BuildOnDevice<D, E> for BatchNorm1d<FEATURES> {
     type Built = BuiltBatchNorm<FEATURES, E, D>;
 }
@@ -710,7 +668,9 @@ macro_rules! batch_norm {
         }
     };
 }
+
 batch_norm!([] 1; Const<CHANNELS>);
+
 batch_norm!([SIDE] SIDE * SIDE; Const<CHANNELS>, Const<SIDE>, Const<SIDE>);
 
 /// Residual addition (He et al. 2016): `body(x) + shortcut(x)`.
@@ -727,7 +687,9 @@ pub struct ResidualAdd<Body, Shortcut = Identity> {
 pub struct Identity;
 
 impl ZeroSizedModule for Identity {}
+
 impl NonMutableModule for Identity {}
+
 impl<X> Module<X> for Identity
 where
     X: dfdx::prelude::HasErr,
@@ -785,6 +747,7 @@ macro_rules! residual {
         }
     )*};
 }
+
 residual! {
     Module try_forward;
     ModuleMut try_forward_mut mut;
@@ -798,6 +761,7 @@ residual! {
     note = "sizes follow on: Conv3x3<IN, OUT, SIDE> gives (Const<OUT>, Const<SIDE>, Const<SIDE>), AvgPool2<CHANNELS, SIDE, HALF> halves SIDE, Flatten gives (Const<FEATURES>,)",
     note = "layers that convert: Conv3x3, Conv3x3Stride2, Conv1x1Stride2, AvgPool2, GlobalAvgPool, Flatten, UnbiasedLinear, Linear, Binary, BatchNorm, BatchNorm1d, Relu, ReLU, Qcfs, DropoutOneIn, ResidualAdd, Identity and tuples of them"
 )]
+
 pub trait Follows<In> {
     /// Shape of one output, without the batch.
     type Out;
@@ -814,38 +778,49 @@ impl<
 {
     type Out = Rank3<OUT, OUT_SIDE, OUT_SIDE>;
 }
+
 impl<const IN: usize, const OUT: usize> Follows<Rank1<IN>> for UnbiasedLinear<IN, OUT> {
     type Out = Rank1<OUT>;
 }
+
 impl<const IN: usize, const OUT: usize> Follows<Rank1<IN>> for Linear<IN, OUT> {
     type Out = Rank1<OUT>;
 }
+
 impl<const CHANNELS: usize, const SIDE: usize> Follows<Rank3<CHANNELS, SIDE, SIDE>>
     for BatchNorm<CHANNELS, SIDE>
 {
     type Out = Rank3<CHANNELS, SIDE, SIDE>;
 }
+
 impl<const FEATURES: usize> Follows<Rank1<FEATURES>> for BatchNorm1d<FEATURES> {
     type Out = Rank1<FEATURES>;
 }
+
 impl<In, L: Follows<In>> Follows<In> for Binary<L> {
     type Out = L::Out;
 }
+
 impl<In> Follows<In> for ReLU {
     type Out = In;
 }
+
 impl<In> Follows<In> for Relu {
     type Out = In;
 }
+
 impl<In, const LEVELS: usize, const BOUND: usize> Follows<In> for Qcfs<LEVELS, BOUND> {
     type Out = In;
 }
+
 impl<In> Follows<In> for Identity {
     type Out = In;
 }
+
 impl<In, const N: usize> Follows<In> for DropoutOneIn<N> {
     type Out = In;
 }
+
 impl<In, F: Follows<In>, R: Follows<In, Out = F::Out>> Follows<In> for ResidualAdd<F, R> {
     type Out = F::Out;
 }
@@ -878,6 +853,7 @@ impl<
         });
     }
 }
+
 impl<const IN: usize, const OUT: usize, D: Device<f32>> Describe
     for built::UnbiasedLinear<IN, OUT, f32, D>
 {
@@ -890,6 +866,7 @@ impl<const IN: usize, const OUT: usize, D: Device<f32>> Describe
         });
     }
 }
+
 impl<const IN: usize, const OUT: usize, D: Device<f32>> Describe
     for built::Linear<IN, OUT, f32, D>
 {
@@ -902,6 +879,7 @@ impl<const IN: usize, const OUT: usize, D: Device<f32>> Describe
         });
     }
 }
+
 impl<L: Describe> Describe for Binary<L> {
     /// The layer with its binary weights.
     fn describe(&self, layers: &mut Vec<Layer>) {
@@ -921,6 +899,7 @@ impl<L: Describe> Describe for Binary<L> {
         }
     }
 }
+
 impl<const CHANNELS: usize, D: Device<f32>> Describe for BuiltBatchNorm<CHANNELS, f32, D> {
     /// Folded into the convolution or linear layer before.
     fn describe(&self, layers: &mut Vec<Layer>) {
@@ -937,16 +916,19 @@ impl<const CHANNELS: usize, D: Device<f32>> Describe for BuiltBatchNorm<CHANNELS
         Layer::ScaleShift { scale, shift }.fold_into(layers);
     }
 }
+
 impl Describe for ReLU {
     fn describe(&self, layers: &mut Vec<Layer>) {
         layers.push(Layer::Neurons);
     }
 }
+
 impl Describe for Relu {
     fn describe(&self, layers: &mut Vec<Layer>) {
         layers.push(Layer::Neurons);
     }
 }
+
 impl<const LEVELS: usize, const BOUND: usize, D: Device<f32>> Describe
     for BuiltQcfs<LEVELS, BOUND, f32, D>
 {
@@ -957,13 +939,16 @@ impl<const LEVELS: usize, const BOUND: usize, D: Device<f32>> Describe
         });
     }
 }
+
 impl Describe for Identity {
     fn describe(&self, _: &mut Vec<Layer>) {}
 }
+
 impl<const N: usize> Describe for DropoutOneIn<N> {
     /// Nothing: it trains only.
     fn describe(&self, _: &mut Vec<Layer>) {}
 }
+
 impl<F: Describe, R: Describe> Describe for ResidualAdd<F, R> {
     fn describe(&self, layers: &mut Vec<Layer>) {
         let (mut body, mut shortcut) = (Vec::new(), Vec::new());

@@ -1,8 +1,12 @@
 //! What every step needs: errors, seeds, ranks, locks, progress.
 
 pub mod background;
+pub(crate) mod chart;
+pub(crate) mod check;
 pub mod error;
+pub(crate) mod files;
 pub(crate) mod lock;
 pub(crate) mod progress;
 pub mod random;
 pub mod ranks;
+pub(crate) mod table;

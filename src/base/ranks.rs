@@ -84,7 +84,6 @@
 //! 100 times as long. Every rank keeps its images in memory, 150 kB each of ImageNet: give it a folder
 //! of those that are used.
 
-use std::fmt::Debug;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
@@ -92,12 +91,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::base::error::{Error, Result};
-use crate::report;
 
 /// This process's, 0 where it is alone; it stays when the work together is over.
 static RANK: AtomicUsize = AtomicUsize::new(0);
+
 /// Of the ranks that work together now.
 static SIZE: AtomicUsize = AtomicUsize::new(1);
+
 /// Held by the evolution that the ranks are at.
 static BUSY: Mutex<()> = Mutex::new(());
 
@@ -338,11 +338,6 @@ impl Ranks<'_> {
 fn heard<T>(rank: usize, said: Option<Said<T>>) -> Result<T> {
     let said = said.unwrap_or_else(|| Err("found nothing, expected a result".into()));
     said.map_err(|reason| Error::Rank { rank, reason })
-}
-
-/// CRC-32 of a value as text.
-pub(crate) fn checksum(value: &impl Debug) -> u32 {
-    report::checksum(&format!("{value:?}"))
 }
 
 #[cfg(test)]

@@ -44,55 +44,19 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::io::Read;
 use std::marker::PhantomData;
 use std::path::Path;
 use std::sync::Arc;
 
-use rand::RngExt;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use crate::ann::layers::Shape;
 use crate::base::error::{Error, Result};
 use crate::base::random::{Rng, Stream, rng};
-use crate::report::{Table, show};
-
-/// A classification task: the shape of its images and the number of its classes.
-pub trait Task: 'static {
-    /// Channels, height and width of an image.
-    const SHAPE: Shape;
-    /// Number of classes.
-    const CLASSES: usize;
-}
-
-/// Square images of `CHANNELS` x `SIDE` x `SIDE` pixels in `CLASSES` classes.
-#[derive(Debug, Clone, Copy)]
-pub struct Classify<const CHANNELS: usize, const SIDE: usize, const CLASSES: usize>;
-
-impl<const CHANNELS: usize, const SIDE: usize, const CLASSES: usize> Task
-    for Classify<CHANNELS, SIDE, CLASSES>
-{
-    const SHAPE: Shape = {
-        assert!(CHANNELS > 0 && SIDE > 0, "an image has pixels");
-        Shape::new(CHANNELS, SIDE, SIDE)
-    };
-    const CLASSES: usize = {
-        assert!(CLASSES > 0 && CLASSES <= 1 << 16, "labels are u16");
-        CLASSES
-    };
-}
-
-/// The UCI handwritten digits: 1 x 8 x 8 pixels, 10 classes.
-pub type Digits = Classify<1, 8, 10>;
-/// MNIST and its kin with ten classes (Fashion-MNIST, KMNIST): 1 x 28 x 28 pixels.
-pub type Mnist = Classify<1, 28, 10>;
-/// CIFAR-10: 3 x 32 x 32 pixels, 10 classes.
-pub type Cifar10 = Classify<3, 32, 10>;
-/// CIFAR-100: 3 x 32 x 32 pixels, 100 classes.
-pub type Cifar100 = Classify<3, 32, 100>;
-/// ImageNet: 3 x 224 x 224 pixels, 1,000 classes.
-pub type ImageNet = Classify<3, 224, 1000>;
+use crate::base::table::{Table, show};
+use crate::data::augment::Augment;
+use crate::data::shape::Shape;
+use crate::data::tasks::Task;
 
 /// A part of a data set: [`Whole`], [`Training`], [`HeldOut`] or [`Test`].
 pub trait Part: 'static {
@@ -472,7 +436,7 @@ impl<P: Part, K: Task> Images<P, K> {
         for &index in &*self.indices {
             mine[index] = true;
         }
-        let indices = super::formats::index_file(path, mine.len())?;
+        let indices = super::lists::index_file(path, mine.len())?;
         for (line, &index) in indices.iter().enumerate() {
             if !mine[index] {
                 let held_out = P::NAME != HeldOut::NAME && self.held_out.contains(&index);
@@ -545,8 +509,11 @@ impl<P: Part, K: Task> fmt::Debug for Images<P, K> {
 }
 
 show!(impl [P: Part, K: Task] Images<P, K> as table);
+
 show!(impl [K: Task] Split<K> as table);
+
 show!(impl [K: Task] TrainTest<K> as table);
+
 show!(Normalisation, Augment, Shares as fields);
 
 /// How many images there are in the parts of a data set.
@@ -677,77 +644,6 @@ impl<'a> Samples<'a> {
             augment.vary(&self.input(i), shape, &black, rng, &mut batch);
         }
         batch
-    }
-}
-
-/// How training images vary from epoch to epoch, before they are normalised: torchvision's
-/// `RandomCrop` with padding, then `RandomHorizontalFlip`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Augment {
-    /// Black pixels around an image out of which a part of its old size is cut at random; 0 leaves
-    /// it in its place. Less than the image's height and width.
-    pub crop_padding: usize,
-    /// Whether every second image is mirrored, left to right.
-    pub flip: bool,
-}
-
-impl Augment {
-    /// Images as they are.
-    pub const NONE: Self = Self {
-        crop_padding: 0,
-        flip: false,
-    };
-    /// What networks for CIFAR-10 and CIFAR-100 are commonly trained with.
-    pub const CIFAR: Self = Self {
-        crop_padding: 4,
-        flip: true,
-    };
-
-    /// Appends the image, moved and mirrored at random, its padding black: so much in each channel.
-    fn vary(&self, image: &[f32], shape: Shape, black: &[f32], rng: &mut Rng, to: &mut Vec<f32>) {
-        let Shape { height, width, .. } = shape;
-        let padding = self.crop_padding;
-        let (mut down, mut right) = (padding, padding);
-        if padding > 0 {
-            down = rng.random_range(0..=2 * padding);
-            right = rng.random_range(0..=2 * padding);
-        }
-        let mirrored = self.flip && rng.random::<bool>();
-        for (pixels, &black) in image.chunks_exact(height * width).zip(black) {
-            for row in down..down + height {
-                let row = row.checked_sub(padding).filter(|&row| row < height);
-                let row = row.map(|row| &pixels[row * width..][..width]);
-                let pixel = |column: usize| {
-                    // Out of the image lies black, as where it is padded before it is cropped.
-                    let column = (right + column).checked_sub(padding);
-                    let pixel = column.and_then(|column| row?.get(column));
-                    pixel.copied().unwrap_or(black)
-                };
-                match mirrored {
-                    true => to.extend((0..width).rev().map(pixel)),
-                    false => to.extend((0..width).map(pixel)),
-                }
-            }
-        }
-    }
-
-    pub(crate) fn check(&self, shape: Shape) -> Result<()> {
-        let limit = shape.height.min(shape.width);
-        if self.crop_padding < limit {
-            return Ok(());
-        }
-        Err(Error::parameter(
-            "augment.crop_padding",
-            self.crop_padding,
-            format!("less than {limit}, the side of an image"),
-        ))
-    }
-}
-
-impl Default for Augment {
-    /// [`Augment::NONE`].
-    fn default() -> Self {
-        Self::NONE
     }
 }
 
@@ -1026,369 +922,5 @@ impl<K: Task> TrainTest<K> {
     }
 }
 
-/// The 1,797 UCI handwritten digits, embedded in the crate.
-///
-/// E. Alpaydin and C. Kaynak (1998), UCI Machine Learning Repository, doi:10.24432/C50P49,
-/// CC BY 4.0. Pixels are the shares 0, 1/16, ..., 1 of ink.
-///
-/// # Errors
-/// None but a damaged build: the embedded bytes are read with every check.
-pub fn digits() -> Result<Images<Whole, Digits>> {
-    let mut text = String::new();
-    flate2::read::GzDecoder::new(&include_bytes!("digits.csv.gz")[..])
-        .read_to_string(&mut text)
-        .map_err(|error| Error::data("digits.csv.gz", "gzip", error, "a gzip file"))?;
-    from_csv("digits.csv.gz", text.as_bytes(), 16)
-}
-
-/// Reads lines of pixels, each 0..=`full_scale`, followed by a label.
-fn from_csv<K: Task>(file: &str, text: impl Read, full_scale: u8) -> Result<Images<Whole, K>> {
-    let size = K::SHAPE.size();
-    let (mut pixels, mut labels) = (Vec::new(), Vec::new());
-    let mut reader = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .from_reader(text);
-    for (number, record) in reader.records().enumerate() {
-        let place = format!("line {}", number + 1);
-        let record = record.map_err(|e| Error::data(file, &place, e, "comma-separated values"))?;
-        if record.len() != size + 1 {
-            return Err(Error::data(
-                file,
-                place,
-                format!("{} values", record.len()),
-                format!("{size} pixels and a label"),
-            ));
-        }
-        for (column, value) in record.iter().enumerate() {
-            let limit = if column < size {
-                usize::from(full_scale)
-            } else {
-                K::CLASSES - 1
-            };
-            match value.parse::<u16>() {
-                Ok(value) if usize::from(value) <= limit && column < size => {
-                    pixels.push(value as u8);
-                }
-                Ok(value) if usize::from(value) <= limit => labels.push(value),
-                _ => {
-                    let place = format!("line {}, value {}", number + 1, column + 1);
-                    let expected = format!("a whole number from 0 to {limit}");
-                    return Err(Error::data(file, place, format!("`{value}`"), expected));
-                }
-            }
-        }
-    }
-    if labels.is_empty() {
-        return Err(Error::data(file, "end", "no line", "at least one image"));
-    }
-    let names = numbered(K::CLASSES);
-    Ok(Images::new(pixels, labels, full_scale.into(), names))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::HashSet;
-
-    type Tiny = Classify<1, 2, 3>;
-
-    fn tiny(text: &str) -> Result<Images<Whole, Tiny>> {
-        from_csv("tiny.csv", text.as_bytes(), 16)
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn damaged_lines_are_named(
-            changes in proptest::collection::vec(
-                (0..24usize, 0..6usize, "[-0-9a-f,.\"é\r\n]{0,6}"),
-                1..5,
-            ),
-        ) {
-            let mut text = b"0,1,16,3,2\n4,4,4,4,0\n".to_vec();
-            for (at, size, new) in changes {
-                let at = at.min(text.len());
-                let to = text.len().min(at + size);
-                text.splice(at..to, new.into_bytes());
-            }
-            if let Err(error) = from_csv::<Tiny>("tiny.csv", &text[..], 16) {
-                proptest::prop_assert!(error.to_string().starts_with("tiny.csv, "), "{}", error);
-            }
-        }
-    }
-
-    #[test]
-    fn the_digits_are_whole() {
-        let digits = digits().unwrap();
-        assert_eq!(digits.len(), 1797);
-        assert_eq!(digits.label(0), 0);
-        let first: Vec<f32> = digits.pixels(0);
-        assert_eq!(first[..4], [0.0, 0.0, 5.0 / 16.0, 13.0 / 16.0]);
-        let total: f64 = (0..1797)
-            .flat_map(|i| digits.pixels(i))
-            .map(f64::from)
-            .sum();
-        assert_eq!(total * 16.0, 561_718.0); // numpy: load_digits().data.sum()
-    }
-
-    #[test]
-    fn a_split_is_stratified_disjoint_complete_and_seeded() {
-        let digits = digits().unwrap();
-        let split = |seed| digits.split(Shares::default(), seed).unwrap();
-        let parts = split(3);
-        let all: Vec<usize> = [
-            &parts.training.indices,
-            &parts.held_out.indices,
-            &parts.test.indices,
-        ]
-        .into_iter()
-        .flat_map(|part| part.iter().copied())
-        .collect();
-        assert_eq!(all.len(), 1797);
-        assert_eq!(all.iter().collect::<HashSet<_>>().len(), 1797);
-        for class in 0..10 {
-            let in_all = (0..1797).filter(|&i| digits.label(i) == class).count();
-            let in_test = (0..parts.test.len())
-                .filter(|&i| parts.test.label(i) == class)
-                .count();
-            assert_eq!(in_test, (0.25 * in_all as f64).round() as usize);
-        }
-        assert_eq!(split(3).test.indices, parts.test.indices);
-        assert_ne!(split(4).test.indices, parts.test.indices);
-    }
-
-    #[test]
-    fn shares_that_cannot_be_are_refused() {
-        let digits = digits().unwrap();
-        for (held_out, test) in [
-            (0.0, 0.2),
-            (0.2, 1.0),
-            (f64::NAN, 0.2),
-            (0.6, 0.6),
-            (0.5, 0.5),
-        ] {
-            let error = digits.split(Shares { held_out, test }, 0).unwrap_err();
-            assert!(error.to_string().contains("shares"), "{error}");
-        }
-    }
-
-    #[test]
-    fn broken_lines_are_named() {
-        for (text, place) in [
-            ("1,2,3,4,2\n1,2,3\n", "line 2: found 3 values"),
-            ("1,2,17,4,2\n", "line 1, value 3: found `17`"),
-            ("1,2,3,4,3\n", "line 1, value 5: found `3`"),
-            ("1,2,x,4,0\n", "line 1, value 3: found `x`"),
-            ("1,-2,1,4,0\n", "line 1, value 2: found `-2`"),
-            ("", "end: found no line"),
-        ] {
-            let error = tiny(text).unwrap_err().to_string();
-            assert!(error.contains(place), "{error}");
-            assert!(error.contains("tiny.csv"), "{error}");
-        }
-    }
-
-    /// `count` images of the three classes in turn, numbered by their first pixel.
-    fn numbered_images(count: u8) -> Images<Whole, Tiny> {
-        let pixels = (0..count).flat_map(|i| [i, 50, 100, 150]).collect();
-        Images::from_arrays(pixels, (0..u16::from(count)).map(|i| i % 3).collect()).unwrap()
-    }
-
-    fn train_test() -> TrainTest<Tiny> {
-        TrainTest::new(numbered_images(30), numbered_images(6)).unwrap()
-    }
-
-    fn indices<P: Part>(images: &Images<P, Tiny>) -> Vec<usize> {
-        (0..images.len()).map(|i| images.index(i)).collect()
-    }
-
-    #[test]
-    fn a_set_with_a_test_part_holds_out_of_its_training_part() {
-        let set = train_test();
-        let parts = set.hold_out(0.2, 1).unwrap();
-        let lengths = (parts.training.len(), parts.held_out.len(), parts.test.len());
-        assert_eq!(lengths, (24, 6, 6));
-        let mut all = [indices(&parts.training), indices(&parts.held_out)].concat();
-        all.sort_unstable();
-        assert_eq!(all, (0..30).collect::<Vec<_>>());
-        for class in 0..3 {
-            let labels = (0..6).map(|i| parts.held_out.label(i));
-            assert_eq!(labels.filter(|&label| label == class).count(), 2);
-        }
-        for i in 0..6 {
-            let first = parts.held_out.pixels(i)[0];
-            assert_eq!(first, parts.held_out.index(i) as f32 / 255.0);
-        }
-        let again = |seed| indices(&set.hold_out(0.2, seed).unwrap().held_out);
-        assert_eq!(again(1), indices(&parts.held_out));
-        assert_ne!(again(2), indices(&parts.held_out));
-        for share in [0.0, 1.0, -1.0, f64::NAN, 0.01, 0.99] {
-            let error = set.hold_out(share, 0).unwrap_err().to_string();
-            assert!(error.starts_with("share: found"), "{error}");
-        }
-    }
-
-    #[test]
-    fn lists_hold_out_and_pick_by_reading_order() {
-        let folder = tempfile::tempdir().unwrap();
-        let list = |name: &str, text: &str| {
-            let path = folder.path().join(name);
-            std::fs::write(&path, text).unwrap();
-            path
-        };
-        let set = train_test();
-        let held_out = list("held-out.txt", "7\n3\n20\n");
-        let parts = set.hold_out_listed(&held_out, 0).unwrap();
-        let mut found = indices(&parts.held_out);
-        found.sort_unstable();
-        assert_eq!((found, parts.training.len()), (vec![3, 7, 20], 27));
-
-        let picked = parts.training.listed(list("some.txt", "29\n0\n")).unwrap();
-        assert_eq!(indices(&picked), [29, 0]);
-        assert_eq!(picked.pixels(0)[0], 29.0 / 255.0);
-        let test = parts.test.listed(list("test.txt", "5\n3\n")).unwrap();
-        assert_eq!(indices(&test), [5, 3]);
-        let held_out = parts.held_out.listed(list("one.txt", "20\n")).unwrap();
-        assert_eq!(indices(&held_out), [20]);
-
-        let bad = list("bad.txt", "1\n20\n");
-        let error = parts.training.listed(&bad).unwrap_err().to_string();
-        let expected = "bad.txt, line 2: found image 20, which is held out, expected one of the 27";
-        assert!(error.contains(expected), "{error}");
-        let error = picked.listed(&bad).unwrap_err().to_string();
-        assert!(
-            error.contains("line 1: found image 1, which is not among"),
-            "{error}"
-        );
-        let error = parts.held_out.listed(&bad).unwrap_err().to_string();
-        assert!(
-            error.contains("line 1: found image 1, which is not among"),
-            "{error}"
-        );
-        let all: String = (0..30).map(|i| format!("{i}\n")).collect();
-        let error = set.hold_out_listed(list("all.txt", &all), 0).unwrap_err();
-        assert!(
-            error.to_string().contains("all.txt, end: found 30 images"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn arrays_are_checked() {
-        let from = |pixels: &[u8], labels: &[u16]| {
-            let images = Images::<Whole, Tiny>::from_arrays(pixels.into(), labels.into());
-            images.unwrap_err().to_string()
-        };
-        assert!(from(&[], &[]).starts_with("labels: found none"));
-        assert!(from(&[1; 7], &[0, 1]).starts_with("pixels: found 7 values, expected 4 for"));
-        assert!(from(&[1; 8], &[0, 3]).starts_with("labels: found 3 for image 1"));
-    }
-
-    #[test]
-    fn normalisation_is_what_networks_see_of_the_pixels() {
-        type Colours = Classify<3, 1, 2>;
-        let images = Images::<Whole, Colours>::from_arrays(vec![0, 128, 255], vec![1]).unwrap();
-        let raw = [0.0, 128.0 / 255.0, 1.0];
-        assert_eq!(images.input(0), raw);
-        let set = TrainTest::new(images.clone(), images).unwrap();
-        let set = set.normalised(&Normalisation::CIFAR10).unwrap();
-        let (mean, std) = ([0.4914f32, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]);
-        let expected: Vec<f32> = (0..3).map(|c| (raw[c] - mean[c]) / std[c]).collect();
-        assert_eq!(set.test.input(0), expected);
-        assert_eq!(set.test.view().batch(&[0, 0]), expected.repeat(2));
-        assert_eq!(set.test.pixels(0), raw);
-        assert_eq!(
-            set.test.take(1).normalisation(),
-            Some(&Normalisation::CIFAR10)
-        );
-
-        let error = set
-            .test
-            .normalised(&Normalisation::MNIST)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("mean: found [0.1307], expected 3 finite"),
-            "{error}"
-        );
-        for (mean, std) in [
-            (vec![0.5, 0.5], vec![1.0]),
-            (vec![0.5], vec![0.0]),
-            (vec![0.5], vec![-1.0]),
-            (vec![0.5], vec![f32::NAN]),
-            (vec![f32::INFINITY], vec![1.0]),
-        ] {
-            assert!(Normalisation::new(mean, std).is_err());
-        }
-    }
-
-    #[test]
-    fn augmentation_moves_and_mirrors_before_normalisation() {
-        let pixels = (1..=8).collect();
-        let images = Images::<Whole, Classify<2, 2, 1>>::from_arrays(pixels, vec![0]).unwrap();
-        let draws = |images: &Images<Whole, Classify<2, 2, 1>>, augment, seed| {
-            let mut rng = rng(seed, Stream::Batches);
-            let batch = images.view().augmented(&[0; 900], augment, &mut rng);
-            batch.chunks(8).map(<[f32]>::to_vec).collect::<Vec<_>>()
-        };
-        let rounded = |image: &[f32]| -> [u8; 8] {
-            std::array::from_fn(|i| (image[i] * 255.0).round() as u8)
-        };
-        let count = |images: &[Vec<f32>], image: [u8; 8]| {
-            images.iter().filter(|i| rounded(i) == image).count()
-        };
-        assert_eq!(draws(&images, Augment::NONE, 0)[0], images.input(0));
-
-        let (crop_padding, flip) = (1, true);
-        let flips = draws(
-            &images,
-            Augment {
-                flip,
-                ..Augment::NONE
-            },
-            0,
-        );
-        let mirrored = count(&flips, [2, 1, 4, 3, 6, 5, 8, 7]);
-        assert!((390..510).contains(&mirrored), "{mirrored}"); // 450 +- 4 sigma
-        assert_eq!(mirrored + count(&flips, [1, 2, 3, 4, 5, 6, 7, 8]), 900);
-
-        let crops = draws(
-            &images,
-            Augment {
-                crop_padding,
-                ..Augment::NONE
-            },
-            0,
-        );
-        for moved in [
-            [1, 2, 3, 4, 5, 6, 7, 8], // in place
-            [4, 0, 0, 0, 8, 0, 0, 0], // up and left
-            [0, 1, 0, 3, 0, 5, 0, 7], // right
-            [0, 0, 1, 2, 0, 0, 5, 6], // down
-        ] {
-            let count = count(&crops, moved);
-            assert!((62..138).contains(&count), "{count}"); // 100 +- 4 sigma
-        }
-        let both = Augment { crop_padding, flip };
-        assert_eq!(draws(&images, both, 5), draws(&images, both, 5));
-        assert_ne!(draws(&images, both, 5), draws(&images, both, 6));
-
-        // What comes in from outside is black, which normalisation makes -mean / std.
-        let normalisation = Normalisation::new([0.5, 0.25], [0.5, 0.5]).unwrap();
-        let normalised = draws(&images.normalised(&normalisation).unwrap(), both, 5);
-        for (normalised, raw) in normalised.iter().zip(draws(&images, both, 5)) {
-            for (i, (&normalised, raw)) in normalised.iter().zip(raw).enumerate() {
-                assert_eq!(normalised, (raw - [0.5, 0.25][i / 4]) / 0.5);
-            }
-        }
-
-        let shape = Shape::new(1, 8, 9);
-        let padded = |crop_padding| Augment { crop_padding, flip }.check(shape);
-        padded(7).unwrap();
-        let error = padded(8).unwrap_err().to_string();
-        assert!(
-            error.contains("augment.crop_padding: found 8, expected less than 8"),
-            "{error}"
-        );
-    }
-}
+mod tests;

@@ -26,10 +26,19 @@
 //! # Ok::<(), evospike::Error>(())
 //! ```
 
-mod folder;
-mod formats;
+pub(crate) mod augment;
+pub(crate) mod digits;
+pub(crate) mod folder;
+pub(crate) mod formats;
 pub(crate) mod images;
+pub(crate) mod lists;
+pub(crate) mod shape;
+pub(crate) mod tasks;
 
+pub use augment::Augment;
+pub use digits::digits;
 pub use folder::{class_folders, folder};
 pub use formats::{cifar10, cifar100, idx, idx_files};
 pub use images::*;
+pub use shape::Shape;
+pub use tasks::*;

@@ -5,12 +5,15 @@ use std::cmp::Ordering;
 use serde::{Deserialize, Serialize};
 
 use crate::base::error::{Error, Result};
-use crate::data::images::{Images, Part, Task};
-use crate::evolve::search::Cost;
+use crate::base::table::show;
+use crate::data::images::{Images, Part};
+use crate::data::tasks::Task;
+use crate::evolve::optimise::Cost;
 use crate::metrics::{Hits, Target};
-use crate::report::show;
+use crate::simulate::network::SpikingNetwork;
 use crate::simulate::neurons::Neurons;
-use crate::simulate::run::{SimulateSettings, Simulation, Simulator, SpikingNetwork};
+use crate::simulate::settings::SimulateSettings;
+use crate::simulate::simulator::{Simulation, Simulator};
 
 /// What evolution makes small.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]

@@ -4,12 +4,25 @@
 //! What is changed is a genome ([`Gene`]), what is made small an [`Objective`], and who searches a
 //! [`Search`]: differential evolution, as in the paper, or another optimiser.
 
+pub(crate) mod baseline;
 pub mod cmaes;
 pub mod de;
 pub(crate) mod fitness;
+pub(crate) mod generation;
 pub(crate) mod genome;
 pub mod nsga;
+pub mod optimise;
+pub(crate) mod pareto;
 pub(crate) mod run;
 pub mod search;
+pub(crate) mod settings;
+pub(crate) mod thresholds;
 
-pub use run::*;
+pub use baseline::best_balance;
+pub use fitness::{Fitness, Objective, Stopping};
+pub use generation::{ConvergenceRow, Generation, convergence_chart};
+pub use genome::Gene;
+pub use pareto::{Compromise, CompromiseRow, Front, front_chart, pareto};
+pub use run::{Evolution, evolve, evolve_resumable};
+pub use settings::EvolveSettings;
+pub use thresholds::{ThresholdRow, thresholds_chart};

@@ -11,140 +11,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::ann::layers::checksum;
 use crate::ann::networks::Network;
+use crate::base::chart::Chart;
 use crate::base::error::{Error, Result};
+use crate::base::files::{unsealed, write_sealed};
 use crate::base::lock::Lock;
 use crate::base::progress::Progress;
-use crate::base::ranks::{self, Ranks};
-use crate::convert::{Balance, Conversion, Snn};
+use crate::base::ranks::Ranks;
+use crate::base::table::show;
 use crate::data::images::{HeldOut, Images};
-use crate::evolve::de::DeSettings;
-use crate::evolve::fitness::Judge;
-pub use crate::evolve::fitness::{Fitness, Objective, Stopping};
-pub use crate::evolve::genome::Gene;
-use crate::evolve::genome::{self, Genome};
-use crate::evolve::nsga::{Nsga2, NsgaSettings};
-use crate::evolve::search::{Search, better};
+use crate::evolve::fitness::Fitness;
+use crate::evolve::fitness::Objective;
+use crate::evolve::generation::Generation;
+use crate::evolve::generation::convergence_chart;
+use crate::evolve::genome::Genome;
+use crate::evolve::optimise::better;
+use crate::evolve::settings::EvolveSettings;
 use crate::metrics::Target;
-use crate::plot::{self, Chart};
-use crate::report::{CompromiseRow, Table, show, unsealed, write_sealed};
-use crate::simulate::codes::InputCode;
+use crate::simulate::network::Snn;
 use crate::simulate::neurons::Neurons;
-use crate::simulate::run::{SimulateSettings, some_timesteps};
-
-/// Settings of [`evolve`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct EvolveSettings {
-    /// The optimiser.
-    pub search: Search,
-    /// What is made small.
-    pub objective: Objective,
-    /// What is changed, and the range of its values; holds the network as it is.
-    pub genome: Vec<(Gene, [f64; 2])>,
-    /// Generations after the initial population: rounds of asking, which are of one network each
-    /// where differential evolution updates immediately.
-    pub generations: usize,
-    /// Timesteps of each simulation.
-    pub timesteps: usize,
-    /// When the simulation of a network that cannot win stops early.
-    pub stopping: Stopping,
-    /// Images that a generation is measured on: the next so many of all, round and round; none:
-    /// all of them. So evolution cannot fit the few images that it can afford. For
-    /// [`Search::CmaEs`], which compares networks of one generation only, and ends at its mean.
-    pub batch: Option<usize>,
-    /// Seeds the optimiser.
-    pub seed: u64,
-    /// How images are given to the network.
-    // Left out where it is the usual one: files of evolutions without a choice are still theirs.
-    #[serde(default, skip_serializing_if = "InputCode::is_direct")]
-    pub code: InputCode,
-}
-
-show!(EvolveSettings, Generation as fields);
-
-impl Default for EvolveSettings {
-    fn default() -> Self {
-        Self {
-            search: Search::De(DeSettings {
-                population: 5,
-                ..DeSettings::default()
-            }),
-            objective: Objective::Latency,
-            genome: vec![(Gene::Scale, [0.25, 2.0])],
-            generations: 10,
-            timesteps: 64,
-            stopping: Stopping::Certain,
-            batch: None,
-            seed: 0,
-            code: InputCode::Direct,
-        }
-    }
-}
-
-impl EvolveSettings {
-    /// Refuses settings out of range, so that nothing runs first.
-    pub(crate) fn check(&self) -> Result<()> {
-        self.search.check()?;
-        some_timesteps("timesteps", self.timesteps)?;
-        genome::check(&self.genome)?;
-        match (self.batch, &self.search) {
-            (None, _) | (Some(1..), Search::CmaEs(_)) => (),
-            (Some(0), _) => return Err(Error::parameter("batch", 0, "1 image or more")),
-            (Some(_), search) => {
-                let expected = "Search::CmaEs; others compare generations with each other";
-                return Err(Error::parameter(
-                    "batch",
-                    format!("one of {search:?}"),
-                    expected,
-                ));
-            }
-        }
-        self.stopping.check()?;
-        self.objective.check(self.timesteps)
-    }
-
-    /// How many of so many images a generation is measured on.
-    pub(crate) fn batch_of(&self, images: usize) -> Result<usize> {
-        let batch = self.batch.unwrap_or(images);
-        if batch > images {
-            let expected = format!("at most the {images} held-out images");
-            return Err(Error::parameter("batch", batch, expected));
-        }
-        Ok(batch)
-    }
-
-    pub(crate) fn run(&self) -> SimulateSettings {
-        SimulateSettings {
-            code: self.code,
-            ..self.timesteps.into()
-        }
-    }
-
-    fn judge<'a, N: Network>(
-        &self,
-        snn: &'a Snn<N>,
-        images: &'a Images<HeldOut, N::Task>,
-        target: &'a Target,
-    ) -> Result<Judge<'a>> {
-        Judge::new(snn.network(), images, target, self.objective, self.run())
-    }
-}
-
-/// The state of an evolution after one generation.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Generation {
-    /// 0 is the initial population.
-    pub generation: usize,
-    /// Networks simulated so far.
-    pub evaluations: usize,
-    /// Of these, the ones that were stopped early.
-    pub stopped: usize,
-    /// The best network so far; of this generation where its images are a batch.
-    pub best: Fitness,
-    /// The median network of this generation, or its parent's where the parent is better.
-    pub median: Fitness,
-    /// The networks of this generation that a quarter of it is better, or worse, than; as the median.
-    pub quartiles: [Fitness; 2],
-}
 
 /// What [`evolve`] found.
 pub struct Evolution<N: Network> {
@@ -166,12 +50,12 @@ impl<N: Network> Evolution<N> {
     ///
     /// # Errors
     /// [`Error::Chart`] when plotters fails.
-    pub fn convergence(&self, title: &str) -> Result<plot::Chart> {
+    pub fn convergence(&self, title: &str) -> Result<Chart> {
         let label = format!("{} on held-out images", self.objective.label());
-        plot::convergence(title, &label, &self.generations)
+        convergence_chart(title, &label, &self.generations)
     }
 
-    fn chart(&self) -> Result<plot::Chart> {
+    fn chart(&self) -> Result<Chart> {
         self.convergence("Evolution on held-out images")
     }
 }
@@ -378,7 +262,7 @@ fn summary(state: &Generation) -> String {
 
 /// An evolution: two that are the same find the same.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Run {
+pub(super) struct Run {
     network: String,
     /// CRC-32, weights included.
     layers_checksum: u32,
@@ -391,7 +275,7 @@ struct Run {
 }
 
 impl Run {
-    fn new<N: Network>(
+    pub(super) fn new<N: Network>(
         snn: &Snn<N>,
         images: &Images<HeldOut, N::Task>,
         target: &Target,
@@ -409,8 +293,13 @@ impl Run {
     }
 
     /// Refuses ranks that are at different evolutions; `more` is what else they depend on.
-    fn check_alike(&self, ranks: &Ranks<'_>, target: &Target, more: &impl Debug) -> Result<()> {
-        use ranks::checksum;
+    pub(super) fn check_alike(
+        &self,
+        ranks: &Ranks<'_>,
+        target: &Target,
+        more: &impl Debug,
+    ) -> Result<()> {
+        use crate::base::check::debug_checksum as checksum;
         ranks.check_alike(|| {
             [
                 ("versions", checksum(&env!("CARGO_PKG_VERSION"))),
@@ -529,203 +418,4 @@ impl State {
         }
         Ok(Some(found))
     }
-}
-
-/// A network of [`Front`].
-pub struct Compromise<N: Network> {
-    /// The network.
-    pub snn: Snn<N>,
-    /// Its genome, as [`Evolution::genes`].
-    pub genes: Vec<f64>,
-    /// On the held-out images; one more than there are timesteps where the target is not reached.
-    pub latency: usize,
-    /// Percentage of held-out images that are wrong after the last timestep.
-    pub error_percent: f64,
-    /// Energy up to the latency, over the ANN's.
-    pub energy_ratio: f64,
-}
-
-/// What [`pareto`] found: networks of which none is better than another in one of latency, error
-/// and energy without being worse in another. The lowest latency first.
-pub struct Front<N: Network> {
-    /// The networks.
-    pub networks: Vec<Compromise<N>>,
-    /// Latency, error (%) and energy (over the ANN's) of every network that was tried.
-    pub tried: Vec<[f64; 3]>,
-}
-
-impl<N: Network> Front<N> {
-    /// Every network that was tried, for a CSV file.
-    pub fn rows(&self) -> Vec<CompromiseRow> {
-        let on = |tried: &[f64; 3]| self.objectives().any(|best| best == *tried);
-        let row = |tried: &[f64; 3]| CompromiseRow {
-            latency_timesteps: tried[0] as usize,
-            error_percent: tried[1],
-            energy_ratio: tried[2],
-            on_front: on(tried),
-        };
-        self.tried.iter().map(row).collect()
-    }
-
-    /// Latency against energy: the front among all networks that were tried.
-    ///
-    /// # Errors
-    /// [`Error::Chart`] when plotters fails.
-    pub fn chart(&self, title: &str) -> Result<Chart> {
-        plot::front(title, &self.tried, &self.objectives().collect::<Vec<_>>())
-    }
-
-    fn objectives(&self) -> impl Iterator<Item = [f64; 3]> {
-        let networks = self.networks.iter();
-        networks.map(|c| [c.latency as f64, c.error_percent, c.energy_ratio])
-    }
-
-    fn table(&self) -> Table {
-        let mut table = Table::new(
-            "Networks that no other is better than, on held-out images",
-            ["latency", "error %", "energy / ANN's"],
-        );
-        for network in &self.networks {
-            table.row([
-                network.latency.to_string(),
-                format!("{:.2}", network.error_percent),
-                format!("{:.3}", network.energy_ratio),
-            ]);
-        }
-        table
-    }
-}
-
-show!(impl [N: Network] Front<N> as table);
-
-/// Searches the compromises between latency, error after the last timestep, and energy up to the
-/// latency, by NSGA-II (Deb et al. 2002), on held-out images. Of the settings, `search`,
-/// `objective` and `stopping` do not matter: three numbers are made small at once, and all of each
-/// network is measured.
-///
-/// ```no_run
-/// # use evospike::prelude::*;
-/// # fn example(snn: Snn<DigitsCnn>, parts: Split<Digits>, target: Target) -> evospike::Result<()> {
-/// let nsga = NsgaSettings { population: 20, ..NsgaSettings::default() };
-/// let settings = EvolveSettings::default();
-/// let front = pareto(&snn, &parts.held_out, &target, &nsga, &settings)?;
-/// # Ok(()) }
-/// ```
-///
-/// # Errors
-/// As [`evolve`].
-pub fn pareto<N: Network>(
-    snn: &Snn<N>,
-    images: &Images<HeldOut, N::Task>,
-    target: &Target,
-    nsga: &NsgaSettings,
-    settings: &EvolveSettings,
-) -> Result<Front<N>> {
-    settings.check()?;
-    let genome = Genome::new(&settings.genome, snn.neurons())?;
-    let objective = Objective::Latency;
-    let judge = Judge::new(snn.network(), images, target, objective, settings.run())?;
-    let (bounds, start) = (genome.bounds(), genome.neutral());
-    let mut search = Nsga2::new(&bounds, Some(&start), nsga.clone(), settings.seed)?;
-    let mut progress = Progress::new(
-        format!("pareto {}", N::NAME),
-        settings.generations.saturating_add(1),
-    );
-    let ranks = Ranks::enter()?;
-    Run::new(snn, images, target, settings).check_alike(&ranks, target, nsga)?;
-    let mut tried = Vec::new();
-    for _ in 0..=settings.generations {
-        let points = search.ask();
-        let found = ranks.share(points.len(), |i| {
-            let (latency, error, energy) = judge.compromise(&genome.express(&points[i]))?;
-            Ok([latency as f64, error, energy])
-        })?;
-        search.tell(found.iter().map(|objectives| objectives.to_vec()).collect())?;
-        tried.extend(found);
-        progress.step(|| format!("{} compromises", search.front().len()));
-    }
-    progress.finish(|| format!("{} compromises", search.front().len()));
-    let networks = search.front().into_iter().map(|(genes, objectives)| {
-        Ok(Compromise {
-            snn: snn.with_neurons(genome.express(&genes))?,
-            genes,
-            latency: objectives[0] as usize,
-            error_percent: objectives[1],
-            energy_ratio: objectives[2],
-        })
-    });
-    let mut networks = networks.collect::<Result<Vec<_>>>()?;
-    let order = |network: &Compromise<N>| {
-        (
-            network.latency,
-            (network.error_percent, network.energy_ratio),
-        )
-    };
-    networks.sort_by(|a, b| {
-        let ((a, rest), (b, other)) = (order(a), order(b));
-        a.cmp(&b).then(
-            rest.partial_cmp(&other)
-                .unwrap_or(std::cmp::Ordering::Equal),
-        )
-    });
-    networks.dedup_by(|a, b| order(a) == order(b));
-    Ok(Front { networks, tried })
-}
-
-/// The conversion of the lowest latency on held-out images, and of those the one of the least
-/// deficit before it: the baseline that an evolution starts from and is compared with.
-/// `change` gives its neurons what both have in common, such as an initial potential; `|_| ()`
-/// leaves them.
-///
-/// # Errors
-/// No balance gives thresholds above 0, no image, or parameters out of range.
-pub fn best_balance<N: Network>(
-    conversion: &Conversion<N>,
-    balances: &[Balance],
-    images: &Images<HeldOut, N::Task>,
-    target: &Target,
-    timesteps: usize,
-    change: impl Fn(&mut Neurons),
-) -> Result<(Balance, Snn<N>)> {
-    best_balance_of(
-        conversion,
-        balances,
-        images,
-        target,
-        timesteps.into(),
-        change,
-    )
-}
-
-/// [`best_balance`] for images in any code.
-pub(crate) fn best_balance_of<N: Network>(
-    conversion: &Conversion<N>,
-    balances: &[Balance],
-    images: &Images<HeldOut, N::Task>,
-    target: &Target,
-    run: SimulateSettings,
-    change: impl Fn(&mut Neurons),
-) -> Result<(Balance, Snn<N>)> {
-    let mut best: Option<(Fitness, Balance, Snn<N>)> = None;
-    for &balance in balances {
-        let snn = match conversion.balance(balance) {
-            // So low a percentile that a sparse layer's threshold is 0 is no candidate.
-            Err(Error::Layer { .. }) => continue,
-            snn => snn?.with(&change)?,
-        };
-        let judge = Judge::new(snn.network(), images, target, Objective::Latency, run)?;
-        let rival = best.as_ref().map(|(fitness, ..)| *fitness);
-        let fitness = judge.against(snn.neurons(), rival, Stopping::Certain)?;
-        if best.as_ref().is_none_or(|(least, ..)| fitness < *least) {
-            best = Some((fitness, balance, snn));
-        }
-    }
-    let (_, balance, snn) = best.ok_or_else(|| {
-        Error::parameter(
-            "balances",
-            format!("{balances:?}"),
-            "one with thresholds above 0",
-        )
-    })?;
-    Ok((balance, snn))
 }

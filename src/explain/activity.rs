@@ -2,14 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::scales::{LAYER, heat_map, lines, one};
-use crate::ann::layers::Stage;
+use crate::base::chart;
+use crate::base::chart::Chart;
 use crate::base::error::{Error, Result};
-use crate::data::images::{Images, Part, Task};
-use crate::plot::{self, Chart};
-use crate::report::rounded;
+use crate::base::files::rounded;
+use crate::data::images::{Images, Part};
+use crate::data::tasks::Task;
+use crate::explain::scales::{LAYER, heat_map, lines, one};
 use crate::simulate::codes::InputCode;
-use crate::simulate::run::{Simulation, SpikingNetwork};
+use crate::simulate::network::SpikingNetwork;
+use crate::simulate::simulator::Simulation;
+use crate::simulate::synapses::Stage;
 
 /// Activity of one layer in one timestep.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -123,7 +126,7 @@ pub fn first_spikes_chart(title: &str, rows: &[FirstSpikeRow]) -> Result<Chart> 
         let at = (row.layer as f64, row.mean_timestep?);
         Some((row.network.clone(), at))
     }));
-    plot::lines(title, [LAYER, "mean timestep of the first spike"], &lines)
+    chart::lines(title, [LAYER, "mean timestep of the first spike"], &lines)
 }
 
 /// One place of a spike activation map.

@@ -2,15 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::scales::{LAYER, lines, one};
-use crate::ann::layers::to_channels_last;
+use crate::base::chart;
+use crate::base::chart::Chart;
 use crate::base::error::{Error, Result};
-use crate::data::images::{Images, Part, Task};
-use crate::plot::{self, Chart};
-use crate::report::rounded;
+use crate::base::files::rounded;
+use crate::data::images::{Images, Part};
+use crate::data::tasks::Task;
+use crate::explain::scales::{LAYER, lines, one};
 use crate::simulate::codes::InputCode;
+use crate::simulate::network::SpikingNetwork;
 use crate::simulate::neurons::{Neurons, Reset};
-use crate::simulate::run::SpikingNetwork;
+use crate::simulate::synapses::to_channels_last;
 
 /// A cause of conversion error; see [`conversion_error`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -278,5 +280,5 @@ pub fn conversion_error_chart(title: &str, rows: &[ConversionErrorRow]) -> Resul
         (format!("{:?}", row.part).to_lowercase(), at)
     }));
     let rms = "root mean square error (% of the activations')";
-    plot::lines(title, [LAYER, rms], &lines)
+    chart::lines(title, [LAYER, rms], &lines)
 }

@@ -28,10 +28,10 @@
 //! # Ok::<(), evospike::Error>(())
 //! ```
 
-mod activity;
-mod conversion;
+pub(crate) mod activity;
+pub(crate) mod conversion;
 pub(crate) mod scales;
-mod sensitivity;
+pub(crate) mod sensitivity;
 #[cfg(test)]
 mod tests;
 

@@ -6,11 +6,14 @@ use std::fmt::Display;
 use serde::{Deserialize, Serialize};
 
 use crate::ann::networks::Network;
+use crate::base::chart;
+use crate::base::chart::Chart;
 use crate::base::error::{Error, Result};
+use crate::base::files::rounded;
 use crate::convert::{Balance, Conversion};
-use crate::plot::{self, Chart};
-use crate::report::{ThresholdRow, rounded};
-use crate::simulate::run::{Simulation, SpikingNetwork};
+use crate::evolve::thresholds::ThresholdRow;
+use crate::simulate::network::SpikingNetwork;
+use crate::simulate::simulator::Simulation;
 
 /// The scales that evolutions of some seeds found for one layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -88,7 +91,7 @@ pub fn scales_chart(title: &str, rows: &[ThresholdRow]) -> Result<Chart> {
     let mean = mean.map(|row| (row.layer as f64, row.mean_scale)).collect();
     let mut lines = vec![("mean".to_string(), mean)];
     lines.extend(by_seed(rows)?.iter().map(seed));
-    plot::lines(title, [LAYER, "evolved / baseline threshold"], &lines)
+    chart::lines(title, [LAYER, "evolved / baseline threshold"], &lines)
 }
 
 /// Scales of all layers of each seed.
@@ -309,7 +312,7 @@ pub(super) fn heat_map(
         values[row].resize(length, None);
         values[row][column] = value;
     }
-    plot::heat_map(title, (across, &columns), (up, &rows), &values)
+    chart::heat_map(title, (across, &columns), (up, &rows), &values)
 }
 
 /// Of a name among others, to which it is added if it is new.

@@ -4,19 +4,21 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use super::scales::{LAYER, heat_map, lines, mean, one, standard_deviation};
+use crate::base::chart;
+use crate::base::chart::Chart;
 use crate::base::error::{Error, Result};
+use crate::base::files::rounded;
 use crate::base::progress::Progress;
 use crate::base::random::{Stream, rng};
-use crate::data::images::{Images, Part, Task};
+use crate::data::images::{Images, Part};
+use crate::data::tasks::Task;
 use crate::evolve::fitness::Judge;
 use crate::evolve::genome::Genome;
-use crate::evolve::run::EvolveSettings;
+use crate::evolve::settings::EvolveSettings;
+use crate::explain::scales::{LAYER, heat_map, lines, mean, one, standard_deviation};
 use crate::metrics::Target;
-use crate::plot::{self, Chart};
-use crate::report::rounded;
+use crate::simulate::network::SpikingNetwork;
 use crate::simulate::neurons::Charge;
-use crate::simulate::run::SpikingNetwork;
 
 /// A network with the thresholds of one layer multiplied.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -257,5 +259,5 @@ pub fn elementary_effects_chart(title: &str, rows: &[EffectRow]) -> Result<Chart
         let value = |symbol, value| (format!("{name}: {symbol}"), (row.layer as f64, value));
         [value("μ*", row.mu_star), value("σ", row.sigma)]
     }));
-    plot::lines(title, [LAYER, "elementary effect (objective)"], &lines)
+    chart::lines(title, [LAYER, "elementary effect (objective)"], &lines)
 }

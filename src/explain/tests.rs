@@ -2,20 +2,28 @@
 
 use rand::RngExt;
 
-use super::conversion::Neuron;
 use super::*;
-use crate::ann::Ann;
+use crate::ann::layers::Layer;
 use crate::ann::layers::linear;
-use crate::ann::layers::{Layer, Shape};
+use crate::ann::model::Ann;
 use crate::ann::networks::DigitsCnn;
+use crate::base::files::{read_csv, rounded, write_csv};
 use crate::base::random::{Stream, rng};
 use crate::convert::convert;
-use crate::data::{Classify, Images, Shares, Whole, digits};
-use crate::evolve::{EvolveSettings, Gene, Objective};
+use crate::data::digits::digits;
+use crate::data::images::Whole;
+use crate::data::images::{Images, Shares};
+use crate::data::shape::Shape;
+use crate::data::tasks::Classify;
+use crate::evolve::fitness::Objective;
+use crate::evolve::genome::Gene;
+use crate::evolve::settings::EvolveSettings;
+use crate::evolve::thresholds::ThresholdRow;
+use crate::explain::conversion::Neuron;
 use crate::metrics::Target;
-use crate::report::{ThresholdRow, read_csv, rounded, write_csv};
+use crate::simulate::network::SpikingNetwork;
 use crate::simulate::neurons::{Charge, Neurons};
-use crate::simulate::{SimulateSettings, SpikingNetwork};
+use crate::simulate::settings::SimulateSettings;
 
 type Pixels = Classify<1, 2, 2>; // 1 x 2 x 2, 2 classes
 

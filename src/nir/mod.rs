@@ -60,4 +60,4 @@
 //! its input once a timestep. A gain other than 1 divides the threshold. Where neurons are the last
 //! layer, the output is their spikes.
 
-mod graph;
+pub(crate) mod graph;

@@ -1,7 +1,5 @@
 //! Operations of layers on any device, and faster on the CPU in `f32`.
 
-use std::ops::Range;
-
 use dfdx::dtypes::Dtype;
 use dfdx::prelude::{
     Axes2, Axes3, Axis, Backward, BroadcastTo, ChooseFrom, Cpu, CpuError, Device, GatherTo,
@@ -10,107 +8,17 @@ use dfdx::prelude::{
     WithEmptyTape, ge, le,
 };
 
-use crate::ann::model::Built;
-use crate::ann::networks::Network;
-use crate::ops::kernels::{self, Buffer};
-use crate::through_time::unrolled::{Fires, TAPE};
+use crate::ops::kernels;
+use crate::ops::matrix::Buffer;
+use crate::ops::shapes::ConvShape;
+use crate::ops::shapes::EPSILON;
+use crate::ops::shapes::NormShape;
 
 /// A tensor's values in order, whatever its shape.
 pub type Flat<E, D, T> = Tensor<(usize,), E, D, T>;
+
 /// Of those, one on no tape.
 pub(crate) type Values<D> = Flat<f32, D, NoneTape>;
-
-/// Sizes of a convolution of square images by square kernels.
-#[derive(Debug, Clone, Copy)]
-pub struct ConvShape {
-    /// Channels in.
-    pub inputs: usize,
-    /// Channels out.
-    pub outputs: usize,
-    /// Side of an image.
-    pub side: usize,
-    /// Side of a kernel.
-    pub kernel: usize,
-    /// Step between outputs.
-    pub stride: usize,
-    /// Zeros around the image.
-    pub padding: usize,
-}
-
-impl ConvShape {
-    /// Side of an output.
-    pub const fn out_side(&self) -> usize {
-        (self.side + 2 * self.padding - self.kernel) / self.stride + 1
-    }
-
-    pub(crate) fn positions(&self) -> usize {
-        self.out_side() * self.out_side()
-    }
-
-    /// Weights of one output channel.
-    pub(crate) fn places(&self) -> usize {
-        self.inputs * self.kernel * self.kernel
-    }
-
-    pub(crate) fn input_size(&self) -> usize {
-        self.inputs * self.side * self.side
-    }
-
-    pub(crate) fn output_size(&self) -> usize {
-        self.outputs * self.positions()
-    }
-
-    /// Input channel, kernel row and kernel column of a place.
-    pub(crate) fn place(&self, place: usize) -> (usize, usize, usize) {
-        let k = self.kernel;
-        (place / (k * k), place / k % k, place % k)
-    }
-
-    /// The input row that kernel row `kernel` reads for output row `out`, none in the padding;
-    /// columns alike.
-    pub(crate) fn reads(&self, out: usize, kernel: usize) -> Option<usize> {
-        let row = (out * self.stride + kernel).checked_sub(self.padding)?;
-        (row < self.side).then_some(row)
-    }
-
-    /// The output columns for which kernel column `kernel` reads a pixel of the image.
-    pub(crate) fn inside(&self, kernel: usize) -> Range<usize> {
-        let start = self.padding.saturating_sub(kernel).div_ceil(self.stride);
-        let end = (self.side + self.padding).saturating_sub(kernel);
-        let end = end.div_ceil(self.stride).min(self.out_side());
-        start.min(end)..end
-    }
-
-    /// For every place and output position, which pixel it reads; `input_size` stands for the
-    /// zeros of the padding.
-    fn patches(&self) -> Vec<usize> {
-        let mut indices = Vec::with_capacity(self.places() * self.positions());
-        for place in 0..self.places() {
-            let (channel, row, column) = self.place(place);
-            for out in 0..self.positions() {
-                let r = self.reads(out / self.out_side(), row);
-                let c = self.reads(out % self.out_side(), column);
-                indices.push(match (r, c) {
-                    (Some(r), Some(c)) => (channel * self.side + r) * self.side + c,
-                    _ => self.input_size(),
-                });
-            }
-        }
-        indices
-    }
-}
-
-/// Sizes of a batch normalisation: `channels` of `positions` pixels each, in every image.
-#[derive(Debug, Clone, Copy)]
-pub struct NormShape {
-    /// Channels.
-    pub channels: usize,
-    /// Pixels of a channel; 1 for features.
-    pub positions: usize,
-}
-
-/// Added to variances.
-pub const EPSILON: f64 = 1e-5;
 
 /// Output, and mean and variance (divided by n) of each channel.
 type Normed<E, D, T> = (
@@ -353,14 +261,16 @@ fn affine<E: Dtype, D: Device<E>, T: Tape<E, D>>(
 }
 
 impl Accelerated<f64> for Cpu {}
+
 #[cfg(feature = "cuda")]
 impl Accelerated<f32> for dfdx::prelude::Cuda {}
+
 #[cfg(feature = "cuda")]
 impl Accelerated<f64> for dfdx::prelude::Cuda {}
 
 /// A device that networks are built, trained and attacked on: dfdx's `Cpu`, or with the feature
 /// `cuda` its `Cuda`, the first card.
-pub trait Backend: Fires {
+pub trait Backend: Accelerated<f32> {
     /// Images whose gradients are taken at once. On the CPU threads take some each.
     #[doc(hidden)]
     const TAPE: usize;
@@ -370,12 +280,6 @@ pub trait Backend: Fires {
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) when there is none.
     fn open(seed: u64) -> crate::Result<Self>;
-
-    /// A network on the device, its first weights drawn by `seed`.
-    ///
-    /// # Errors
-    /// [`Error::Device`](crate::Error::Device) when there is no device, or memory cannot be had.
-    fn build<N: Network>(seed: u64) -> crate::Result<Built>;
 
     /// Puts values in the place of a gradient of zeros.
     #[doc(hidden)]
@@ -404,14 +308,10 @@ fn set_plainly<S: Shape, D: Device<f32>>(
 }
 
 impl Backend for Cpu {
-    const TAPE: usize = TAPE;
+    const TAPE: usize = 8;
 
     fn open(seed: u64) -> crate::Result<Self> {
         Ok(Self::seed_from_u64(seed))
-    }
-
-    fn build<N: Network>(seed: u64) -> crate::Result<Built> {
-        N::build(seed)
     }
 
     // To the bit: a sum has no -0.
@@ -432,13 +332,10 @@ impl Backend for dfdx::prelude::Cuda {
     fn open(seed: u64) -> crate::Result<Self> {
         Self::try_build(0, seed).map_err(crate::Error::device)
     }
-
-    fn build<N: Network>(seed: u64) -> crate::Result<Built> {
-        N::build_on_card(seed)
-    }
 }
 
 pub(crate) type Plain = Values<Cpu>;
+
 type Grads = Gradients<f32, Cpu>;
 
 /// The values of a tensor without a tape: a copy, since dfdx does not lend them.

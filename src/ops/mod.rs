@@ -6,6 +6,11 @@
 pub(crate) mod backend;
 #[allow(unsafe_code)]
 pub(crate) mod kernels;
+#[allow(unsafe_code)]
+pub(crate) mod matrix;
+pub(crate) mod shapes;
+pub(crate) mod simd;
 pub(crate) mod winograd;
 
 pub use backend::*;
+pub use shapes::*;

@@ -17,8 +17,9 @@ use std::ops::{Add, Mul, Sub};
 
 use rayon::prelude::*;
 
-use crate::ops::backend::ConvShape;
-use crate::ops::kernels::{Buffer, matrix, multiply, widest};
+use crate::ops::matrix::{Buffer, matrix, multiply};
+use crate::ops::shapes::ConvShape;
+use crate::ops::simd::widest;
 
 /// Images, or kernels, that go through a transform side by side.
 const LANES: usize = 8;

@@ -6,20 +6,26 @@ use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 
-use super::cifar10::{
+use crate::ann::networks::Network;
+use crate::base::chart::Chart;
+use crate::base::error::{Error, Result};
+use crate::base::files::{Output, rounded};
+use crate::base::table::{Table, show};
+use crate::data::images::{HeldOut, Images, Part, Split};
+use crate::data::tasks::Cifar10;
+use crate::evolve::generation::ConvergenceRow;
+use crate::evolve::thresholds::ThresholdRow;
+use crate::metrics::AccuracyRow;
+use crate::metrics::accuracy_chart;
+use crate::metrics::{Target, improvement_interval, improvement_percent};
+use crate::reproduce::cifar10::{
     Cifar10Input, Cifar10Settings, Evolved, Experiment, Found, Memory, Opened, Rival,
 };
-use super::digits::{Provenance, check_margin};
-use crate::ann::networks::Network;
-use crate::base::error::{Error, Result};
-use crate::convert::Snn;
-use crate::data::images::{Cifar10, HeldOut, Images, Part, Split};
-use crate::metrics::{Target, improvement_interval, improvement_percent};
-use crate::plot::{self, Chart};
-use crate::report::{
-    AccuracyRow, AttackRow, ConvergenceRow, Output, Table, ThresholdRow, rounded, show,
-};
-use crate::simulate::run::{Simulation, simulate};
+use crate::reproduce::digits::{Provenance, check_margin};
+use crate::reproduce::rows::AttackRow;
+use crate::simulate::network::Snn;
+use crate::simulate::run::simulate;
+use crate::simulate::simulator::Simulation;
 use crate::through_time::attack::{Attack, Spiking, attack};
 use crate::through_time::surrogate::Surrogate;
 
@@ -204,7 +210,7 @@ pub fn adversarial<N: Network<Task = Cifar10>>(
     for (number, by) in settings.attacks.iter().enumerate() {
         let chosen = study.choose(by, &mut memory)?;
         let chart = study.test(by, &chosen, &mut memory, &mut rows)?;
-        output.chart(&format!("accuracy-{}.svg", number + 1), &chart)?;
+        chart.save(output.path(&format!("accuracy-{}.svg", number + 1)))?;
     }
     output.csv("latency.csv", &rows.latency)?;
     output.csv("accuracy.csv", rows.accuracy)?;
@@ -367,7 +373,7 @@ impl<N: Network<Task = Cifar10>> Study<'_, N> {
         let names = chosen.rivals.iter().map(|rival| &*rival.name);
         let names = names.chain(first.map(|(_, name, _)| &**name));
         let curves: Vec<_> = names.map(|name| (name, &tested[name].curve)).collect();
-        plot::accuracy(
+        accuracy_chart(
             &format!("CIFAR-10, test images, {by}"),
             &curves,
             Some(&target),

@@ -10,29 +10,40 @@ use std::time::Instant;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::digits::{Provenance, TimingRow, check_margin};
 use crate::ann::layers::checksum;
 use crate::ann::model::Ann;
 use crate::ann::networks::Network;
+use crate::base::check::some_timesteps;
 use crate::base::error::{Error, Result};
+use crate::base::files::Output;
+use crate::base::files::unsealed;
+use crate::base::files::write_sealed;
 use crate::base::lock::Lock;
 use crate::base::progress::Progress;
 use crate::base::ranks::Ranks;
-use crate::convert::{Balance, Conversion, Snn, convert};
-use crate::data::images::{Cifar10, HeldOut, Images, Split, TrainTest};
+use crate::base::table::{Table, show};
+use crate::convert::{Balance, Conversion, convert};
+use crate::data::images::{HeldOut, Images, Split, TrainTest};
+use crate::data::tasks::Cifar10;
 use crate::evolve::cmaes::CmaEsSettings;
+use crate::evolve::fitness::{Objective, Stopping};
+use crate::evolve::generation::ConvergenceRow;
+use crate::evolve::genome::Gene;
 use crate::evolve::genome::Genome;
-use crate::evolve::run::{
-    Evolution, EvolveSettings, Gene, Objective, Stopping, evolve, evolve_resumable,
-};
+use crate::evolve::run::{Evolution, evolve, evolve_resumable};
 use crate::evolve::search::Search;
+use crate::evolve::settings::EvolveSettings;
+use crate::evolve::thresholds::ThresholdRow;
+use crate::evolve::thresholds::thresholds_chart;
+use crate::metrics::AccuracyRow;
+use crate::metrics::accuracy_chart;
 use crate::metrics::{AccuracyCurve, Target};
-use crate::plot;
-use crate::report::{
-    self, AccuracyRow, ComparisonRow, ConvergenceRow, Output, Table, ThresholdRow, show,
-};
+use crate::reproduce::digits::{Provenance, TimingRow, check_margin};
+use crate::reproduce::rows::ComparisonRow;
+use crate::simulate::network::Snn;
 use crate::simulate::neurons::Neurons;
-use crate::simulate::run::{Simulation, simulate, some_timesteps};
+use crate::simulate::run::simulate;
+use crate::simulate::simulator::Simulation;
 
 /// Settings of [`cifar10`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -246,7 +257,7 @@ impl<'a> Memory<'a> {
         let known = Ranks::enter()?.lead(|| {
             let text = fs::read_to_string(&path).ok();
             Ok(text.and_then(|text| {
-                let kept: Kept<T> = serde_json::from_str(report::unsealed(&text).ok()?).ok()?;
+                let kept: Kept<T> = serde_json::from_str(unsealed(&text).ok()?).ok()?;
                 (kept.key == self.key).then_some(kept)
             }))
         })?;
@@ -264,7 +275,7 @@ impl<'a> Memory<'a> {
                     seconds: clock.elapsed().as_secs_f64(),
                     value,
                 };
-                report::write_sealed(&path, &kept)?;
+                write_sealed(&path, &kept)?;
                 kept
             }
         };
@@ -687,18 +698,18 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
         let curves: Vec<_> = curves.collect();
         let title = |what: &str| format!("CIFAR-10, {}", self.name(what));
         let file = |what: &str| format!("{what}-initial-{}.svg", self.initial);
-        let chart = plot::accuracy(&title("test images"), &curves, Some(&targets[nearest]))?;
-        output.chart(&file("accuracy"), &chart)?;
+        let chart = accuracy_chart(&title("test images"), &curves, Some(&targets[nearest]))?;
+        chart.save(output.path(&file("accuracy")))?;
         let Some(evolved) = found.evolved.first() else {
             return Ok(());
         };
         let (seed, evolution) = (evolved.seed, &evolved.evolution);
         let chart = evolution.convergence(&title(&format!("evolution, seed {seed}")))?;
-        output.chart(&file("convergence"), &chart)?;
+        chart.save(output.path(&file("convergence")))?;
         let margin = self.settings.margin_points;
         let layers = evolved.thresholds(&found.start, margin);
-        let chart = plot::thresholds(&title(&format!("thresholds, seed {seed}")), &layers)?;
-        output.chart(&file("thresholds"), &chart)
+        let chart = thresholds_chart(&title(&format!("thresholds, seed {seed}")), &layers)?;
+        chart.save(output.path(&file("thresholds")))
     }
 }
 

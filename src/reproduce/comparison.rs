@@ -5,21 +5,35 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::digits::Provenance;
 use crate::ann::layers::checksum;
-use crate::ann::model::{Ann, TrainSettings};
+use crate::ann::model::Ann;
 use crate::ann::networks::{DigitsBinary, DigitsCnn, DigitsQcfs, Mlp, Network};
+use crate::ann::train::TrainSettings;
+use crate::base::check::some_timesteps;
 use crate::base::error::{Error, Result};
-use crate::convert::{Balance, Conversion, Snn, convert};
-use crate::data::images::{Digits, Images, Shares, Split, Training, digits};
+use crate::base::files::Output;
+use crate::base::table::latency;
+use crate::base::table::{Table, show};
+use crate::convert::{Balance, Conversion, convert};
+use crate::data::digits::digits;
+use crate::data::images::{Images, Shares, Split, Training};
+use crate::data::tasks::Digits;
+use crate::evolve::baseline::best_balance_of;
 use crate::evolve::cmaes::CmaEsSettings;
-use crate::evolve::run::{EvolveSettings, Objective, best_balance_of, evolve};
+use crate::evolve::fitness::Objective;
+use crate::evolve::run::evolve;
 use crate::evolve::search::Search;
+use crate::evolve::settings::EvolveSettings;
+use crate::metrics::AccuracyRow;
+use crate::metrics::accuracy_chart;
 use crate::metrics::{AccuracyCurve, Target};
-use crate::plot;
-use crate::report::{AccuracyRow, MethodRow, Output, Table, show};
+use crate::reproduce::digits::Provenance;
+use crate::reproduce::rows::MethodRow;
 use crate::simulate::codes::InputCode;
-use crate::simulate::run::{SimulateSettings, Simulation, simulate, some_timesteps};
+use crate::simulate::network::Snn;
+use crate::simulate::run::simulate;
+use crate::simulate::settings::SimulateSettings;
+use crate::simulate::simulator::Simulation;
 use crate::stdp::{Stdp, StdpSettings};
 use crate::through_time::hybrid::{HybridSettings, Trained, train_through_time};
 
@@ -127,7 +141,7 @@ impl ComparisonReport {
                 method.to_string(),
                 rows().next().map_or(0, |row| row.timesteps).to_string(),
                 join(&|row| format!("{:.1}", row.accuracy_percent)).join(", "),
-                join(&|row| crate::report::latency(row.latency_timesteps)).join(", "),
+                join(&|row| latency(row.latency_timesteps)).join(", "),
                 join(&|row| format!("{:.0}", row.spikes_per_image)).join(", "),
                 join(&|row| format!("{:.0}", row.training_seconds)).join(", "),
             ]);
@@ -220,13 +234,13 @@ pub fn comparison(
             let curves = curves.collect::<Result<Vec<_>>>()?;
             let curves: Vec<_> = curves.iter().map(|(name, curve)| (*name, curve)).collect();
             let title = format!("The first {few} timesteps, digits, seed {seed}");
-            chart = Some(plot::accuracy(&title, &curves, Some(&bench.target))?);
+            chart = Some(accuracy_chart(&title, &curves, Some(&bench.target))?);
         }
         methods.extend(bench.rows);
         weights.push(bench.weights_checksum);
     }
     if let Some(chart) = chart {
-        output.chart("gradients.svg", &chart)?;
+        chart.save(output.path("gradients.svg"))?;
     }
     output.csv("comparison.csv", &methods)?;
     output.csv("accuracy.csv", accuracy)?;

@@ -6,18 +6,30 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::ann::layers::checksum;
-use crate::ann::model::{Ann, TrainSettings};
+use crate::ann::model::Ann;
 use crate::ann::networks::{DigitsCnn, Network};
+use crate::ann::train::TrainSettings;
 use crate::base::error::{Error, Result};
-use crate::convert::{Balance, Snn, convert};
-use crate::data::images::{Shares, digits as embedded};
-use crate::evolve::run::{Evolution, EvolveSettings, Objective, best_balance, evolve};
+use crate::base::files::Output;
+use crate::base::table::{Table, show};
+use crate::convert::{Balance, convert};
+use crate::data::digits::digits as embedded;
+use crate::data::images::Shares;
+use crate::evolve::baseline::best_balance;
+use crate::evolve::fitness::Objective;
+use crate::evolve::generation::ConvergenceRow;
+use crate::evolve::run::{Evolution, evolve};
+use crate::evolve::settings::EvolveSettings;
+use crate::evolve::thresholds::ThresholdRow;
+use crate::evolve::thresholds::thresholds_chart;
+use crate::metrics::AccuracyRow;
 use crate::metrics::Target;
-use crate::plot;
-use crate::report::{
-    AccuracyRow, ConvergenceRow, LatencyRow, Output, SpikesRow, Table, ThresholdRow, show,
-};
-use crate::simulate::run::{Simulation, simulate};
+use crate::metrics::accuracy_chart;
+use crate::reproduce::rows::LatencyRow;
+use crate::simulate::network::Snn;
+use crate::simulate::run::simulate;
+use crate::simulate::simulator::Simulation;
+use crate::simulate::simulator::SpikesRow;
 
 /// Settings of [`digits`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -234,16 +246,16 @@ pub fn digits(settings: &DigitsSettings, folder: impl Into<PathBuf>) -> Result<R
         .iter()
         .map(|(name, curve)| (name.as_str(), *curve))
         .collect();
-    let chart = plot::accuracy(
+    let chart = accuracy_chart(
         &named("Accuracy on test images"),
         &curves,
         Some(&first.target),
     )?;
-    output.chart("accuracy.svg", &chart)?;
+    chart.save(output.path("accuracy.svg"))?;
     let chart = first.evolution.convergence(&named("Evolution"))?;
-    output.chart("convergence.svg", &chart)?;
-    let chart = plot::thresholds(&named("Thresholds"), &thresholds[0])?;
-    output.chart("thresholds.svg", &chart)?;
+    chart.save(output.path("convergence.svg"))?;
+    let chart = thresholds_chart(&named("Thresholds"), &thresholds[0])?;
+    chart.save(output.path("thresholds.svg"))?;
     output.csv("latency.csv", &latency)?;
     output.csv("accuracy.csv", accuracy)?;
     output.csv("spikes.csv", spikes)?;

@@ -5,18 +5,23 @@ use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 
-use super::cifar10::{Cifar10Input, Cifar10Settings, Experiment, Memory, Opened};
-use super::digits::{Provenance, check_margin};
 use crate::ann::networks::Network;
 use crate::base::error::{Error, Result};
-use crate::data::images::Cifar10;
-use crate::evolve::run::{EvolveSettings, Objective};
-use crate::explain::{
-    activation_map, activation_statistics, conversion_error, correlations, elementary_effects,
-    firing_rates, first_spikes, layer_statistics, scales, threshold_sensitivity,
-};
-use crate::report::{Output, show};
-use crate::simulate::run::{SimulateSettings, SpikingNetwork, simulate};
+use crate::base::files::Output;
+use crate::base::table::show;
+use crate::data::tasks::Cifar10;
+use crate::evolve::fitness::Objective;
+use crate::evolve::settings::EvolveSettings;
+use crate::explain::activity::{activation_map, firing_rates, first_spikes};
+use crate::explain::conversion::conversion_error;
+use crate::explain::scales;
+use crate::explain::scales::{activation_statistics, correlations, layer_statistics};
+use crate::explain::sensitivity::{elementary_effects, threshold_sensitivity};
+use crate::reproduce::cifar10::{Cifar10Input, Cifar10Settings, Experiment, Memory, Opened};
+use crate::reproduce::digits::{Provenance, check_margin};
+use crate::simulate::network::SpikingNetwork;
+use crate::simulate::run::simulate;
+use crate::simulate::settings::SimulateSettings;
 use crate::through_time::attack::{Attack, attack};
 
 /// Settings of [`explain`].

@@ -3,7 +3,7 @@
 //! Written out, since the compiler does not keep this many numbers in registers by itself. Every
 //! kind gives the same results: sums and products are rounded one by one, never fused.
 
-use crate::ann::layers::{LANES, PIECE, Row, Row8, Row16};
+use crate::simulate::synapses::{LANES, PIECE, Row, Row8, Row16};
 
 /// A kind of vectors that this processor has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

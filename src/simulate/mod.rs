@@ -10,8 +10,15 @@ pub mod codes;
 pub mod energy;
 pub(crate) mod engine;
 #[allow(unsafe_code)]
-mod lanes;
+pub(crate) mod lanes;
+pub(crate) mod network;
 pub mod neurons;
 pub(crate) mod run;
+pub(crate) mod settings;
+pub(crate) mod simulator;
+pub(crate) mod synapses;
 
-pub use run::*;
+pub use network::{Snn, SpikingNetwork, Trace, raster_chart};
+pub use run::simulate;
+pub use settings::SimulateSettings;
+pub use simulator::{LayerSpikes, Simulation, SpikesRow};

@@ -18,7 +18,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::error::{Error, Result};
-use crate::report::show;
+use crate::base::table::show;
 
 /// What a spike does to the membrane potential.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

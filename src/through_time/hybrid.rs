@@ -34,20 +34,25 @@ use dfdx::prelude::{Cpu, Gradients, HasShape};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::ann::layers::{Layer, Shape};
-use crate::ann::model::{History, NamedTensor, TrainSettings, Trainable, Values, train};
+use crate::ann::layers::Layer;
 use crate::ann::networks::Network;
 use crate::ann::optimiser::{Optimiser, Step as OptimiserStep, Update};
+use crate::ann::train::{History, TrainSettings, train};
+use crate::ann::trainable::{NamedTensor, Trainable, Values};
+use crate::base::check::some_timesteps;
 use crate::base::error::{Error, Result};
-use crate::convert::Snn;
-use crate::data::images::{Augment, Images, Task, Training};
+use crate::base::table::show;
+use crate::data::augment::Augment;
+use crate::data::images::{Images, Training};
+use crate::data::shape::Shape;
+use crate::data::tasks::Task;
+use crate::ops::backend::Backend;
 use crate::ops::backend::Plain;
-use crate::report::show;
+use crate::simulate::network::Snn;
 use crate::simulate::neurons::{Charge, Neurons, times};
-use crate::simulate::run::some_timesteps;
-use crate::through_time::reference::{Fire, Step, each_step, each_step_mut, tensor};
+use crate::through_time::steps::{Fire, Step, each_step, each_step_mut, tensor};
 use crate::through_time::surrogate::Surrogate;
-use crate::through_time::unrolled::{TAPE, Unrolled};
+use crate::through_time::unrolled::Unrolled;
 
 /// What is trained; the rest stays as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -370,7 +375,7 @@ fn weights(step: &Step<Cpu>) -> impl Iterator<Item = &Plain> {
 
 impl Trainable for SpikingTrainer {
     fn forward(&self, pixels: Vec<f32>, count: usize) -> Result<Vec<f32>> {
-        let size = TAPE * self.input.size();
+        let size = Cpu::TAPE * self.input.size();
         let parts = pixels.par_chunks(size).map(|pixels| {
             let x = tensor(&Cpu::default(), pixels.to_vec())?;
             let logits = self.network.logits(x, pixels.len() / self.input.size())?;
@@ -389,8 +394,8 @@ impl Trainable for SpikingTrainer {
         step: &OptimiserStep,
     ) -> Result<(f32, Vec<f32>)> {
         let classes = targets.len() / count;
-        let pixels = pixels.par_chunks(TAPE * self.input.size());
-        let parts = pixels.zip(targets.par_chunks(TAPE * classes));
+        let pixels = pixels.par_chunks(Cpu::TAPE * self.input.size());
+        let parts = pixels.zip(targets.par_chunks(Cpu::TAPE * classes));
         let parts = parts.map(|(pixels, targets)| self.part(pixels, targets));
         let parts = parts.collect::<Result<Vec<_>>>()?;
         // One part after the other, whichever was ready first.
@@ -523,197 +528,4 @@ fn set_weights<'a>(layers: &mut [Layer], tensors: &mut impl Iterator<Item = &'a 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ann::Ann;
-    use crate::ann::layers::linear;
-    use crate::ann::networks::DigitsCnn;
-    use crate::ann::tests::Breaks;
-    use crate::convert::{Balance, convert};
-    use crate::data::{self, Digits, Shares, Split};
-    use crate::metrics::predict;
-    use crate::simulate::simulate;
-
-    /// One input of 0.6, a weight of 1.5, a neuron of threshold 1 and no leak, outputs of weights 1
-    /// and -1; two timesteps, the second label: the steps of gradient descent by hand.
-    #[test]
-    fn a_step_is_what_the_chain_rule_says() {
-        let layers = vec![
-            linear(vec![1.5], 1),
-            Layer::Neurons,
-            linear(vec![1.0, -1.0], 1),
-        ];
-        // v = 0.9, no spike; then v = 1.8, a spike: the mean output is 0.5, -0.5.
-        let p = 0.5f32.exp() / (0.5f32.exp() + (-0.5f32).exp());
-        let by_charge = p; // half of p - (-p): each spike counts half
-        let slopes = [0.9, 0.2]; // triangle
-        let by_threshold = -by_charge * (slopes[0] * 0.9 + slopes[1] * 1.8);
-        let by_spikes = by_charge; // one spike, whose charge is the threshold
-        let by_leak = by_charge * slopes[1] * 0.9;
-        let by_weight = by_charge * 0.6 * (slopes[0] + 2.0 * slopes[1]);
-        for (charge, by_threshold) in [
-            (Charge::Unit, by_threshold),
-            (Charge::Threshold, by_threshold + by_spikes),
-        ] {
-            let neurons = Neurons {
-                charge,
-                ..Neurons::new([1.0])
-            };
-            let settings = HybridSettings {
-                timesteps: 2,
-                ..HybridSettings::default()
-            };
-            let input = Shape::new(1, 1, 1);
-            let mut trainer =
-                SpikingTrainer::new(input, layers.clone(), &[neurons], &settings).unwrap();
-            let step = OptimiserStep {
-                optimiser: Optimiser::Sgd {
-                    momentum: 0.0,
-                    nesterov: false,
-                },
-                number: 1,
-                learning_rate: 0.1,
-                weight_decay: 0.0,
-            };
-            trainer.step(vec![0.6], vec![0.0, 1.0], 1, &step).unwrap();
-            let found: Vec<f32> = trainer.all().iter().flat_map(|x| x.as_vec()).collect();
-            let output = 0.5 * p; // by an output weight: the mean charge of 0.5 times ±p
-            let expected = [
-                1.5 - 0.1 * by_weight,
-                1.0 - 0.1 * output,
-                -1.0 + 0.1 * output,
-                1.0 - 0.1 * by_threshold,
-                1.0 - 0.1 * by_leak,
-            ];
-            for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
-                assert!((found - expected).abs() < 1e-6, "{i}: {found} {expected}");
-            }
-        }
-    }
-
-    fn converted() -> (Snn<DigitsCnn>, Split<Digits>) {
-        let digits = data::digits().unwrap();
-        let digits = digits.split(Shares::default(), 0).unwrap();
-        let mut ann = Ann::<DigitsCnn>::new(0).unwrap();
-        let settings = TrainSettings {
-            epochs: 3,
-            ..Default::default()
-        };
-        ann.train(&digits.training, &settings).unwrap();
-        let conversion = convert(&ann, &digits.training).unwrap();
-        (
-            conversion.balance(Balance::Percentile(99.0)).unwrap(),
-            digits,
-        )
-    }
-
-    fn settings(trained: Trained) -> HybridSettings {
-        HybridSettings {
-            trained,
-            timesteps: 6,
-            train: TrainSettings {
-                epochs: 2,
-                ..HybridSettings::default().train
-            },
-            ..HybridSettings::default()
-        }
-    }
-
-    #[test]
-    fn training_changes_what_it_should_and_helps_after_few_timesteps() {
-        let (snn, digits) = converted();
-        let accuracy = |snn: &Snn<DigitsCnn>| {
-            let run = simulate(snn, &digits.test, 6).unwrap();
-            run.curve.after(6).unwrap().percent()
-        };
-        let before = accuracy(&snn);
-        for trained in [
-            Trained::Weights,
-            Trained::Thresholds,
-            Trained::ThresholdsAndLeaks,
-            Trained::All,
-        ] {
-            let hybrid = train_through_time(&snn, &digits.training, &settings(trained)).unwrap();
-            let after = accuracy(&hybrid.snn);
-            println!("{trained:?}: {before:.1} to {after:.1} %");
-            assert!(after > before + 5.0, "{trained:?}: {before} to {after}");
-            let (old, new) = (snn.network(), hybrid.snn.network());
-            assert_eq!(old.stages.layers != new.stages.layers, trained.weights());
-            for (old, new) in old.neurons().iter().zip(new.neurons()) {
-                assert_eq!(old.threshold != new.threshold, trained.thresholds());
-                assert!(trained.leaks() || old.leak == new.leak);
-                assert!(new.check(0, 1).is_ok());
-            }
-        }
-    }
-
-    #[test]
-    fn the_engine_runs_what_was_trained() {
-        let (snn, digits) = converted();
-        let settings = settings(Trained::All);
-        let trainer = SpikingTrainer::of(&snn, &settings).unwrap();
-        let images = digits.test.take(100);
-        let pixels = (0..100).flat_map(|i| images.view().input(i)).collect();
-        let logits = trainer.forward(pixels, 100).unwrap();
-        let right = logits.chunks(10).enumerate();
-        let right = right.filter(|(i, row)| predict(row) == images.label(*i));
-        let run = simulate(&snn, &images, settings.timesteps).unwrap();
-        let engine = run.curve.after(settings.timesteps).unwrap().percent();
-        assert!((right.count() as f64 - engine).abs() <= 1.0);
-    }
-
-    #[test]
-    fn a_resumed_run_ends_with_the_same_network_at_any_thread_count() {
-        let (snn, digits) = converted();
-        let images = digits.training.take(100);
-        let two = settings(Trained::All);
-        let whole = train_through_time(&snn, &images, &two).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("hybrid.checkpoint");
-        let mut one = two.clone();
-        one.train.epochs = 1;
-        one.train.schedule = crate::ann::optimiser::Schedule::Constant;
-        // Another run's file is refused: the settings differ, or the timesteps, or the neurons.
-        train_through_time_resumable(&snn, &images, &one, &path).unwrap();
-        let refused = |snn: &Snn<DigitsCnn>, settings: &HybridSettings| {
-            let run = train_through_time_resumable(snn, &images, settings, &path);
-            run.err().unwrap().to_string()
-        };
-        assert!(refused(&snn, &two).contains("settings."));
-        let mut other = one.clone();
-        other.timesteps = 7;
-        assert!(refused(&snn, &other).contains("network: found"));
-        let half = snn.with(|neurons| neurons.initial = 0.5).unwrap();
-        assert!(refused(&half, &one).contains("network: found"));
-        std::fs::remove_file(&path).unwrap();
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
-        pool.unwrap().install(|| {
-            // Broken off in the second epoch: 100 images are 7 batches.
-            let trainer = SpikingTrainer::of(&snn, &two).unwrap();
-            let mut broken = Breaks(Box::new(trainer), 10);
-            let (view, name, path) = (images.view(), name(&snn, &two), Some(&*path));
-            train(&mut broken, view, 10, &two.train, &name, path).unwrap_err();
-            let hybrid = run(&snn, &images, &two, path).unwrap();
-            assert_eq!(hybrid.snn.neurons(), whole.snn.neurons());
-            assert_eq!(hybrid.history, whole.history);
-            let layers = |hybrid: &Hybrid<DigitsCnn>| hybrid.snn.network().stages.layers.clone();
-            assert!(layers(&hybrid) == layers(&whole));
-        });
-    }
-
-    #[test]
-    fn no_timestep_is_an_error() {
-        let (snn, digits) = converted();
-        let none = HybridSettings {
-            timesteps: 0,
-            ..HybridSettings::default()
-        };
-        let error = train_through_time(&snn, &digits.training, &none)
-            .err()
-            .unwrap();
-        assert!(
-            error.to_string().starts_with("timesteps: found 0"),
-            "{error}"
-        );
-    }
-}
+mod tests;

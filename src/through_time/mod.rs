@@ -15,7 +15,9 @@
 //! of DIET-SNN (Rathi and Roy) do it: through resets, surrogates' errors would add up.
 
 pub mod attack;
+pub mod fire;
 pub mod hybrid;
 pub mod reference;
+pub(crate) mod steps;
 pub mod surrogate;
 pub(crate) mod unrolled;

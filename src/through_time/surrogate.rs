@@ -6,9 +6,12 @@
 //! Neural Networks"). The integral of every slope that depends on u is 1, the height of the step that
 //! it stands for.
 
+use dfdx::nn::{Module, NonMutableModule};
 use dfdx::prelude::{ChooseFrom, Device, HasShape, Tape, TryAdd, TryDiv, TryMul, TrySub, ge, lt};
+use dfdx::prelude::{ReshapeTo, Shape, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::ann::modules::flat;
 use crate::ops::backend::{Flat, Values, copy};
 
 /// The derivative of a spike by u, how far the membrane potential lies above the threshold, in
@@ -111,6 +114,53 @@ pub(crate) fn spike<D: Device<f32>, T: Tape<f32, D>>(
     let v = v.try_sub(v_now)?.try_mul(slope)?;
     let threshold = threshold.try_sub(threshold_now)?.try_mul(by_threshold)?;
     v.try_add(threshold)?.try_add(spikes)
+}
+
+/// The spikes of neurons: 1 where a membrane potential reaches the threshold, else 0, with a
+/// surrogate for the derivative. Any shape to the same shape; the rest of a neuron, what it
+/// integrates and what a spike resets, is for the program around it to write, in dfdx's operations.
+///
+/// [`train_through_time`](crate::through_time::hybrid::train_through_time) trains networks of this library
+/// without it.
+///
+/// ```
+/// use dfdx::prelude::*;
+/// use evospike::ann::modules::Spike;
+/// use evospike::through_time::surrogate::Surrogate;
+///
+/// let dev = Cpu::default();
+/// let fire = Spike { threshold: 1.0, surrogate: Surrogate::Boxcar };
+/// let input: Tensor<Rank1<3>, f32, _> = dev.tensor([0.2, 0.6, 1.5]);
+/// let v = input.leaky_trace() * 1.5; // 0.3, 0.9, 2.25
+/// let spikes = fire.forward(v);
+/// assert_eq!(spikes.array(), [0.0, 0.0, 1.0]);
+/// let gradients = spikes.sum().backward();
+/// assert_eq!(gradients.get(&input).array(), [0.0, 1.5, 0.0]); // 1 within half a threshold of it
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Spike {
+    /// Above 0.
+    pub threshold: f32,
+    /// The derivative. It knows no spikes before, so that
+    /// [`Surrogate::SpikeTiming`] has none here.
+    pub surrogate: Surrogate,
+}
+
+impl NonMutableModule for Spike {}
+
+impl<S: Shape, D: Device<f32>, T: Tape<f32, D>> Module<Tensor<S, f32, D, T>> for Spike {
+    type Output = Tensor<S, f32, D, T>;
+    type Error = D::Err;
+
+    fn try_forward(&self, v: Tensor<S, f32, D, T>) -> Result<Self::Output, D::Err> {
+        let (shape, v) = (*v.shape(), flat(v)?);
+        let threshold = vec![self.threshold; v.shape().0];
+        let threshold = v.device().try_tensor_from_vec(threshold, *v.shape())?;
+        let never = vec![f32::INFINITY; v.shape().0];
+        let never = v.device().try_tensor_from_vec(never, *v.shape())?;
+        let spikes = spike(v, threshold.retaped(), self.surrogate, never)?;
+        spikes.try_reshape_like(&shape)
+    }
 }
 
 #[cfg(test)]

@@ -544,7 +544,8 @@ fn held_out_lists() {
 #[cfg(feature = "nir")]
 mod nir {
     use super::*;
-    use evospike::ann::layers::{Layer, Shape};
+    use evospike::ann::layers::Layer;
+    use evospike::data::Shape;
     use hdf5_pure::{FileBuilder, GroupBuilder};
 
     /// Objects are groups, lists are datasets, and so is what is neither.

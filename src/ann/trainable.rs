@@ -1,0 +1,75 @@
+//! A network behind an interface without types, and its tensors.
+
+use crate::ann::layers::Layer;
+use crate::ann::optimiser::Step;
+use crate::base::error::Result;
+
+/// A typed network behind an interface without types, so that code that uses it is compiled once.
+pub trait Trainable {
+    /// Logits of `count` images, one row an image.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when memory cannot be had.
+    fn forward(&self, pixels: Vec<f32>, count: usize) -> Result<Vec<f32>>;
+
+    /// One step of an optimiser on the mean cross-entropy between the images' logits and
+    /// `targets`, class probabilities; gives the loss before the step and the logits.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when memory cannot be had.
+    fn step(
+        &mut self,
+        pixels: Vec<f32>,
+        targets: Vec<f32>,
+        count: usize,
+        step: &Step,
+    ) -> Result<(f32, Vec<f32>)>;
+
+    /// Seeds what the network draws while it trains: dropout.
+    ///
+    /// # Errors
+    /// [`Error::Device`] of the device.
+    fn seed(&mut self, seed: u64) -> Result<()>;
+
+    /// A copy of all tensors of one kind, in the order of the layers.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when memory cannot be had.
+    fn tensors(&self, kind: Values) -> Result<Vec<NamedTensor>>;
+
+    /// Sets all tensors of one kind: those that [`tensors`](Self::tensors) gives, in its order.
+    ///
+    /// # Errors
+    /// Tensors missing, left over or of another name or shape; then none is changed.
+    fn set_tensors(&mut self, kind: Values, tensors: &[NamedTensor]) -> Result<()>;
+
+    /// The plain layers that the network is, weights included.
+    ///
+    /// # Errors
+    /// [`Error::Device`] of the device.
+    fn layers(&self) -> Result<Vec<Layer>>;
+}
+
+/// A network that any thread may use.
+pub type Built = Box<dyn Trainable + Send + Sync>;
+
+/// What the tensors of a network are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Values {
+    /// Weights, and the running statistics of batch normalisation.
+    Parameters,
+    /// What the optimiser keeps for each weight, from 0: SGD its velocity, Adam the running means
+    /// of the gradient and of its square. None before the first step.
+    Moment(usize),
+}
+
+/// A tensor of a network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NamedTensor {
+    /// The path that dfdx gives it: places in tuples and a field, such as `0.1.weight`.
+    pub name: String,
+    /// Sizes, slowest first.
+    pub shape: Vec<usize>,
+    /// Row by row.
+    pub values: Vec<f32>,
+}

@@ -1,0 +1,328 @@
+//! Files that are whole or not there: CSV, JSON, and all files of one experiment.
+
+use std::fs;
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::ranks;
+use crate::base::check::checksum;
+use crate::base::error::{Error, Result};
+use crate::base::lock::{Lock, beside, open_alone};
+
+/// Writes one CSV file with a header; it appears under its name only when it is complete.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_csv<T: Serialize>(
+    path: impl AsRef<Path>,
+    rows: impl IntoIterator<Item = T>,
+) -> Result<()> {
+    let path = path.as_ref();
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for row in rows {
+        writer.serialize(row).map_err(Error::write(path))?;
+    }
+    write_file(path, &writer.into_inner().map_err(Error::write(path))?)
+}
+
+/// Reads a CSV file that [`write_csv`] wrote, such as one of [`reproduce`](crate::reproduce).
+///
+/// ```
+/// use evospike::prelude::*;
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let file = folder.path().join("accuracy.csv"); // "results/digits/accuracy.csv"
+/// let curve = AccuracyCurve::new(4, vec![1, 3, 4])?;
+/// write_csv(&file, report::AccuracyRow::of(0, "evolved", &curve))?;
+/// let rows: Vec<report::AccuracyRow> = read_csv(&file)?;
+/// assert_eq!(report::AccuracyRow::curve(&rows, 0, "evolved")?, curve);
+/// # Ok::<(), evospike::Error>(())
+/// ```
+///
+/// # Errors
+/// A file that cannot be read; a row that is not of this type.
+pub fn read_csv<T: DeserializeOwned>(path: impl AsRef<Path>) -> Result<Vec<T>> {
+    let path = path.as_ref();
+    let text = fs::read(path).map_err(Error::io(path))?;
+    let mut reader = csv::Reader::from_reader(&*text);
+    let row = |(i, row): (usize, csv::Result<T>)| {
+        row.map_err(|error| {
+            let expected = format!("a {}", std::any::type_name::<T>());
+            Error::data(path.display(), format!("row {}", i + 1), error, expected)
+        })
+    };
+    reader.deserialize().enumerate().map(row).collect()
+}
+
+/// Writes one JSON file; it appears under its name only when it is complete.
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(value).map_err(Error::write(path))?;
+    text.push('\n');
+    write_file(path, text.as_bytes())
+}
+
+/// What a program will believe when it reads it again, under the CRC-32 of its text.
+#[derive(Serialize, Deserialize)]
+struct Sealed<'a> {
+    checksum: u32,
+    #[serde(borrow)]
+    content: &'a RawValue,
+}
+
+/// As [`write_json`], with a checksum for [`unsealed`].
+pub(crate) fn write_sealed(path: &Path, value: &impl Serialize) -> Result<()> {
+    let content = serde_json::value::to_raw_value(value).map_err(Error::write(path))?;
+    let checksum = checksum(content.get());
+    let content = &*content;
+    write_json(path, &Sealed { checksum, content })
+}
+
+/// The JSON that [`write_sealed`] wrote; what is wrong where it is not as it was.
+pub(crate) fn unsealed(text: &str) -> std::result::Result<&str, String> {
+    let sealed: Sealed<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let content = sealed.content.get();
+    match checksum(content) == sealed.checksum {
+        true => Ok(content),
+        false => Err("another checksum than it was written with".into()),
+    }
+}
+
+/// Writes a hidden file beside the file and renames it, so that a reader never sees half of it.
+/// What a killed process left of one, the next overwrites. Of several ranks, the first one writes.
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    if !ranks::leads() {
+        return Ok(());
+    }
+    // A renamed file would take the place of a device such as /dev/null.
+    if path.exists() && !path.is_file() {
+        return Err(Error::write(path)("not a file"));
+    }
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    }
+    let beside = beside(path, "incomplete");
+    let opened = open_alone(&beside, true).map_err(Error::io(path))?;
+    let Some(mut opened) = opened else {
+        unreachable!("it was waited for");
+    };
+    let file = opened.as_file_mut();
+    let written = (file.set_len(0))
+        .and_then(|()| file.write_all(bytes))
+        .and_then(|()| fs::rename(&beside, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&beside); // the error above says more
+    }
+    written.map_err(Error::io(path))
+}
+
+/// The files of one experiment: written into a folder of their own, and moved over those of an
+/// earlier run only when all of them are complete. Other files of the folder are left alone.
+///
+/// ```no_run
+/// use evospike::report::Output;
+///
+/// let output = Output::new("results/mine")?;
+/// output.csv("numbers.csv", [("a", 1), ("b", 2)])?;
+/// let files = output.complete()?;
+/// # Ok::<(), evospike::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Output {
+    folder: PathBuf,
+    incomplete: PathBuf,
+    _lock: Option<Lock>,
+}
+
+impl Output {
+    /// Begins the files of `folder`, which is made if it is missing.
+    ///
+    /// # Errors
+    /// The folder cannot be written to; [`Error::Busy`] while another `Output` of it is there, in
+    /// this process or another.
+    pub fn new(folder: impl Into<PathBuf>) -> Result<Self> {
+        let folder = folder.into();
+        let incomplete = folder.join(".incomplete");
+        if !ranks::leads() {
+            return Ok(Self {
+                folder,
+                incomplete,
+                _lock: None,
+            });
+        }
+        let lock = Lock::of_folder(&folder)?;
+        let left = match fs::remove_dir_all(&incomplete) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            removed => removed, // of a process that was killed
+        };
+        left.and_then(|()| fs::create_dir(&incomplete))
+            .map_err(Error::io(&folder))?;
+        Ok(Self {
+            folder,
+            incomplete,
+            _lock: Some(lock),
+        })
+    }
+
+    /// Adds a CSV file with a header.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn csv<T: Serialize>(&self, name: &str, rows: impl IntoIterator<Item = T>) -> Result<()> {
+        write_csv(self.path(name), rows)
+    }
+
+    /// Adds a JSON file.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn json(&self, name: &str, value: &impl Serialize) -> Result<()> {
+        write_json(&self.path(name), value)
+    }
+
+    /// Where a file of this name is to be written until all are complete, such as by
+    /// [`Chart::save`](crate::plot::Chart::save).
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.incomplete.join(name)
+    }
+
+    /// Moves the files to their folder and gives their paths.
+    ///
+    /// # Errors
+    /// A file cannot be moved.
+    pub fn complete(self) -> Result<Vec<PathBuf>> {
+        if !ranks::leads() {
+            return Ok(Vec::new());
+        }
+        let entries = fs::read_dir(&self.incomplete).map_err(Error::io(&self.incomplete))?;
+        let mut files = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(Error::io(&self.incomplete))?;
+            let path = self.folder.join(entry.file_name());
+            fs::rename(entry.path(), &path).map_err(Error::io(&path))?;
+            files.push(path);
+        }
+        files.sort();
+        Ok(files)
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        if ranks::leads() {
+            let _ = fs::remove_dir_all(&self.incomplete); // nothing more can be done about it here
+        }
+    }
+}
+
+/// Four decimals are more than any accuracy here carries, and keep files readable.
+pub(crate) fn rounded(value: f64) -> f64 {
+    (value * 1e4).round() / 1e4
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_output_replaces_only_when_complete() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = || {
+            let entries = fs::read_dir(folder.path()).unwrap();
+            let mut names: Vec<_> = entries
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            names
+        };
+        let read = || fs::read_to_string(folder.path().join("a.csv")).unwrap();
+        fs::write(folder.path().join("a.csv"), "old").unwrap();
+        fs::write(folder.path().join("mine.txt"), "mine").unwrap();
+
+        let output = Output::new(folder.path()).unwrap();
+        output.csv("a.csv", [(1, 2)]).unwrap();
+        assert_eq!(read(), "old");
+        drop(output); // abandoned, as when a later step fails
+        assert_eq!((read().as_str(), names().len()), ("old", 2));
+
+        let output = Output::new(folder.path()).unwrap();
+        output.csv("a.csv", [(1, 2)]).unwrap();
+        output.json("settings.json", &1).unwrap();
+        assert_eq!(output.complete().unwrap().len(), 2);
+        assert_eq!(read(), "1,2\n");
+        assert_eq!(names(), ["a.csv", "mine.txt", "settings.json"]);
+    }
+
+    #[test]
+    fn a_folder_has_one_output_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = Output::new(folder.path()).unwrap();
+        let error = Output::new(folder.path()).unwrap_err();
+        assert!(matches!(error, Error::Busy { .. }), "{error}");
+        drop(output);
+        Output::new(folder.path()).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    /// As a killed process leaves it.
+    #[test]
+    fn leftovers_are_no_results() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir(path(".incomplete")).unwrap();
+        for name in [".incomplete/old.csv", ".lock", ".b.csv.incomplete"] {
+            fs::write(path(name), "half a row that is longer than what comes").unwrap();
+        }
+        let output = Output::new(folder.path()).unwrap();
+        output.csv("a.csv", [1]).unwrap();
+        assert_eq!(output.complete().unwrap(), [path("a.csv")]);
+        write_csv(path("b.csv"), [2]).unwrap();
+        assert_eq!(fs::read_to_string(path("b.csv")).unwrap(), "2\n");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    /// Each of many writers at once writes all of it.
+    #[test]
+    fn no_reader_sees_half_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.csv");
+        std::thread::scope(|scope| {
+            for number in 0..4_u8 {
+                let path = &path;
+                scope.spawn(move || {
+                    for _ in 0..200 {
+                        write_file(path, &vec![number; 20_000 - 3000 * usize::from(number)])
+                            .unwrap();
+                        let bytes = fs::read(path).unwrap();
+                        assert_eq!(bytes.len(), 20_000 - 3000 * usize::from(bytes[0]));
+                        assert!(bytes.iter().all(|&byte| byte == bytes[0]));
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let error = write_file(&socket, b"text").unwrap_err().to_string();
+        assert!(error.ends_with("socket: not a file"), "{error}");
+        assert!(!socket.is_file());
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        let error = Output::new(file.join("sub")).unwrap_err().to_string();
+        assert!(error.contains("file/sub"), "{error}");
+    }
+}

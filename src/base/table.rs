@@ -1,0 +1,181 @@
+//! Tables, and how results show themselves in a notebook.
+
+use std::fmt::{self, Write as _};
+
+use serde::Serialize;
+use serde_json::Value;
+
+/// Gives a type `evcxr_display`, so that a notebook cell that ends in a value shows it: `as table`
+/// by its method `table`, `as chart` by its method `chart`, `as fields` in a table of what it
+/// serialises, `as text` as it is printed.
+macro_rules! show {
+    (impl [$($generics:tt)*] $type:ty as table) => {
+        impl<$($generics)*> $type {
+            /// Shows the value in a notebook whose cell ends in it; evcxr calls this.
+            pub fn evcxr_display(&self) {
+                self.table().evcxr_display();
+            }
+        }
+    };
+    ($($type:ty),+ as fields) => {$(
+        impl $type {
+            /// Shows the value in a notebook whose cell ends in it; evcxr calls this.
+            pub fn evcxr_display(&self) {
+                $crate::base::table::fields(stringify!($type), self).evcxr_display();
+            }
+        }
+    )+};
+    ($($type:ty),+ as text) => {$(
+        impl $type {
+            /// Shows the value in a notebook whose cell ends in it; evcxr calls this.
+            pub fn evcxr_display(&self) {
+                evcxr_runtime::mime_type("text/plain").text(self.to_string());
+            }
+        }
+    )+};
+    (impl [$($generics:tt)*] $type:ty as chart) => {
+        impl<$($generics)*> $type {
+            /// Shows the value in a notebook whose cell ends in it; evcxr calls this.
+            pub fn evcxr_display(&self) {
+                match self.chart() {
+                    Ok(chart) => chart.evcxr_display(),
+                    Err(error) => println!("{error}"),
+                }
+            }
+        }
+    };
+}
+
+pub(crate) use show;
+
+/// A small table with a title: plain text in a terminal, HTML in a notebook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    title: String,
+    header: Vec<String>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table without rows.
+    pub fn new<const N: usize>(title: impl Into<String>, header: [&str; N]) -> Self {
+        Self {
+            title: title.into(),
+            header: header.map(Into::into).into(),
+            rows: Vec::new(),
+        }
+    }
+
+    pub(crate) fn from_cells(
+        title: impl Into<String>,
+        header: impl Iterator<Item = String>,
+        rows: Vec<Vec<String>>,
+    ) -> Self {
+        Self {
+            title: title.into(),
+            header: header.collect(),
+            rows,
+        }
+    }
+
+    /// Appends a row; cells that are missing stay empty, and cells beyond the header are dropped.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        let cells = cells.into_iter().chain(std::iter::repeat(String::new()));
+        self.rows.push(cells.take(self.header.len()).collect());
+    }
+
+    /// The table as HTML, its text escaped.
+    pub fn html(&self) -> String {
+        let row = |cells: &[String], tag: &str| {
+            let cells = cells
+                .iter()
+                .map(|c| format!("<{tag}>{}</{tag}>", escape(c)));
+            format!("<tr>{}</tr>", cells.collect::<String>())
+        };
+        let rows: String = self.rows.iter().map(|cells| row(cells, "td")).collect();
+        format!(
+            "<table><caption>{}</caption><thead>{}</thead><tbody>{rows}</tbody></table>",
+            escape(&self.title),
+            row(&self.header, "th"),
+        )
+    }
+
+    /// Shows the table in a notebook whose cell ends in it; evcxr calls this.
+    pub fn evcxr_display(&self) {
+        evcxr_runtime::mime_type("text/html").text(self.html());
+        evcxr_runtime::mime_type("text/plain").text(self.to_string());
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut widths = vec![0; self.header.len()];
+        for cells in std::iter::once(&self.header).chain(&self.rows) {
+            for (width, cell) in widths.iter_mut().zip(cells) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        writeln!(f, "{}", self.title)?;
+        for cells in std::iter::once(&self.header).chain(&self.rows) {
+            let mut line = String::new();
+            for (&width, cell) in widths.iter().zip(cells) {
+                write!(line, "  {cell:width$}")?;
+            }
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// A table of all that a value says, each field by its name.
+pub(crate) fn fields(title: &str, value: &impl Serialize) -> Table {
+    fn add(table: &mut Table, name: &str, value: &Value) {
+        match value {
+            Value::Object(fields) => fields.iter().for_each(|(field, value)| {
+                let dot = if name.is_empty() { "" } else { "." };
+                add(table, &format!("{name}{dot}{field}"), value);
+            }),
+            Value::String(text) => table.row([name.into(), text.clone()]),
+            Value::Null => table.row([name.into(), "none".into()]),
+            other => table.row([name.into(), other.to_string()]),
+        }
+    }
+    let mut table = Table::new(title, ["field", "value"]);
+    add(
+        &mut table,
+        "",
+        &serde_json::to_value(value).unwrap_or_default(),
+    );
+    table
+}
+
+pub(crate) fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}
+
+pub(crate) fn latency(latency: Option<usize>) -> String {
+    latency.map_or("never".into(), |latency| latency.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_aligned_and_escaped() {
+        let mut table = Table::new("a < b", ["name", "n"]);
+        table.row(["long name".into(), "1".into()]);
+        table.row(["x".into()]);
+        assert_eq!(
+            table.to_string(),
+            "a < b\n  name       n\n  long name  1\n  x\n"
+        );
+        assert!(
+            table
+                .html()
+                .starts_with("<table><caption>a &lt; b</caption>")
+        );
+    }
+}

@@ -1,0 +1,86 @@
+//! Images that vary from epoch to epoch.
+
+use rand::RngExt;
+use serde::{Deserialize, Serialize};
+
+use crate::base::error::{Error, Result};
+use crate::base::random::Rng;
+use crate::data::shape::Shape;
+
+/// How training images vary from epoch to epoch, before they are normalised: torchvision's
+/// `RandomCrop` with padding, then `RandomHorizontalFlip`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Augment {
+    /// Black pixels around an image out of which a part of its old size is cut at random; 0 leaves
+    /// it in its place. Less than the image's height and width.
+    pub crop_padding: usize,
+    /// Whether every second image is mirrored, left to right.
+    pub flip: bool,
+}
+
+impl Augment {
+    /// Images as they are.
+    pub const NONE: Self = Self {
+        crop_padding: 0,
+        flip: false,
+    };
+    /// What networks for CIFAR-10 and CIFAR-100 are commonly trained with.
+    pub const CIFAR: Self = Self {
+        crop_padding: 4,
+        flip: true,
+    };
+
+    /// Appends the image, moved and mirrored at random, its padding black: so much in each channel.
+    pub(super) fn vary(
+        &self,
+        image: &[f32],
+        shape: Shape,
+        black: &[f32],
+        rng: &mut Rng,
+        to: &mut Vec<f32>,
+    ) {
+        let Shape { height, width, .. } = shape;
+        let padding = self.crop_padding;
+        let (mut down, mut right) = (padding, padding);
+        if padding > 0 {
+            down = rng.random_range(0..=2 * padding);
+            right = rng.random_range(0..=2 * padding);
+        }
+        let mirrored = self.flip && rng.random::<bool>();
+        for (pixels, &black) in image.chunks_exact(height * width).zip(black) {
+            for row in down..down + height {
+                let row = row.checked_sub(padding).filter(|&row| row < height);
+                let row = row.map(|row| &pixels[row * width..][..width]);
+                let pixel = |column: usize| {
+                    // Out of the image lies black, as where it is padded before it is cropped.
+                    let column = (right + column).checked_sub(padding);
+                    let pixel = column.and_then(|column| row?.get(column));
+                    pixel.copied().unwrap_or(black)
+                };
+                match mirrored {
+                    true => to.extend((0..width).rev().map(pixel)),
+                    false => to.extend((0..width).map(pixel)),
+                }
+            }
+        }
+    }
+
+    pub(crate) fn check(&self, shape: Shape) -> Result<()> {
+        let limit = shape.height.min(shape.width);
+        if self.crop_padding < limit {
+            return Ok(());
+        }
+        Err(Error::parameter(
+            "augment.crop_padding",
+            self.crop_padding,
+            format!("less than {limit}, the side of an image"),
+        ))
+    }
+}
+
+impl Default for Augment {
+    /// [`Augment::NONE`].
+    fn default() -> Self {
+        Self::NONE
+    }
+}

@@ -1,0 +1,43 @@
+//! What networks classify: shape of the images and number of classes.
+
+use crate::data::shape::Shape;
+
+/// A classification task: the shape of its images and the number of its classes.
+pub trait Task: 'static {
+    /// Channels, height and width of an image.
+    const SHAPE: Shape;
+    /// Number of classes.
+    const CLASSES: usize;
+}
+
+/// Square images of `CHANNELS` x `SIDE` x `SIDE` pixels in `CLASSES` classes.
+#[derive(Debug, Clone, Copy)]
+pub struct Classify<const CHANNELS: usize, const SIDE: usize, const CLASSES: usize>;
+
+impl<const CHANNELS: usize, const SIDE: usize, const CLASSES: usize> Task
+    for Classify<CHANNELS, SIDE, CLASSES>
+{
+    const SHAPE: Shape = {
+        assert!(CHANNELS > 0 && SIDE > 0, "an image has pixels");
+        Shape::new(CHANNELS, SIDE, SIDE)
+    };
+    const CLASSES: usize = {
+        assert!(CLASSES > 0 && CLASSES <= 1 << 16, "labels are u16");
+        CLASSES
+    };
+}
+
+/// The UCI handwritten digits: 1 x 8 x 8 pixels, 10 classes.
+pub type Digits = Classify<1, 8, 10>;
+
+/// MNIST and its kin with ten classes (Fashion-MNIST, KMNIST): 1 x 28 x 28 pixels.
+pub type Mnist = Classify<1, 28, 10>;
+
+/// CIFAR-10: 3 x 32 x 32 pixels, 10 classes.
+pub type Cifar10 = Classify<3, 32, 10>;
+
+/// CIFAR-100: 3 x 32 x 32 pixels, 100 classes.
+pub type Cifar100 = Classify<3, 32, 100>;
+
+/// ImageNet: 3 x 224 x 224 pixels, 1,000 classes.
+pub type ImageNet = Classify<3, 224, 1000>;

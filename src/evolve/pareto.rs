@@ -1,0 +1,274 @@
+//! Compromises between latency, error and energy, by NSGA-II.
+
+use plotters::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::ann::networks::Network;
+use crate::base::chart::{
+    COLOURS, Chart, Key, Scale, draw, legend, plain_number, scaled_axes, table, viridis,
+};
+use crate::base::error::Result;
+use crate::base::progress::Progress;
+use crate::base::ranks::Ranks;
+use crate::base::table::Table;
+use crate::base::table::show;
+use crate::data::images::HeldOut;
+use crate::data::images::Images;
+use crate::evolve::fitness::Judge;
+use crate::evolve::fitness::Objective;
+use crate::evolve::genome::Genome;
+use crate::evolve::nsga::Nsga2;
+use crate::evolve::nsga::NsgaSettings;
+use crate::evolve::run::Run;
+use crate::evolve::settings::EvolveSettings;
+use crate::metrics::Target;
+use crate::simulate::network::Snn;
+
+/// A network of [`Front`].
+pub struct Compromise<N: Network> {
+    /// The network.
+    pub snn: Snn<N>,
+    /// Its genome, as [`Evolution::genes`].
+    pub genes: Vec<f64>,
+    /// On the held-out images; one more than there are timesteps where the target is not reached.
+    pub latency: usize,
+    /// Percentage of held-out images that are wrong after the last timestep.
+    pub error_percent: f64,
+    /// Energy up to the latency, over the ANN's.
+    pub energy_ratio: f64,
+}
+
+/// What [`pareto`] found: networks of which none is better than another in one of latency, error
+/// and energy without being worse in another. The lowest latency first.
+pub struct Front<N: Network> {
+    /// The networks.
+    pub networks: Vec<Compromise<N>>,
+    /// Latency, error (%) and energy (over the ANN's) of every network that was tried.
+    pub tried: Vec<[f64; 3]>,
+}
+
+impl<N: Network> Front<N> {
+    /// Every network that was tried, for a CSV file.
+    pub fn rows(&self) -> Vec<CompromiseRow> {
+        let on = |tried: &[f64; 3]| self.objectives().any(|best| best == *tried);
+        let row = |tried: &[f64; 3]| CompromiseRow {
+            latency_timesteps: tried[0] as usize,
+            error_percent: tried[1],
+            energy_ratio: tried[2],
+            on_front: on(tried),
+        };
+        self.tried.iter().map(row).collect()
+    }
+
+    /// Latency against energy: the front among all networks that were tried.
+    ///
+    /// # Errors
+    /// [`Error::Chart`] when plotters fails.
+    pub fn chart(&self, title: &str) -> Result<Chart> {
+        front_chart(title, &self.tried, &self.objectives().collect::<Vec<_>>())
+    }
+
+    fn objectives(&self) -> impl Iterator<Item = [f64; 3]> {
+        let networks = self.networks.iter();
+        networks.map(|c| [c.latency as f64, c.error_percent, c.energy_ratio])
+    }
+
+    fn table(&self) -> Table {
+        let mut table = Table::new(
+            "Networks that no other is better than, on held-out images",
+            ["latency", "error %", "energy / ANN's"],
+        );
+        for network in &self.networks {
+            table.row([
+                network.latency.to_string(),
+                format!("{:.2}", network.error_percent),
+                format!("{:.3}", network.energy_ratio),
+            ]);
+        }
+        table
+    }
+}
+
+show!(impl [N: Network] Front<N> as table);
+
+/// Searches the compromises between latency, error after the last timestep, and energy up to the
+/// latency, by NSGA-II (Deb et al. 2002), on held-out images. Of the settings, `search`,
+/// `objective` and `stopping` do not matter: three numbers are made small at once, and all of each
+/// network is measured.
+///
+/// ```no_run
+/// # use evospike::prelude::*;
+/// # fn example(snn: Snn<DigitsCnn>, parts: Split<Digits>, target: Target) -> evospike::Result<()> {
+/// let nsga = NsgaSettings { population: 20, ..NsgaSettings::default() };
+/// let settings = EvolveSettings::default();
+/// let front = pareto(&snn, &parts.held_out, &target, &nsga, &settings)?;
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// As [`evolve`].
+pub fn pareto<N: Network>(
+    snn: &Snn<N>,
+    images: &Images<HeldOut, N::Task>,
+    target: &Target,
+    nsga: &NsgaSettings,
+    settings: &EvolveSettings,
+) -> Result<Front<N>> {
+    settings.check()?;
+    let genome = Genome::new(&settings.genome, snn.neurons())?;
+    let objective = Objective::Latency;
+    let judge = Judge::new(snn.network(), images, target, objective, settings.run())?;
+    let (bounds, start) = (genome.bounds(), genome.neutral());
+    let mut search = Nsga2::new(&bounds, Some(&start), nsga.clone(), settings.seed)?;
+    let mut progress = Progress::new(
+        format!("pareto {}", N::NAME),
+        settings.generations.saturating_add(1),
+    );
+    let ranks = Ranks::enter()?;
+    Run::new(snn, images, target, settings).check_alike(&ranks, target, nsga)?;
+    let mut tried = Vec::new();
+    for _ in 0..=settings.generations {
+        let points = search.ask();
+        let found = ranks.share(points.len(), |i| {
+            let (latency, error, energy) = judge.compromise(&genome.express(&points[i]))?;
+            Ok([latency as f64, error, energy])
+        })?;
+        search.tell(found.iter().map(|objectives| objectives.to_vec()).collect())?;
+        tried.extend(found);
+        progress.step(|| format!("{} compromises", search.front().len()));
+    }
+    progress.finish(|| format!("{} compromises", search.front().len()));
+    let networks = search.front().into_iter().map(|(genes, objectives)| {
+        Ok(Compromise {
+            snn: snn.with_neurons(genome.express(&genes))?,
+            genes,
+            latency: objectives[0] as usize,
+            error_percent: objectives[1],
+            energy_ratio: objectives[2],
+        })
+    });
+    let mut networks = networks.collect::<Result<Vec<_>>>()?;
+    let order = |network: &Compromise<N>| {
+        (
+            network.latency,
+            (network.error_percent, network.energy_ratio),
+        )
+    };
+    networks.sort_by(|a, b| {
+        let ((a, rest), (b, other)) = (order(a), order(b));
+        a.cmp(&b).then(
+            rest.partial_cmp(&other)
+                .unwrap_or(std::cmp::Ordering::Equal),
+        )
+    });
+    networks.dedup_by(|a, b| order(a) == order(b));
+    Ok(Front { networks, tried })
+}
+
+/// One line of `pareto.csv`: a network that a search for compromises tried, on held-out images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CompromiseRow {
+    /// One more than there are timesteps where the target is not reached.
+    pub latency_timesteps: usize,
+    /// Percentage of images that are wrong after the last timestep.
+    pub error_percent: f64,
+    /// Up to the latency, over the ANN's.
+    pub energy_ratio: f64,
+    /// Whether it is one of the front: none of those is better than another.
+    pub on_front: bool,
+}
+
+/// Networks by latency (timesteps) and energy (over the ANN's), dots whose colour is the place of
+/// their error among all, dark for the smallest, with rings around those of the front, which are
+/// among all. Each is given as latency, error (%) and energy. Axes are logarithmic as those of [`lines`].
+///
+/// # Errors
+/// [`Error::Chart`] when plotters fails.
+pub fn front_chart(title: &str, all: &[[f64; 3]], front: &[[f64; 3]]) -> Result<Chart> {
+    let points = || all.iter().chain(front);
+    let mut errors: Vec<f64> = points().map(|p| p[1]).collect();
+    errors.sort_by(f64::total_cmp);
+    errors.dedup();
+    let last = errors.len().saturating_sub(1);
+    let share = |place: usize| place as f64 / last.max(1) as f64;
+    let mut marks = vec![0, last / 2, last];
+    marks.dedup();
+    draw(title, 1 + marks.len(), |area| {
+        let latency = "latency (timesteps)";
+        let across = Scale::of(latency, points().map(|p| p[0]), 0.06);
+        let energy = "energy to the latency, over the ANN's";
+        let up = Scale::of(energy, points().map(|p| p[2]), 0.1);
+        let mut axes = scaled_axes(area, title, [&across, &up])?;
+        let at = |&[latency, _, energy]: &[f64; 3]| (across.at(latency), up.at(energy));
+        let dot = |point: &[f64; 3]| {
+            let place = errors.partition_point(|&error| error < point[1]);
+            Circle::new(at(point), 4, viridis(share(place)).filled())
+        };
+        axes.draw_series(all.iter().map(dot))?;
+        let ring = |point| Circle::new(at(point), 8, COLOURS[1].stroke_width(2));
+        axes.draw_series(front.iter().map(ring))?;
+        let what = "front: none is better than another in latency, energy and error";
+        let mut entries = vec![(what.into(), Key::Ring)];
+        for place in marks {
+            let error = errors
+                .get(place)
+                .copied()
+                .map(|error| plain_number((error * 100.0).round() / 100.0));
+            let which = match place {
+                0 => "smallest",
+                _ if place == last => "largest",
+                _ => "middle one",
+            };
+            let error = error.unwrap_or_else(|| "none".into());
+            entries.push((
+                format!("error {error} %, the {which}"),
+                Key::Shade(share(place)),
+            ));
+        }
+        legend(area, &entries)?;
+        let row = |points: &[[f64; 3]], of: &str| {
+            let row = |[latency, error, energy]: &[f64; 3]| {
+                let [latency, error, energy] = [latency, error, energy].map(f64::to_string);
+                [of.into(), latency, error, energy]
+            };
+            points.iter().map(row).collect::<Vec<_>>()
+        };
+        let rows = row(front, "front").into_iter().chain(row(all, "tried"));
+        table(
+            [
+                "network",
+                "latency_timesteps",
+                "error_percent",
+                "energy_over_ann",
+            ],
+            rows,
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_front_is_ringed_and_errors_are_told() {
+        let all = [[20.0, 4.0, 0.5], [10.0, 2.0, 0.2], [12.0, 1.0, 0.2]];
+        let chart = front_chart("", &all, &all[1..]).unwrap();
+        let circles = |with: &str| {
+            let lines = chart.svg().lines();
+            let circles = lines.filter(|line| line.contains("<circle") && line.contains(with));
+            circles.count()
+        };
+        // One ring and three dots are the legend's.
+        assert_eq!(circles("r=\"8\""), 2 + 1);
+        assert_eq!(circles("r=\"4\""), 3 + 3);
+        for error in [
+            "error 1 %, the smallest",
+            "error 2 %, the middle one",
+            "error 4 %, the largest",
+        ] {
+            assert!(chart.svg().contains(error), "{error}");
+        }
+        front_chart("", &[], &[]).unwrap();
+    }
+}

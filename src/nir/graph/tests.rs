@@ -1,0 +1,403 @@
+use std::fs;
+use std::path::PathBuf;
+
+use rand::RngExt;
+
+use super::*;
+use crate::ann::networks::{DigitsCnn, Mlp, ResNet20};
+use crate::ann::train::TrainSettings;
+use crate::base::random::{Stream, rng};
+use crate::convert::{Balance, convert};
+use crate::data::digits::digits;
+use crate::data::images::Shares;
+use crate::simulate::run::simulate;
+
+fn noise(count: usize, seed: usize) -> Vec<f32> {
+    let number = |i| ((i * 7919 + seed * 104_729) % 1009) as f32 / 1009.0 - 0.4;
+    (0..count).map(number).collect()
+}
+
+fn conv(inputs: usize, outputs: usize, kernel: usize, stride: usize, bias: bool) -> Layer {
+    Layer::Conv {
+        weight: noise(outputs * inputs * kernel * kernel, outputs + kernel),
+        bias: bias.then(|| noise(outputs, 5)),
+        inputs,
+        outputs,
+        kernel,
+        stride,
+        padding: kernel / 2,
+    }
+}
+
+fn linear(inputs: usize, outputs: usize, bias: bool) -> Layer {
+    Layer::Linear {
+        weight: noise(outputs * inputs, inputs),
+        bias: bias.then(|| noise(outputs, 6)),
+        inputs,
+        outputs,
+    }
+}
+
+fn residual(body: Vec<Layer>, shortcut: Vec<Layer>) -> Layer {
+    Layer::Residual { body, shortcut }
+}
+
+/// Input, layers and the channels of every layer of neurons.
+fn networks() -> Vec<(Shape, Vec<Layer>, Vec<usize>)> {
+    use Layer::{AvgPool, Neurons};
+    let pool = || AvgPool { size: 2 };
+    let chain = vec![
+        conv(2, 5, 3, 1, true),
+        Neurons,
+        conv(5, 6, 3, 2, false),
+        pool(),
+        Neurons,
+        pool(),
+        Neurons, // with no weights before them
+        linear(6, 7, true),
+        Neurons,
+        linear(7, 3, false),
+    ];
+    let sums = vec![
+        conv(2, 5, 3, 1, false),
+        Neurons,
+        residual(
+            vec![conv(5, 5, 3, 1, true), Neurons, conv(5, 5, 3, 1, false)],
+            vec![],
+        ),
+        Neurons,
+        residual(
+            vec![conv(5, 4, 3, 2, false), Neurons, conv(4, 4, 3, 1, true)],
+            vec![conv(5, 4, 1, 2, true)],
+        ),
+        Neurons,
+        // A sum of spikes of different charges, with weights behind it.
+        residual(vec![conv(4, 4, 3, 1, false), Neurons], vec![]),
+        pool(),
+        linear(16, 3, true),
+    ];
+    let flat = vec![
+        linear(128, 9, false),
+        Neurons,
+        residual(
+            vec![
+                linear(9, 9, true),
+                Neurons,
+                residual(
+                    vec![linear(9, 9, false), Neurons, linear(9, 9, false)],
+                    vec![],
+                ),
+            ],
+            vec![],
+        ),
+        Neurons,
+        linear(9, 3, false),
+    ];
+    let shape = Shape::new(2, 8, 8);
+    vec![
+        (shape, chain, vec![5, 6, 6, 7]),
+        (shape, sums, vec![5, 5, 5, 4, 4, 4]),
+        (shape, flat, vec![9, 9, 9, 9]),
+    ]
+}
+
+fn kinds(channels: usize) -> Vec<Neurons> {
+    let each =
+        |least: f32| -> Vec<f32> { (0..channels).map(|i| least + 0.137 * i as f32).collect() };
+    let mut leaks = vec![1.0; channels];
+    leaks[1] = 0.9;
+    leaks[2] = 1.0 - f32::EPSILON / 2.0;
+    vec![
+        Neurons::new([0.7]),
+        Neurons {
+            initial: 0.5,
+            refractory: 1,
+            ..Neurons::new(each(0.3))
+        },
+        Neurons {
+            leak: vec![0.93],
+            reset: Reset::Zero,
+            charge: Charge::Unit,
+            current: noise(channels, 8),
+            ..Neurons::new([0.4])
+        },
+        Neurons {
+            leak: leaks,
+            charge: Charge::Fixed(each(0.29)),
+            current: vec![0.031],
+            ..Neurons::new([0.5])
+        },
+        // Equal numbers, but the engine rounds in another order where there is one a channel.
+        Neurons {
+            charge: Charge::Fixed(vec![0.313; channels]),
+            ..Neurons::new(vec![0.6; channels])
+        },
+    ]
+}
+
+#[test]
+fn networks_come_back_as_they_were() {
+    let folder = tempfile::tempdir().unwrap();
+    let [one, two] = ["one.nir", "two.nir"].map(|name| folder.path().join(name));
+    for (shape, layers, channels) in networks() {
+        for kind in 0..6 {
+            let layer = channels.iter().enumerate();
+            // The last time, each layer of another kind.
+            let neurons = layer.map(|(i, &channels)| {
+                kinds(channels)[if kind == 5 { i % 5 } else { kind }].clone()
+            });
+            let network = SpikingNetwork::new(shape, &layers, neurons.collect(), 3).unwrap();
+            network.save(&one).unwrap();
+            let again = SpikingNetwork::load(&one).unwrap();
+            assert_eq!(again.neurons, network.neurons, "{kind}");
+            assert!(
+                again.stages.layers == layers,
+                "{kind}: {:?}",
+                again.stages.layers
+            );
+            let input: Vec<f32> = noise(shape.size(), 3).iter().map(|x| 2.0 * x).collect();
+            let trace = network.trace(&input, 40).unwrap();
+            assert!(
+                trace
+                    .spikes
+                    .iter()
+                    .all(|layer| layer.iter().any(|t| !t.is_empty()))
+            );
+            assert!(again.trace(&input, 40).unwrap() == trace, "{kind}");
+            again.save(&two).unwrap();
+            assert!(fs::read(&one).unwrap() == fs::read(&two).unwrap());
+        }
+    }
+}
+
+#[test]
+fn typed_networks_come_back_and_others_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("digits.nir");
+    let digits = digits().unwrap().split(Shares::default(), 0).unwrap();
+    let mut ann = Ann::<DigitsCnn>::new(0).unwrap();
+    let epochs = TrainSettings {
+        epochs: 1,
+        ..Default::default()
+    };
+    ann.train(&digits.training, &epochs).unwrap();
+    let conversion = convert(&ann, &digits.training.take(100)).unwrap();
+    let snn = conversion
+        .balance(Balance::PercentilePerChannel(99.0))
+        .unwrap();
+    let snn = conversion.calibrated(&snn, 16).unwrap();
+    snn.save(&path).unwrap();
+    let again = Snn::<DigitsCnn>::load(&path).unwrap();
+    assert_eq!(again.neurons(), snn.neurons());
+    let images = digits.test.take(20);
+    let run = |snn: &Snn<DigitsCnn>| simulate(snn, &images, 32).unwrap();
+    assert!(run(&again) == run(&snn));
+    let error = Snn::<Mlp>::load(&path).err().unwrap().to_string();
+    assert!(error.contains("layers of Mlp: found conv 3x3"), "{error}");
+    let error = snn.network.quantised().save(&path).unwrap_err();
+    assert!(error.to_string().contains("16-bit"), "{error}");
+
+    let stages = Stages::of_ann(&Ann::<ResNet20>::new(0).unwrap()).unwrap();
+    let neurons = vec![Neurons::new([0.1]); stages.spiking()];
+    let snn = Snn::<ResNet20>::new(stages.into(), neurons).unwrap();
+    snn.save(&path).unwrap();
+    let again = Snn::<ResNet20>::load(&path).unwrap();
+    let image = noise(3 * 32 * 32, 0);
+    let trace = |snn: &Snn<ResNet20>| snn.network.trace(&image, 4).unwrap();
+    assert!(trace(&again) == trace(&snn));
+}
+
+#[test]
+fn leaks_and_thresholds_are_exact() {
+    let mut rng = rng(0, Stream::Split);
+    for _ in 0..10_000 {
+        let bits = rng.random_range(1e-6f32.to_bits()..1f32.to_bits());
+        let of = f32::from_bits(bits);
+        assert_eq!(leak(time_constant(of, DT), DT), of);
+        assert_eq!(above(of.next_down().into()), of);
+    }
+    assert_eq!(leak(time_constant(1.0, DT), DT), 1.0);
+    // v > 0.1 as a double: the nearest f32 lies above it.
+    assert_eq!(above(0.1), 0.1);
+    assert_eq!(above(0.3f32.into()), 0.3f32.next_up());
+}
+
+type Fill = fn(&mut GroupBuilder);
+
+/// A file of these nodes, between an input of 4 values and an output of 2.
+fn file(path: &Path, nodes: &[(&str, Fill)], edges: &[(&str, &str)]) {
+    let mut file = FileBuilder::new();
+    let mut graph = file.create_group("node");
+    text(&mut graph, "type", "NIRGraph");
+    let edges: Vec<&str> = edges.iter().flat_map(|&(from, to)| [from, to]).collect();
+    let dataset = graph.create_dataset("edges");
+    dataset
+        .with_vlen_strings(&edges)
+        .with_shape(&[edges.len() as u64 / 2, 2]);
+    let mut group = graph.create_group("nodes");
+    let input: Fill = |group| {
+        text(group, "type", "Input");
+        wholes(group, "shape", &[4]);
+    };
+    let output: Fill = |group| {
+        text(group, "type", "Output");
+        wholes(group, "shape", &[2]);
+    };
+    for (name, fill) in [("in", input), ("out", output)].iter().chain(nodes) {
+        let mut node = group.create_group(name);
+        fill(&mut node);
+        group.add_group(node.finish());
+    }
+    graph.add_group(group.finish());
+    file.add_group(graph.finish());
+    file.write(path).unwrap();
+}
+
+fn two_by_four(group: &mut GroupBuilder) {
+    text(group, "type", "Linear");
+    floats(
+        group,
+        "weight",
+        &[1.0, 0.5, 0.25, 0.0, 2.0, 0.0, 0.0, 0.0],
+        &[2, 4],
+    );
+}
+
+fn fires(group: &mut GroupBuilder, threshold: f64, r: f64) {
+    text(group, "type", "IF");
+    for (name, value) in [("v_threshold", threshold), ("r", r), ("v_reset", 0.0)] {
+        floats(group, name, &[value; 2], &[2]);
+    }
+}
+
+fn loaded(nodes: &[(&str, Fill)], edges: &[(&str, &str)]) -> Result<SpikingNetwork> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("foreign.nir");
+    file(&path, nodes, edges);
+    SpikingNetwork::load(&path)
+}
+
+const CHAIN: [(&str, &str); 3] = [("in", "a"), ("a", "b"), ("b", "out")];
+
+#[test]
+fn neurons_may_be_last_and_gains_divide_thresholds() {
+    for fill in [
+        (|g| fires(g, 1.5, 1e4)) as Fill, // 1/dt
+        |g| fires(g, 1.5, 1.0),
+        |g| fires(g, 3.0, 2e4),
+    ] {
+        let network = loaded(&[("a", two_by_four), ("b", fill)], &CHAIN).unwrap();
+        assert_eq!(network.neurons[0].threshold, [1.5f32.next_up()]);
+        let trace = network.trace(&[1.0, 0.0, 0.0, 0.0], 4).unwrap();
+        // 1, 2 > 1.5 to 0, ...; 2 each time.
+        assert_eq!(trace.spikes[0], [vec![1], vec![0, 1], vec![1], vec![0, 1]]);
+        assert_eq!(trace.output[1], [1.0, 1.0]);
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_named() {
+    let fired: Fill = |g| fires(g, 1.0, 1e4);
+    let wrong = |nodes: &[(&str, Fill)], edges: &[(&str, &str)], expected: &str| {
+        let error = loaded(nodes, edges).unwrap_err().to_string();
+        assert!(
+            error.contains(expected) && error.contains("foreign.nir"),
+            "{error}"
+        );
+    };
+    let second = |second: Fill, expected: &str| {
+        wrong(&[("a", two_by_four), ("b", second)], &CHAIN, expected);
+    };
+    second(
+        |g| text(g, "type", "CubaLIF"),
+        "node `b`: found a node of type CubaLIF",
+    );
+    second(two_by_four, "node `b`: found a second layer of weights");
+    second(
+        |g| fires(g, f64::NAN, 1e4),
+        "node `b`: found NaN in `v_threshold`",
+    );
+    second(|g| fires(g, -1.0, 1e4), "node `b`: found threshold -1");
+    second(|g| text(g, "type", "IF"), "a dataset `r`");
+    let three: Fill = |g| {
+        text(g, "type", "IF");
+        floats(g, "v_threshold", &[1.0; 3], &[3]);
+        floats(g, "r", &[1e4], &[1]);
+    };
+    second(three, "`v_threshold` of shape [3], expected [2]");
+    let reset: Fill = |g| {
+        text(g, "type", "IF");
+        for (name, value) in [("v_threshold", 1.0), ("r", 1e4), ("v_reset", -1.0)] {
+            floats(g, name, &[value], &[1]);
+        }
+    };
+    second(reset, "`v_reset` -1, expected 0");
+    let other: Fill = |g| {
+        fires(g, 1.0, 1e4);
+        let mut metadata = g.create_group("metadata");
+        let neurons = serde_json::to_string(&Neurons::new([2.0])).unwrap();
+        text(&mut metadata, METADATA, &neurons);
+        g.add_group(metadata.finish());
+    };
+    second(
+        other,
+        "thresholds or leaks other than those of `metadata/evospike`",
+    );
+    let nodes: [(&str, Fill); 2] = [("a", two_by_four), ("b", fired)];
+    wrong(
+        &nodes,
+        &[("in", "a"), ("a", "b"), ("b", "a"), ("b", "out")],
+        "circle",
+    );
+    wrong(&nodes, &[("in", "a"), ("a", "c")], "an edge of `c`");
+    wrong(&nodes, &[("in", "a"), ("a", "out")], "node `b`");
+    wrong(
+        &nodes,
+        &[("in", "b"), ("b", "a"), ("a", "out")],
+        "shape [2], expected [4]",
+    );
+    wrong(
+        &nodes,
+        &[("in", "a"), ("a", "b"), ("b", "out"), ("in", "out")],
+        "node `out`",
+    );
+}
+
+/// Files with bytes changed or cut off: an error that names the file, or a network.
+#[test]
+fn damaged_files_are_errors() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("damaged.nir");
+    let (shape, layers, channels) = networks().swap_remove(1);
+    let neurons = channels.iter().map(|&channels| kinds(channels)[3].clone());
+    let network = SpikingNetwork::new(shape, &layers, neurons.collect(), 3).unwrap();
+    network.save(&path).unwrap();
+    let ours = fs::read(&path).unwrap();
+    let data = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/python.nir.gz");
+    let mut python = Vec::new();
+    let packed = fs::File::open(data).unwrap();
+    std::io::copy(&mut flate2::read::GzDecoder::new(packed), &mut python).unwrap();
+    let mut rng = rng(0, Stream::Split);
+    let mut refused = 0;
+    for good in [ours, python] {
+        let used: Vec<usize> = (0..good.len()).filter(|&i| good[i] != 0).collect();
+        for round in 0..400 {
+            let mut bad = good.clone();
+            for _ in 0..rng.random_range(1..4) {
+                // Beside bytes that are used: most are not.
+                let at = used[rng.random_range(0..used.len())] + rng.random_range(0..4);
+                let at = at.min(bad.len() - 1);
+                bad[at] = [0, 1, 0x7f, 0xff, rng.random()][rng.random_range(0..5)];
+            }
+            if round % 8 == 0 {
+                bad.truncate(rng.random_range(0..good.len()));
+            }
+            fs::write(&path, &bad).unwrap();
+            if let Err(error) = SpikingNetwork::load(&path) {
+                assert!(error.to_string().contains("damaged.nir"), "{error}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 200, "{refused}");
+}

@@ -1,0 +1,184 @@
+use super::*;
+use crate::ann::layers::Layer;
+use crate::ann::layers::linear;
+use crate::data::images::Whole;
+use crate::data::shape::Shape;
+use crate::data::tasks::Classify;
+use crate::metrics::AccuracyCurve;
+use crate::metrics::predict;
+use crate::simulate::codes::InputCode;
+use crate::simulate::network::SpikingNetwork;
+use crate::simulate::network::Trace;
+use crate::simulate::network::raster_chart;
+use crate::simulate::neurons::Neurons;
+
+type Pixels = Classify<1, 2, 2>; // 1 x 2 x 2, 2 classes
+
+/// Two neurons; class 0 sums what the first pixels give, class 1 the last.
+fn network() -> SpikingNetwork {
+    #[rustfmt::skip]
+    let first = vec![
+        1.0, 0.5, 0.0, 0.0,
+        0.0, 0.0, 0.5, 1.0,
+    ];
+    let layers = [
+        linear(first, 4),
+        Layer::Neurons,
+        linear(vec![1.0, 0.0, 0.0, 1.0], 2),
+    ];
+    let neurons = vec![Neurons::new([2.0])];
+    SpikingNetwork::new(Shape::new(1, 2, 2), &layers, neurons, 2).unwrap()
+}
+
+fn images() -> Images<Whole, Pixels> {
+    let pixels = vec![255, 51, 0, 0, 0, 0, 102, 255, 204, 0, 51, 0];
+    Images::from_arrays(pixels, vec![0, 1, 0]).unwrap()
+}
+
+#[test]
+fn coded_images_give_the_spikes_of_their_frames() {
+    for code in [
+        InputCode::Direct,
+        InputCode::Poisson { seed: 5 },
+        InputCode::Phase { period: 4 },
+        InputCode::Latency { period: 200 },
+    ] {
+        // More timesteps than the engine computes at a time.
+        let (images, timesteps) = (images(), 150);
+        let settings = SimulateSettings {
+            code,
+            ..timesteps.into()
+        };
+        let run = network().simulate(&images, settings).unwrap();
+        let mut spikes = vec![0; timesteps];
+        let mut correct = vec![0; timesteps];
+        for i in 0..images.len() {
+            let frames = images.encoded(i, code, timesteps).unwrap();
+            let trace = network().trace(&frames, timesteps).unwrap();
+            let mut sum = [0.0; 2];
+            for t in 0..timesteps {
+                spikes[t] += trace.spikes[0][t].len() as u64;
+                sum[0] += trace.output[t][0];
+                sum[1] += trace.output[t][1];
+                correct[t] += usize::from(predict(&sum) == images.label(i));
+            }
+        }
+        assert_eq!(run.layers[0].spikes, spikes, "{code}");
+        assert_eq!(run.curve, AccuracyCurve::new(3, correct).unwrap(), "{code}");
+        assert!(spikes.iter().sum::<u64>() > 100, "{code}");
+    }
+}
+
+#[test]
+fn each_neuron_is_counted() {
+    let settings = SimulateSettings {
+        per_neuron: true,
+        ..100.into()
+    };
+    let run = network().simulate(&images(), settings).unwrap();
+    let mut expected = [0, 0];
+    for i in 0..3 {
+        let trace = network().trace(&images().input(i), 100).unwrap();
+        trace.spikes[0]
+            .iter()
+            .flatten()
+            .for_each(|&neuron| expected[neuron] += 1);
+    }
+    assert!(expected[0] != expected[1]);
+    assert_eq!(run.layers[0].per_neuron, Some(expected.to_vec()));
+    assert_eq!(run.layers[1].per_neuron, None); // the output does not spike
+    let sum: u64 = run.layers[0].spikes.iter().sum();
+    assert_eq!(sum, expected.iter().sum::<u64>());
+    assert_eq!(run.spikes_per_image(0), sum as f64 / 3.0);
+    let plain = network().simulate(&images(), 100).unwrap();
+    assert_eq!(plain.layers[0].per_neuron, None);
+    assert_eq!((plain.curve, plain.input), (run.curve, None));
+}
+
+#[test]
+fn random_spikes_depend_on_neither_threads_nor_other_images() {
+    let settings = || SimulateSettings {
+        code: InputCode::Poisson { seed: 1 },
+        ..40.into()
+    };
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        let run = || network().simulate(&images(), settings()).unwrap();
+        pool.build().unwrap().install(run)
+    };
+    assert_eq!(run(1), run(2));
+    let first = network().simulate(&images().take(2), settings()).unwrap();
+    let all = run(2);
+    assert!((0..40).all(|t| first.layers[0].spikes[t] <= all.layers[0].spikes[t]));
+    let list = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(list.path(), "2\n").unwrap();
+    let last = images().listed(list.path()).unwrap();
+    let last = network().simulate(&last, settings()).unwrap();
+    for t in 0..40 {
+        let apart = first.layers[0].spikes[t] + last.layers[0].spikes[t];
+        assert_eq!(apart, all.layers[0].spikes[t]);
+    }
+}
+
+#[test]
+fn nothing_runs_on_bad_input() {
+    let error = |result: Result<Simulation>| result.unwrap_err().to_string();
+    assert_eq!(
+        error(network().simulate(&images(), 0)),
+        "timesteps: found 0, expected 1 or more"
+    );
+    assert_eq!(
+        error(network().simulate(&images(), 65_537)),
+        "timesteps: found 65537, expected at most 65536"
+    );
+    assert_eq!(
+        error(network().simulate(&images().take(0), 8)),
+        "images: found none, expected at least one"
+    );
+    let code = InputCode::Phase { period: 40 };
+    let settings = SimulateSettings { code, ..8.into() };
+    assert_eq!(
+        error(network().simulate(&images(), settings)),
+        "code.period: found 40, expected 1..=16 timesteps"
+    );
+    let digits = crate::data::digits().unwrap();
+    let message = error(network().simulate(&digits, 8));
+    assert!(message.starts_with("images: found 1 x 8 x 8"), "{message}");
+    let error = |input: &[f32]| network().trace(input, 3).unwrap_err().to_string();
+    assert_eq!(
+        error(&[0.0, 1.0, f32::NAN, 0.0]),
+        "input: found NaN at place 2, expected finite values"
+    );
+    assert!(error(&[0.0; 8]).starts_with("input: found 8 values, expected 4, or 4 for each"));
+}
+
+#[test]
+fn a_raster_has_a_dot_for_each_spike_of_the_chosen_neurons() {
+    let trace = Trace {
+        spikes: vec![vec![], vec![vec![3, 7], vec![], vec![1, 7, 9]]],
+        output: Vec::new(),
+    };
+    let dots = |neurons: &[usize]| {
+        let chart = raster_chart("Spikes", &trace, 1, neurons).unwrap();
+        let circles = chart.svg().lines().filter(|line| line.contains("<circle"));
+        let value = |line: &str, key: &str| -> f64 {
+            let rest = line.split_once(key).unwrap().1;
+            rest.split('"').next().unwrap().parse().unwrap()
+        };
+        let at = |line| (value(line, "cx=\""), value(line, "cy=\""));
+        circles.map(at).collect::<Vec<_>>()
+    };
+    // Neuron 7 twice and 1 once, neuron 2 never; the first row is the lowest.
+    let found = dots(&[7, 2, 1]);
+    assert_eq!(found.len(), 3);
+    let (first, last) = (found[0], found[2]);
+    assert!(first.0 < last.0 && found[1].0 == last.0);
+    assert!(first.1 == found[1].1 && last.1 < first.1);
+    assert!(dots(&[2]).is_empty());
+    let error = |layer, neurons: &[usize]| {
+        let chart = raster_chart("Spikes", &trace, layer, neurons);
+        chart.unwrap_err().to_string()
+    };
+    assert!(error(2, &[1]).starts_with("layer: found 2, expected less than 2"));
+    assert!(error(1, &[]).starts_with("neurons: found none"));
+}

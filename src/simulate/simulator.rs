@@ -1,0 +1,462 @@
+//! Runs of a network on images that are made ready once, and what they count.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::base::chart::Chart;
+use crate::base::check::some_timesteps;
+use crate::base::error::Result;
+use crate::base::files::rounded;
+use crate::base::table::show;
+use crate::data::images::Samples;
+use crate::data::shape::Shape;
+use crate::metrics::accuracy_chart;
+use crate::metrics::{AccuracyCurve, Hits, Target, predict};
+use crate::simulate::codes::InputCode;
+use crate::simulate::engine::{Chunk, Drive, Engine, Scratch};
+use crate::simulate::neurons::Neurons;
+use crate::simulate::synapses::{Source, Stage, Stages, to_channels_last};
+
+/// Number of a neuron by channel, row, column, from that by row, column, channel.
+pub(crate) fn number(shape: Shape, neuron: u32) -> usize {
+    let (position, channel) = (
+        neuron as usize / shape.channels,
+        neuron as usize % shape.channels,
+    );
+    channel * shape.height * shape.width + position
+}
+
+/// What threads count.
+struct Counts {
+    input: Vec<u64>,
+    layers: Vec<LayerSpikes>,
+}
+
+pub(crate) fn add(to: &mut [u64], from: &[u64]) {
+    to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+}
+
+fn add_layers(to: &mut [LayerSpikes], from: &[LayerSpikes]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        add(&mut to.spikes, &from.spikes);
+        add(&mut to.operations, &from.operations);
+        if let (Some(to), Some(from)) = (&mut to.per_neuron, &from.per_neuron) {
+            add(to, from);
+        }
+    }
+}
+
+impl Counts {
+    fn add(&mut self, other: &Self) {
+        add(&mut self.input, &other.input);
+        add_layers(&mut self.layers, &other.layers);
+    }
+}
+
+/// What one run over some images gave.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Simulation {
+    /// Accuracy after every timestep.
+    pub curve: AccuracyCurve,
+    /// Which images were right after every timestep.
+    pub hits: Hits,
+    /// Spikes of all images themselves in each timestep; none with direct coding.
+    pub input: Option<Vec<u64>>,
+    /// Activity of every layer of neurons, and last of the output layer, which does not spike.
+    pub layers: Vec<LayerSpikes>,
+}
+
+/// Activity of one layer in a whole run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerSpikes {
+    /// Neurons in the layer; classes of the output layer.
+    pub neurons: usize,
+    /// Spikes of all its neurons on all images, in each timestep.
+    pub spikes: Vec<u64>,
+    /// Synaptic operations: weights that the spikes that arrive add to its input currents, on all
+    /// images, in each timestep. Average pooling is part of the weights before it.
+    pub operations: Vec<u64>,
+    /// Spikes of each neuron on all images in the whole run, neurons numbered by channel, row,
+    /// column; none unless [`SimulateSettings::per_neuron`] asks for it.
+    pub per_neuron: Option<Vec<u64>>,
+}
+
+impl Simulation {
+    /// Adds the run of the same network, for as many timesteps, on the images that follow.
+    pub(crate) fn extend(&mut self, more: &Self) {
+        self.hits.extend(&more.hits);
+        self.curve = self.hits.curve();
+        if let (Some(to), Some(from)) = (&mut self.input, &more.input) {
+            add(to, from);
+        }
+        add_layers(&mut self.layers, &more.layers);
+    }
+
+    /// The accuracy that other networks are to reach on the same images: that of this run after its
+    /// last timestep, less a margin in percentage points. It stands for the ANN's where that says
+    /// nothing, as under an attack on the ANN itself, which leaves it at chance.
+    ///
+    /// # Errors
+    /// A margin that is negative or leaves nothing to reach.
+    pub fn target(&self, margin_percent: f64) -> Result<Target> {
+        let last = self.hits.rows().filter_map(|row| row.last().copied());
+        let target = Target::new(last.collect::<Vec<_>>(), margin_percent)?;
+        Ok(target.of_reference())
+    }
+
+    /// Spikes of layer `layer` for each image.
+    pub fn spikes_per_image(&self, layer: usize) -> f64 {
+        self.layers[layer].spikes.iter().sum::<u64>() as f64 / self.curve.images() as f64
+    }
+
+    /// Spikes a neuron a timestep in layer `layer`, 0..=1.
+    pub fn firing_rate(&self, layer: usize) -> f64 {
+        let neurons = self.layers[layer].neurons;
+        self.spikes_per_image(layer) / (neurons * self.curve.timesteps()) as f64
+    }
+
+    fn chart(&self) -> Result<Chart> {
+        let name = format!("{} images", self.curve.images());
+        accuracy_chart(
+            "Accuracy after every timestep",
+            &[(&name, &self.curve)],
+            None,
+        )
+    }
+}
+
+show!(impl [] Simulation as chart);
+
+/// Currents that an input makes flow into each stage, without the bias; none into those that only
+/// spikes reach.
+#[derive(Clone)]
+pub(super) struct Currents {
+    stages: Vec<Option<Vec<f32>>>,
+    constant: bool,
+    /// Values other than 0 of each timestep.
+    spikes: Vec<u64>,
+}
+
+impl Currents {
+    /// Of one input, or of some that come one after the other, timestep by timestep.
+    pub(super) fn of(stages: &Stages, inputs: &[f32]) -> Self {
+        let mut image = vec![0.0; stages.input.size()];
+        let from_image = |stage: &Stage| {
+            let mut sources = stage.synapses.iter().map(|synapses| synapses.source);
+            sources.any(|source| source == Source::Image)
+        };
+        let mut currents = |stage: &Stage| {
+            let mut current = Vec::new();
+            for input in inputs.chunks_exact(stages.input.size()) {
+                to_channels_last(stages.input, input, &mut image);
+                let start = current.len();
+                current.resize(start + stage.output.size(), 0.0);
+                for synapses in &stage.synapses {
+                    if synapses.source == Source::Image {
+                        synapses.add_dense(&image, &mut current[start..]);
+                    }
+                }
+            }
+            current
+        };
+        let of = |stage| from_image(stage).then(|| currents(stage));
+        let frames = inputs.chunks_exact(stages.input.size());
+        let spikes = |frame: &[f32]| frame.iter().filter(|&&x| x != 0.0).count() as u64;
+        Self {
+            spikes: frames.map(spikes).collect(),
+            stages: stages.stages.iter().map(of).collect(),
+            constant: inputs.len() == stages.input.size(),
+        }
+    }
+
+    pub(super) fn drives(&self) -> Vec<Option<Drive<'_>>> {
+        let kind = match self.constant {
+            true => Drive::Constant,
+            false => Drive::Varying,
+        };
+        let stages = self.stages.iter();
+        stages.map(|stage| stage.as_deref().map(kind)).collect()
+    }
+}
+
+/// Images made ready for many runs with other neurons.
+pub(crate) struct Simulator<'a> {
+    stages: &'a Stages,
+    images: Samples<'a>,
+    code: InputCode,
+    /// Whether to count each neuron's spikes.
+    pub per_neuron: bool,
+    /// What each image makes flow; kept where that takes little memory and is the same in every
+    /// run, as with direct coding.
+    kept: Option<Vec<Currents>>,
+}
+
+/// Values that a [`Simulator`] keeps: half a GiB.
+const KEPT: usize = 1 << 27;
+
+impl<'a> Simulator<'a> {
+    /// With direct coding.
+    pub fn new(stages: &'a Stages, images: Samples<'a>) -> Result<Self> {
+        Self::coded(stages, images, InputCode::Direct)
+    }
+
+    pub fn coded(stages: &'a Stages, images: Samples<'a>, code: InputCode) -> Result<Self> {
+        images.check_some()?;
+        code.check()?;
+        let mut simulator = Self {
+            stages,
+            images,
+            code,
+            per_neuron: false,
+            kept: None,
+        };
+        let values = images.len().saturating_mul(stages.stages[0].output.size());
+        if code == InputCode::Direct && values <= KEPT {
+            let all = (0..images.len()).into_par_iter();
+            let currents = |image| simulator.currents(image, 1).into_owned();
+            simulator.kept = Some(all.map(currents).collect());
+        }
+        Ok(simulator)
+    }
+
+    fn currents(&self, image: usize, timesteps: usize) -> Cow<'_, Currents> {
+        if let Some(kept) = &self.kept {
+            return Cow::Borrowed(&kept[image]);
+        }
+        let pixels = self.images.input(image);
+        let (peak, index) = (self.images.peak(), self.images.index(image));
+        let frames = self.code.frames(&pixels, peak, timesteps, index);
+        Cow::Owned(Currents::of(self.stages, &frames))
+    }
+
+    pub fn run(&self, neurons: &[Neurons], timesteps: usize) -> Result<Simulation> {
+        self.run_on(0..self.images.len(), neurons, timesteps)
+    }
+
+    /// On some of the images.
+    pub fn run_on(
+        &self,
+        images: Range<usize>,
+        neurons: &[Neurons],
+        timesteps: usize,
+    ) -> Result<Simulation> {
+        some_timesteps("timesteps", timesteps)?;
+        let engine = Engine::new(self.stages, neurons)?;
+        let stages = &self.stages.stages;
+        let none = |(layer, stage): (usize, &Stage)| LayerSpikes {
+            neurons: stage.output.size(),
+            spikes: vec![0; timesteps],
+            operations: vec![0; timesteps],
+            per_neuron: (self.per_neuron && layer < neurons.len())
+                .then(|| vec![0; stage.output.size()]),
+        };
+        let nothing = || Counts {
+            input: vec![0; timesteps],
+            layers: stages.iter().enumerate().map(none).collect(),
+        };
+        let mut hits = vec![false; images.len() * timesteps];
+        // Whole numbers add up to the same in any order: any number of threads gives the same.
+        let counts = hits
+            .par_chunks_exact_mut(timesteps)
+            .enumerate()
+            .fold(
+                || (nothing(), engine.scratch()),
+                |(mut counts, mut scratch), (i, hits)| {
+                    let image = images.start + i;
+                    let currents = self.currents(image, timesteps);
+                    let spikes = currents.spikes.iter().cycle();
+                    let input = counts.input.iter_mut().zip(spikes);
+                    input.for_each(|(sum, spikes)| *sum += spikes);
+                    let label = self.images.label(image);
+                    let mut sum = vec![0.0; stages[neurons.len()].output.size()];
+                    engine.run(&currents.drives(), timesteps, &mut scratch, |chunk| {
+                        for t in 0..chunk.timesteps {
+                            sum.iter_mut()
+                                .zip(chunk.output(t))
+                                .for_each(|(sum, z)| *sum += z);
+                            hits[chunk.first + t] = predict(&sum) == label;
+                            for (i, counts) in counts.layers.iter_mut().enumerate() {
+                                let spikes = chunk.events.get(i).map_or(&[][..], |e| e.at(t));
+                                counts.spikes[chunk.first + t] += spikes.len() as u64;
+                                counts.operations[chunk.first + t] += chunk.operations[i][t];
+                                if let Some(of) = &mut counts.per_neuron {
+                                    let shape = stages[i].output;
+                                    spikes.iter().for_each(|&n| of[number(shape, n)] += 1);
+                                }
+                            }
+                        }
+                    });
+                    (counts, scratch)
+                },
+            )
+            .map(|(counts, _)| counts)
+            .reduce(nothing, |mut sum, counts| {
+                sum.add(&counts);
+                sum
+            });
+        let hits = Hits::new(timesteps, hits);
+        Ok(Simulation {
+            curve: hits.curve(),
+            hits,
+            input: (self.code != InputCode::Direct).then_some(counts.input),
+            layers: counts.layers,
+        })
+    }
+}
+
+impl Simulator<'_> {
+    /// Runs the first layers of neurons, with `neurons`, and the currents into `more` stages after
+    /// them, 0 or 1, on every image; each chunk of timesteps changes a value of the image, and the
+    /// values are put together in whatever order.
+    fn prefix<T: Send>(
+        &self,
+        (neurons, more): (&[Neurons], usize),
+        timesteps: usize,
+        start: impl Fn() -> T + Sync,
+        chunk: impl Fn(&mut T, &Chunk<'_>) + Sync,
+        join: impl Fn(T, T) -> T + Sync + Send,
+    ) -> Result<T> {
+        some_timesteps("timesteps", timesteps)?;
+        let engine = Engine::of(&self.stages.stages[..neurons.len() + more], neurons)?;
+        let images = (0..self.images.len()).into_par_iter();
+        let run = |(mut value, mut scratch), image| {
+            let currents = self.currents(image, timesteps);
+            let drives = currents.drives();
+            engine.run(&drives, timesteps, &mut scratch, |part| {
+                chunk(&mut value, part)
+            });
+            (value, scratch)
+        };
+        let values = images.fold(|| (start(), engine.scratch()), run);
+        Ok(values.map(|(value, _)| value).reduce(&start, join))
+    }
+
+    /// The largest current into the layer after those with `neurons`, at any timestep.
+    pub fn largest_current(&self, neurons: &[Neurons], timesteps: usize) -> Result<f32> {
+        let largest = |most: &mut f32, chunk: &Chunk<'_>| {
+            for t in 0..chunk.timesteps {
+                *most = chunk.output(t).fold(*most, f32::max);
+            }
+        };
+        let least = || f32::NEG_INFINITY;
+        self.prefix((neurons, 1), timesteps, least, largest, f32::max)
+    }
+
+    /// Spikes of each channel of the last layer with `neurons`, on all images.
+    pub fn channel_spikes(&self, neurons: &[Neurons], timesteps: usize) -> Result<Vec<u64>> {
+        let layer = neurons.len() - 1;
+        let channels = self.stages.stages[layer].output.channels;
+        let count = |spikes: &mut Vec<u64>, chunk: &Chunk<'_>| {
+            let events = (0..chunk.timesteps).flat_map(|t| chunk.events[layer].at(t));
+            events.for_each(|&neuron| spikes[neuron as usize % channels] += 1);
+        };
+        let add = |mut sum: Vec<u64>, spikes: Vec<u64>| {
+            sum.iter_mut().zip(spikes).for_each(|(sum, n)| *sum += n);
+            sum
+        };
+        self.prefix((neurons, 0), timesteps, || vec![0; channels], count, add)
+    }
+
+    /// Of each layer with `neurons`, how many neurons first fire in each timestep, on all images.
+    pub fn first_spikes(&self, neurons: &[Neurons], timesteps: usize) -> Result<Vec<Vec<u64>>> {
+        let stages = &self.stages.stages[..neurons.len()];
+        let none = |stage: &Stage| (vec![false; stage.output.size()], vec![0; timesteps]);
+        let start = || stages.iter().map(none).collect();
+        let count = |layers: &mut Vec<(Vec<bool>, Vec<u64>)>, chunk: &Chunk<'_>| {
+            for ((fired, first), events) in layers.iter_mut().zip(chunk.events) {
+                if chunk.first == 0 {
+                    fired.fill(false); // another image begins
+                }
+                for t in 0..chunk.timesteps {
+                    for &neuron in events.at(t) {
+                        let before = std::mem::replace(&mut fired[neuron as usize], true);
+                        first[chunk.first + t] += u64::from(!before);
+                    }
+                }
+            }
+        };
+        let join = |mut sum: Vec<(Vec<bool>, Vec<u64>)>, more: Vec<(Vec<bool>, Vec<u64>)>| {
+            let layers = sum.iter_mut().zip(&more);
+            layers.for_each(|(sum, more)| add(&mut sum.1, &more.1));
+            sum
+        };
+        let layers = self.prefix((neurons, 0), timesteps, start, count, join)?;
+        Ok(layers.into_iter().map(|(_, first)| first).collect())
+    }
+
+    /// What `of` makes of each image and its spikes, in the order of the images. The spikes are
+    /// those of each neuron (rows, columns, channels) of each layer up to each of some timesteps,
+    /// which ascend.
+    pub fn spikes_up_to<T: Send>(
+        &self,
+        neurons: &[Neurons],
+        timesteps: &[usize],
+        of: impl Fn(usize, &[Vec<Vec<u32>>]) -> T + Sync,
+    ) -> Result<Vec<T>> {
+        let last = timesteps.last().copied().unwrap_or(0);
+        some_timesteps("timesteps", last)?;
+        let stages = &self.stages.stages[..neurons.len()];
+        let engine = Engine::of(stages, neurons)?;
+        let run = |scratch: &mut Scratch, image: usize| {
+            let currents = self.currents(image, last);
+            let none = stages.iter().map(|stage| vec![0; stage.output.size()]);
+            let (mut counts, mut found): (Vec<Vec<u32>>, _) = (none.collect(), Vec::new());
+            engine.run(&currents.drives(), last, scratch, |chunk| {
+                for t in 0..chunk.timesteps {
+                    for (counts, events) in counts.iter_mut().zip(chunk.events) {
+                        let fired = events.at(t).iter();
+                        fired.for_each(|&neuron| counts[neuron as usize] += 1);
+                    }
+                    if timesteps.contains(&(chunk.first + t + 1)) {
+                        found.push(counts.clone());
+                    }
+                }
+            });
+            of(image, &found)
+        };
+        let images = (0..self.images.len()).into_par_iter();
+        Ok(images.map_init(|| engine.scratch(), run).collect())
+    }
+}
+
+/// One line of `spikes.csv`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SpikesRow {
+    /// What the run was seeded with.
+    pub seed: u64,
+    /// Which network.
+    pub network: String,
+    /// Layer of neurons, from 0.
+    pub layer: usize,
+    /// In the layer.
+    pub neurons: usize,
+    /// Of the whole run.
+    pub timesteps: usize,
+    /// Of all neurons in all timesteps.
+    pub spikes_per_image: f64,
+    /// Spikes a neuron a timestep.
+    pub firing_rate_percent: f64,
+}
+
+impl SpikesRow {
+    /// The rows of one run, a layer each.
+    pub fn of<'a>(
+        seed: u64,
+        network: &'a str,
+        run: &'a Simulation,
+    ) -> impl Iterator<Item = Self> + 'a {
+        // The output layer, the last, does not spike.
+        (0..run.layers.len() - 1).map(move |layer| Self {
+            seed,
+            network: network.into(),
+            layer,
+            neurons: run.layers[layer].neurons,
+            timesteps: run.curve.timesteps(),
+            spikes_per_image: rounded(run.spikes_per_image(layer)),
+            firing_rate_percent: rounded(100.0 * run.firing_rate(layer)),
+        })
+    }
+}
