@@ -68,7 +68,7 @@ pub mod sweep;
 pub mod through_time;
 
 pub use base::error::{Error, Result};
-pub use base::{background, error, random, ranks};
+pub use base::{background, error, random, ranks, resume};
 
 /// Everything a notebook needs: `use evospike::prelude::*;`.
 pub mod prelude {
@@ -82,6 +82,7 @@ pub mod prelude {
     pub use crate::ann::weights::Names;
     pub use crate::ann::{Ann, TrainSettings};
     pub use crate::base::background::Background;
+    pub use crate::base::resume::Resume;
     pub use crate::convert::{Balance, Conversion, convert};
     pub use crate::data::{
         self, Augment, Cifar10, Cifar100, Digits, HeldOut, ImageNet, Images, Shares, Split, Test,
@@ -94,10 +95,10 @@ pub mod prelude {
     pub use crate::evolve::search::Search;
     pub use crate::evolve::{
         Compromise, Evolution, EvolveSettings, Front, Gene, Objective, Stopping, best_balance,
-        evolve, evolve_resumable, pareto,
+        evolve, pareto,
     };
     pub use crate::explain;
-    pub use crate::metrics::{self, Accuracy, AccuracyCurve, Target, improvement_percent};
+    pub use crate::metrics::{self, Accuracy, AccuracyCurve, Improvement, Target};
     pub use crate::network;
     pub use crate::plot::{self, Chart};
     pub use crate::report::{self, Output, Table, read_csv, write_csv};
@@ -108,9 +109,7 @@ pub mod prelude {
     pub use crate::stdp::{Stdp, StdpSettings};
     pub use crate::sweep::{Sweep, Swept};
     pub use crate::through_time::attack::{Attack, Differentiable, On, Spiking, attack};
-    pub use crate::through_time::hybrid::{
-        Hybrid, HybridSettings, Trained, train_through_time, train_through_time_resumable,
-    };
+    pub use crate::through_time::hybrid::{Hybrid, HybridSettings, Trained, train_through_time};
     pub use crate::through_time::reference;
     pub use crate::through_time::surrogate::Surrogate;
 }

@@ -833,7 +833,7 @@ impl Work for Training<'_> {
         if let Err(error) = stop {
             eprintln!("warning: Ctrl-C will not say how to resume: {error}");
         }
-        let history = ann.train_resumable(&parts.training, &self.settings, &checkpoint)?;
+        let history = Resume::at(&checkpoint).train(&mut ann, &parts.training, &self.settings)?;
         ann.save(&arguments.out, &Names::own())?;
         if let Some(last) = history.last() {
             println!("{}: {last} in epoch {}", N::NAME, last.epoch);

@@ -7,12 +7,6 @@
 //! - *Latency*: the first timestep from which the accuracy stays at or above the target,
 //!   min { t : accuracy(u) >= target for all u in t..=T }, or none.
 
-use std::sync::Arc;
-
-use plotters::prelude::*;
-use rand::RngExt;
-use serde::{Deserialize, Serialize};
-
 use crate::base::chart::Chart;
 use crate::base::chart::Key;
 use crate::base::chart::axes;
@@ -26,7 +20,14 @@ use crate::base::check::some_timesteps;
 use crate::base::error::{Error, Result};
 use crate::base::files::rounded;
 use crate::base::random::{Stream, rng};
+use crate::base::table::latency_text;
 use crate::base::table::show;
+use flate2::Crc;
+use plotters::prelude::*;
+use rand::RngExt;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::sync::Arc;
 
 /// How many of some images were classified correctly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,8 +51,8 @@ impl Accuracy {
     }
 }
 
-impl std::fmt::Display for Accuracy {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Accuracy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
             "{:.1} % ({} of {})",
@@ -130,6 +131,19 @@ impl Target {
         &self.ann
     }
 
+    /// CRC-32 of which images the ANN classified correctly.
+    pub(crate) fn checksum(&self) -> u32 {
+        let mut checksum = Crc::new();
+        checksum.update(
+            &self
+                .ann
+                .iter()
+                .map(|&hit| u8::from(hit))
+                .collect::<Vec<_>>(),
+        );
+        checksum.sum()
+    }
+
     /// Refuses a target that was not made on so many images.
     pub(crate) fn check_on(&self, images: usize) -> Result<()> {
         if self.ann.len() == images {
@@ -160,8 +174,8 @@ impl Target {
     }
 }
 
-impl std::fmt::Display for Target {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (target, whose, own) = (self.percent(), self.whose, self.ann());
         write!(
             f,
@@ -321,11 +335,6 @@ impl Hits {
         Self { timesteps, rows }
     }
 
-    /// Adds those of more images.
-    pub(crate) fn extend(&mut self, more: &Self) {
-        self.rows.extend_from_slice(&more.rows);
-    }
-
     /// Number of images.
     pub fn images(&self) -> usize {
         self.rows.len() / self.timesteps
@@ -355,55 +364,6 @@ impl Hits {
         }
         correct
     }
-}
-
-/// Interval that the latency won lies in, at 95 % confidence, in percent: of bootstrap resamples of
-/// the images (Efron 1979), each as many images as there are, drawn with replacement, the 2.5 and
-/// 97.5 percentiles. Both networks ran on the same images; where one never reaches the target, one
-/// timestep more than there are stands for its latency. The ANN's accuracy, and so the target,
-/// is that on the same resample.
-///
-/// # Errors
-/// Runs or a target on different numbers of images, or runs of different lengths.
-pub fn improvement_interval(
-    before: &Hits,
-    after: &Hits,
-    target: &Target,
-    seed: u64,
-) -> Result<[f64; 2]> {
-    const RESAMPLES: usize = 2000;
-    let images = target.ann.len();
-    for hits in [before, after] {
-        if hits.timesteps != before.timesteps || hits.rows.len() != images * before.timesteps {
-            let found = format!("{} images", hits.images());
-            let expected = format!("{images} images, {} timesteps", before.timesteps);
-            return Err(Error::parameter("hits", found, expected));
-        }
-    }
-    let mut rng = rng(seed, Stream::Bootstrap);
-    let mut count = vec![0u32; images];
-    let mut improvements: Vec<f64> = (0..RESAMPLES)
-        .map(|_| {
-            count.fill(0);
-            (0..images).for_each(|_| count[rng.random_range(0..images)] += 1);
-            let ann = target.ann.iter().zip(&count);
-            let ann: u32 = ann.map(|(&hit, count)| u32::from(hit) * count).sum();
-            let goal = f64::from(ann) - target.margin_percent / 100.0 * images as f64;
-            let [before, after] = [before, after].map(|hits| {
-                let correct = hits.counted(&count);
-                first_to_stay(correct.into_iter().map(f64::from), goal) as f64
-            });
-            100.0 * (1.0 - after / before)
-        })
-        .collect();
-    improvements.sort_unstable_by(f64::total_cmp);
-    Ok([0.025, 0.975].map(|share| improvements[(share * (RESAMPLES - 1) as f64).round() as usize]))
-}
-
-/// The latency won, in percent of the baseline's: 100 (1 - evolved / baseline).
-/// None where either never reaches the target.
-pub fn improvement_percent(baseline: Option<usize>, evolved: Option<usize>) -> Option<f64> {
-    Some(100.0 * (1.0 - evolved? as f64 / baseline? as f64))
 }
 
 /// One line of `accuracy.csv`.
@@ -526,6 +486,111 @@ pub fn accuracy_chart(
     })
 }
 
+/// Latency won by a network over a baseline, on the same images and to the same target.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Improvement {
+    /// Latency of the baseline in timesteps; none if it does not reach the target.
+    pub before: Option<usize>,
+    /// Latency of the other network in timesteps; none if it does not reach the target.
+    pub after: Option<usize>,
+    /// 100 (1 - after / before); none where either is.
+    pub percent: Option<f64>,
+    /// 95 % confidence interval of the improvement in percent: the 2.5 and 97.5 percentiles over
+    /// bootstrap resamples of the images (Efron 1979), each as many images as there are, drawn with
+    /// replacement. The ANN's accuracy, and so the target, is that on the same resample; one
+    /// timestep more than there are stands for a latency where the target is not reached.
+    pub interval: [f64; 2],
+}
+
+show!(Improvement as text);
+
+impl fmt::Display for Improvement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [before, after] = [self.before, self.after].map(latency_text);
+        let percent = self
+            .percent
+            .map_or("none".into(), |percent| format!("{percent:.1} %"));
+        let [low, high] = self.interval;
+        write!(
+            f,
+            "{before} -> {after} timesteps, improvement {percent} (95 % interval {low:.0} to {high:.0} %)"
+        )
+    }
+}
+
+impl AsRef<Hits> for Hits {
+    fn as_ref(&self) -> &Hits {
+        self
+    }
+}
+
+impl Target {
+    /// Latency won by the run `after` over the run `before`, both on the images of this target.
+    ///
+    /// ```no_run
+    /// # use evospike::prelude::*;
+    /// # fn example(before: Simulation, after: Simulation, target: Target) -> evospike::Result<()> {
+    /// println!("{}", target.improvement(&before, &after)?);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Returns an error if the runs are of other images than the target, or of different lengths.
+    pub fn improvement(
+        &self,
+        before: &impl AsRef<Hits>,
+        after: &impl AsRef<Hits>,
+    ) -> Result<Improvement> {
+        self.improvement_of(before.as_ref(), after.as_ref(), 0)
+    }
+
+    /// The same, with resamples drawn by `seed`.
+    pub(crate) fn improvement_of(
+        &self,
+        before: &Hits,
+        after: &Hits,
+        seed: u64,
+    ) -> Result<Improvement> {
+        const RESAMPLES: usize = 2000;
+        let images = self.ann.len();
+        for hits in [before, after] {
+            if hits.timesteps != before.timesteps || hits.rows.len() != images * before.timesteps {
+                let found = format!("{} images", hits.images());
+                let expected = format!("{images} images, {} timesteps", before.timesteps);
+                return Err(Error::parameter("hits", found, expected));
+            }
+        }
+        let mut rng = rng(seed, Stream::Bootstrap);
+        let mut count = vec![0u32; images];
+        let mut improvements: Vec<f64> = (0..RESAMPLES)
+            .map(|_| {
+                count.fill(0);
+                (0..images).for_each(|_| count[rng.random_range(0..images)] += 1);
+                let ann = self.ann.iter().zip(&count);
+                let ann: u32 = ann.map(|(&hit, count)| u32::from(hit) * count).sum();
+                let target = f64::from(ann) - self.margin_percent / 100.0 * images as f64;
+                let [before, after] = [before, after].map(|hits| {
+                    let correct = hits.counted(&count);
+                    first_to_stay(correct.into_iter().map(f64::from), target) as f64
+                });
+                100.0 * (1.0 - after / before)
+            })
+            .collect();
+        improvements.sort_unstable_by(f64::total_cmp);
+        let at = |share: f64| improvements[(share * (RESAMPLES - 1) as f64).round() as usize];
+        let [was, is] = [before, after].map(|hits| hits.curve().latency(self));
+        let percent = was
+            .zip(is)
+            .map(|(was, is)| 100.0 * (1.0 - is as f64 / was as f64));
+        Ok(Improvement {
+            before: was,
+            after: is,
+            percent,
+            interval: [at(0.025), at(0.975)],
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -579,7 +644,10 @@ mod tests {
     fn the_interval_is_wide_where_few_images_decide() {
         let interval = |before: &[usize], after: &[usize], percent| {
             let (before, after) = (hits(before), hits(after));
-            improvement_interval(&before, &after, &target(percent), 0).unwrap()
+            target(percent)
+                .improvement(&before, &after)
+                .unwrap()
+                .interval
         };
         // All images alike: every resample is the same.
         assert_eq!(interval(&[4; 10], &[2; 10], 90.0), [50.0, 50.0]);
@@ -590,7 +658,7 @@ mod tests {
         // Never is the timestep after the last, the sixth here.
         assert_eq!(interval(&[9; 10], &[3; 10], 100.0), [50.0, 50.0]);
         let shorter = Hits::new(4, vec![true; 40]);
-        let error = improvement_interval(&shorter, &hits(&[1; 10]), &target(90.0), 0);
+        let error = target(90.0).improvement(&shorter, &hits(&[1; 10]));
         assert!(error.unwrap_err().to_string().starts_with("hits: found"));
     }
 
@@ -613,8 +681,12 @@ mod tests {
 
     #[test]
     fn improvement_needs_both_latencies() {
-        assert_eq!(improvement_percent(Some(40), Some(10)), Some(75.0));
-        assert_eq!(improvement_percent(None, Some(10)), None);
-        assert_eq!(improvement_percent(Some(40), None), None);
+        let percent = |before, after| {
+            let (before, after) = (hits(&[before; 10]), hits(&[after; 10]));
+            target(90.0).improvement(&before, &after).unwrap().percent
+        };
+        assert_eq!(percent(4, 1), Some(75.0));
+        assert_eq!(percent(9, 1), None);
+        assert_eq!(percent(4, 9), None);
     }
 }

@@ -498,7 +498,7 @@ impl Swept {
 
     fn table(&self) -> Table {
         let header = self.axes.iter().chain(&self.columns).cloned();
-        Table::from_cells("Sweep", header, self.rows.clone())
+        Table::of("Sweep", header, self.rows.clone())
     }
 }
 

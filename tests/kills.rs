@@ -11,6 +11,7 @@ use common::kills::killed_at_any_moment;
 use evospike::prelude::*;
 
 mod common {
+    pub mod checkpoint;
     pub mod kills;
     pub mod reliability;
 }
@@ -110,8 +111,8 @@ fn work() -> evospike::Result<()> {
                 ..EvolveSettings::default()
             };
             let snn = conversion.balance(Balance::Percentile(99.0))?;
-            let (path, never) = (folder.join("evolution.json"), AtomicBool::new(false));
-            evolve_resumable(&snn, &digits.held_out, &target, &settings, path, &never)?;
+            let resume = Resume::at(folder.join("evolution.checkpoint"));
+            resume.evolve(&snn, &digits.held_out, &target, &settings)?;
         }
         _ => {
             let sweep = Sweep::new()

@@ -44,7 +44,7 @@ fn the_same_seed_gives_the_same_files_at_any_number_of_threads() {
             .build()
             .unwrap()
             .install(|| digits(&small(), folder.path()));
-        assert_eq!(report.unwrap().latency.len(), 6); // two seeds, three margins
+        assert_eq!(report.unwrap().rows.len(), 6); // two seeds, three margins
         files(folder.path())
     };
     let one = run(1);

@@ -2,6 +2,7 @@
 //! failed.
 
 mod common {
+    pub mod checkpoint;
     pub mod mpirun;
     pub mod reliability;
 }
@@ -11,6 +12,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::AtomicBool;
 
+use common::checkpoint;
 use common::mpirun::{mpirun, ready};
 use common::reliability::record;
 use evospike::prelude::*;
@@ -52,7 +54,7 @@ fn evolved(folder: &Path, trouble: &str) -> evospike::Result<String> {
         ..TrainSettings::digits()
     };
     // Every rank trains, with the checkpoint that rank 0 locks and writes.
-    ann.train_resumable(&digits.training, &training, folder.join("training"))?;
+    Resume::at(folder.join("training")).train(&mut ann, &digits.training, &training)?;
     let snn = convert(&ann, &digits.training)?.balance(Balance::Percentile(99.0))?;
     let target = ann.target(&digits.held_out, 2.0)?;
     let second = number() == "1";
@@ -72,9 +74,9 @@ fn evolved(folder: &Path, trouble: &str) -> evospike::Result<String> {
     }
     // Only rank 0 is told to stop, and so do both.
     let stop = AtomicBool::new(trouble == "stop" && !second);
-    let path = folder.join("evolution.json");
     let images = &digits.held_out;
-    let evolution = evolve_resumable(&snn, images, &target, &settings, path, &stop)?;
+    let resume = Resume::at(folder.join("evolution.checkpoint")).stopped_by(&stop);
+    let evolution = resume.evolve(&snn, images, &target, &settings)?;
     let nsga = NsgaSettings {
         population: 5,
         ..NsgaSettings::default()
@@ -124,11 +126,11 @@ fn ranks_find_what_one_process_finds() -> evospike::Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let alone = folder.path().join("alone");
     let expected = evolved(&alone, "")?;
-    // The checkpoint's, but for its seconds and the checksum of these.
+    // What the checkpoint says, but for its seconds.
     let told = |folder: &Path| {
-        let text = fs::read_to_string(folder.join("evolution.json")).unwrap();
-        let (_, content) = text.split_once("\"content\"").unwrap();
-        content.split_once("\"seconds\"").unwrap().0.to_owned()
+        let bytes = fs::read(folder.join("evolution.checkpoint")).unwrap();
+        let said = checkpoint::said(&bytes).unwrap();
+        said.split_once("\"seconds\"").unwrap().0.to_owned()
     };
     for ranks in [2, 3] {
         let together = folder.path().join(format!("{ranks} ranks"));
@@ -156,7 +158,7 @@ fn no_rank_waits_for_one_that_failed() {
     }
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let checkpoint = folder.join("evolution.json");
+    let checkpoint = folder.join("evolution.checkpoint");
     let mut failures = Vec::new();
     let troubles = [
         // Returned by both, the second being what rank 0 alone reads.
@@ -166,7 +168,7 @@ fn no_rank_waits_for_one_that_failed() {
         ),
         (
             "checkpoint",
-            format!("rank 0: {}, checkpoint: found", checkpoint.display()),
+            format!("rank 0: {}, format version: found", checkpoint.display()),
         ),
         // What one rank alone knows of ends both.
         ("parameter", "rank 1: error: timesteps: found 0".into()),

@@ -14,13 +14,13 @@ use evospike::report::{
     AccuracyRow, AttackRow, ComparisonRow, ConvergenceRow, MethodRow, ThresholdRow,
 };
 use evospike::reproduce::{
-    AdversarialReport, AdversarialSettings, AttackedBy, Cifar10Input, Cifar10Report,
-    Cifar10Settings, ComparisonSettings, ExplainSettings, adversarial, cifar10, comparison,
-    explain,
+    AdversarialSettings, AttackedBy, Cifar10Input, Cifar10Settings, ComparisonSettings,
+    ExplainSettings, Report, adversarial, cifar10, comparison, explain,
 };
 
 #[cfg(unix)]
 mod common {
+    pub mod checkpoint;
     pub mod kills;
     #[cfg(feature = "mpi")]
     pub mod mpirun;
@@ -89,7 +89,7 @@ fn run(
     settings: &Cifar10Settings,
     folder: &Path,
     stop: bool,
-) -> evospike::Result<Cifar10Report> {
+) -> evospike::Result<Report<ComparisonRow>> {
     let input = Cifar10Input {
         ann: &setting.ann,
         data: &setting.data,
@@ -226,7 +226,7 @@ fn adversarial_goes_on_to_the_same_files() -> evospike::Result<()> {
         baseline_images: 30,
         test_images: 40,
     };
-    let attacked = |out: &Path, stop: bool| -> evospike::Result<AdversarialReport> {
+    let attacked = |out: &Path, stop: bool| -> evospike::Result<Report<AttackRow>> {
         let input = Cifar10Input {
             ann: &setting.ann,
             data: &setting.data,
@@ -251,7 +251,7 @@ fn adversarial_goes_on_to_the_same_files() -> evospike::Result<()> {
     let rows: Vec<AttackRow> = read_csv(whole.join("latency.csv"))?;
     // Two seeds on clean and on attacked images, five rivals; then two seeds.
     assert_eq!(rows.len(), 2 * 2 * 5 + 2 * 5);
-    assert_eq!(rows, report.latency);
+    assert_eq!(rows, report.rows);
     for row in &rows {
         let on = match row.through.as_str() {
             "ANN" => "FGSM 2/255",
@@ -347,7 +347,7 @@ fn a_comparison_is_the_same_again_but_for_its_seconds() -> evospike::Result<()> 
         let report = comparison(&settings, folder.path().join(name))?;
         let mut files = written(&report.files);
         files.remove("comparison.csv");
-        let mut methods = report.methods;
+        let mut methods = report.rows;
         methods
             .iter_mut()
             .for_each(|row| row.training_seconds = 0.0);

@@ -18,9 +18,8 @@
 //! Your own images: see [`data`](crate::data). Your own network: [`network!`](crate::network).
 //! Weights from PyTorch: [`weights`].
 
-pub(crate) mod checkpoint;
 #[cfg(any(feature = "cuda", test))]
-pub(crate) mod confined;
+pub(crate) mod device_thread;
 pub mod layers;
 pub(crate) mod model;
 pub mod modules;
@@ -31,9 +30,10 @@ pub(crate) mod trainable;
 pub(crate) mod typed;
 pub mod weights;
 
+pub use crate::base::tensors::NamedTensor;
 pub use model::Ann;
 pub use train::{Epoch, History, TrainSettings};
-pub use trainable::{Built, NamedTensor, Trainable, Values};
+pub use trainable::{Built, Trainable, Values};
 #[cfg(feature = "cuda")]
 pub use typed::build_on_card;
 pub use typed::{Typed, build};

@@ -16,6 +16,7 @@ use crate::ann::trainable::Trainable;
 use crate::ann::weights;
 use crate::ann::weights::Names;
 use crate::base::error::Result;
+use crate::base::resume::Resume;
 use crate::base::table::{Table, show};
 use crate::data::images::{Images, Part, Samples, Training};
 use crate::data::tasks::Task;
@@ -42,10 +43,11 @@ impl<N: Network, D: NetworkDevice> Ann<N, D> {
         })
     }
 
-    /// Trains on the cross-entropy.
+    /// Trains on the mean cross-entropy between the logits and the (smoothed) labels.
+    /// [`Resume::train`] keeps a checkpoint of it.
     ///
     /// # Errors
-    /// A setting out of range, or [`Error::Diverged`].
+    /// Returns an error if a setting is out of range, or [`Error::Diverged`].
     pub fn train(
         &mut self,
         images: &Images<Training, N::Task>,
@@ -54,51 +56,14 @@ impl<N: Network, D: NetworkDevice> Ann<N, D> {
         self.run(images, settings, None)
     }
 
-    /// Trains as [`train`](Self::train) does, and keeps everything that training goes on from in
-    /// the file `checkpoint`, which is written before the first epoch and after every epoch. Where
-    /// the file is there already, training resumes from it and ends with the very weights that it
-    /// would have had without a break. To resume, make the network as before, by the same seed.
-    ///
-    /// ```
-    /// # use evospike::prelude::*;
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let file = folder.path().join("digits.checkpoint"); // your file
-    /// let digits = data::digits()?.split(Shares::default(), 0)?;
-    /// let mut ann = Ann::<DigitsCnn>::new(0)?;
-    /// let settings = TrainSettings { epochs: 1, ..Default::default() };
-    /// ann.train_resumable(&digits.training, &settings, file)?;
-    /// # Ok::<(), evospike::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As for [`train`](Self::train); a file that cannot be written or read, is damaged, or is of
-    /// another network, other first weights, other images or other settings: delete it to start
-    /// anew; [`Error::Busy`] while another training writes it.
-    pub fn train_resumable(
-        &mut self,
-        images: &Images<Training, N::Task>,
-        settings: &TrainSettings,
-        checkpoint: impl AsRef<Path>,
-    ) -> Result<History> {
-        self.run(images, settings, Some(checkpoint.as_ref()))
-    }
-
     fn run(
         &mut self,
         images: &Images<Training, N::Task>,
         settings: &TrainSettings,
-        checkpoint: Option<&Path>,
+        resume: Option<&Resume<'_>>,
     ) -> Result<History> {
-        let (images, classes) = (images.view(), N::Task::CLASSES);
-        let epochs = train(
-            &mut *self.network,
-            images,
-            classes,
-            settings,
-            N::NAME,
-            checkpoint,
-        )?;
-        Ok(epochs.into())
+        let (network, images) = (&mut *self.network, images.view());
+        train(network, images, N::Task::CLASSES, settings, N::NAME, resume)
     }
 
     /// The network with the weights of a safetensors file, such as PyTorch writes, in which every
@@ -181,6 +146,22 @@ impl<N: Network, D: NetworkDevice> Ann<N, D> {
             table.row([i.to_string(), kind.into(), layer.parameters().to_string()]);
         }
         table
+    }
+}
+
+impl Resume<'_> {
+    /// [`Ann::train`] with a checkpoint, written before the first epoch and after each. To resume,
+    /// make the network as before, by the same seed.
+    ///
+    /// # Errors
+    /// Returns the errors of [`Ann::train`], and those of [`Resume`].
+    pub fn train<N: Network, D: NetworkDevice>(
+        &self,
+        ann: &mut Ann<N, D>,
+        images: &Images<Training, N::Task>,
+        settings: &TrainSettings,
+    ) -> Result<History> {
+        ann.run(images, settings, Some(self))
     }
 }
 

@@ -1,22 +1,26 @@
 //! Training of any network: settings, epochs and the loop over them.
 
+use crate::base::check::at_least;
+use crate::base::check::require;
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::Deref;
-use std::path::Path;
 use std::time::Instant;
 
+use flate2::Crc;
 use rand::Rng as _;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use crate::ann::checkpoint::{Checkpoint, Run};
 use crate::ann::optimiser::{Optimiser, Schedule, Step};
-use crate::ann::trainable::Trainable;
+use crate::ann::trainable::{Trainable, Values};
 use crate::base::error::{Error, Result};
-use crate::base::lock::Lock;
 use crate::base::progress::Progress;
 use crate::base::random::{Rng, Stream, rng};
+use crate::base::ranks::Ranks;
+use crate::base::resume::{Resume, Steps, do_steps};
 use crate::base::table::{Table, show};
+use crate::base::tensors::NamedTensor;
 use crate::data::augment::Augment;
 use crate::data::images::Samples;
 use crate::metrics::predict;
@@ -103,34 +107,33 @@ impl TrainSettings {
     /// # Errors
     /// The first setting that is not.
     pub fn check(&self) -> Result<()> {
-        let positive = [("epochs", self.epochs), ("batch", self.batch)];
-        for (name, value) in positive {
-            if value == 0 {
-                return Err(Error::parameter(name, value, "1 or more"));
-            }
-        }
+        at_least(1, &[("epochs", self.epochs), ("batch", self.batch)])?;
         self.optimiser.check()?;
-        if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
-            let found = self.learning_rate;
-            return Err(Error::parameter("learning_rate", found, "more than 0"));
-        }
-        if !(0.0..self.epochs as f64).contains(&self.warmup_epochs) {
-            let expected = format!("0 to less than the {} epochs", self.epochs);
-            return Err(Error::parameter(
-                "warmup_epochs",
-                self.warmup_epochs,
-                expected,
-            ));
-        }
-        if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
-            let found = self.weight_decay;
-            return Err(Error::parameter("weight_decay", found, "0 or more"));
-        }
-        if !(0.0..=1.0).contains(&self.label_smoothing) {
-            let found = self.label_smoothing;
-            return Err(Error::parameter("label_smoothing", found, "0 to 1"));
-        }
-        Ok(())
+        let rate = self.learning_rate;
+        require(
+            rate > 0.0 && rate.is_finite(),
+            "learning_rate",
+            rate,
+            "more than 0",
+        )?;
+        let (warmup, epochs) = (self.warmup_epochs, self.epochs);
+        let expected = format!("0 to less than the {epochs} epochs");
+        let holds = (0.0..epochs as f64).contains(&warmup);
+        require(holds, "warmup_epochs", warmup, expected)?;
+        let decay = self.weight_decay;
+        require(
+            decay >= 0.0 && decay.is_finite(),
+            "weight_decay",
+            decay,
+            "0 or more",
+        )?;
+        let smoothing = self.label_smoothing;
+        require(
+            (0.0..=1.0).contains(&smoothing),
+            "label_smoothing",
+            smoothing,
+            "0 to 1",
+        )
     }
 
     /// What the targets are of the label's class and of every other class.
@@ -154,12 +157,6 @@ pub struct Epoch {
 /// How training went, epoch by epoch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct History(Vec<Epoch>);
-
-impl From<Vec<Epoch>> for History {
-    fn from(epochs: Vec<Epoch>) -> Self {
-        Self(epochs)
-    }
-}
 
 impl Deref for History {
     type Target = [Epoch];
@@ -189,142 +186,6 @@ show!(Epoch as text);
 
 show!(TrainSettings as fields);
 
-/// What training goes on from, apart from the network and its optimiser.
-struct Course {
-    /// Of the images, shuffled once more every epoch.
-    order: Vec<usize>,
-    rng: Rng,
-    history: Vec<Epoch>,
-}
-
-/// Trains any network, under a name that its checkpoint and its progress have.
-pub(crate) fn train(
-    network: &mut dyn Trainable,
-    images: Samples<'_>,
-    classes: usize,
-    settings: &TrainSettings,
-    name: &str,
-    path: Option<&Path>,
-) -> Result<Vec<Epoch>> {
-    settings.check()?;
-    settings.augment.check(images.shape())?;
-    images.check_some()?;
-    let _lock = path.map(Lock::of_file).transpose()?;
-    let mut course = Course {
-        order: (0..images.len()).collect(),
-        rng: rng(settings.seed, Stream::Batches),
-        history: Vec::new(),
-    };
-    let checkpoint = match path {
-        Some(path) => Some(Checkpoint::new(
-            path,
-            Run::new(name, network, images, settings)?,
-        )),
-        None => None,
-    };
-    if let Some(checkpoint) = &checkpoint {
-        match checkpoint.load(network, settings.optimiser)? {
-            Some(state) => {
-                course.order = state.order;
-                course.rng.set_word_pos(state.position);
-                course.history = state.history;
-            }
-            None => course.save(checkpoint, network)?, // or it is known at once that it cannot be
-        }
-    }
-    let batches = images.len().div_ceil(settings.batch);
-    let mut progress = Progress::new(
-        format!("train {name}"),
-        settings.epochs.saturating_mul(batches),
-    );
-    progress.skip(course.history.len() * batches);
-    for _ in course.history.len()..settings.epochs {
-        epoch(
-            network,
-            images,
-            classes,
-            settings,
-            &mut course,
-            &mut progress,
-        )?;
-        if let Some(checkpoint) = &checkpoint {
-            course.save(checkpoint, network)?;
-        }
-    }
-    progress.finish(|| summary(&course.history));
-    Ok(course.history)
-}
-
-impl Course {
-    fn save(&self, checkpoint: &Checkpoint<'_>, network: &dyn Trainable) -> Result<()> {
-        checkpoint.save(network, &self.order, self.rng.get_word_pos(), &self.history)
-    }
-}
-
-/// One pass over the images.
-fn epoch(
-    network: &mut dyn Trainable,
-    images: Samples<'_>,
-    classes: usize,
-    settings: &TrainSettings,
-    course: &mut Course,
-    progress: &mut Progress,
-) -> Result<()> {
-    let Course {
-        order,
-        rng,
-        history,
-    } = course;
-    let epoch = history.len() + 1;
-    let batches = images.len().div_ceil(settings.batch);
-    let steps = settings.epochs.saturating_mul(batches);
-    let warmup = (settings.warmup_epochs * batches as f64).round() as usize;
-    // A seed an epoch, so that where dropout stands need not be kept.
-    let mut dropout = crate::base::random::rng(settings.seed, Stream::Dropout);
-    dropout.set_word_pos(2 * epoch as u128);
-    network.seed(dropout.next_u64())?;
-    order.shuffle(rng);
-    let [on, off] = settings.targets(classes);
-    let (mut loss_sum, mut correct, mut seen) = (0.0, 0, 0);
-    let started = Instant::now();
-    for (number, batch) in order.chunks(settings.batch).enumerate() {
-        let mut targets = vec![off; batch.len() * classes];
-        for (row, &i) in targets.chunks_exact_mut(classes).zip(batch) {
-            row[images.label(i)] = on;
-        }
-        let done = (epoch - 1) * batches + number;
-        let step = Step {
-            optimiser: settings.optimiser,
-            number: done + 1,
-            learning_rate: settings.learning_rate * settings.schedule.share(done, steps, warmup),
-            weight_decay: settings.weight_decay,
-        };
-        let pixels = images.augmented(batch, settings.augment, rng);
-        let (loss, logits) = network.step(pixels, targets, batch.len(), &step)?;
-        if !loss.is_finite() {
-            return Err(Error::Diverged {
-                epoch,
-                batch: number + 1,
-                loss,
-            });
-        }
-        loss_sum += f64::from(loss) * batch.len() as f64;
-        let rows = logits.chunks_exact(classes).zip(batch);
-        correct += rows
-            .filter(|(row, i)| predict(row) == images.label(**i))
-            .count();
-        seen += batch.len();
-        progress.step(|| {
-            let pace = seen as f64 / started.elapsed().as_secs_f64();
-            let so_far = Epoch::new(epoch, loss_sum, correct, seen);
-            let epochs = settings.epochs;
-            format!("epoch {epoch}/{epochs}, {so_far}, {pace:.0} images/s")
-        });
-    }
-    history.push(Epoch::new(epoch, loss_sum, correct, seen));
-    Ok(())
-}
-
 impl Epoch {
     fn new(epoch: usize, loss_sum: f64, correct: usize, images: usize) -> Self {
         Self {
@@ -342,9 +203,233 @@ impl fmt::Display for Epoch {
     }
 }
 
-fn summary(history: &[Epoch]) -> String {
-    history.last().map_or_else(String::new, Epoch::to_string)
-}
-
 #[cfg(test)]
 pub(crate) mod tests;
+
+/// A training run: a network, what it is trained on, and how far it came.
+struct TrainingRun<'a> {
+    network: &'a mut dyn Trainable,
+    images: Samples<'a>,
+    classes: usize,
+    settings: &'a TrainSettings,
+    first_weights_checksum: u32,
+    /// Places of the images, shuffled once more every epoch.
+    order: Vec<usize>,
+    rng: Rng,
+    history: Vec<Epoch>,
+}
+
+/// What decides the weights that a run ends with, beside the network.
+#[derive(Serialize)]
+struct Identity {
+    settings: TrainSettings,
+    images: usize,
+    /// CRC-32 of what the network sees of them and of their labels.
+    images_checksum: u32,
+    /// CRC-32.
+    first_weights_checksum: u32,
+}
+
+/// What a run resumes from, beside its tensors.
+#[derive(Serialize, Deserialize)]
+struct State {
+    order: Vec<usize>,
+    /// Position in the stream of random numbers, in words.
+    position: u64,
+    history: Vec<Epoch>,
+}
+
+/// Trains any network; its checkpoint and its progress call it `name`.
+pub(crate) fn train(
+    network: &mut dyn Trainable,
+    images: Samples<'_>,
+    classes: usize,
+    settings: &TrainSettings,
+    name: &str,
+    resume: Option<&Resume<'_>>,
+) -> Result<History> {
+    settings.check()?;
+    settings.augment.check(images.shape())?;
+    images.check_some()?;
+    let mut weights = Crc::new();
+    if resume.is_some() {
+        for tensor in network.tensors(Values::Parameters)? {
+            weights.update(tensor.name.as_bytes());
+            weights.update(&tensor.bytes());
+        }
+    }
+    let mut run = TrainingRun {
+        network,
+        images,
+        classes,
+        settings,
+        first_weights_checksum: weights.sum(),
+        order: (0..images.len()).collect(),
+        rng: rng(settings.seed, Stream::Batches),
+        history: Vec::new(),
+    };
+    let steps = settings.epochs.saturating_mul(run.batches());
+    // Each of several ranks trains for itself.
+    let ranks = Ranks::alone();
+    do_steps(&mut run, &format!("train {name}"), steps, resume, &ranks)?;
+    Ok(History(run.history))
+}
+
+impl Steps for TrainingRun<'_> {
+    type Identity = Identity;
+    type State = State;
+
+    fn identity(&self) -> Result<Identity> {
+        Ok(Identity {
+            settings: self.settings.clone(),
+            images: self.images.len(),
+            images_checksum: self.images.checksum(),
+            first_weights_checksum: self.first_weights_checksum,
+        })
+    }
+
+    fn state(&self) -> Result<(State, Vec<NamedTensor>)> {
+        let state = State {
+            order: self.order.clone(),
+            position: self.rng.get_word_pos() as u64,
+            history: self.history.clone(),
+        };
+        let mut tensors = Vec::new();
+        for (prefix, kind) in self.kinds() {
+            for tensor in self.network.tensors(kind)? {
+                let name = format!("{prefix}/{}", tensor.name);
+                tensors.push(NamedTensor { name, ..tensor });
+            }
+        }
+        Ok((state, tensors))
+    }
+
+    fn restore(&mut self, state: State, tensors: Vec<NamedTensor>) -> Result<usize> {
+        let mut sorted = state.order.clone();
+        sorted.sort_unstable();
+        if !sorted.into_iter().eq(0..self.images.len()) {
+            let expected = format!("the {} images in some order", self.images.len());
+            let found = format!("{} indices", state.order.len());
+            return Err(Error::parameter("order", found, expected));
+        }
+        if state.history.len() > self.settings.epochs {
+            let expected = format!("at most {} epochs", self.settings.epochs);
+            return Err(Error::parameter("history", state.history.len(), expected));
+        }
+        let mut tensors: HashMap<String, NamedTensor> = (tensors.into_iter())
+            .map(|tensor| (tensor.name.clone(), tensor))
+            .collect();
+        let own = self.network.tensors(Values::Parameters)?;
+        let mut found = Vec::new();
+        for (prefix, kind) in self.kinds() {
+            let of_kind = own.iter().filter_map(|own| {
+                let tensor = tensors.remove(&format!("{prefix}/{}", own.name))?;
+                Some(NamedTensor {
+                    name: own.name.clone(),
+                    ..tensor
+                })
+            });
+            found.push((kind, of_kind.collect::<Vec<_>>()));
+        }
+        // Before the first step there are no moments; parameters come last, so that nothing is
+        // changed where anything is missing.
+        let first = if state.history.is_empty() {
+            found.len() - 1
+        } else {
+            0
+        };
+        for (kind, tensors) in &found[first..] {
+            self.network.set_tensors(*kind, tensors)?;
+        }
+        self.rng.set_word_pos(state.position.into());
+        (self.order, self.history) = (state.order, state.history);
+        Ok(self.history.len() * self.batches())
+    }
+
+    fn step(&mut self, _: &Ranks<'_>, progress: &mut Progress) -> Result<Option<String>> {
+        if self.done() {
+            return Ok(None);
+        }
+        self.epoch(progress)?;
+        let epoch = self.history.len();
+        Ok(Some(format!("epoch {epoch}, {}", self.summary())))
+    }
+
+    fn done(&self) -> bool {
+        self.history.len() >= self.settings.epochs
+    }
+
+    fn summary(&self) -> String {
+        self.history
+            .last()
+            .map_or_else(String::new, Epoch::to_string)
+    }
+}
+
+impl TrainingRun<'_> {
+    /// Number of batches per epoch.
+    fn batches(&self) -> usize {
+        self.images.len().div_ceil(self.settings.batch)
+    }
+
+    /// Kinds of tensors that are kept, with the names of their groups.
+    fn kinds(&self) -> Vec<(String, Values)> {
+        let moments = 0..self.settings.optimiser.moments();
+        let moments = moments.map(|i| (format!("moment{}", i + 1), Values::Moment(i)));
+        moments
+            .chain([("parameters".into(), Values::Parameters)])
+            .collect()
+    }
+
+    /// Passes once over the images.
+    fn epoch(&mut self, progress: &mut Progress) -> Result<()> {
+        let (settings, images, classes) = (self.settings, self.images, self.classes);
+        let (epoch, batches) = (self.history.len() + 1, self.batches());
+        let steps = settings.epochs.saturating_mul(batches);
+        let warmup = (settings.warmup_epochs * batches as f64).round() as usize;
+        // A seed an epoch, so that the position of dropout need not be kept.
+        let mut dropout = rng(settings.seed, Stream::Dropout);
+        dropout.set_word_pos(2 * epoch as u128);
+        self.network.seed(dropout.next_u64())?;
+        self.order.shuffle(&mut self.rng);
+        let [on, off] = settings.targets(classes);
+        let (mut loss_sum, mut correct, mut seen) = (0.0, 0, 0);
+        let started = Instant::now();
+        for (number, batch) in self.order.chunks(settings.batch).enumerate() {
+            let mut targets = vec![off; batch.len() * classes];
+            for (row, &i) in targets.chunks_exact_mut(classes).zip(batch) {
+                row[images.label(i)] = on;
+            }
+            let done = (epoch - 1) * batches + number;
+            let share = settings.schedule.share(done, steps, warmup);
+            let step = Step {
+                optimiser: settings.optimiser,
+                number: done + 1,
+                learning_rate: settings.learning_rate * share,
+                weight_decay: settings.weight_decay,
+            };
+            let pixels = images.augmented(batch, settings.augment, &mut self.rng);
+            let (loss, logits) = self.network.step(pixels, targets, batch.len(), &step)?;
+            if !loss.is_finite() {
+                return Err(Error::Diverged {
+                    epoch,
+                    batch: number + 1,
+                    loss,
+                });
+            }
+            loss_sum += f64::from(loss) * batch.len() as f64;
+            let rows = logits.chunks_exact(classes).zip(batch);
+            let right = rows.filter(|(row, i)| predict(row) == images.label(**i));
+            correct += right.count();
+            seen += batch.len();
+            progress.step(|| {
+                let pace = seen as f64 / started.elapsed().as_secs_f64();
+                let so_far = Epoch::new(epoch, loss_sum, correct, seen);
+                let epochs = settings.epochs;
+                format!("epoch {epoch}/{epochs}, {so_far}, {pace:.0} images/s")
+            });
+        }
+        (self.history).push(Epoch::new(epoch, loss_sum, correct, seen));
+        Ok(())
+    }
+}

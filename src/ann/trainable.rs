@@ -3,6 +3,7 @@
 use crate::ann::layers::Layer;
 use crate::ann::optimiser::Step;
 use crate::base::error::Result;
+use crate::base::tensors::NamedTensor;
 
 /// A typed network behind an interface without types, so that code that uses it is compiled once.
 pub trait Trainable {
@@ -61,15 +62,4 @@ pub enum Values {
     /// What the optimiser keeps for each weight, from 0: SGD its velocity, Adam the running means
     /// of the gradient and of its square. None before the first step.
     Moment(usize),
-}
-
-/// A tensor of a network.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NamedTensor {
-    /// The path that dfdx gives it: places in tuples and a field, such as `0.1.weight`.
-    pub name: String,
-    /// Sizes, slowest first.
-    pub shape: Vec<usize>,
-    /// Row by row.
-    pub values: Vec<f32>,
 }

@@ -16,16 +16,16 @@ use dfdx::prelude::{
 use rand::Rng as _;
 
 #[cfg(feature = "cuda")]
-use crate::ann::confined::Confined;
+use crate::ann::device_thread::DeviceThread;
 use crate::ann::layers::Layer;
 use crate::ann::modules::{Describe, Follows};
 use crate::ann::optimiser::{Step, Update};
 use crate::ann::trainable::Built;
-use crate::ann::trainable::NamedTensor;
 use crate::ann::trainable::Trainable;
 use crate::ann::trainable::Values;
 use crate::base::error::{Error, Result};
 use crate::base::random::{Stream, rng};
+use crate::base::tensors::NamedTensor;
 use crate::data::tasks::Classify;
 use crate::ops::backend::Backend;
 
@@ -300,7 +300,7 @@ where
     L: Follows<Rank3<C, SIDE, SIDE>, Out = Rank1<CLASSES>> + BuildOnDevice<Cuda, f32>,
     Typed<L::Built, Cuda, C, SIDE, CLASSES>: Trainable + 'static,
 {
-    Ok(Box::new(Confined::new(move || {
+    Ok(Box::new(DeviceThread::new(move || {
         let network = Typed::<L::Built, Cuda, C, SIDE, CLASSES>::build::<L>(seed)?;
         Ok(Box::new(network))
     })?))

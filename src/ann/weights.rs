@@ -31,20 +31,23 @@
 //! for `num_batches_tracked`, which no evaluation needs and PyTorch fills in. Half precision is
 //! refused rather than rounded: convert the state dict with `.float()`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-
-use crate::ann::trainable::{NamedTensor, Trainable, Values};
+use crate::ann::trainable::{Trainable, Values};
 use crate::base::error::{Error, Result};
-use crate::base::files::write_file;
+use crate::base::tensors::NamedTensor;
+use crate::base::tensors::parse;
+use crate::base::tensors::values;
+use crate::base::tensors::write_tensors;
 
 /// How many batches a layer of PyTorch's normalised: of no use without training on.
 const COUNTER: &str = "num_batches_tracked";
+
 /// Values that have a range: a field's name, the range, what it is called.
 type Range = (&'static str, fn(f32) -> bool, &'static str);
+
 const RANGES: [Range; 2] = [
     (
         "running_var",
@@ -186,78 +189,12 @@ pub(crate) fn load(network: &mut dyn Trainable, path: &Path, names: &Names) -> R
 pub(crate) fn save(network: &dyn Trainable, path: &Path, names: &Names) -> Result<()> {
     let tensors = network.tensors(Values::Parameters)?;
     let names = names.of(&tensors)?;
-    let tensors = names.into_iter().zip(tensors);
-    let tensors = tensors.map(|(name, tensor)| Bytes::floats(name, &tensor));
+    let tensors = names.into_iter().zip(tensors).map(|(name, tensor)| {
+        let bytes = tensor.bytes();
+        (NamedTensor { name, ..tensor }, bytes)
+    });
     // What PyTorch's tools expect to find.
-    write(path, &tensors.collect::<Vec<_>>(), ("format", "pt".into()))
-}
-
-/// The header of a safetensors file; the crate checks it against the file's length.
-pub(crate) fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>> {
-    SafeTensors::deserialize(bytes).map_err(|error| {
-        let expected = "a whole safetensors file";
-        Error::data(path.display(), "header", error, expected)
-    })
-}
-
-/// The values of a tensor of a file, checked.
-pub(crate) fn values(
-    path: &Path,
-    file: &SafeTensors<'_>,
-    name: &str,
-    shape: &[usize],
-) -> Result<Vec<f32>> {
-    let place = || format!("tensor `{name}`");
-    let tensor = file
-        .tensor(name)
-        .map_err(|error| Error::data(path.display(), place(), error, "a tensor of this name"))?;
-    if tensor.dtype() != Dtype::F32 {
-        let found = format!("{:?}", tensor.dtype());
-        return Err(Error::data(path.display(), place(), found, "F32"));
-    }
-    if tensor.shape() != shape {
-        let found = format!("shape {:?}", tensor.shape());
-        let expected = format!("{shape:?}");
-        return Err(Error::data(path.display(), place(), found, expected));
-    }
-    let (values, _) = tensor.data().as_chunks();
-    let values: Vec<f32> = values.iter().map(|b| f32::from_le_bytes(*b)).collect();
-    match values.iter().find(|value| !value.is_finite()) {
-        None => Ok(values),
-        Some(bad) => Err(Error::data(path.display(), place(), bad, "finite numbers")),
-    }
-}
-
-/// A tensor as it stands in a file.
-pub(crate) struct Bytes {
-    pub name: String,
-    pub dtype: Dtype,
-    pub shape: Vec<usize>,
-    pub data: Vec<u8>,
-}
-
-impl Bytes {
-    pub fn floats(name: String, tensor: &NamedTensor) -> Self {
-        Self {
-            name,
-            dtype: Dtype::F32,
-            shape: tensor.shape.clone(),
-            data: tensor.values.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        }
-    }
-}
-
-/// Writes a safetensors file with one entry of metadata: of several, the order would be random.
-pub(crate) fn write(path: &Path, tensors: &[Bytes], (key, text): (&str, String)) -> Result<()> {
-    let failed = Error::write::<safetensors::SafeTensorError>(path);
-    let mut views = Vec::with_capacity(tensors.len());
-    for tensor in tensors {
-        let view = TensorView::new(tensor.dtype, tensor.shape.clone(), &tensor.data);
-        views.push((tensor.name.as_str(), view.map_err(&failed)?));
-    }
-    let metadata = HashMap::from([(key.into(), text)]);
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(failed)?;
-    write_file(path, &bytes)
+    write_tensors(path, &tensors.collect::<Vec<_>>(), ("format", "pt".into()))
 }
 
 #[cfg(test)]

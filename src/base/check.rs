@@ -14,14 +14,28 @@ pub(crate) fn some_timesteps(name: &'static str, timesteps: usize) -> Result<()>
     Err(Error::parameter(name, timesteps, expected))
 }
 
-/// CRC-32.
-pub(crate) fn checksum(text: &str) -> u32 {
-    let mut checksum = flate2::Crc::new();
-    checksum.update(text.as_bytes());
-    checksum.sum()
+/// Refuses a setting that does not hold, naming it, what was found and what is expected.
+pub(crate) fn require(
+    holds: bool,
+    name: &'static str,
+    found: impl ToString,
+    expected: impl ToString,
+) -> Result<()> {
+    match holds {
+        true => Ok(()),
+        false => Err(Error::parameter(name, found, expected)),
+    }
 }
 
-/// CRC-32 of a value as it is printed for debugging.
-pub(crate) fn debug_checksum(value: &impl std::fmt::Debug) -> u32 {
-    checksum(&format!("{value:?}"))
+/// Refuses counts below the least that makes sense.
+pub(crate) fn at_least(least: usize, counts: &[(&'static str, usize)]) -> Result<()> {
+    let mut counts = counts.iter();
+    counts.try_for_each(|&(name, count)| {
+        require(count >= least, name, count, format!("{least} or more"))
+    })
+}
+
+/// Refuses an empty list.
+pub(crate) fn not_empty<T>(name: &'static str, list: &[T]) -> Result<()> {
+    require(!list.is_empty(), name, "none", "at least one")
 }

@@ -4,12 +4,10 @@ use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use super::ranks;
-use crate::base::check::checksum;
 use crate::base::error::{Error, Result};
 use crate::base::lock::{Lock, beside, open_alone};
 
@@ -63,32 +61,6 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let mut text = serde_json::to_string_pretty(value).map_err(Error::write(path))?;
     text.push('\n');
     write_file(path, text.as_bytes())
-}
-
-/// What a program will believe when it reads it again, under the CRC-32 of its text.
-#[derive(Serialize, Deserialize)]
-struct Sealed<'a> {
-    checksum: u32,
-    #[serde(borrow)]
-    content: &'a RawValue,
-}
-
-/// As [`write_json`], with a checksum for [`unsealed`].
-pub(crate) fn write_sealed(path: &Path, value: &impl Serialize) -> Result<()> {
-    let content = serde_json::value::to_raw_value(value).map_err(Error::write(path))?;
-    let checksum = checksum(content.get());
-    let content = &*content;
-    write_json(path, &Sealed { checksum, content })
-}
-
-/// The JSON that [`write_sealed`] wrote; what is wrong where it is not as it was.
-pub(crate) fn unsealed(text: &str) -> std::result::Result<&str, String> {
-    let sealed: Sealed<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    let content = sealed.content.get();
-    match checksum(content) == sealed.checksum {
-        true => Ok(content),
-        false => Err("another checksum than it was written with".into()),
-    }
 }
 
 /// Writes a hidden file beside the file and renames it, so that a reader never sees half of it.

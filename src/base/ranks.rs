@@ -84,11 +84,13 @@
 //! 100 times as long. Every rank keeps its images in memory, 150 kB each of ImageNet: give it a folder
 //! of those that are used.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::base::error::{Error, Result};
 
@@ -259,21 +261,36 @@ impl Ranks<'_> {
         })
     }
 
-    /// Refuses to go on where ranks have different things by the same name; `things` gives names and
-    /// checksums.
-    pub fn check_alike<const N: usize>(
-        &self,
-        things: impl FnOnce() -> [(&'static str, u32); N],
-    ) -> Result<()> {
+    /// This process alone, whatever others do.
+    pub fn alone() -> Self {
+        Self {
+            rank: 0,
+            size: 1,
+            exchange: Box::new(|own| Ok(vec![own.to_vec()])),
+            _busy: None,
+        }
+    }
+
+    /// Compares the fields of a value that is to be the same on all ranks.
+    ///
+    /// # Errors
+    /// Returns an error that names the fields in which a rank differs from rank 0.
+    pub fn check_alike(&self, value: &impl Serialize) -> Result<()> {
         if self.size == 1 {
             return Ok(());
         }
-        let own = things();
-        let all: Vec<Vec<u32>> = self.all(&own.map(|(_, sum)| sum).to_vec())?;
-        for (rank, sums) in all.iter().enumerate() {
-            let both = own.iter().zip(sums.iter().zip(&all[0]));
-            let differ = both.filter(|(_, (own, first))| own != first);
-            let differ: Vec<&str> = differ.map(|((name, _), _)| *name).collect();
+        let own: BTreeMap<String, Value> = serde_json::to_value(value)
+            .and_then(serde_json::from_value)
+            .map_err(|error| Error::Rank {
+                rank: self.rank,
+                reason: error.to_string(),
+            })?;
+        let all = self.all(&own)?;
+        for (rank, fields) in all.iter().enumerate() {
+            let differ = all[0]
+                .keys()
+                .filter(|name| fields.get(*name) != all[0].get(*name));
+            let differ: Vec<&str> = differ.map(String::as_str).collect();
             if !differ.is_empty() {
                 let names = differ.join(", ");
                 let reason = format!("found other {names} than rank 0's, expected the same");
@@ -344,6 +361,8 @@ fn heard<T>(rank: usize, said: Option<Said<T>>) -> Result<T> {
 mod tests {
     use std::sync::{Barrier, RwLock};
 
+    use serde_json::json;
+
     use super::*;
 
     /// Threads for ranks.
@@ -412,13 +431,13 @@ mod tests {
     fn what_differs_is_named() {
         let found = on(3, |ranks| {
             let other = u32::from(ranks.rank == 2);
-            let things = || [("weights", 7), ("images", other), ("settings", 9 + other)];
-            ranks.check_alike(things).unwrap_err().to_string()
+            let things = json!({"weights": 7, "images": other, "settings": {"seed": other}});
+            ranks.check_alike(&things).unwrap_err().to_string()
         });
         let error = "rank 2: found other images, settings than rank 0's, expected the same";
         assert_eq!(found, [error; 3]);
         assert!(
-            on(3, |ranks| ranks.check_alike(|| [("weights", 7)]).is_ok())
+            on(3, |ranks| ranks.check_alike(&json!({"weights": 7})).is_ok())
                 .into_iter()
                 .all(|ok| ok)
         );

@@ -66,15 +66,16 @@ impl Table {
         }
     }
 
-    pub(crate) fn from_cells(
+    /// Table of these rows.
+    pub(crate) fn of<H: Into<String>>(
         title: impl Into<String>,
-        header: impl Iterator<Item = String>,
-        rows: Vec<Vec<String>>,
+        header: impl IntoIterator<Item = H>,
+        rows: impl IntoIterator<Item = Vec<String>>,
     ) -> Self {
         Self {
             title: title.into(),
-            header: header.collect(),
-            rows,
+            header: header.into_iter().map(Into::into).collect(),
+            rows: rows.into_iter().collect(),
         }
     }
 
@@ -155,7 +156,8 @@ pub(crate) fn escape(text: &str) -> String {
         .replace('>', "&gt;")
 }
 
-pub(crate) fn latency(latency: Option<usize>) -> String {
+/// Latency in timesteps as people read it.
+pub(crate) fn latency_text(latency: Option<usize>) -> String {
     latency.map_or("never".into(), |latency| latency.to_string())
 }
 

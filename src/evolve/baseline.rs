@@ -7,8 +7,8 @@ use crate::convert::Balance;
 use crate::convert::Conversion;
 use crate::data::images::HeldOut;
 use crate::data::images::Images;
+use crate::evolve::fitness::Evaluator;
 use crate::evolve::fitness::Fitness;
-use crate::evolve::fitness::Judge;
 use crate::evolve::fitness::Objective;
 use crate::evolve::fitness::Stopping;
 use crate::metrics::Target;
@@ -56,9 +56,9 @@ pub(crate) fn best_balance_of<N: Network>(
             Err(Error::Layer { .. }) => continue,
             snn => snn?.with(&change)?,
         };
-        let judge = Judge::new(snn.network(), images, target, Objective::Latency, run)?;
+        let evaluator = Evaluator::new(snn.network(), images, target, Objective::Latency, run)?;
         let rival = best.as_ref().map(|(fitness, ..)| *fitness);
-        let fitness = judge.against(snn.neurons(), rival, Stopping::Certain)?;
+        let fitness = evaluator.against(snn.neurons(), rival, Stopping::Certain)?;
         if best.as_ref().is_none_or(|(least, ..)| fitness < *least) {
             best = Some((fitness, balance, snn));
         }

@@ -9,7 +9,7 @@ use crate::base::table::show;
 use crate::data::images::{Images, Part};
 use crate::data::tasks::Task;
 use crate::evolve::optimise::Cost;
-use crate::metrics::{Hits, Target};
+use crate::metrics::Target;
 use crate::simulate::network::SpikingNetwork;
 use crate::simulate::neurons::Neurons;
 use crate::simulate::settings::SimulateSettings;
@@ -136,36 +136,10 @@ pub enum Stopping {
     /// objectives know no such timestep. The same network is found as with `Never`.
     #[default]
     Certain,
-    /// When it is improbable: after the first `images`, and twice as many again and again, a
-    /// network is given up whose mean, image by image, is worse than its rival's by `errors`
-    /// standard errors. Only networks measured on all images win. One network given up wrongly sends
-    /// an evolution another way: on the digits 6 of 8 seeds ended at another network than with
-    /// `Never`, which was as good on average (`tests/evolution.rs`).
-    /// [`Objective::LatencyAndEnergy`] is judged by its latency here.
-    Race {
-        /// Images of the first decision, 2 or more.
-        images: usize,
-        /// Standard errors, above 0; at 3, one in a thousand is given up wrongly.
-        errors: f64,
-    },
-}
-
-impl Stopping {
-    pub(crate) fn check(self) -> Result<()> {
-        match self {
-            Self::Race { images, .. } if images < 2 => {
-                Err(Error::parameter("images", images, "2 or more"))
-            }
-            Self::Race { errors, .. } if !(errors > 0.0 && errors.is_finite()) => {
-                Err(Error::parameter("errors", errors, "above 0"))
-            }
-            _ => Ok(()),
-        }
-    }
 }
 
 /// Measures networks on images.
-pub(crate) struct Judge<'a> {
+pub(crate) struct Evaluator<'a> {
     network: &'a SpikingNetwork,
     simulator: Simulator<'a>,
     target: &'a Target,
@@ -173,17 +147,16 @@ pub(crate) struct Judge<'a> {
     timesteps: usize,
 }
 
-impl<'a> Judge<'a> {
+impl<'a> Evaluator<'a> {
     /// On whatever part of the data; evolution itself only has held-out images.
     pub fn new<P: Part, K: Task>(
         network: &'a SpikingNetwork,
         images: &'a Images<P, K>,
         target: &'a Target,
         objective: Objective,
-        SimulateSettings {
-            timesteps, code, ..
-        }: SimulateSettings,
+        run: SimulateSettings,
     ) -> Result<Self> {
+        let timesteps = run.timesteps;
         objective.check(timesteps)?;
         target.check_on(images.len())?;
         if objective == Objective::MeanLatency && target.margin() == 0.0 {
@@ -191,7 +164,7 @@ impl<'a> Judge<'a> {
             return Err(Error::parameter("target", "a margin of 0", expected));
         }
         Ok(Self {
-            simulator: network.simulator(images, code)?,
+            simulator: network.simulator(images, run.code)?,
             network,
             target,
             objective,
@@ -271,93 +244,8 @@ impl<'a> Judge<'a> {
                 }
                 self.fitness(neurons)
             }
-            (Stopping::Race { images, errors }, Some(rival)) => {
-                let all = self.target.ann().images;
-                let mut end = images.min(all);
-                let mut run = (self.simulator).run_on(0..end, neurons, self.timesteps)?;
-                while end < all {
-                    if self.improbable(&run.hits, rival, errors) {
-                        return Ok(Fitness::WORST);
-                    }
-                    let next = (2 * end).min(all);
-                    let more = (self.simulator).run_on(end..next, neurons, self.timesteps)?;
-                    run.extend(&more);
-                    end = next;
-                }
-                self.of(&run)
-            }
         }
     }
-
-    /// Whether what the first images say is worse than the rival by so many standard errors.
-    fn improbable(&self, hits: &Hits, rival: Fitness, errors: f64) -> bool {
-        let margin = self.target.margin() / 100.0;
-        let reached = |latency: usize| self.worse(hits, &[latency - 1], margin, errors);
-        // Timesteps at which the mean of all images so far is below the ANN's by this much or more,
-        // but no more than that: the others count the same whatever a few images say.
-        let ann = self.target.ann_hits();
-        let below = |t: usize| {
-            let rows = hits.rows().zip(ann);
-            rows.map(|(row, &ann)| loss(ann, row[t])).sum::<f64>() / hits.images() as f64
-        };
-        let all: Vec<f64> = (0..self.timesteps).map(below).collect();
-        let within = |least: f64, most: f64| -> Vec<usize> {
-            let timesteps = 0..self.timesteps;
-            timesteps
-                .filter(|&t| (least..=most).contains(&all[t]))
-                .collect()
-        };
-        match self.objective {
-            // To win, the accuracy must reach the target by the rival's latency.
-            Objective::Latency if rival.latency <= self.timesteps => reached(rival.latency),
-            // Or at all; or miss less before.
-            Objective::Latency => {
-                let missing = within(margin, 1.0);
-                let limit = rival.deficit / 100.0 + margin * missing.len() as f64;
-                reached(self.timesteps) && self.worse(hits, &missing, limit, errors)
-            }
-            Objective::LatencyAndEnergy { .. } => {
-                rival.value() <= self.timesteps as f64 && reached((rival.value() as usize).max(1))
-            }
-            Objective::ErrorAt { timestep } => {
-                let ann_error = 1.0 - self.target.ann().percent() / 100.0;
-                let limit = rival.value() / 100.0 - ann_error;
-                self.worse(hits, &[timestep - 1], limit, errors)
-            }
-            Objective::MeanLatency => {
-                let counted = within(0.0, 2.0 * margin);
-                let far = all.iter().filter(|&&below| below > 2.0 * margin).count();
-                let limit = (rival.value() - far as f64) * 2.0 * margin;
-                self.worse(hits, &counted, limit, errors)
-            }
-            Objective::Area => {
-                let counted: Vec<usize> = (0..self.timesteps).collect();
-                self.worse(hits, &counted, rival.value() / 100.0, errors)
-            }
-        }
-    }
-
-    /// Whether the mean over images, of how often the network is wrong at these timesteps where the
-    /// ANN is not, is above the limit by so many standard errors.
-    fn worse(&self, hits: &Hits, timesteps: &[usize], limit: f64, errors: f64) -> bool {
-        let ann = self.target.ann_hits();
-        let of = |(row, &ann): (&[bool], &bool)| -> f64 {
-            timesteps.iter().map(|&t| loss(ann, row[t])).sum()
-        };
-        let losses: Vec<f64> = hits.rows().zip(ann).map(of).collect();
-        let images = losses.len() as f64;
-        let mean = losses.iter().sum::<f64>() / images;
-        let squares = losses.iter().map(|loss| (loss - mean) * (loss - mean));
-        let variance = squares.sum::<f64>() / (images - 1.0);
-        // Of a sample without replacement.
-        let rest = 1.0 - images / ann.len() as f64;
-        mean - errors * (variance / images * rest).sqrt() > limit
-    }
-}
-
-/// 1 where the ANN is right and the network wrong, -1 the other way round.
-fn loss(ann: bool, hit: bool) -> f64 {
-    f64::from(u8::from(ann)) - f64::from(u8::from(hit))
 }
 
 #[cfg(test)]

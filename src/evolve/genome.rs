@@ -20,13 +20,6 @@ pub enum Gene {
     /// The paper's. Where no layer has a bias, a layer that says more makes all layers after it say
     /// more, which no class gains by, and `Scale` reaches the same networks by other numbers.
     Threshold,
-    /// As [`Threshold`](Self::Threshold), but with a factor for each of so many groups of a layer's
-    /// channels: equal parts of the channels in the order of their thresholds, the lowest first.
-    Groups(usize),
-    /// Power of the differences between a layer's thresholds: of 0 all channels have the layer's
-    /// geometric mean, 1 changes nothing. The charge follows the threshold. Does nothing where a
-    /// layer has one threshold.
-    Spread,
     /// The leak λ, above 0, at most 1; 1 is none.
     Leak,
     /// The initial membrane potential, in thresholds.
@@ -34,18 +27,10 @@ pub enum Gene {
 }
 
 impl Gene {
-    /// Values of one layer.
-    pub(crate) fn each(self) -> usize {
-        match self {
-            Self::Groups(groups) => groups,
-            _ => 1,
-        }
-    }
-
     /// The value that leaves a layer as it is.
     fn neutral(self, neurons: &Neurons) -> f64 {
         match self {
-            Self::Scale | Self::Threshold | Self::Groups(_) | Self::Spread => 1.0,
+            Self::Scale | Self::Threshold => 1.0,
             Self::Leak => f64::from(neurons.leak[0]),
             Self::Initial => f64::from(neurons.initial),
         }
@@ -54,54 +39,25 @@ impl Gene {
     /// Values that make sense at all.
     fn limits(self) -> ([f64; 2], &'static str) {
         match self {
-            Self::Scale | Self::Threshold | Self::Groups(_) => {
-                ([f64::MIN_POSITIVE, f64::MAX], "factors above 0")
-            }
-            Self::Spread => ([0.0, f64::MAX], "powers of 0 or more"),
+            Self::Scale | Self::Threshold => ([f64::MIN_POSITIVE, f64::MAX], "factors above 0"),
             Self::Leak => ([f64::MIN_POSITIVE, 1.0], "leaks above 0, at most 1"),
             Self::Initial => ([f64::MIN, f64::MAX], "finite fractions of the threshold"),
         }
     }
 
-    fn express(self, neurons: &mut Neurons, values: &[f64]) {
-        let fix_charge = |neurons: &mut Neurons| {
-            neurons.charge = Charge::Fixed(neurons.charges().to_vec());
-        };
-        // Charges that the threshold decides follow it; those that a gene before fixed must be made to.
-        let both = |neurons: &mut Neurons, change: &dyn Fn(&mut [f32])| {
-            change(&mut neurons.threshold);
-            if let Charge::Fixed(charge) = &mut neurons.charge {
-                change(charge);
-            }
-        };
-        let value = values[0];
+    fn express(self, neurons: &mut Neurons, value: f64) {
         match self {
-            Self::Scale => both(neurons, &|all| {
-                all.iter_mut().for_each(|x| times(x, value));
-            }),
-            Self::Spread => both(neurons, &|all| {
-                if all.len() == 1 {
-                    return; // the power of a mean's rounding error is no threshold
-                }
-                let logarithms = all.iter().map(|&x| f64::from(x).ln());
-                let mean = (logarithms.sum::<f64>() / all.len() as f64).exp();
-                for x in all {
-                    *x = (mean * (f64::from(*x) / mean).powf(value)) as f32;
-                }
-            }),
-            Self::Threshold => {
-                fix_charge(neurons);
+            // A charge that the threshold decides follows it; one that a gene before fixed must be
+            // made to.
+            Self::Scale => {
                 neurons.scale_thresholds(value);
-            }
-            Self::Groups(groups) => {
-                fix_charge(neurons);
-                let channels = neurons.threshold.len();
-                let mut order: Vec<usize> = (0..channels).collect();
-                order.sort_by(|&a, &b| neurons.threshold[a].total_cmp(&neurons.threshold[b]));
-                for (place, channel) in order.into_iter().enumerate() {
-                    let group = place * groups / channels;
-                    times(&mut neurons.threshold[channel], values[group]);
+                if let Charge::Fixed(charge) = &mut neurons.charge {
+                    charge.iter_mut().for_each(|x| times(x, value));
                 }
+            }
+            Self::Threshold => {
+                neurons.charge = Charge::Fixed(neurons.charges().to_vec());
+                neurons.scale_thresholds(value);
             }
             Self::Leak => neurons.leak = vec![value as f32],
             Self::Initial => neurons.initial = value as f32,
@@ -127,33 +83,22 @@ pub(crate) fn check(genes: &[(Gene, [f64; 2])]) -> Result<()> {
             let expected = format!("{expected}, the first below the second");
             return Err(Error::parameter("genome", found, expected));
         }
-        if gene == Gene::Groups(0) {
-            return Err(Error::parameter("genome", "0 groups", "1 or more"));
-        }
     }
     Ok(())
 }
 
 impl<'a> Genome<'a> {
     /// # Errors
-    /// Ranges out of range or that leave the network as it is out; more groups than channels.
+    /// Ranges out of range or that leave the network as it is out.
     pub fn new(genes: &'a [(Gene, [f64; 2])], neurons: &'a [Neurons]) -> Result<Self> {
         check(genes)?;
         for &(gene, [low, high]) in genes {
-            for (layer, neurons) in neurons.iter().enumerate() {
+            for neurons in neurons {
                 let neutral = gene.neutral(neurons);
                 if !(low..=high).contains(&neutral) {
                     let found = format!("{gene:?} in {low}..={high}");
                     let expected = format!("a range that holds {neutral}, the network as it is");
                     return Err(Error::parameter("genome", found, expected));
-                }
-                let channels = neurons.threshold.len();
-                if let Gene::Groups(groups) = gene
-                    && groups > channels
-                {
-                    let found = format!("{gene:?} and {channels} thresholds");
-                    let expected = "no more groups than a layer has thresholds (per channel)";
-                    return Err(Error::layer(layer, "neurons", found, expected));
                 }
             }
         }
@@ -163,7 +108,7 @@ impl<'a> Genome<'a> {
     /// The range of every value.
     pub fn bounds(&self) -> Vec<[f64; 2]> {
         let genes = self.genes.iter();
-        let ranges = genes.flat_map(|&(gene, range)| vec![range; gene.each() * self.neurons.len()]);
+        let ranges = genes.flat_map(|&(_, range)| vec![range; self.neurons.len()]);
         ranges.collect()
     }
 
@@ -171,7 +116,7 @@ impl<'a> Genome<'a> {
     pub fn neutral(&self) -> Vec<f64> {
         let of = |&(gene, _): &(Gene, _)| {
             let layers = self.neurons.iter();
-            layers.flat_map(move |neurons| vec![gene.neutral(neurons); gene.each()])
+            layers.map(move |neurons| gene.neutral(neurons))
         };
         self.genes.iter().flat_map(of).collect()
     }
@@ -179,12 +124,10 @@ impl<'a> Genome<'a> {
     /// The network with these values, one within each of the bounds.
     pub fn express(&self, values: &[f64]) -> Vec<Neurons> {
         let mut changed = self.neurons.to_vec();
-        let mut rest = values;
-        for &(gene, _) in self.genes {
-            for neurons in &mut changed {
-                let (own, others) = rest.split_at(gene.each());
-                gene.express(neurons, own);
-                rest = others;
+        let layers = self.neurons.len();
+        for (&(gene, _), values) in self.genes.iter().zip(values.chunks_exact(layers)) {
+            for (neurons, &value) in changed.iter_mut().zip(values) {
+                gene.express(neurons, value);
             }
         }
         changed
@@ -219,17 +162,6 @@ mod tests {
         assert_eq!(alone[0].threshold, [0.5, 2.0]);
         assert_eq!(alone[0].charges(), [1.0, 4.0]);
         assert_eq!(alone[1].threshold, [0.5, 0.5]);
-
-        let groups = expressed(&[(Gene::Groups(2), factors)], &[0.5, 1.0, 1.0, 2.0]);
-        assert_eq!(groups[0].threshold, [0.5, 4.0]);
-        assert_eq!(groups[1].threshold, [2.0, 4.0]);
-        assert_eq!(groups[1].charges(), [2.0, 2.0]);
-
-        let spread = expressed(&[(Gene::Spread, [0.0, 2.0])], &[0.0, 2.0]);
-        assert_eq!(spread[0].threshold, [2.0, 2.0]);
-        assert_eq!(spread[1].threshold, [2.0, 2.0]);
-        let spread = expressed(&[(Gene::Spread, [0.0, 2.0])], &[0.5, 2.0]);
-        assert!((spread[0].threshold[0] - 2f32.sqrt()).abs() < 1e-6);
 
         let genes = [(Gene::Leak, [0.9, 1.0]), (Gene::Initial, [0.0, 1.0])];
         let both = expressed(&genes, &[0.95, 1.0, 0.5, 0.25]);
@@ -281,8 +213,6 @@ mod tests {
             (Gene::Leak, [0.5, 1.5], "leaks above 0"),
             (Gene::Scale, [1.5, 2.0], "a range that holds 1,"),
             (Gene::Initial, [0.25, 1.0], "a range that holds 0,"),
-            (Gene::Groups(0), [0.5, 2.0], "1 or more"),
-            (Gene::Groups(3), [0.5, 2.0], "no more groups than"),
         ] {
             let message = message(&[(gene, range)]);
             assert!(message.contains(expected), "{message}");

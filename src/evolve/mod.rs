@@ -23,6 +23,6 @@ pub use fitness::{Fitness, Objective, Stopping};
 pub use generation::{ConvergenceRow, Generation, convergence_chart};
 pub use genome::Gene;
 pub use pareto::{Compromise, CompromiseRow, Front, front_chart, pareto};
-pub use run::{Evolution, evolve, evolve_resumable};
+pub use run::{Evolution, evolve};
 pub use settings::EvolveSettings;
 pub use thresholds::{ThresholdRow, thresholds_chart};

@@ -3,6 +3,7 @@
 use plotters::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::run as evolution;
 use crate::ann::networks::Network;
 use crate::base::chart::{
     COLOURS, Chart, Key, Scale, draw, legend, plain_number, scaled_axes, table, viridis,
@@ -10,16 +11,21 @@ use crate::base::chart::{
 use crate::base::error::Result;
 use crate::base::progress::Progress;
 use crate::base::ranks::Ranks;
+use crate::base::resume::Resume;
+use crate::base::resume::Steps;
+use crate::base::resume::do_steps;
 use crate::base::table::Table;
 use crate::base::table::show;
+use crate::base::tensors::NamedTensor;
 use crate::data::images::HeldOut;
 use crate::data::images::Images;
-use crate::evolve::fitness::Judge;
+use crate::evolve::fitness::Evaluator;
 use crate::evolve::fitness::Objective;
+use crate::evolve::fitness::Stopping;
 use crate::evolve::genome::Genome;
 use crate::evolve::nsga::Nsga2;
 use crate::evolve::nsga::NsgaSettings;
-use crate::evolve::run::Run;
+use crate::evolve::search::Search;
 use crate::evolve::settings::EvolveSettings;
 use crate::metrics::Target;
 use crate::simulate::network::Snn;
@@ -90,80 +96,6 @@ impl<N: Network> Front<N> {
 }
 
 show!(impl [N: Network] Front<N> as table);
-
-/// Searches the compromises between latency, error after the last timestep, and energy up to the
-/// latency, by NSGA-II (Deb et al. 2002), on held-out images. Of the settings, `search`,
-/// `objective` and `stopping` do not matter: three numbers are made small at once, and all of each
-/// network is measured.
-///
-/// ```no_run
-/// # use evospike::prelude::*;
-/// # fn example(snn: Snn<DigitsCnn>, parts: Split<Digits>, target: Target) -> evospike::Result<()> {
-/// let nsga = NsgaSettings { population: 20, ..NsgaSettings::default() };
-/// let settings = EvolveSettings::default();
-/// let front = pareto(&snn, &parts.held_out, &target, &nsga, &settings)?;
-/// # Ok(()) }
-/// ```
-///
-/// # Errors
-/// As [`evolve`].
-pub fn pareto<N: Network>(
-    snn: &Snn<N>,
-    images: &Images<HeldOut, N::Task>,
-    target: &Target,
-    nsga: &NsgaSettings,
-    settings: &EvolveSettings,
-) -> Result<Front<N>> {
-    settings.check()?;
-    let genome = Genome::new(&settings.genome, snn.neurons())?;
-    let objective = Objective::Latency;
-    let judge = Judge::new(snn.network(), images, target, objective, settings.run())?;
-    let (bounds, start) = (genome.bounds(), genome.neutral());
-    let mut search = Nsga2::new(&bounds, Some(&start), nsga.clone(), settings.seed)?;
-    let mut progress = Progress::new(
-        format!("pareto {}", N::NAME),
-        settings.generations.saturating_add(1),
-    );
-    let ranks = Ranks::enter()?;
-    Run::new(snn, images, target, settings).check_alike(&ranks, target, nsga)?;
-    let mut tried = Vec::new();
-    for _ in 0..=settings.generations {
-        let points = search.ask();
-        let found = ranks.share(points.len(), |i| {
-            let (latency, error, energy) = judge.compromise(&genome.express(&points[i]))?;
-            Ok([latency as f64, error, energy])
-        })?;
-        search.tell(found.iter().map(|objectives| objectives.to_vec()).collect())?;
-        tried.extend(found);
-        progress.step(|| format!("{} compromises", search.front().len()));
-    }
-    progress.finish(|| format!("{} compromises", search.front().len()));
-    let networks = search.front().into_iter().map(|(genes, objectives)| {
-        Ok(Compromise {
-            snn: snn.with_neurons(genome.express(&genes))?,
-            genes,
-            latency: objectives[0] as usize,
-            error_percent: objectives[1],
-            energy_ratio: objectives[2],
-        })
-    });
-    let mut networks = networks.collect::<Result<Vec<_>>>()?;
-    let order = |network: &Compromise<N>| {
-        (
-            network.latency,
-            (network.error_percent, network.energy_ratio),
-        )
-    };
-    networks.sort_by(|a, b| {
-        let ((a, rest), (b, other)) = (order(a), order(b));
-        a.cmp(&b).then(
-            rest.partial_cmp(&other)
-                .unwrap_or(std::cmp::Ordering::Equal),
-        )
-    });
-    networks.dedup_by(|a, b| order(a) == order(b));
-    Ok(Front { networks, tried })
-}
 
 /// One line of `pareto.csv`: a network that a search for compromises tried, on held-out images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -244,6 +176,177 @@ pub fn front_chart(title: &str, all: &[[f64; 3]], front: &[[f64; 3]]) -> Result<
             rows,
         )
     })
+}
+
+/// Searches the compromises between latency, error after the last timestep, and energy up to the
+/// latency, by NSGA-II (Deb et al. 2002), on held-out images. The settings `search`, `objective`,
+/// `stopping` and `batch` have no effect: three numbers are minimised at once, and each network is
+/// measured to the end on all images. [`Resume::pareto`] keeps a checkpoint of it.
+///
+/// ```no_run
+/// # use evospike::prelude::*;
+/// # fn example(snn: Snn<DigitsCnn>, parts: Split<Digits>, target: Target) -> evospike::Result<()> {
+/// let nsga = NsgaSettings { population: 20, ..NsgaSettings::default() };
+/// let settings = EvolveSettings::default();
+/// let front = pareto(&snn, &parts.held_out, &target, &nsga, &settings)?;
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// Returns the errors of [`evolve`](crate::evolve::evolve).
+pub fn pareto<N: Network>(
+    snn: &Snn<N>,
+    images: &Images<HeldOut, N::Task>,
+    target: &Target,
+    nsga: &NsgaSettings,
+    settings: &EvolveSettings,
+) -> Result<Front<N>> {
+    run(snn, images, target, nsga, settings, None)
+}
+
+impl Resume<'_> {
+    /// [`pareto`] with a checkpoint, written before the first generation and after each.
+    ///
+    /// # Errors
+    /// Returns the errors of [`pareto`], and those of [`Resume`].
+    pub fn pareto<N: Network>(
+        &self,
+        snn: &Snn<N>,
+        images: &Images<HeldOut, N::Task>,
+        target: &Target,
+        nsga: &NsgaSettings,
+        settings: &EvolveSettings,
+    ) -> Result<Front<N>> {
+        run(snn, images, target, nsga, settings, Some(self))
+    }
+}
+
+fn run<N: Network>(
+    snn: &Snn<N>,
+    images: &Images<HeldOut, N::Task>,
+    target: &Target,
+    nsga: &NsgaSettings,
+    settings: &EvolveSettings,
+    resume: Option<&Resume<'_>>,
+) -> Result<Front<N>> {
+    let settings = EvolveSettings {
+        search: Search::default(),
+        objective: Objective::Latency,
+        stopping: Stopping::Never,
+        batch: None,
+        ..settings.clone()
+    };
+    settings.check()?;
+    let genome = Genome::new(&settings.genome, snn.neurons())?;
+    let (bounds, start) = (genome.bounds(), genome.neutral());
+    let mut run = ParetoRun {
+        search: Nsga2::new(&bounds, Some(&start), nsga.clone(), settings.seed)?,
+        evaluator: settings.evaluator(snn, images, target)?,
+        identity: Identity {
+            nsga: nsga.clone(),
+            evolution: evolution::Identity::new(snn, images, target, &settings),
+        },
+        genome: &genome,
+        generations: settings.generations,
+        told: Vec::new(),
+    };
+    let name = format!("pareto {}", N::NAME);
+    let steps = settings.generations.saturating_add(1);
+    do_steps(&mut run, &name, steps, resume, &Ranks::enter()?)?;
+    let networks = run.search.front().into_iter().map(|(genes, objectives)| {
+        Ok(Compromise {
+            snn: snn.with_neurons(genome.express(&genes))?,
+            genes,
+            latency: objectives[0] as usize,
+            error_percent: objectives[1],
+            energy_ratio: objectives[2],
+        })
+    });
+    let mut networks = networks.collect::<Result<Vec<_>>>()?;
+    let order = |c: &Compromise<N>| (c.latency, c.error_percent, c.energy_ratio);
+    networks.sort_by(|a, b| {
+        order(a)
+            .partial_cmp(&order(b))
+            .unwrap_or(std::cmp::Ordering::Equal)
+    });
+    networks.dedup_by(|a, b| order(a) == order(b));
+    Ok(Front {
+        networks,
+        tried: run.told.concat(),
+    })
+}
+
+/// A search for compromises and how far it came.
+struct ParetoRun<'a> {
+    search: Nsga2,
+    evaluator: Evaluator<'a>,
+    identity: Identity,
+    genome: &'a Genome<'a>,
+    generations: usize,
+    /// Objectives of each network of each generation.
+    told: Vec<Vec<[f64; 3]>>,
+}
+
+/// What decides the result of a search, but for the number of generations.
+#[derive(Clone, Serialize)]
+struct Identity {
+    nsga: NsgaSettings,
+    #[serde(flatten)]
+    evolution: evolution::Identity,
+}
+
+impl ParetoRun<'_> {
+    fn tell(&mut self, found: Vec<[f64; 3]>) -> Result<()> {
+        let objectives = found.iter().map(|objectives| objectives.to_vec());
+        self.search.tell(objectives.collect())?;
+        self.told.push(found);
+        Ok(())
+    }
+}
+
+impl Steps for ParetoRun<'_> {
+    type Identity = Identity;
+    type State = Vec<Vec<[f64; 3]>>;
+
+    fn identity(&self) -> Result<Identity> {
+        Ok(self.identity.clone())
+    }
+
+    fn state(&self) -> Result<(Self::State, Vec<NamedTensor>)> {
+        Ok((self.told.clone(), Vec::new()))
+    }
+
+    fn restore(&mut self, state: Self::State, _: Vec<NamedTensor>) -> Result<usize> {
+        for found in state.into_iter().take(self.generations + 1) {
+            self.tell(found)?;
+        }
+        Ok(self.told.len())
+    }
+
+    fn step(&mut self, ranks: &Ranks<'_>, progress: &mut Progress) -> Result<Option<String>> {
+        if self.done() {
+            return Ok(None);
+        }
+        let points = self.search.ask();
+        let found = ranks.share(points.len(), |i| {
+            let (latency, error, energy) = self
+                .evaluator
+                .compromise(&self.genome.express(&points[i]))?;
+            Ok([latency as f64, error, energy])
+        })?;
+        self.tell(found)?;
+        progress.step(|| self.summary());
+        let generation = self.told.len() - 1;
+        Ok(Some(format!("generation {generation}, {}", self.summary())))
+    }
+
+    fn done(&self) -> bool {
+        self.told.len() > self.generations
+    }
+
+    fn summary(&self) -> String {
+        format!("{} compromises", self.search.front().len())
+    }
 }
 
 #[cfg(test)]

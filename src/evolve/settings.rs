@@ -11,7 +11,7 @@ use crate::base::table::show;
 use crate::data::images::HeldOut;
 use crate::data::images::Images;
 use crate::evolve::de::DeSettings;
-use crate::evolve::fitness::Judge;
+use crate::evolve::fitness::Evaluator;
 use crate::evolve::fitness::Objective;
 use crate::evolve::fitness::Stopping;
 use crate::evolve::genome::Gene;
@@ -87,7 +87,6 @@ impl EvolveSettings {
                 ));
             }
         }
-        self.stopping.check()?;
         self.objective.check(self.timesteps)
     }
 
@@ -108,13 +107,13 @@ impl EvolveSettings {
         }
     }
 
-    pub(super) fn judge<'a, N: Network>(
+    pub(super) fn evaluator<'a, N: Network>(
         &self,
         snn: &'a Snn<N>,
         images: &'a Images<HeldOut, N::Task>,
         target: &'a Target,
-    ) -> Result<Judge<'a>> {
-        Judge::new(snn.network(), images, target, self.objective, self.run())
+    ) -> Result<Evaluator<'a>> {
+        Evaluator::new(snn.network(), images, target, self.objective, self.run())
     }
 }
 

@@ -12,7 +12,7 @@ use crate::base::progress::Progress;
 use crate::base::random::{Stream, rng};
 use crate::data::images::{Images, Part};
 use crate::data::tasks::Task;
-use crate::evolve::fitness::Judge;
+use crate::evolve::fitness::Evaluator;
 use crate::evolve::genome::Genome;
 use crate::evolve::settings::EvolveSettings;
 use crate::explain::scales::{LAYER, heat_map, lines, mean, one, standard_deviation};
@@ -57,7 +57,7 @@ pub fn threshold_sensitivity<P: Part, K: Task>(
     if let Some(bad) = factors.iter().find(|&&f| !(f > 0.0 && f.is_finite())) {
         return Err(Error::parameter("factors", bad, "finite factors above 0"));
     }
-    let judge = Judge::new(snn, images, target, settings.objective, settings.run())?;
+    let evaluator = Evaluator::new(snn, images, target, settings.objective, settings.run())?;
     let layers = snn.neurons().len();
     let mut progress = Progress::new("threshold sensitivity", layers * factors.len());
     let mut rows = Vec::with_capacity(layers * factors.len());
@@ -66,7 +66,7 @@ pub fn threshold_sensitivity<P: Part, K: Task>(
             let mut neurons = snn.neurons().to_vec();
             neurons[layer].charge = Charge::Fixed(neurons[layer].charges().to_vec());
             neurons[layer].scale_thresholds(factor);
-            let fitness = judge.fitness(&neurons)?;
+            let fitness = evaluator.fitness(&neurons)?;
             progress.step(|| format!("layer {layer}"));
             rows.push(SensitivityRow {
                 network: network.into(),
@@ -192,8 +192,6 @@ pub struct EffectRow {
     pub gene: String,
     /// Layer of neurons, from 0.
     pub layer: usize,
-    /// Of the layer's channels, from 0; 0 where a gene has one value a layer.
-    pub group: usize,
     /// Mean effect of going through the whole range.
     pub mu: f64,
     /// Mean magnitude of the effect.
@@ -219,25 +217,24 @@ pub fn elementary_effects<P: Part, K: Task>(
 ) -> Result<Vec<EffectRow>> {
     settings.check()?;
     let genome = Genome::new(&settings.genome, snn.neurons())?;
-    let judge = Judge::new(snn, images, target, settings.objective, settings.run())?;
+    let evaluator = Evaluator::new(snn, images, target, settings.objective, settings.run())?;
     let bounds = genome.bounds();
     let runs = trajectories.saturating_mul(bounds.len() + 1);
     let mut progress = Progress::new("elementary effects", runs);
     let effects = morris(&bounds, trajectories, settings.seed, |values| {
-        let fitness = judge.fitness(&genome.express(values))?;
+        let fitness = evaluator.fitness(&genome.express(values))?;
         progress.step(|| format!("cost {:.2}", fitness.value()));
         Ok(fitness.value())
     })?;
     progress.finish(String::new);
     let places = settings.genome.iter().flat_map(|&(gene, _)| {
         let layers = 0..snn.neurons().len();
-        layers.flat_map(move |layer| (0..gene.each()).map(move |group| (gene, layer, group)))
+        layers.map(move |layer| (gene, layer))
     });
-    let row = |((gene, layer, group), effects): (_, Effects)| EffectRow {
+    let row = |((gene, layer), effects): (_, Effects)| EffectRow {
         network: network.into(),
         gene: format!("{gene:?}"),
         layer,
-        group,
         mu: rounded(effects.mu),
         mu_star: rounded(effects.mu_star),
         sigma: rounded(effects.sigma),
@@ -245,18 +242,14 @@ pub fn elementary_effects<P: Part, K: Task>(
     Ok(places.zip(effects).map(row).collect())
 }
 
-/// μ* and σ of each layer of one network, two lines for each gene and group of channels.
+/// μ* and σ of each layer of one network, two lines for each gene.
 ///
 /// # Errors
 /// Rows of several networks, or none; [`Error::Chart`] when plotters fails.
 pub fn elementary_effects_chart(title: &str, rows: &[EffectRow]) -> Result<Chart> {
     one("networks", rows.iter().map(|row| &row.network))?;
     let lines = lines(rows.iter().flat_map(|row| {
-        let name = match row.gene.starts_with("Groups") {
-            true => format!("{}, group {}", row.gene, row.group),
-            false => row.gene.clone(),
-        };
-        let value = |symbol, value| (format!("{name}: {symbol}"), (row.layer as f64, value));
+        let value = |symbol, value| (format!("{}: {symbol}", row.gene), (row.layer as f64, value));
         [value("μ*", row.mu_star), value("σ", row.sigma)]
     }));
     chart::lines(title, [LAYER, "elementary effect (objective)"], &lines)

@@ -309,7 +309,6 @@ fn latency_follows_the_threshold() {
         network: "one".into(),
         gene: "Threshold".into(),
         layer: 0,
-        group: 0,
         mu: 3.0,
         mu_star: 3.0,
         sigma: 0.0,
@@ -459,14 +458,14 @@ fn rows_come_back_from_files_and_make_charts() {
     there_and_back!(errors, conversion_error_chart);
     let target = Target::new([true, false], 1.0).unwrap();
     let settings = EvolveSettings {
-        genome: vec![(Gene::Scale, [0.5, 2.0]), (Gene::Groups(3), [0.5, 2.0])],
+        genome: vec![(Gene::Scale, [0.5, 2.0]), (Gene::Threshold, [0.5, 2.0])],
         objective: Objective::MeanLatency,
         ..settings(20)
     };
     let rows = threshold_sensitivity("one", &snn, &images, &target, &settings, &[0.5, 2.0]);
     there_and_back!(rows.unwrap(), threshold_sensitivity_chart);
     let rows = elementary_effects("one", &snn, &images, &target, &settings, 2).unwrap();
-    assert_eq!((rows.len(), rows[7].layer, rows[7].group), (2 + 6, 1, 2));
+    assert_eq!((rows.len(), rows[3].layer), (2 + 2, 1));
     there_and_back!(rows, elementary_effects_chart);
     let scales = threshold_rows(&[&[1.0, 0.5], &[1.5, 0.75]]);
     there_and_back!(scales.clone(), scales_chart);

@@ -78,15 +78,9 @@ impl SpikingNetwork {
     /// Writes the network as a NIR file. See [`nir`](mod@crate::nir).
     ///
     /// # Errors
-    /// 16-bit weights; charges of 0, leaks near 0 or layers that NIR cannot say; a file that cannot
-    /// be written.
+    /// Charges of 0, leaks near 0 or layers that NIR cannot say; a file that cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let mut synapses = self.stages.stages.iter().flat_map(|stage| &stage.synapses);
-        if synapses.any(|synapses| synapses.integers.is_some()) {
-            let expected = "32-bit weights: save the network that was quantised";
-            return Err(Error::network("16-bit weights", expected));
-        }
         let mut writer = Writer {
             nodes: Vec::new(),
             edges: Vec::new(),

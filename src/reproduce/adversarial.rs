@@ -1,13 +1,9 @@
 //! The paper's second claim: latency won on CIFAR-10 under attack.
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
-
-use serde::{Deserialize, Serialize};
-
 use crate::ann::networks::Network;
 use crate::base::chart::Chart;
+use crate::base::check::at_least;
+use crate::base::check::not_empty;
 use crate::base::error::{Error, Result};
 use crate::base::files::{Output, rounded};
 use crate::base::table::{Table, show};
@@ -16,18 +12,23 @@ use crate::data::tasks::Cifar10;
 use crate::evolve::generation::ConvergenceRow;
 use crate::evolve::thresholds::ThresholdRow;
 use crate::metrics::AccuracyRow;
+use crate::metrics::Target;
 use crate::metrics::accuracy_chart;
-use crate::metrics::{Target, improvement_interval, improvement_percent};
-use crate::reproduce::cifar10::{
-    Cifar10Input, Cifar10Settings, Evolved, Experiment, Found, Memory, Opened, Rival,
-};
-use crate::reproduce::digits::{Provenance, check_margin};
+use crate::reproduce::cifar10::Workspace;
+use crate::reproduce::cifar10::{Cifar10Input, Cifar10Settings, Evolved, Experiment, Found, Rival};
 use crate::reproduce::rows::AttackRow;
+use crate::reproduce::rows::Report;
+use crate::reproduce::steps::StepCache;
+use crate::reproduce::steps::{Provenance, check_margin};
 use crate::simulate::network::Snn;
 use crate::simulate::run::simulate;
 use crate::simulate::simulator::Simulation;
 use crate::through_time::attack::{Attack, Spiking, attack};
 use crate::through_time::surrogate::Surrogate;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 /// Settings of [`adversarial`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -100,50 +101,25 @@ impl Default for AdversarialSettings {
 impl AdversarialSettings {
     fn check(&self) -> Result<()> {
         self.clean.check_of_one_initial()?;
-        if self.attacks.is_empty() {
-            return Err(Error::parameter("attacks", "none", "at least one"));
-        }
+        not_empty("attacks", &self.attacks)?;
         for by in &self.attacks {
             by.attack.check()?;
-            for (name, number) in [
-                ("through_timesteps", by.through_timesteps),
-                ("at_most_images", by.at_most_images),
-            ] {
-                if number == Some(0) {
-                    return Err(Error::parameter(name, 0, "1 or more"));
-                }
-            }
+            at_least(
+                1,
+                &[
+                    ("through_timesteps", by.through_timesteps.unwrap_or(1)),
+                    ("at_most_images", by.at_most_images.unwrap_or(1)),
+                ],
+            )?;
         }
-        for (name, images) in [
-            ("baseline_images", self.baseline_images),
-            ("test_images", self.test_images),
-        ] {
-            if images == 0 {
-                return Err(Error::parameter(name, 0, "1 or more"));
-            }
-        }
+        at_least(
+            1,
+            &[
+                ("baseline_images", self.baseline_images),
+                ("test_images", self.test_images),
+            ],
+        )?;
         check_margin("margin_points", self.margin_points, true)
-    }
-}
-
-/// What an experiment gave.
-#[derive(Debug, Clone)]
-pub struct AdversarialReport {
-    /// One row an attack, evolved network and rival.
-    pub latency: Vec<AttackRow>,
-    /// The files written.
-    pub files: Vec<PathBuf>,
-}
-
-show!(impl [] AdversarialReport as table);
-
-impl AdversarialReport {
-    /// The result as people read it.
-    pub fn table(&self) -> Table {
-        AttackRow::table(
-            "Latency to the target accuracy on attacked test images",
-            &self.latency,
-        )
     }
 }
 
@@ -167,24 +143,14 @@ pub fn adversarial<N: Network<Task = Cifar10>>(
     clean_folder: impl AsRef<Path>,
     folder: impl Into<PathBuf>,
     stop: &AtomicBool,
-) -> Result<AdversarialReport> {
+) -> Result<Report<AttackRow>> {
     settings.check()?;
     let folder = folder.into();
     let output = Output::new(&folder)?;
-    let Opened {
-        first,
-        conversion,
-        images_checksums,
-        weights_checksum,
-        memory: mut clean,
-    } = Opened::new(input, &settings.clean, clean_folder.as_ref(), stop)?;
-    let experiment = Experiment {
-        input,
-        conversion: &conversion,
-        settings: &settings.clean,
-        initial: settings.clean.initial[0],
-    };
-    let found = experiment.search(&first.held_out, &mut clean)?;
+    let clean_folder = clean_folder.as_ref();
+    let (workspace, mut clean) = Workspace::new(input, &settings.clean, clean_folder, stop)?;
+    let experiment = workspace.experiment(settings.clean.initial[0]);
+    let found = experiment.search(&mut clean)?;
     let nearest = settings.clean.nearest_margin(settings.margin_points);
     let reference = &found.rivals[nearest][0];
     // Attacks are steps of their own, so that more of them do not make the others run again.
@@ -192,42 +158,31 @@ pub fn adversarial<N: Network<Task = Cifar10>>(
         attacks: Vec::new(),
         ..settings.clone()
     };
-    let version = env!("CARGO_PKG_VERSION");
-    let checksums = (images_checksums, weights_checksum);
-    let reference_neurons = reference.snn.neurons();
-    let key = (version, N::NAME, common, checksums, reference_neurons);
-    let mut memory = Memory::new("reproduce adversarial", &folder, &key, stop)?;
+    let key = workspace.key((common, reference.snn.neurons()));
+    let mut steps = StepCache::new("reproduce adversarial", &folder, &key, stop)?;
 
     let study = Study {
         settings,
         experiment: &experiment,
-        first: &first,
+        first: &workspace.parts,
         found: &found,
         reference,
         constant: found.rivals[nearest].last(),
     };
     let mut rows = Rows::default();
     for (number, by) in settings.attacks.iter().enumerate() {
-        let chosen = study.choose(by, &mut memory)?;
-        let chart = study.test(by, &chosen, &mut memory, &mut rows)?;
+        let chosen = study.choose(by, &mut steps)?;
+        let chart = study.test(by, &chosen, &mut steps, &mut rows)?;
         chart.save(output.path(&format!("accuracy-{}.svg", number + 1)))?;
     }
     output.csv("latency.csv", &rows.latency)?;
     output.csv("accuracy.csv", rows.accuracy)?;
     output.csv("convergence.csv", rows.convergence)?;
     output.csv("thresholds.csv", rows.thresholds)?;
-    output.csv("timing.csv", &memory.timing)?;
-    output.json(
-        "settings.json",
-        &Provenance::new(
-            ("adversarial", N::NAME),
-            images_checksums,
-            [weights_checksum],
-            settings,
-        ),
-    )?;
-    Ok(AdversarialReport {
-        latency: rows.latency,
+    output.csv("timing.csv", &steps.timing)?;
+    workspace.write_settings(&output, "adversarial", settings)?;
+    Ok(Report {
+        rows: rows.latency,
         files: output.complete()?,
     })
 }
@@ -258,7 +213,7 @@ struct Chosen<N: Network> {
 }
 
 impl<N: Network<Task = Cifar10>> Study<'_, N> {
-    fn choose(&self, by: &AttackedBy, memory: &mut Memory<'_>) -> Result<Chosen<N>> {
+    fn choose(&self, by: &AttackedBy, steps: &mut StepCache<'_>) -> Result<Chosen<N>> {
         let (settings, found) = (self.settings, self.found);
         let images = match by.evolve {
             true => self.first.held_out.clone(),
@@ -266,7 +221,7 @@ impl<N: Network<Task = Cifar10>> Study<'_, N> {
         };
         let images = self.attacked(by, &images)?;
         let step = format!("held-out, {REFERENCE}, {by}");
-        let reference = memory.step(&step, || {
+        let reference = steps.step(&step, || {
             simulate(&self.reference.snn, &images, settings.clean.timesteps)
         })?;
         let goal = reference.target(settings.margin_points)?;
@@ -279,7 +234,7 @@ impl<N: Network<Task = Cifar10>> Study<'_, N> {
         }];
         for kind in &found.kinds {
             let on = format!("held-out, {by}");
-            let measured = self.experiment.measure(kind, &first, &on, memory)?;
+            let measured = self.experiment.measure(kind, &first, &on, steps)?;
             rivals.push(measured.rival(&goal_of_first)?);
         }
         rivals.extend(self.constant.cloned());
@@ -291,7 +246,7 @@ impl<N: Network<Task = Cifar10>> Study<'_, N> {
             let name = format!("evolution, seed {seed}, {by}");
             let on = (&images, &goal);
             let from = &found.constant;
-            evolved.push((self.experiment).evolve(seed, from, on, &name, memory)?);
+            evolved.push((self.experiment).evolve(seed, from, on, &name, steps)?);
         }
         Ok(Chosen { rivals, evolved })
     }
@@ -301,7 +256,7 @@ impl<N: Network<Task = Cifar10>> Study<'_, N> {
         &self,
         by: &AttackedBy,
         chosen: &Chosen<N>,
-        memory: &mut Memory<'_>,
+        steps: &mut StepCache<'_>,
         rows: &mut Rows,
     ) -> Result<Chart> {
         let (settings, experiment) = (self.settings, self.experiment);
@@ -327,7 +282,7 @@ impl<N: Network<Task = Cifar10>> Study<'_, N> {
         let mut tested: BTreeMap<&str, Simulation> = BTreeMap::new();
         for (name, snn) in networks {
             let step = format!("{name}, {}", experiment.name(&by.to_string()));
-            let run = memory.step(&step, || simulate(snn, &images, settings.clean.timesteps))?;
+            let run = steps.step(&step, || simulate(snn, &images, settings.clean.timesteps))?;
             let label = format!("{name}, {by}");
             rows.accuracy.extend(AccuracyRow::of(0, &label, &run.curve));
             tested.insert(name, run);
@@ -337,9 +292,7 @@ impl<N: Network<Task = Cifar10>> Study<'_, N> {
         for (on, name, one) in &evolved {
             for rival in &chosen.rivals {
                 let [before, after] = [&tested[&*rival.name], &tested[&**name]];
-                let [low, high] =
-                    improvement_interval(&before.hits, &after.hits, &target, one.seed)?;
-                let [was, is] = [before, after].map(|run| run.curve.latency(&target));
+                let won = target.improvement_of(&before.hits, &after.hits, one.seed)?;
                 rows.latency.push(AttackRow {
                     attack: by.attack.kind().into(),
                     through: by.through().into(),
@@ -352,11 +305,11 @@ impl<N: Network<Task = Cifar10>> Study<'_, N> {
                     seed: one.seed,
                     rival: rival.kind.into(),
                     rival_network: rival.name.clone(),
-                    rival_latency_timesteps: was,
-                    evolved_latency_timesteps: is,
-                    improvement_percent: improvement_percent(was, is).map(rounded),
-                    improvement_low_percent: rounded(low),
-                    improvement_high_percent: rounded(high),
+                    rival_latency_timesteps: won.before,
+                    evolved_latency_timesteps: won.after,
+                    improvement_percent: won.percent.map(rounded),
+                    improvement_low_percent: rounded(won.interval[0]),
+                    improvement_high_percent: rounded(won.interval[1]),
                 });
             }
         }

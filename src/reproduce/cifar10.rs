@@ -1,26 +1,20 @@
 //! The paper's headline: latency won on CIFAR-10 by evolved thresholds.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
-
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-
 use crate::ann::layers::checksum;
 use crate::ann::model::Ann;
 use crate::ann::networks::Network;
+use crate::base::check::at_least;
+use crate::base::check::not_empty;
+use crate::base::check::require;
 use crate::base::check::some_timesteps;
+use crate::base::checkpoint::read_checkpoint;
+use crate::base::checkpoint::write_checkpoint;
 use crate::base::error::{Error, Result};
 use crate::base::files::Output;
-use crate::base::files::unsealed;
-use crate::base::files::write_sealed;
 use crate::base::lock::Lock;
 use crate::base::progress::Progress;
 use crate::base::ranks::Ranks;
+use crate::base::resume::Resume;
 use crate::base::table::{Table, show};
 use crate::convert::{Balance, Conversion, convert};
 use crate::data::images::{HeldOut, Images, Split, TrainTest};
@@ -30,7 +24,7 @@ use crate::evolve::fitness::{Objective, Stopping};
 use crate::evolve::generation::ConvergenceRow;
 use crate::evolve::genome::Gene;
 use crate::evolve::genome::Genome;
-use crate::evolve::run::{Evolution, evolve, evolve_resumable};
+use crate::evolve::run::{Evolution, evolve};
 use crate::evolve::search::Search;
 use crate::evolve::settings::EvolveSettings;
 use crate::evolve::thresholds::ThresholdRow;
@@ -38,12 +32,21 @@ use crate::evolve::thresholds::thresholds_chart;
 use crate::metrics::AccuracyRow;
 use crate::metrics::accuracy_chart;
 use crate::metrics::{AccuracyCurve, Target};
-use crate::reproduce::digits::{Provenance, TimingRow, check_margin};
 use crate::reproduce::rows::ComparisonRow;
+use crate::reproduce::rows::Report;
+use crate::reproduce::steps::StepCache;
+use crate::reproduce::steps::{Provenance, TimingRow, check_margin};
 use crate::simulate::network::Snn;
 use crate::simulate::neurons::Neurons;
 use crate::simulate::run::simulate;
 use crate::simulate::simulator::Simulation;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 /// Settings of [`cifar10`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -119,32 +122,24 @@ impl Default for Cifar10Settings {
 impl Cifar10Settings {
     /// Refuses settings out of range before anything runs.
     pub(super) fn check(&self) -> Result<()> {
-        let none = |name, empty: bool| match empty {
-            true => Err(Error::parameter(name, "none", "at least one")),
-            false => Ok(()),
-        };
-        none("seeds", self.seeds.is_empty())?;
-        none("initial", self.initial.is_empty())?;
-        none("percentiles", self.percentiles.is_empty())?;
-        none("channel_percentiles", self.channel_percentiles.is_empty())?;
-        none("calibrations", self.calibrations.is_empty())?;
-        none("reported_margins", self.reported_margins.is_empty())?;
-        for (name, images, least) in [
-            ("balance_images", self.balance_images, 1),
-            ("baseline_images", self.baseline_images, 1),
-            ("test_images", self.test_images, 1),
-            ("timesteps", self.timesteps, self.evolution.timesteps),
-            ("sweep_points", self.sweep_points, 2),
-        ] {
-            if images < least {
-                let expected = format!("{least} or more");
-                return Err(Error::parameter(name, images, expected));
-            }
-        }
+        not_empty("seeds", &self.seeds)?;
+        not_empty("initial", &self.initial)?;
+        not_empty("percentiles", &self.percentiles)?;
+        not_empty("channel_percentiles", &self.channel_percentiles)?;
+        not_empty("calibrations", &self.calibrations)?;
+        not_empty("reported_margins", &self.reported_margins)?;
+        let images = [
+            ("balance_images", self.balance_images),
+            ("baseline_images", self.baseline_images),
+            ("test_images", self.test_images),
+        ];
+        at_least(1, &images)?;
+        at_least(self.evolution.timesteps, &[("timesteps", self.timesteps)])?;
+        at_least(2, &[("sweep_points", self.sweep_points)])?;
         some_timesteps("timesteps", self.timesteps)?;
-        if let Some(initial) = self.initial.iter().find(|initial| !initial.is_finite()) {
+        for initial in &self.initial {
             let expected = "finite fractions of the threshold";
-            return Err(Error::parameter("initial", initial, expected));
+            require(initial.is_finite(), "initial", initial, expected)?;
         }
         let averaged = self.evolution.objective == Objective::MeanLatency;
         check_margin("margin_points", self.margin_points, averaged)?;
@@ -157,11 +152,13 @@ impl Cifar10Settings {
     /// [`check`](Self::check) of an experiment that goes on from one initial potential.
     pub(super) fn check_of_one_initial(&self) -> Result<()> {
         self.check()?;
-        if self.initial.len() != 1 {
-            let found = format!("{:?}", self.initial);
-            return Err(Error::parameter("initial", found, "one initial potential"));
-        }
-        Ok(())
+        let found = format!("{:?}", self.initial);
+        require(
+            self.initial.len() == 1,
+            "initial",
+            found,
+            "one initial potential",
+        )
     }
 
     /// Place of the reported margin that is nearest to this one.
@@ -185,112 +182,6 @@ pub struct Cifar10Input<'a, N: Network<Task = Cifar10>> {
     pub held_out_list: &'a Path,
 }
 
-/// What an experiment gave.
-#[derive(Debug, Clone)]
-pub struct Cifar10Report {
-    /// One row an initial potential, seed, target and rival.
-    pub latency: Vec<ComparisonRow>,
-    /// The files written.
-    pub files: Vec<PathBuf>,
-}
-
-show!(impl [] Cifar10Report as table);
-
-impl Cifar10Report {
-    /// The result as people read it.
-    pub fn table(&self) -> Table {
-        ComparisonRow::table(
-            "Latency to the target accuracy on test images",
-            &self.latency,
-        )
-    }
-}
-
-/// What makes a broken-off experiment go on: results of its steps in files of their own.
-pub(super) struct Memory<'a> {
-    folder: PathBuf,
-    /// What the results depend on.
-    key: String,
-    pub timing: Vec<TimingRow>,
-    /// As errors name it.
-    work: &'static str,
-    pub stop: &'a AtomicBool,
-}
-
-impl<'a> Memory<'a> {
-    /// In a folder of an experiment, of results that depend on `key`, such as evospike's version.
-    pub fn new(
-        work: &'static str,
-        folder: &Path,
-        key: &impl Serialize,
-        stop: &'a AtomicBool,
-    ) -> Result<Self> {
-        Ok(Self {
-            folder: folder.join(".checkpoints"),
-            key: serde_json::to_string(key).map_err(Error::write(folder))?,
-            timing: Vec::new(),
-            work,
-            stop,
-        })
-    }
-
-    /// Where a step is kept; attacks are called by fractions.
-    fn path(&self, step: &str, extension: &str) -> PathBuf {
-        let name = step.replace('/', " of ");
-        self.folder.join(format!("{name}.{extension}"))
-    }
-
-    /// The result of a step: from its file where that is there, whole and of the same experiment.
-    pub fn step<T: Serialize + DeserializeOwned>(
-        &mut self,
-        name: &str,
-        compute: impl FnOnce() -> Result<T>,
-    ) -> Result<T> {
-        let path = self.path(name, "json");
-        #[derive(Serialize, Deserialize)]
-        struct Kept<T> {
-            key: String,
-            seconds: f64,
-            value: T,
-        }
-        // All ranks compute it or none does, whatever each sees of the folder.
-        let known = Ranks::enter()?.lead(|| {
-            let text = fs::read_to_string(&path).ok();
-            Ok(text.and_then(|text| {
-                let kept: Kept<T> = serde_json::from_str(unsealed(&text).ok()?).ok()?;
-                (kept.key == self.key).then_some(kept)
-            }))
-        })?;
-        let kept = match known {
-            Some(kept) => kept,
-            None => {
-                let _lock = Lock::of_file(&path)?;
-                let clock = Instant::now();
-                let mut progress = Progress::new(name, 1);
-                let value = compute()?;
-                progress.step(String::new);
-                progress.finish(|| "done".into());
-                let kept = Kept {
-                    key: self.key.clone(),
-                    seconds: clock.elapsed().as_secs_f64(),
-                    value,
-                };
-                write_sealed(&path, &kept)?;
-                kept
-            }
-        };
-        self.timing.push(TimingRow::new(name, kept.seconds));
-        if self.stop.load(Ordering::Relaxed) {
-            return Err(Error::Stopped {
-                work: self.work.into(),
-                stands: name.into(),
-                path: self.folder.clone(),
-            });
-        }
-        Ok(kept.value)
-    }
-}
-
 /// The paper's headline on CIFAR-10: how much earlier a network with evolved thresholds reaches a
 /// target accuracy than the best conversions of the same trained network, with the same initial
 /// potential, reset and leak.
@@ -309,18 +200,12 @@ pub fn cifar10<N: Network<Task = Cifar10>>(
     settings: &Cifar10Settings,
     folder: impl Into<PathBuf>,
     stop: &AtomicBool,
-) -> Result<Cifar10Report> {
+) -> Result<Report<ComparisonRow>> {
     settings.check()?;
     let folder = folder.into();
     let output = Output::new(&folder)?;
-    let Opened {
-        first,
-        conversion,
-        images_checksums,
-        weights_checksum,
-        mut memory,
-    } = Opened::new(input, settings, &folder, stop)?;
-    let test = first.test.take(settings.test_images);
+    let (workspace, mut steps) = Workspace::new(input, settings, &folder, stop)?;
+    let test = workspace.parts.test.take(settings.test_images);
     let targets: Vec<Target> = (settings.reported_margins.iter())
         .map(|&margin| input.ann.target(&test, margin))
         .collect::<Result<_>>()?;
@@ -328,18 +213,13 @@ pub fn cifar10<N: Network<Task = Cifar10>>(
     let mut rows = Vec::new();
     let (mut accuracy, mut convergence, mut layers) = (Vec::new(), Vec::new(), Vec::new());
     for &initial in &settings.initial {
-        let experiment = Experiment {
-            input,
-            conversion: &conversion,
-            settings,
-            initial,
-        };
-        let found = experiment.search(&first.held_out, &mut memory)?;
+        let experiment = workspace.experiment(initial);
+        let found = experiment.search(&mut steps)?;
         let mut tested: BTreeMap<String, Simulation> = BTreeMap::new();
         for (name, snn) in &found.networks() {
             let name_here = experiment.name(name);
             let step = format!("test, {name_here}");
-            let run = memory.step(&step, || simulate(snn, &test, settings.timesteps))?;
+            let run = steps.step(&step, || simulate(snn, &test, settings.timesteps))?;
             accuracy.extend(AccuracyRow::of(0, &name_here, &run.curve));
             tested.insert(name.clone(), run);
         }
@@ -369,48 +249,42 @@ pub fn cifar10<N: Network<Task = Cifar10>>(
     output.csv("accuracy.csv", accuracy)?;
     output.csv("convergence.csv", convergence)?;
     output.csv("thresholds.csv", layers)?;
-    output.csv("timing.csv", &memory.timing)?;
-    output.json(
-        "settings.json",
-        &Provenance::new(
-            ("cifar10", N::NAME),
-            images_checksums,
-            [weights_checksum],
-            settings,
-        ),
-    )?;
-    Ok(Cifar10Report {
-        latency: rows,
+    output.csv("timing.csv", &steps.timing)?;
+    workspace.write_settings(&output, "cifar10", settings)?;
+    Ok(Report {
+        rows,
         files: output.complete()?,
     })
 }
 
-/// Data and network of an experiment, and what it did already.
-pub(super) struct Opened<'a, N: Network> {
-    /// Divided by seed 0.
-    pub first: Split<Cifar10>,
+/// Data and networks of an experiment on one trained network.
+pub(super) struct Workspace<'a, N: Network<Task = Cifar10>> {
+    input: &'a Cifar10Input<'a, N>,
+    settings: &'a Cifar10Settings,
+    /// Parts of the data, divided by seed 0.
+    pub parts: Split<Cifar10>,
     pub conversion: Conversion<N>,
     /// CRC-32 of the held-out and of the test images.
     pub images_checksums: [u32; 2],
     /// CRC-32 of the trained network.
     pub weights_checksum: u32,
-    pub memory: Memory<'a>,
 }
 
-impl<'a, N: Network<Task = Cifar10>> Opened<'a, N> {
+impl<'a, N: Network<Task = Cifar10>> Workspace<'a, N> {
+    /// Converts the network; gives the kept results of its steps as well.
     pub fn new(
-        input: &Cifar10Input<'_, N>,
-        settings: &Cifar10Settings,
+        input: &'a Cifar10Input<'a, N>,
+        settings: &'a Cifar10Settings,
         folder: &Path,
         stop: &'a AtomicBool,
-    ) -> Result<Self> {
-        let first = input.parts(0)?;
-        settings.evolution.batch_of(first.held_out.len())?;
-        let conversion = convert(input.ann, &first.training.take(settings.balance_images))?;
+    ) -> Result<(Self, StepCache<'a>)> {
+        let parts = input.parts(0)?;
+        settings.evolution.batch_of(parts.held_out.len())?;
+        let conversion = convert(input.ann, &parts.training.take(settings.balance_images))?;
         let thresholds = conversion.balance(Balance::Max)?.thresholds();
         let images_checksums = [
-            first.held_out.view().checksum(),
-            first.test.view().checksum(),
+            parts.held_out.view().checksum(),
+            parts.test.view().checksum(),
         ];
         let weights_checksum = checksum(&input.ann.layers()?);
         // Steps are named after the rest.
@@ -423,14 +297,46 @@ impl<'a, N: Network<Task = Cifar10>> Opened<'a, N> {
         let version = env!("CARGO_PKG_VERSION");
         let checksums = (images_checksums, weights_checksum);
         let key = (version, N::NAME, common, checksums, thresholds);
-        let memory = Memory::new("reproduce cifar10", folder, &key, stop)?;
-        Ok(Self {
-            first,
+        let steps = StepCache::new("reproduce cifar10", folder, &key, stop)?;
+        let workspace = Self {
+            input,
+            settings,
+            parts,
             conversion,
             images_checksums,
             weights_checksum,
-            memory,
-        })
+        };
+        Ok((workspace, steps))
+    }
+
+    /// The experiment with neurons of this initial potential.
+    pub fn experiment(&self, initial: f32) -> Experiment<'_, N> {
+        Experiment {
+            input: self.input,
+            held_out: &self.parts.held_out,
+            conversion: &self.conversion,
+            settings: self.settings,
+            initial,
+        }
+    }
+
+    /// Key of steps that depend on these settings, the network and the images.
+    pub fn key<S: Serialize>(&self, settings: S) -> impl Serialize {
+        let checksums = (self.images_checksums, self.weights_checksum);
+        (env!("CARGO_PKG_VERSION"), N::NAME, settings, checksums)
+    }
+
+    /// Writes what made the files of an experiment.
+    pub fn write_settings<S: Serialize>(
+        &self,
+        output: &Output,
+        experiment: &str,
+        settings: &S,
+    ) -> Result<()> {
+        let weights = [self.weights_checksum];
+        let names = (experiment, N::NAME);
+        let made_by = Provenance::new(names, self.images_checksums, weights, settings);
+        output.json("settings.json", &made_by)
     }
 }
 
@@ -444,8 +350,9 @@ impl<N: Network<Task = Cifar10>> Cifar10Input<'_, N> {
 /// One setting of the neurons, on the held-out images.
 pub(super) struct Experiment<'a, N: Network<Task = Cifar10>> {
     pub input: &'a Cifar10Input<'a, N>,
-    pub conversion: &'a Conversion<N>,
-    pub settings: &'a Cifar10Settings,
+    held_out: &'a Images<HeldOut, Cifar10>,
+    conversion: &'a Conversion<N>,
+    settings: &'a Cifar10Settings,
     pub initial: f32,
 }
 
@@ -536,7 +443,7 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
         format!("{of}, initial potential {}", self.initial)
     }
 
-    fn convert(&self, candidate: Candidate, memory: &mut Memory<'_>) -> Result<Snn<N>> {
+    fn convert(&self, candidate: Candidate, steps: &mut StepCache<'_>) -> Result<Snn<N>> {
         let Candidate(balance, calibration) = candidate;
         let snn = self.conversion.balance(balance)?;
         let snn = snn.with(|neurons| neurons.initial = self.initial)?;
@@ -544,7 +451,7 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
             return Ok(snn);
         };
         let step = format!("conversion, {}", self.name(&candidate.to_string()));
-        let neurons: Vec<Neurons> = memory.step(&step, || {
+        let neurons: Vec<Neurons> = steps.step(&step, || {
             let calibrated = self.conversion.calibrated(&snn, timesteps)?;
             Ok(calibrated.neurons().to_vec())
         })?;
@@ -555,11 +462,11 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
         &self,
         name: &'static str,
         candidates: impl Iterator<Item = Candidate>,
-        memory: &mut Memory<'_>,
+        steps: &mut StepCache<'_>,
     ) -> Result<Kind<N>> {
         let mut converted = Vec::new();
         for candidate in candidates {
-            match self.convert(candidate, memory) {
+            match self.convert(candidate, steps) {
                 // So low a percentile that a sparse layer's threshold is 0 is no candidate.
                 Err(Error::Layer { .. }) => (),
                 snn => converted.push((candidate, snn?)),
@@ -574,41 +481,37 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
         kind: &'a Kind<N>,
         images: &Images<HeldOut, Cifar10>,
         on: &str,
-        memory: &mut Memory<'_>,
+        steps: &mut StepCache<'_>,
     ) -> Result<Measured<'a, N>> {
         let mut curves = Vec::new();
         for (candidate, snn) in &kind.converted {
             let step = format!("{on}, {}", self.name(&candidate.to_string()));
-            curves.push(memory.step(&step, || {
+            curves.push(steps.step(&step, || {
                 Ok(simulate(snn, images, self.settings.timesteps)?.curve)
             })?);
         }
         Ok(Measured { kind, curves })
     }
 
-    pub fn search(
-        &self,
-        held_out: &Images<HeldOut, Cifar10>,
-        memory: &mut Memory<'_>,
-    ) -> Result<Found<N>> {
+    pub fn search(&self, steps: &mut StepCache<'_>) -> Result<Found<N>> {
         let (settings, ann) = (self.settings, self.input.ann);
-        let images = held_out.take(settings.baseline_images);
+        let images = self.held_out.take(settings.baseline_images);
         let goal = ann.target(&images, settings.margin_points)?;
         let on = "held-out";
         let percentiles = settings.percentiles.iter().map(|&p| Balance::Percentile(p));
         let percentiles = percentiles.map(|balance| Candidate(balance, None));
-        let layers = self.kind("percentile", percentiles, memory)?;
-        let layers_measured = self.measure(&layers, &images, on, memory)?;
+        let layers = self.kind("percentile", percentiles, steps)?;
+        let layers_measured = self.measure(&layers, &images, on, steps)?;
         let channels = settings.channel_percentiles.iter();
         let channels = channels.map(|&p| Candidate(Balance::PercentilePerChannel(p), None));
-        let channels = self.kind("percentile per channel", channels, memory)?;
-        let channels_measured = self.measure(&channels, &images, on, memory)?;
+        let channels = self.kind("percentile per channel", channels, steps)?;
+        let channels_measured = self.measure(&channels, &images, on, steps)?;
         let (Candidate(balance, _), start) = channels_measured.best(&goal)?;
         let start = start.clone();
         let calibrations = settings.calibrations.iter();
         let calibrations = calibrations.map(|&timesteps| Candidate(*balance, Some(timesteps)));
-        let calibrated = self.kind("calibrated", calibrations, memory)?;
-        let calibrated_measured = self.measure(&calibrated, &images, on, memory)?;
+        let calibrated = self.kind("calibrated", calibrations, steps)?;
+        let calibrated_measured = self.measure(&calibrated, &images, on, steps)?;
 
         let factors = [(Gene::Threshold, settings.sweep_factors)];
         let sweep = EvolveSettings {
@@ -621,7 +524,7 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
             batch: None,
             ..settings.evolution.clone()
         };
-        let factor: f64 = memory.step(&self.name("constant factor"), || {
+        let factor: f64 = steps.step(&self.name("constant factor"), || {
             Ok(evolve(&start, &images, &goal, &sweep)?.genes[0])
         })?;
         let genome = Genome::new(&factors, start.neurons())?;
@@ -648,7 +551,7 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
             let images = self.input.parts(seed)?.held_out;
             let goal = ann.target(&images, settings.margin_points)?;
             let name = format!("evolution, seed {seed}");
-            evolved.push(self.evolve(seed, &constant, (&images, &goal), &name, memory)?);
+            evolved.push(self.evolve(seed, &constant, (&images, &goal), &name, steps)?);
         }
         Ok(Found {
             kinds: vec![layers, channels, calibrated],
@@ -666,16 +569,18 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
         start: &Snn<N>,
         (images, goal): (&Images<HeldOut, Cifar10>, &Target),
         name: &str,
-        memory: &mut Memory<'_>,
+        steps: &mut StepCache<'_>,
     ) -> Result<Evolved<N>> {
         let settings = EvolveSettings {
             seed,
             ..self.settings.evolution.clone()
         };
         let step = self.name(name);
-        let path = memory.path(&step, "checkpoint");
-        let evolution = evolve_resumable(start, images, goal, &settings, path, memory.stop)?;
-        (memory.timing).push(TimingRow::new(&step, evolution.seconds));
+        let path = steps.path(&step, "checkpoint");
+        let evolution = Resume::at(path)
+            .stopped_by(steps.stop)
+            .evolve(start, images, goal, &settings)?;
+        (steps.timing).push(TimingRow::new(&step, evolution.seconds));
         Ok(Evolved { seed, evolution })
     }
 

@@ -1,18 +1,14 @@
 //! What the works around the paper do to one small network, side by side.
 
-use std::path::PathBuf;
-use std::time::Instant;
-
-use serde::{Deserialize, Serialize};
-
 use crate::ann::layers::checksum;
 use crate::ann::model::Ann;
 use crate::ann::networks::{DigitsBinary, DigitsCnn, DigitsQcfs, Mlp, Network};
 use crate::ann::train::TrainSettings;
+use crate::base::check::not_empty;
+use crate::base::check::require;
 use crate::base::check::some_timesteps;
 use crate::base::error::{Error, Result};
 use crate::base::files::Output;
-use crate::base::table::latency;
 use crate::base::table::{Table, show};
 use crate::convert::{Balance, Conversion, convert};
 use crate::data::digits::digits;
@@ -27,8 +23,9 @@ use crate::evolve::settings::EvolveSettings;
 use crate::metrics::AccuracyRow;
 use crate::metrics::accuracy_chart;
 use crate::metrics::{AccuracyCurve, Target};
-use crate::reproduce::digits::Provenance;
 use crate::reproduce::rows::MethodRow;
+use crate::reproduce::rows::Report;
+use crate::reproduce::steps::Provenance;
 use crate::simulate::codes::InputCode;
 use crate::simulate::network::Snn;
 use crate::simulate::run::simulate;
@@ -36,6 +33,9 @@ use crate::simulate::settings::SimulateSettings;
 use crate::simulate::simulator::Simulation;
 use crate::stdp::{Stdp, StdpSettings};
 use crate::through_time::hybrid::{HybridSettings, Trained, train_through_time};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::time::Instant;
 
 /// Settings of [`comparison`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -87,66 +87,15 @@ impl Default for ComparisonSettings {
 
 impl ComparisonSettings {
     fn check(&self) -> Result<()> {
-        if self.seeds.is_empty() {
-            return Err(Error::parameter("seeds", "none", "at least one"));
-        }
+        not_empty("seeds", &self.seeds)?;
         let target = self.target_percent;
-        if !(target > 0.0 && target < 100.0) {
-            let expected = "above 0, less than 100";
-            return Err(Error::parameter("target_percent", target, expected));
-        }
+        let holds = target > 0.0 && target < 100.0;
+        require(holds, "target_percent", target, "above 0, less than 100")?;
         some_timesteps("timesteps", self.timesteps)?;
         some_timesteps("hybrid.timesteps", self.hybrid.timesteps)?;
         self.training.check()?;
         self.hybrid.train.check()?;
         self.evolution.check()
-    }
-}
-
-/// What the experiment gave.
-#[derive(Debug, Clone)]
-pub struct ComparisonReport {
-    /// One row a method and seed.
-    pub methods: Vec<MethodRow>,
-    /// The files written.
-    pub files: Vec<PathBuf>,
-}
-
-show!(impl [] ComparisonReport as table);
-
-impl ComparisonReport {
-    /// Each method with its seeds, as people read it.
-    pub fn table(&self) -> Table {
-        let mut table = Table::new(
-            "Test images of the digits, seed after seed",
-            [
-                "method",
-                "timesteps",
-                "accuracy %",
-                "latency",
-                "spikes an image",
-                "seconds",
-            ],
-        );
-        let mut methods: Vec<&str> = Vec::new();
-        for row in &self.methods {
-            if !methods.contains(&row.method.as_str()) {
-                methods.push(&row.method);
-            }
-        }
-        for method in methods {
-            let rows = || self.methods.iter().filter(|row| row.method == method);
-            let join = |of: &dyn Fn(&MethodRow) -> String| rows().map(of).collect::<Vec<_>>();
-            table.row([
-                method.to_string(),
-                rows().next().map_or(0, |row| row.timesteps).to_string(),
-                join(&|row| format!("{:.1}", row.accuracy_percent)).join(", "),
-                join(&|row| latency(row.latency_timesteps)).join(", "),
-                join(&|row| format!("{:.0}", row.spikes_per_image)).join(", "),
-                join(&|row| format!("{:.0}", row.training_seconds)).join(", "),
-            ]);
-        }
-        table
     }
 }
 
@@ -210,7 +159,7 @@ fn timed<T>(make: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
 pub fn comparison(
     settings: &ComparisonSettings,
     folder: impl Into<PathBuf>,
-) -> Result<ComparisonReport> {
+) -> Result<Report<MethodRow>> {
     settings.check()?;
     let output = Output::new(folder)?;
     let (mut methods, mut accuracy) = (Vec::new(), Vec::new());
@@ -253,14 +202,16 @@ pub fn comparison(
             settings,
         ),
     )?;
-    Ok(ComparisonReport {
-        methods,
+    Ok(Report {
+        rows: methods,
         files: output.complete()?,
     })
 }
 
 const PERCENTILE: &str = "percentile";
+
 const EVOLVED: &str = "evolved thresholds";
+
 const DIET: &str = "DIET-SNN";
 
 fn of_seed<'a>(

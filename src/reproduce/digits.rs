@@ -1,14 +1,10 @@
 //! The whole way on the embedded digits.
 
-use std::path::PathBuf;
-use std::time::Instant;
-
-use serde::{Deserialize, Serialize};
-
 use crate::ann::layers::checksum;
 use crate::ann::model::Ann;
 use crate::ann::networks::{DigitsCnn, Network};
 use crate::ann::train::TrainSettings;
+use crate::base::check::not_empty;
 use crate::base::error::{Error, Result};
 use crate::base::files::Output;
 use crate::base::table::{Table, show};
@@ -26,10 +22,17 @@ use crate::metrics::AccuracyRow;
 use crate::metrics::Target;
 use crate::metrics::accuracy_chart;
 use crate::reproduce::rows::LatencyRow;
+use crate::reproduce::rows::Report;
+use crate::reproduce::steps::Provenance;
+use crate::reproduce::steps::TimingRow;
+use crate::reproduce::steps::check_margin;
 use crate::simulate::network::Snn;
 use crate::simulate::run::simulate;
 use crate::simulate::simulator::Simulation;
 use crate::simulate::simulator::SpikesRow;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::time::Instant;
 
 /// Settings of [`digits`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,97 +72,14 @@ impl Default for DigitsSettings {
 impl DigitsSettings {
     /// Refuses settings out of range before anything is trained.
     fn check(&self) -> Result<()> {
-        if self.seeds.is_empty() {
-            return Err(Error::parameter("seeds", "none", "at least one"));
-        }
-        if self.margins_percent.is_empty() {
-            return Err(Error::parameter("margins_percent", "none", "at least one"));
-        }
+        not_empty("seeds", &self.seeds)?;
+        not_empty("margins_percent", &self.margins_percent)?;
         let averaged = self.evolution.objective == Objective::MeanLatency;
         for &margin in &self.margins_percent {
             check_margin("margins_percent", margin, averaged)?;
         }
         self.training.check()?;
         self.evolution.check()
-    }
-}
-
-/// Refuses a distance below the ANN's accuracy that no target has, and none at all where an
-/// objective averages down to twice as far.
-pub(super) fn check_margin(name: &'static str, margin: f64, averaged: bool) -> Result<()> {
-    if (0.0..100.0).contains(&margin) && !(averaged && margin == 0.0) {
-        return Ok(());
-    }
-    let least = if averaged { "above 0" } else { "0 or more" };
-    Err(Error::parameter(
-        name,
-        margin,
-        format!("{least} and less than 100"),
-    ))
-}
-
-/// What an experiment gave.
-#[derive(Debug, Clone)]
-pub struct Report {
-    /// One row a seed and margin.
-    pub latency: Vec<LatencyRow>,
-    /// The files written.
-    pub files: Vec<PathBuf>,
-}
-
-show!(impl [] Report as table);
-
-impl Report {
-    /// The result as people read it.
-    pub fn table(&self) -> Table {
-        let mut table = Table::new(
-            "Latency to the target accuracy on test images, in timesteps",
-            [
-                "seed",
-                "ANN %",
-                "target %",
-                "baseline",
-                "latency",
-                "evolved",
-                "improvement %",
-                "95 % interval",
-            ],
-        );
-        let text = |value: Option<String>| value.unwrap_or_else(|| "never".into());
-        for row in &self.latency {
-            table.row([
-                row.seed.to_string(),
-                format!("{:.2}", row.ann_accuracy_percent),
-                format!("{:.2}", row.target_accuracy_percent),
-                row.baseline.clone(),
-                text(row.baseline_latency_timesteps.map(|l| l.to_string())),
-                text(row.evolved_latency_timesteps.map(|l| l.to_string())),
-                row.improvement_percent
-                    .map_or_else(String::new, |i| format!("{i:.1}")),
-                format!(
-                    "{:.0} to {:.0}",
-                    row.improvement_low_percent, row.improvement_high_percent
-                ),
-            ]);
-        }
-        table
-    }
-}
-
-/// Wall-clock time of one step; in a file of its own, since no two runs agree on it.
-#[derive(Serialize)]
-pub(super) struct TimingRow {
-    step: String,
-    seconds: f64,
-}
-
-impl TimingRow {
-    pub(super) fn new(step: impl Into<String>, seconds: f64) -> Self {
-        let seconds = (seconds * 10.0).round() / 10.0;
-        Self {
-            step: step.into(),
-            seconds,
-        }
     }
 }
 
@@ -196,7 +116,7 @@ struct Seed {
 ///
 /// # Errors
 /// Settings out of range, or a folder that cannot be written to; then nothing in it is changed.
-pub fn digits(settings: &DigitsSettings, folder: impl Into<PathBuf>) -> Result<Report> {
+pub fn digits(settings: &DigitsSettings, folder: impl Into<PathBuf>) -> Result<Report<LatencyRow>> {
     settings.check()?;
     let output = Output::new(folder)?;
     let mut timing = Vec::new();
@@ -274,43 +194,9 @@ pub fn digits(settings: &DigitsSettings, folder: impl Into<PathBuf>) -> Result<R
         ),
     )?;
     Ok(Report {
-        latency,
+        rows: latency,
         files: output.complete()?,
     })
-}
-
-/// What made the files beside it.
-#[derive(Serialize)]
-pub(super) struct Provenance<'a, S> {
-    /// Of this file's format; one without is the first.
-    version: u32,
-    experiment: &'a str,
-    network: &'a str,
-    evospike: &'a str,
-    /// CRC-32 of images and labels, part by part.
-    images_checksums: Vec<u32>,
-    /// CRC-32 of the trained network; where each seed trains its own, one each.
-    weights_checksums: Vec<u32>,
-    settings: &'a S,
-}
-
-impl<'a, S> Provenance<'a, S> {
-    pub(super) fn new(
-        (experiment, network): (&'a str, &'a str),
-        images_checksums: impl Into<Vec<u32>>,
-        weights_checksums: impl Into<Vec<u32>>,
-        settings: &'a S,
-    ) -> Self {
-        Self {
-            version: 2,
-            experiment,
-            network,
-            evospike: env!("CARGO_PKG_VERSION"),
-            images_checksums: images_checksums.into(),
-            weights_checksums: weights_checksums.into(),
-            settings,
-        }
-    }
 }
 
 impl Seed {

@@ -1,5 +1,7 @@
 //! The paper's third claim: what evolution changed on CIFAR-10, and why.
 
+use crate::base::check::at_least;
+use crate::reproduce::cifar10::Workspace;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -17,8 +19,9 @@ use crate::explain::conversion::conversion_error;
 use crate::explain::scales;
 use crate::explain::scales::{activation_statistics, correlations, layer_statistics};
 use crate::explain::sensitivity::{elementary_effects, threshold_sensitivity};
-use crate::reproduce::cifar10::{Cifar10Input, Cifar10Settings, Experiment, Memory, Opened};
-use crate::reproduce::digits::{Provenance, check_margin};
+use crate::reproduce::cifar10::{Cifar10Input, Cifar10Settings, Experiment};
+use crate::reproduce::steps::StepCache;
+use crate::reproduce::steps::{Provenance, check_margin};
 use crate::simulate::network::SpikingNetwork;
 use crate::simulate::run::simulate;
 use crate::simulate::settings::SimulateSettings;
@@ -84,18 +87,16 @@ impl ExplainSettings {
     fn check(&self) -> Result<()> {
         self.clean.check_of_one_initial()?;
         self.attack.check()?;
-        for (name, number, least) in [
-            ("images", self.images, 1),
-            ("timesteps", self.timesteps, 1),
-            ("error_images", self.error_images, 1),
-            ("sensitivity_images", self.sensitivity_images, 1),
-            ("trajectories", self.trajectories, 2),
-        ] {
-            if number < least {
-                let expected = format!("{least} or more");
-                return Err(Error::parameter(name, number, expected));
-            }
-        }
+        at_least(
+            1,
+            &[
+                ("images", self.images),
+                ("timesteps", self.timesteps),
+                ("error_images", self.error_images),
+                ("sensitivity_images", self.sensitivity_images),
+            ],
+        )?;
+        at_least(2, &[("trajectories", self.trajectories)])?;
         check_margin("margin_points", self.clean.margin_points, true)
     }
 }
@@ -125,20 +126,10 @@ pub fn explain<N: Network<Task = Cifar10>>(
     settings.check()?;
     let folder = folder.into();
     let output = Output::new(&folder)?;
-    let Opened {
-        first,
-        conversion,
-        images_checksums,
-        weights_checksum,
-        memory: mut clean,
-    } = Opened::new(input, &settings.clean, clean_folder.as_ref(), stop)?;
-    let experiment = Experiment {
-        input,
-        conversion: &conversion,
-        settings: &settings.clean,
-        initial: settings.clean.initial[0],
-    };
-    let found = experiment.search(&first.held_out, &mut clean)?;
+    let clean_folder = clean_folder.as_ref();
+    let (workspace, mut clean) = Workspace::new(input, &settings.clean, clean_folder, stop)?;
+    let experiment = workspace.experiment(settings.clean.initial[0]);
+    let found = experiment.search(&mut clean)?;
     let margin = settings.clean.margin_points;
     let rivals = &found.rivals[settings.clean.nearest_margin(margin)];
     let named = |kind: &str| {
@@ -153,18 +144,16 @@ pub fn explain<N: Network<Task = Cifar10>>(
     networks.extend(evolved.map(|evolved| (evolved.name(), &evolved.evolution.snn)));
 
     let neurons: Vec<_> = networks.iter().map(|(_, snn)| snn.neurons()).collect();
-    let version = env!("CARGO_PKG_VERSION");
-    let checksums = (images_checksums, weights_checksum);
-    let key = (version, N::NAME, settings, checksums, neurons);
-    let mut memory = Memory::new("reproduce explain", &folder, &key, stop)?;
+    let key = workspace.key((settings, neurons));
+    let mut steps = StepCache::new("reproduce explain", &folder, &key, stop)?;
 
-    let images = first.test.take(settings.images);
+    let images = workspace.parts.test.take(settings.images);
     let attacked = attack(input.ann, &images, settings.attack)?;
     let parts = [
         (String::new(), &images),
         (format!(", {}", settings.attack), &attacked),
     ];
-    let held_out = first.held_out.take(settings.sensitivity_images);
+    let held_out = workspace.parts.held_out.take(settings.sensitivity_images);
     let goal = input.ann.target(&held_out, margin)?;
     let (mut rates, mut spikes, mut errors, mut maps) = (vec![], vec![], vec![], vec![]);
     let mut sensitivity = Vec::new();
@@ -172,15 +161,15 @@ pub fn explain<N: Network<Task = Cifar10>>(
         let network: &SpikingNetwork = snn.network();
         for (on, images) in &parts {
             let name = format!("{name}{on}");
-            let run = memory.step(&format!("run, {name}"), || {
+            let run = steps.step(&format!("run, {name}"), || {
                 simulate(snn, images, settings.timesteps)
             })?;
             rates.extend(firing_rates(&name, &run));
-            spikes.extend(memory.step(&format!("first spikes, {name}"), || {
+            spikes.extend(steps.step(&format!("first spikes, {name}"), || {
                 first_spikes(&name, network, images, settings.timesteps)
             })?);
             let some = images.take(settings.error_images);
-            errors.extend(memory.step(&format!("conversion error, {name}"), || {
+            errors.extend(steps.step(&format!("conversion error, {name}"), || {
                 conversion_error(&name, network, &some, &settings.error_timesteps)
             })?);
             for image in 0..settings.map_images.min(images.len()) {
@@ -195,7 +184,7 @@ pub fn explain<N: Network<Task = Cifar10>>(
             }
         }
         let evolution = &settings.clean.evolution;
-        sensitivity.extend(memory.step(&format!("sensitivity, {name}"), || {
+        sensitivity.extend(steps.step(&format!("sensitivity, {name}"), || {
             let factors = &settings.factors;
             threshold_sensitivity(name, network, &held_out, &goal, evolution, factors)
         })?);
@@ -208,7 +197,7 @@ pub fn explain<N: Network<Task = Cifar10>>(
         batch: None,
         ..settings.clean.evolution.clone()
     };
-    let effects = memory.step("elementary effects", || {
+    let effects = steps.step("elementary effects", || {
         let (settings_of, trajectories) = (&settings_of_effects, settings.trajectories);
         elementary_effects(
             "constant factor",
@@ -227,9 +216,12 @@ pub fn explain<N: Network<Task = Cifar10>>(
         per_neuron: true,
         ..settings.timesteps.into()
     };
-    let start = memory.step("run, start", || simulate(&found.start, &images, per_neuron))?;
+    let start = steps.step("run, start", || simulate(&found.start, &images, per_neuron))?;
     let mut statistics = layer_statistics(found.start.network(), &start)?;
-    statistics.extend(activation_statistics(&conversion, settings.percentile)?);
+    statistics.extend(activation_statistics(
+        &workspace.conversion,
+        settings.percentile,
+    )?);
     output.csv("scales.csv", &scales)?;
     output.csv("firing-rates.csv", rates)?;
     output.csv("first-spikes.csv", spikes)?;
@@ -239,16 +231,8 @@ pub fn explain<N: Network<Task = Cifar10>>(
     output.csv("correlations.csv", correlations(&statistics, &scales)?)?;
     output.csv("statistics.csv", statistics)?;
     output.csv("maps.csv", maps)?;
-    output.csv("timing.csv", &memory.timing)?;
-    output.json(
-        "settings.json",
-        &Provenance::new(
-            ("explain", N::NAME),
-            images_checksums,
-            [weights_checksum],
-            settings,
-        ),
-    )?;
+    output.csv("timing.csv", &steps.timing)?;
+    workspace.write_settings(&output, "explain", settings)?;
     output.complete()
 }
 

@@ -6,10 +6,11 @@ pub(crate) mod comparison;
 pub(crate) mod digits;
 pub(crate) mod explain;
 pub(crate) mod rows;
+pub(crate) mod steps;
 
-pub use adversarial::{AdversarialReport, AdversarialSettings, AttackedBy, adversarial};
-pub use cifar10::{Cifar10Input, Cifar10Report, Cifar10Settings, cifar10};
-pub use comparison::{ComparisonReport, ComparisonSettings, comparison};
+pub use adversarial::{AdversarialSettings, AttackedBy, adversarial};
+pub use cifar10::{Cifar10Input, Cifar10Settings, cifar10};
+pub use comparison::{ComparisonSettings, comparison};
 pub use digits::*;
 pub use explain::{ExplainSettings, explain};
 pub use rows::*;

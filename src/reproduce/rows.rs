@@ -1,20 +1,63 @@
 //! Rows of the experiments' results.
 
+use crate::base::table::show;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 use crate::ann::networks::Network;
 use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::base::files::rounded;
 use crate::base::table::Table;
-use crate::base::table::latency;
+use crate::base::table::latency_text;
 use crate::convert::Balance;
 use crate::metrics::AccuracyCurve;
 use crate::metrics::Target;
-use crate::metrics::improvement_interval;
-use crate::metrics::improvement_percent;
 use crate::simulate::network::Snn;
 use crate::simulate::simulator::Simulation;
+
+/// Row of the result that an experiment reports.
+pub trait Row: Sized {
+    /// Table of some rows, as people read them.
+    fn table(rows: &[Self]) -> Table;
+}
+
+/// Result of an experiment.
+#[derive(Debug, Clone)]
+pub struct Report<R> {
+    /// Rows of its main file.
+    pub rows: Vec<R>,
+    /// Paths of the files written.
+    pub files: Vec<PathBuf>,
+}
+
+impl<R: Row> Report<R> {
+    /// Table of the rows, as people read them.
+    pub fn table(&self) -> Table {
+        R::table(&self.rows)
+    }
+}
+
+show!(impl [R: Row] Report<R> as table);
+
+/// Headers of the cells that `won` gives.
+const WON: [&str; 4] = ["latency", "evolved", "improvement %", "95 % interval"];
+
+/// Cells of the latencies, the improvement and its interval in a row, as people read them.
+macro_rules! won {
+    ($row:expr, $before:ident) => {
+        [
+            latency_text($row.$before),
+            latency_text($row.evolved_latency_timesteps),
+            $row.improvement_percent
+                .map_or_else(String::new, |percent| format!("{percent:.1}")),
+            format!(
+                "{:.0} to {:.0}",
+                $row.improvement_low_percent, $row.improvement_high_percent
+            ),
+        ]
+    };
+}
 
 /// One line of `latency.csv`: one seed and one target.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,19 +95,40 @@ impl LatencyRow {
         before: &Simulation,
         after: &Simulation,
     ) -> Result<Self> {
-        let [low, high] = improvement_interval(&before.hits, &after.hits, target, seed)?;
-        let [before, after] = [before, after].map(|run| run.curve.latency(target));
+        let won = target.improvement_of(&before.hits, &after.hits, seed)?;
         Ok(Self {
             seed,
             ann_accuracy_percent: rounded(target.ann().percent()),
             target_accuracy_percent: rounded(target.percent()),
             baseline: baseline.to_string(),
-            baseline_latency_timesteps: before,
-            evolved_latency_timesteps: after,
-            improvement_percent: improvement_percent(before, after).map(rounded),
-            improvement_low_percent: rounded(low),
-            improvement_high_percent: rounded(high),
+            baseline_latency_timesteps: won.before,
+            evolved_latency_timesteps: won.after,
+            improvement_percent: won.percent.map(rounded),
+            improvement_low_percent: rounded(won.interval[0]),
+            improvement_high_percent: rounded(won.interval[1]),
         })
+    }
+}
+
+impl Row for LatencyRow {
+    fn table(rows: &[Self]) -> Table {
+        let title = "Latency to the target accuracy on test images, in timesteps";
+        let header = ["seed", "ANN %", "target %", "baseline"]
+            .into_iter()
+            .chain(WON);
+        let row = |row: &Self| {
+            let first = [
+                row.seed.to_string(),
+                format!("{:.2}", row.ann_accuracy_percent),
+                format!("{:.2}", row.target_accuracy_percent),
+                row.baseline.clone(),
+            ];
+            first
+                .into_iter()
+                .chain(won!(row, baseline_latency_timesteps))
+                .collect()
+        };
+        Table::of(title, header, rows.iter().map(row))
     }
 }
 
@@ -115,8 +179,7 @@ impl ComparisonRow {
         (rival, network): (&str, &str),
         [before, after]: [(&Snn<N>, &Simulation); 2],
     ) -> Result<Self> {
-        let [low, high] = improvement_interval(&before.1.hits, &after.1.hits, target, seed)?;
-        let [was, is] = [before, after].map(|(_, run)| run.curve.latency(target));
+        let won = target.improvement_of(&before.1.hits, &after.1.hits, seed)?;
         let spent = |(snn, run): (&Snn<N>, &Simulation), latency: Option<usize>| {
             let Some(latency) = latency else {
                 return Ok((None, None));
@@ -127,7 +190,7 @@ impl ComparisonRow {
             Ok::<_, Error>((Some(rounded(spikes)), Some(rounded(energy))))
         };
         let ((rival_spikes, rival_energy), (spikes, energy)) =
-            (spent(before, was)?, spent(after, is)?);
+            (spent(before, won.before)?, spent(after, won.after)?);
         Ok(Self {
             initial_potential,
             seed,
@@ -135,55 +198,37 @@ impl ComparisonRow {
             margin_points: target.margin(),
             rival: rival.into(),
             rival_network: network.into(),
-            rival_latency_timesteps: was,
-            evolved_latency_timesteps: is,
-            improvement_percent: improvement_percent(was, is).map(rounded),
-            improvement_low_percent: rounded(low),
-            improvement_high_percent: rounded(high),
+            rival_latency_timesteps: won.before,
+            evolved_latency_timesteps: won.after,
+            improvement_percent: won.percent.map(rounded),
+            improvement_low_percent: rounded(won.interval[0]),
+            improvement_high_percent: rounded(won.interval[1]),
             rival_spikes_per_image: rival_spikes,
             evolved_spikes_per_image: spikes,
             rival_energy_ratio: rival_energy,
             evolved_energy_ratio: energy,
         })
     }
+}
 
-    /// Rows as people read them.
-    pub(crate) fn table(title: &str, rows: &[Self]) -> Table {
-        let mut table = Table::new(
-            title,
-            [
-                "initial",
-                "margin",
-                "seed",
-                "compared with",
-                "latency",
-                "evolved",
-                "improvement %",
-                "95 % interval",
-                "energy",
-                "evolved",
-            ],
-        );
+impl Row for ComparisonRow {
+    fn table(rows: &[Self]) -> Table {
+        let title = "Latency to the target accuracy on test images";
+        let header = ["initial", "margin", "seed", "compared with"].into_iter();
+        let header = header.chain(WON).chain(["energy", "evolved"]);
         let energy = |energy: Option<f64>| energy.map_or_else(String::new, |e| format!("{e:.2}"));
-        for row in rows {
-            table.row([
+        let row = |row: &Self| {
+            let first = [
                 row.initial_potential.to_string(),
                 row.margin_points.to_string(),
                 row.seed.to_string(),
                 rival(&row.rival, &row.rival_network),
-                latency(row.rival_latency_timesteps),
-                latency(row.evolved_latency_timesteps),
-                row.improvement_percent
-                    .map_or_else(String::new, |percent| format!("{percent:.1}")),
-                format!(
-                    "{:.0} to {:.0}",
-                    row.improvement_low_percent, row.improvement_high_percent
-                ),
-                energy(row.rival_energy_ratio),
-                energy(row.evolved_energy_ratio),
-            ]);
-        }
-        table
+            ];
+            let energies = [row.rival_energy_ratio, row.evolved_energy_ratio].map(energy);
+            let won = won!(row, rival_latency_timesteps);
+            first.into_iter().chain(won).chain(energies).collect()
+        };
+        Table::of(title, header, rows.iter().map(row))
     }
 }
 
@@ -227,44 +272,33 @@ pub struct AttackRow {
     pub improvement_high_percent: f64,
 }
 
-impl AttackRow {
-    /// Rows as people read them.
-    pub(crate) fn table(title: &str, rows: &[Self]) -> Table {
-        let mut table = Table::new(
-            title,
-            [
-                "attack",
-                "through",
-                "reference %",
-                "evolved on",
-                "seed",
-                "compared with",
-                "latency",
-                "evolved",
-                "improvement %",
-                "95 % interval",
-            ],
-        );
-        for row in rows {
+impl Row for AttackRow {
+    fn table(rows: &[Self]) -> Table {
+        let title = "Latency to the target accuracy on attacked test images";
+        let header = [
+            "attack",
+            "through",
+            "reference %",
+            "evolved on",
+            "seed",
+            "compared with",
+        ];
+        let row = |row: &Self| {
             let void = if row.void { " (void)" } else { "" };
-            table.row([
+            let first = [
                 format!("{} {}/255", row.attack, row.epsilon_255),
                 row.through.clone(),
                 format!("{:.2}{void}", row.reference_accuracy_percent),
                 row.evolved_on.clone(),
                 row.seed.to_string(),
                 rival(&row.rival, &row.rival_network),
-                latency(row.rival_latency_timesteps),
-                latency(row.evolved_latency_timesteps),
-                row.improvement_percent
-                    .map_or_else(String::new, |percent| format!("{percent:.1}")),
-                format!(
-                    "{:.0} to {:.0}",
-                    row.improvement_low_percent, row.improvement_high_percent
-                ),
-            ]);
-        }
-        table
+            ];
+            first
+                .into_iter()
+                .chain(won!(row, rival_latency_timesteps))
+                .collect()
+        };
+        Table::of(title, header.into_iter().chain(WON), rows.iter().map(row))
     }
 }
 
@@ -295,6 +329,40 @@ pub struct MethodRow {
     pub spikes_per_image: f64,
     /// Of everything that made the network: the ANN's training, and what came after it.
     pub training_seconds: f64,
+}
+
+impl Row for MethodRow {
+    /// One line a method, its seeds one after the other.
+    fn table(rows: &[Self]) -> Table {
+        let header = [
+            "method",
+            "timesteps",
+            "accuracy %",
+            "latency",
+            "spikes an image",
+            "seconds",
+        ];
+        let mut methods: Vec<&str> = Vec::new();
+        for row in rows {
+            if !methods.contains(&row.method.as_str()) {
+                methods.push(&row.method);
+            }
+        }
+        let cells = |method: &str| {
+            let own = || rows.iter().filter(|row| row.method == method);
+            let join = |of: &dyn Fn(&Self) -> String| own().map(of).collect::<Vec<_>>().join(", ");
+            vec![
+                method.to_string(),
+                own().next().map_or(0, |row| row.timesteps).to_string(),
+                join(&|row| format!("{:.1}", row.accuracy_percent)),
+                join(&|row| latency_text(row.latency_timesteps)),
+                join(&|row| format!("{:.0}", row.spikes_per_image)),
+                join(&|row| format!("{:.0}", row.training_seconds)),
+            ]
+        };
+        let title = "Test images of the digits, seed after seed";
+        Table::of(title, header, methods.into_iter().map(cells))
+    }
 }
 
 impl MethodRow {

@@ -22,46 +22,42 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::base::error::{Error, Result};
-use crate::simulate::lanes::{Lanes, Plain, Vectors};
-use crate::simulate::neurons::{Neurons, Reset};
-use crate::simulate::synapses::{LANES, Row, Rows, Source, Stage, Stages, Synapses};
+use crate::simulate::lanes::{Vectors, sum};
+use crate::simulate::neurons::{Activity, Neuron, Neurons, Reset, State, step};
+use crate::simulate::synapses::{LANES, Row, Source, Stage, Stages, Synapses};
 
-/// Timesteps that a layer is computed for at a time.
+/// Number of timesteps for which a layer is computed before the next.
 const CHUNK: usize = 64;
-/// Rows of weights that are listed before they are added: lists of a tile stay in the cache.
+/// Number of listed rows of weights after which they are added: the lists of a tile stay in the cache.
 const TILE: usize = 1 << 15;
-/// Values that are copied at a time, whether needed or not.
+/// Number of values copied at once, whether all are needed or not.
 const COPY: usize = 16;
 
-/// A network made ready to run with certain neurons.
+/// Network prepared for neurons of certain parameters.
 pub(crate) struct Engine<'a> {
     stages: &'a [Stage],
     layers: Vec<Prepared<'a>>,
     vectors: Vectors,
 }
 
-/// One stage's parameters in the engine's order.
+/// Parameters of one stage in the engine's order.
 struct Prepared<'a> {
+    /// Synapses from neurons; the image's current comes as a [`Drive`].
     synapses: Vec<Charged<'a>>,
+    /// One for each [`LANES`] channels.
     blocks: Vec<Parameters>,
+    /// None for the output, which integrates its input current.
     neurons: Option<Dynamics>,
 }
 
-/// Synapses and what the spikes that arrive carry.
+/// Synapses, their weights, and the charge of each spike that arrives.
 struct Charged<'a> {
     synapses: &'a Synapses,
-    weight: Weights<'a>,
+    weight: Cow<'a, [Row]>,
+    charge: f32,
 }
 
-enum Weights<'a> {
-    /// The charge of every spike.
-    Real(Cow<'a, [Row]>, f32),
-    /// For each block, the charge of every spike times the step of each channel.
-    Whole(&'a Rows, Vec<[f32; LANES]>),
-}
-
-/// Parameters of [`LANES`] channels. Where there is no channel the threshold is never reached.
-#[derive(Clone)]
+/// Parameters of [`LANES`] channels; where there is no channel, an infinite threshold.
 struct Parameters {
     threshold: [f32; LANES],
     leak: [f32; LANES],
@@ -69,24 +65,25 @@ struct Parameters {
     bias: [f32; LANES],
 }
 
+/// Reset and refractory period, in timesteps, of one layer.
 #[derive(Clone, Copy)]
 struct Dynamics {
     reset: Reset,
-    leaky: bool,
     refractory: u32,
 }
 
-/// The spikes of a layer in a chunk of timesteps: neurons (rows, columns, channels) in order.
+/// Spikes of one layer in a chunk of timesteps: neurons numbered by row, column, channel, sorted by
+/// timestep and number.
 #[derive(Default)]
 pub(crate) struct Events {
     neurons: Vec<u32>,
-    /// Where each timestep and position begins, and the end.
+    /// First spike of each timestep and position, and the number of spikes.
     starts: Vec<u32>,
     positions: usize,
 }
 
 impl Events {
-    /// Neurons that fired in a timestep of the chunk.
+    /// Neurons that fire in timestep `timestep` of the chunk, sorted.
     pub fn at(&self, timestep: usize) -> &[u32] {
         let [start, end] =
             [timestep, timestep + 1].map(|t| self.starts[t * self.positions] as usize);
@@ -94,22 +91,24 @@ impl Events {
     }
 }
 
-/// What one thread works in.
+/// Memory of one thread.
 pub(crate) struct Scratch {
-    /// Of each layer: position, block, lane.
+    /// Membrane potentials of each layer: position, block, lane.
     potential: Vec<Vec<[f32; LANES]>>,
+    /// Remaining timesteps of the refractory period, in the same order.
     waiting: Vec<Vec<[u32; LANES]>>,
     events: Vec<Events>,
-    /// Which lanes fired: timestep, position, block.
+    /// Lanes that fire, one bit each: timestep, position, block.
     fired: Vec<u32>,
     lists: Lists,
-    /// Input current of the output layer: timestep, position, block.
+    /// Input current of the output layer: timestep, position, block, lane.
     output: Vec<[f32; LANES]>,
-    /// Spikes that arrived times the outputs that each reached, by stage and timestep.
+    /// Number of synaptic operations (spikes times the outputs each reaches) of each stage and
+    /// timestep.
     operations: Vec<Vec<u64>>,
 }
 
-/// Rows to be added for each output position, timestep and kind of synapses of a tile.
+/// Rows of weights to be added: lists of each position, timestep and synapses of a tile.
 #[derive(Default)]
 struct Lists {
     rows: Vec<u32>,
@@ -117,32 +116,44 @@ struct Lists {
     ends: Vec<u32>,
 }
 
-/// Current that flows into the first layers whatever the spikes: the image's.
+/// Input current that the image itself gives a stage, bias excluded.
 #[derive(Clone, Copy)]
 pub(crate) enum Drive<'a> {
-    /// The same at every timestep; one value an output of the stage.
+    /// The same at every timestep: one value for each output.
     Constant(&'a [f32]),
-    /// Of each timestep of the run, or of those before the same come again.
+    /// One value for each timestep and output; after the last timestep the first follows again.
     Varying(&'a [f32]),
 }
 
-/// A chunk of timesteps that was computed.
+impl<'a> Drive<'a> {
+    /// Input current of each of `size` outputs in timestep `t` of the run.
+    #[inline(always)]
+    fn at(self, t: usize, size: usize) -> &'a [f32] {
+        match self {
+            Self::Constant(values) => values,
+            Self::Varying(values) => &values[t * size % values.len()..][..size],
+        }
+    }
+}
+
+/// Results of a chunk of timesteps.
 pub(crate) struct Chunk<'a> {
-    /// First timestep, from 0, and number of timesteps.
+    /// First timestep, from 0.
     pub first: usize,
+    /// Number of timesteps.
     pub timesteps: usize,
-    /// Spikes of every layer of neurons.
+    /// Spikes of each layer of neurons.
     pub events: &'a [Events],
     output: &'a [[f32; LANES]],
     blocks: usize,
     channels: usize,
-    /// Synaptic operations by stage and timestep.
+    /// Number of synaptic operations of each stage and timestep.
     pub operations: &'a [Vec<u64>],
 }
 
 impl Chunk<'_> {
-    /// Input current of the output layer in a timestep of the chunk, one value a class; of a
-    /// layer of positions, their channels one after the other.
+    /// Input current of the output layer in timestep `timestep` of the chunk: one value for each
+    /// position and channel.
     pub fn output(&self, timestep: usize) -> impl Iterator<Item = f32> + '_ {
         let each = self.output.len() / self.timesteps;
         let positions = self.output[timestep * each..][..each].chunks_exact(self.blocks);
@@ -151,8 +162,10 @@ impl Chunk<'_> {
 }
 
 impl<'a> Engine<'a> {
+    /// Engine of a whole network.
+    ///
     /// # Errors
-    /// Not one set of parameters a layer of neurons, or parameters out of range.
+    /// [`Error::Parameter`] unless there is one set of parameters within range for each layer.
     pub fn new(stages: &'a Stages, neurons: &[Neurons]) -> Result<Self> {
         if neurons.len() != stages.spiking() {
             return Err(Error::parameter(
@@ -164,11 +177,11 @@ impl<'a> Engine<'a> {
         Self::of(&stages.stages, neurons)
     }
 
-    /// Of a network's first stages: with neurons each, or one stage more, whose input currents are
-    /// then the output.
+    /// Engine of the first stages of a network. With one stage more than `neurons`, the last one is
+    /// the output.
     ///
     /// # Errors
-    /// Parameters out of range.
+    /// [`Error::Parameter`] for parameters out of range.
     pub fn of(stages: &'a [Stage], neurons: &[Neurons]) -> Result<Self> {
         for (layer, (neurons, stage)) in neurons.iter().zip(stages).enumerate() {
             neurons.check(layer, stage.output.channels)?;
@@ -180,7 +193,6 @@ impl<'a> Engine<'a> {
                 blocks: Parameters::of(stage.output.channels, &stage.bias, neurons.get(layer)),
                 neurons: neurons.get(layer).map(|neurons| Dynamics {
                     reset: neurons.reset,
-                    leaky: neurons.leak.iter().any(|&leak| leak != 1.0),
                     refractory: neurons.refractory.try_into().unwrap_or(u32::MAX),
                 }),
             }
@@ -193,32 +205,24 @@ impl<'a> Engine<'a> {
     }
 
     pub fn scratch(&self) -> Scratch {
-        let each = |stage: &Stage| {
-            stage.output.height * stage.output.width * stage.output.channels.div_ceil(LANES)
-        };
-        let stages = self.stages;
-        let spiking = self.layers.iter().take_while(|l| l.neurons.is_some());
-        let spiking = &stages[..spiking.count()];
-        let refractory = |layer: &Prepared| layer.neurons.is_some_and(|n| n.refractory > 0);
+        let stages = self.stages.iter().zip(&self.layers);
+        let spiking = stages.filter(|(_, layer)| layer.neurons.is_some());
+        let sizes: Vec<usize> = spiking
+            .map(|(s, layer)| s.output.height * s.output.width * layer.blocks.len())
+            .collect();
         Scratch {
-            potential: spiking
-                .iter()
-                .map(|s| vec![[0.0; LANES]; each(s)])
-                .collect(),
-            waiting: (spiking.iter().zip(&self.layers))
-                .map(|(s, layer)| vec![[0; LANES]; if refractory(layer) { each(s) } else { 0 }])
-                .collect(),
-            events: spiking.iter().map(|_| Events::default()).collect(),
+            potential: sizes.iter().map(|&n| vec![[0.0; LANES]; n]).collect(),
+            waiting: sizes.iter().map(|&n| vec![[0; LANES]; n]).collect(),
+            events: sizes.iter().map(|_| Events::default()).collect(),
             fired: Vec::new(),
             lists: Lists::default(),
             output: Vec::new(),
-            operations: vec![Vec::new(); stages.len()],
+            operations: vec![Vec::new(); self.stages.len()],
         }
     }
 
-    /// Simulates one image and shows every chunk of timesteps, in order. `drive` is the current
-    /// into each stage that the image itself makes flow, bias left out; none where it reaches only
-    /// neurons.
+    /// Simulates one image and shows every chunk of timesteps, in order. `drive` holds the input
+    /// current of each stage from the image; none for stages that only neurons reach.
     pub fn run(
         &self,
         drive: &[Option<Drive<'_>>],
@@ -233,15 +237,17 @@ impl<'a> Engine<'a> {
                 }
             }
         }
-        scratch
-            .waiting
-            .iter_mut()
-            .for_each(|waiting| waiting.fill([0; LANES]));
+        for waiting in &mut scratch.waiting {
+            waiting.fill([0; LANES]);
+        }
         for first in (0..timesteps).step_by(CHUNK) {
             let chunk = first..timesteps.min(first + CHUNK);
-            // Of a network's first stages only, the engine has no more.
+            // An engine of a network's first stages leaves out the other drives.
             for (stage, &drive) in drive.iter().take(self.layers.len()).enumerate() {
-                self.stage(stage, chunk.clone(), drive, scratch);
+                self.vectors.run(
+                    #[inline(always)]
+                    || self.stage(stage, chunk.clone(), drive, scratch),
+                );
             }
             show(&Chunk {
                 first,
@@ -255,51 +261,9 @@ impl<'a> Engine<'a> {
         }
     }
 
-    #[allow(unsafe_code)]
-    fn stage(
-        &self,
-        stage: usize,
-        chunk: Range<usize>,
-        drive: Option<Drive<'_>>,
-        scratch: &mut Scratch,
-    ) {
-        match self.vectors {
-            Vectors::Plain => self.stage_with::<Plain>(stage, chunk, drive, scratch),
-            // SAFETY: `Vectors` names only what the processor has.
-            #[cfg(target_arch = "x86_64")]
-            Vectors::Avx2 => unsafe { self.stage_avx2(stage, chunk, drive, scratch) },
-            #[cfg(target_arch = "x86_64")]
-            Vectors::Avx512 => unsafe { self.stage_avx512(stage, chunk, drive, scratch) },
-        }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f,avx512bw,avx2,bmi1,bmi2,popcnt")]
-    fn stage_avx512(
-        &self,
-        stage: usize,
-        chunk: Range<usize>,
-        drive: Option<Drive<'_>>,
-        scratch: &mut Scratch,
-    ) {
-        self.stage_with::<crate::simulate::lanes::Avx512>(stage, chunk, drive, scratch);
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2")]
-    fn stage_avx2(
-        &self,
-        stage: usize,
-        chunk: Range<usize>,
-        drive: Option<Drive<'_>>,
-        scratch: &mut Scratch,
-    ) {
-        self.stage_with::<crate::simulate::lanes::Avx2>(stage, chunk, drive, scratch);
-    }
-
-    /// One stage over a chunk of timesteps; the same sums in the same order on every processor.
+    /// Computes one stage over a chunk of timesteps.
     #[inline(always)]
-    fn stage_with<L: Lanes>(
+    fn stage(
         &self,
         stage: usize,
         chunk: Range<usize>,
@@ -309,22 +273,22 @@ impl<'a> Engine<'a> {
         let layer = &self.layers[stage];
         let output = self.stages[stage].output;
         let (positions, blocks) = (output.height * output.width, layer.blocks.len());
-        let timesteps = chunk.len();
+        let (timesteps, kinds) = (chunk.len(), layer.synapses.len());
         let Scratch {
             potential,
             waiting,
             events,
-            fired: marks,
+            fired,
             lists,
-            output: sums,
+            output: currents,
             operations,
         } = scratch;
         let operations = &mut operations[stage];
         operations.clear();
         operations.resize(timesteps, 0);
         match layer.neurons {
-            Some(_) => marks.resize(timesteps * positions * blocks, 0),
-            None => sums.resize(timesteps * positions * blocks, [0.0; LANES]),
+            Some(_) => fired.resize(timesteps * positions * blocks, 0),
+            None => currents.resize(timesteps * positions * blocks, [0.0; LANES]),
         }
         let mut position = 0;
         while position < positions {
@@ -342,153 +306,74 @@ impl<'a> Engine<'a> {
                 }
                 position += 1;
             }
-            for (block, lanes) in layer.blocks.iter().enumerate() {
+            for (block, parameters) in layer.blocks.iter().enumerate() {
+                let lanes = block * LANES..output.channels.min((block + 1) * LANES);
                 for at in first..position {
-                    let inflow = Inflow {
-                        layer,
-                        block,
-                        lists,
-                        first_list: (at - first) * timesteps * layer.synapses.len(),
-                        drive,
-                        channels: at * output.channels
-                            ..at * output.channels + output.channels.min((block + 1) * LANES),
-                        size: output.size(),
-                        first: chunk.start,
-                    };
-                    let rest = L::load(&inflow.rest(0));
-                    let Some(dynamics) = layer.neurons else {
-                        for t in 0..timesteps {
-                            let sum = &mut sums[(t * positions + at) * blocks + block];
-                            inflow.current(t, rest).store(sum);
-                        }
-                        continue;
-                    };
                     let place = at * blocks + block;
-                    let potential = &mut potential[stage][place];
-                    let mark_at = |t: usize| (t * positions + at) * blocks + block;
-                    if dynamics.refractory > 0 {
-                        let waiting = &mut waiting[stage][place];
-                        for t in 0..timesteps {
-                            let mut z = [0.0; LANES];
-                            inflow.current(t, rest).store(&mut z);
-                            marks[mark_at(t)] =
-                                step_refractory(potential, waiting, &z, lanes, dynamics);
-                        }
-                        continue;
-                    }
-                    let mut v = L::load(potential);
-                    let (leak, threshold) = (L::load(&lanes.leak), L::load(&lanes.threshold));
                     for t in 0..timesteps {
-                        let z = inflow.current(t, rest);
-                        if dynamics.leaky {
-                            v = v.times(leak);
+                        let mut z = parameters.bias;
+                        if let Some(drive) = drive {
+                            let drive = drive.at(chunk.start + t, output.size());
+                            let drive = &drive[at * output.channels..][lanes.clone()];
+                            z.iter_mut().zip(drive).for_each(|(z, drive)| *z += drive);
                         }
-                        v = v.add(z);
-                        (marks[mark_at(t)], v) = match dynamics.reset {
-                            Reset::Subtract => v.fire_and_subtract(threshold),
-                            Reset::Zero => v.fire_and_clear(threshold),
-                        };
+                        for (kind, charged) in layer.synapses.iter().enumerate() {
+                            let rows = charged.synapses.rows;
+                            let list = lists.of(((at - first) * timesteps + t) * kinds + kind);
+                            let sum = sum(&charged.weight[block * rows..][..rows], list);
+                            for lane in 0..LANES {
+                                z[lane] += sum[lane] * charged.charge;
+                            }
+                        }
+                        let to = t * positions * blocks + place;
+                        match layer.neurons {
+                            None => currents[to] = z,
+                            Some(neurons) => {
+                                let potential = &mut potential[stage][place];
+                                let waiting = &mut waiting[stage][place];
+                                fired[to] = fire(potential, waiting, &z, parameters, neurons);
+                            }
+                        }
                     }
-                    v.store(potential);
                 }
             }
         }
         if layer.neurons.is_some() {
-            let marks = &marks[..timesteps * positions * blocks];
-            events[stage].collect(marks, positions, blocks, output.channels);
+            let fired = &fired[..timesteps * positions * blocks];
+            events[stage].collect(fired, positions, blocks, output.channels);
         }
     }
 }
 
-/// Where the input current of one block of channels of one output position comes from.
-struct Inflow<'a> {
-    layer: &'a Prepared<'a>,
-    block: usize,
-    lists: &'a Lists,
-    /// List of the chunk's first timestep.
-    first_list: usize,
-    drive: Option<Drive<'a>>,
-    /// Outputs of the stage, from the position's first to the block's last.
-    channels: Range<usize>,
-    /// Outputs of the stage.
-    size: usize,
-    /// The chunk's first timestep in the run.
-    first: usize,
-}
-
-// Closures are not compiled for the processor of the function that they stand in.
-impl Inflow<'_> {
-    /// The current without any spike.
-    #[inline(always)]
-    fn rest(&self, t: usize) -> [f32; LANES] {
-        let mut rest = self.layer.blocks[self.block].bias;
-        let values = match self.drive {
-            None => return rest,
-            Some(Drive::Constant(values)) => values,
-            Some(Drive::Varying(values)) => {
-                &values[(self.first + t) * self.size % values.len()..][..self.size]
-            }
-        };
-        let values = &values[self.channels.clone()][self.block * LANES..];
-        rest.iter_mut().zip(values).for_each(|(rest, z)| *rest += z);
-        rest
-    }
-
-    /// The current in timestep `t` of the chunk; `rest` is [`rest`](Self::rest) where it is the
-    /// same at every timestep.
-    #[inline(always)]
-    fn current<L: Lanes>(&self, t: usize, rest: L) -> L {
-        let mut z = match self.drive {
-            Some(Drive::Varying(_)) => L::load(&self.rest(t)),
-            _ => rest,
-        };
-        let kinds = &self.layer.synapses[..];
-        for (i, charged) in kinds.iter().enumerate() {
-            let list = self.lists.of(self.first_list + t * kinds.len() + i);
-            let rows = charged.synapses.rows;
-            let block = self.block * rows..(self.block + 1) * rows;
-            z = z.add(match &charged.weight {
-                Weights::Real(weight, charge) => {
-                    L::sum(&weight[block], list).times(L::all(*charge))
-                }
-                Weights::Whole(weight, charge) => match weight {
-                    Rows::Sixteen(rows) => L::sum16(&rows[block], list),
-                    Rows::Eight(rows, piece) => L::sum8(&rows[block], list, *piece),
-                }
-                .times(L::load(&charge[self.block])),
-            });
-        }
-        z
-    }
-}
-
-/// A timestep of neurons that may have to wait after a spike. Where there is no channel the
-/// threshold is infinite.
-fn step_refractory(
-    v: &mut [f32; LANES],
+/// Advances [`LANES`] neurons by one timestep with input current `z`. Returns one bit for each that
+/// fires.
+#[inline(always)]
+fn fire(
+    potential: &mut [f32; LANES],
     waiting: &mut [u32; LANES],
     z: &[f32; LANES],
-    lanes: &Parameters,
-    dynamics: Dynamics,
+    parameters: &Parameters,
+    Dynamics { reset, refractory }: Dynamics,
 ) -> u32 {
-    let mut mark = 0;
-    for i in 0..LANES {
-        v[i] *= lanes.leak[i];
-        if waiting[i] > 0 {
-            waiting[i] -= 1;
-            continue;
-        }
-        v[i] += z[i];
-        if v[i] >= lanes.threshold[i] {
-            v[i] = match dynamics.reset {
-                Reset::Subtract => v[i] - lanes.threshold[i],
-                Reset::Zero => 0.0,
-            };
-            waiting[i] = dynamics.refractory;
-            mark |= 1 << i;
-        }
+    let mut fired = 0;
+    for lane in 0..LANES {
+        let neuron = Neuron {
+            threshold: parameters.threshold[lane],
+            leak: parameters.leak[lane],
+            current: 0.0, // part of the bias
+            reset,
+            refractory,
+        };
+        let state = State {
+            potential: potential[lane],
+            waiting: waiting[lane],
+        };
+        let (state, _, activity) = step(&neuron, state, z[lane]);
+        potential[lane] = state.potential;
+        waiting[lane] = state.waiting;
+        fired |= u32::from(activity == Activity::Fired) << lane;
     }
-    mark
+    fired
 }
 
 impl Lists {
@@ -502,8 +387,8 @@ impl Lists {
         &self.rows[start as usize..self.ends[list] as usize]
     }
 
-    /// Lists the rows that are to be added at a position in a timestep, and one of zeros where
-    /// their number is odd. Gives their number.
+    /// Lists the rows to be added at a position in a timestep, and a row of zeros where their number
+    /// is odd. Returns the number of spikes that arrive.
     #[inline(always)]
     fn add(&mut self, synapses: &Synapses, position: usize, t: usize, events: &Events) -> usize {
         let start = self.used;
@@ -533,7 +418,7 @@ impl Lists {
     }
 }
 
-/// For each byte, the places of its ones.
+/// Places of the ones in each byte, from the lowest bit.
 const PLACES: [[u8; 8]; 256] = {
     let mut places = [[0; 8]; 256];
     let mut byte = 0;
@@ -552,7 +437,7 @@ const PLACES: [[u8; 8]; 256] = {
 };
 
 impl Events {
-    /// From marks of each timestep, position and block.
+    /// Numbers the neurons that fire, given as bits of lanes: timestep, position, block.
     #[inline(always)]
     fn collect(&mut self, marks: &[u32], positions: usize, blocks: usize, channels: usize) {
         let spikes: usize = marks.iter().map(|mark| mark.count_ones() as usize).sum();
@@ -580,35 +465,34 @@ impl Events {
 }
 
 impl<'a> Charged<'a> {
-    /// None of synapses from the image, whose current comes from outside the engine.
+    /// None for synapses from the image.
     fn new(synapses: &'a Synapses, neurons: &[Neurons]) -> Option<Self> {
         let Source::Neurons(source) = synapses.source else {
             return None;
         };
-        let weight = match (neurons[source].charges(), &synapses.integers) {
-            ([charge], None) => Weights::Real(Cow::Borrowed(&synapses.weight), *charge),
-            ([charge], Some(integers)) => {
-                let steps = integers.steps.iter();
-                let steps = steps.map(|steps| steps.map(|step| step * charge)).collect();
-                Weights::Whole(&integers.rows, steps)
-            }
-            (charges, _) => {
+        let (weight, charge) = match neurons[source].charges() {
+            [charge] => (Cow::Borrowed(&synapses.weight[..]), *charge),
+            charges => {
                 let mut weight = synapses.weight.clone();
                 for block in weight.chunks_exact_mut(synapses.rows) {
-                    // The last row, zeros, belongs to no channel.
+                    // The last row, of zeros, belongs to no channel.
                     for (row, charge) in block.iter_mut().zip(charges.iter().cycle()) {
                         row.0.iter_mut().for_each(|w| *w *= charge);
                     }
                 }
-                Weights::Real(Cow::Owned(weight), 1.0)
+                (Cow::Owned(weight), 1.0)
             }
         };
-        Some(Self { synapses, weight })
+        Some(Self {
+            synapses,
+            weight,
+            charge,
+        })
     }
 }
 
 impl Parameters {
-    /// Of a stage, block after block.
+    /// Parameters of each block of a stage.
     fn of(channels: usize, bias: &[f32], neurons: Option<&Neurons>) -> Vec<Self> {
         let of = |values: &[f32], channel: usize| match values {
             [one] => *one,

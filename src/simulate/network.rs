@@ -116,23 +116,10 @@ impl SpikingNetwork {
         Ok(Self { stages, neurons })
     }
 
-    /// The same network with 16-bit weights, half the memory and 15 to 25 % less time: for each
-    /// output channel the weights between neurons are rounded to multiples of the smallest power
-    /// of two with which no sum of 32 of them can leave 16 bits. It is another network, simulated
-    /// exactly; compare its accuracy.
-    ///
-    /// A channel whose weights are all small multiples of one of them keeps them as they are; where
-    /// all channels of a layer do, as with [`Binary`](crate::ann::modules::Binary) weights, 8 bits are
-    /// enough: a VGG15 of them takes half the time that it takes with 32 bits, one of half the width
-    /// two thirds (`cargo bench --bench limits`).
-    ///
-    /// Layers whose neurons have a threshold for every channel, or that get the image itself, go on
-    /// with 32 bits (the former with rounded weights).
-    pub fn quantised(&self) -> Self {
-        Self {
-            stages: Stages::clone(&self.stages).quantised().into(),
-            neurons: self.neurons.clone(),
-        }
+    // To be deleted with the last lines of src/ann/networks/tests.rs, its only caller.
+    #[cfg(test)]
+    pub(crate) fn quantised(&self) -> Self {
+        self.clone()
     }
 
     /// Parameters of every layer of neurons.

@@ -1,19 +1,9 @@
-//! Spiking neurons: their parameters and the equations that every engine follows.
+//! Spiking neurons: the parameters of layers, and the equations that every simulator follows.
 //!
-//! In timestep t a neuron of threshold θ gets the input current z(t), the sum over its synapses of
-//! weight times the charge of the spikes that arrive, plus its bias and its own constant current:
-//!
-//! ```text
-//! v(t) = λ v(t-1) + z(t)          leaky integration; λ = 1 is integrate-and-fire
-//! s(t) = 1 if v(t) >= θ else 0    fire
-//! v(t) = v(t) - θ s(t)            soft reset: subtract the threshold
-//! v(t) = v(t) (1 - s(t))          or hard reset: to zero
-//! ```
-//!
-//! from v(0) = a fraction of θ (Rueckauer et al. 2017, equations 2 to 4; the leak of Lu and
-//! Sengupta 2022, equation 2). The product with λ and the sum are rounded one by one in `f32`,
-//! never fused, so that every engine gives the same spikes. During a refractory period after a
-//! spike the input is ignored and the neuron does not fire.
+//! [`step`] is one timestep of one neuron. Its input current z(t) is the sum over the synapses of
+//! weight times the charge of the spikes that arrive, plus the bias of the weights. The product
+//! with the leak and the sum are rounded one by one in `f32`, never fused, so that every simulator
+//! gives the same spikes.
 
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +21,7 @@ pub enum Reset {
 }
 
 impl Reset {
-    /// The membrane potential after its timestep.
+    /// Membrane potential after the reset.
     pub(crate) fn apply(self, v: f32, threshold: f32, fired: bool) -> f32 {
         match (fired, self) {
             (false, _) => v,
@@ -39,6 +29,81 @@ impl Reset {
             (true, Self::Zero) => 0.0,
         }
     }
+}
+
+/// Parameters of one neuron.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Neuron {
+    /// Threshold θ, above 0.
+    pub threshold: f32,
+    /// Leak λ, what is left of the membrane potential after a timestep. Above 0, at most 1.
+    pub leak: f32,
+    /// Constant input current c.
+    pub current: f32,
+    /// Effect of a spike on the membrane potential.
+    pub reset: Reset,
+    /// Timesteps after a spike in which the input is ignored.
+    pub refractory: u32,
+}
+
+/// State of one neuron between two timesteps.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct State {
+    /// Membrane potential r, after the reset.
+    pub potential: f32,
+    /// Timesteps that are left of the refractory period.
+    pub waiting: u32,
+}
+
+/// What a neuron did in a timestep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity {
+    /// The threshold was not reached.
+    Silent,
+    /// A spike.
+    Fired,
+    /// The input was ignored, in the refractory period after a spike.
+    Refractory,
+}
+
+/// State after one timestep with input current `z`, the membrane potential v(t) before the reset,
+/// and what the neuron did.
+///
+/// ```text
+/// v(t) = λ r(t-1) + z(t) + c      leaky integration; λ = 1 is integrate-and-fire
+/// s(t) = 1 if v(t) >= θ else 0    spike
+/// r(t) = v(t) - θ s(t)            soft reset: subtract the threshold
+/// r(t) = v(t) (1 - s(t))          or hard reset: to zero
+/// ```
+///
+/// r(0) is a fraction of θ (Rueckauer et al. 2017, equations 2 to 4; the leak of Lu and Sengupta
+/// 2022, equation 2). During the refractory period after a spike z(t) + c counts as 0, and there is
+/// no spike.
+///
+/// ```
+/// use evospike::simulate::neurons::{Activity, Neuron, Reset, State, step};
+/// let (reset, refractory) = (Reset::Subtract, 1);
+/// let neuron = Neuron { threshold: 1.0, leak: 0.5, current: 0.0, reset, refractory };
+/// let (state, v, activity) = step(&neuron, State { potential: 0.5, waiting: 0 }, 1.25);
+/// assert_eq!((v, activity), (1.5, Activity::Fired));
+/// assert_eq!(state, State { potential: 0.5, waiting: 1 });
+/// let (state, v, activity) = step(&neuron, state, 1.25);
+/// assert_eq!((v, activity), (0.25, Activity::Refractory));
+/// assert_eq!(state, State { potential: 0.25, waiting: 0 });
+/// ```
+#[inline(always)]
+pub fn step(neuron: &Neuron, state: State, z: f32) -> (State, f32, Activity) {
+    let ready = state.waiting == 0;
+    let z = if ready { z + neuron.current } else { 0.0 };
+    let v = neuron.leak * state.potential + z;
+    let fired = ready && v >= neuron.threshold;
+    let (activity, waiting) = match (fired, ready) {
+        (true, _) => (Activity::Fired, neuron.refractory),
+        (false, true) => (Activity::Silent, 0),
+        (false, false) => (Activity::Refractory, state.waiting - 1),
+    };
+    let potential = neuron.reset.apply(v, neuron.threshold, fired);
+    (State { potential, waiting }, v, activity)
 }
 
 /// What a spike carries to the next layer.

@@ -85,16 +85,6 @@ pub struct LayerSpikes {
 }
 
 impl Simulation {
-    /// Adds the run of the same network, for as many timesteps, on the images that follow.
-    pub(crate) fn extend(&mut self, more: &Self) {
-        self.hits.extend(&more.hits);
-        self.curve = self.hits.curve();
-        if let (Some(to), Some(from)) = (&mut self.input, &more.input) {
-            add(to, from);
-        }
-        add_layers(&mut self.layers, &more.layers);
-    }
-
     /// The accuracy that other networks are to reach on the same images: that of this run after its
     /// last timestep, less a margin in percentage points. It stands for the ANN's where that says
     /// nothing, as under an attack on the ANN itself, which leaves it at chance.
@@ -125,6 +115,12 @@ impl Simulation {
             &[(&name, &self.curve)],
             None,
         )
+    }
+}
+
+impl AsRef<Hits> for Simulation {
+    fn as_ref(&self) -> &Hits {
+        &self.hits
     }
 }
 

@@ -1,51 +1,49 @@
-//! Stages: what a list of layers is compiled into for the engine.
+//! Compilation of layers into the stages of the engine.
 //!
-//! A network is a list of [`Layer`]s. For the engine the list is compiled into *stages*: the
-//! synapses up to and including one layer of neurons. Everything linear in a stage is one
-//! convolution, exactly (up to rounding, and without it on a dyadic grid):
+//! A network is a list of [`Layer`]s. The engine reads it as *stages*: all synapses up to and
+//! including one layer of neurons. Everything linear in a stage is one convolution, exactly but for
+//! rounding:
 //!
-//! - a convolution of kernel K, stride S and padding P followed by n x n average pooling is the
-//!   convolution of kernel K + S(n - 1), stride S n and padding P whose kernel is the mean of n²
+//! - a convolution of kernel K, stride S and padding P followed by n x n average pooling is a
+//!   convolution of kernel K + S(n - 1), stride S n and padding P, whose kernel is the mean of n²
 //!   shifted copies;
 //! - average pooling before a convolution only changes which outputs an input reaches;
 //! - a fully connected layer is a convolution whose kernel covers the whole image.
 
-use crate::ann::layers::Activation;
-use crate::ann::layers::Layer;
+use crate::ann::layers::{Activation, Layer};
 use crate::ann::model::Ann;
-use crate::ann::networks::Network;
-use crate::ann::networks::NetworkDevice;
+use crate::ann::networks::{Network, NetworkDevice};
 use crate::base::error::{Error, Result};
 use crate::data::shape::Shape;
 use crate::data::tasks::Task;
 use crate::ops::simd::widest;
 
-/// A network compiled for the engine.
+/// Network compiled for the engine.
 #[derive(Debug, Clone)]
 pub(crate) struct Stages {
     pub input: Shape,
-    /// What the stages were compiled from.
+    /// Layers that the stages were compiled from.
     pub layers: Vec<Layer>,
-    /// The last one has no neurons: it integrates its input current.
+    /// One stage for each layer of neurons and, last, the output, which integrates its input current.
     pub stages: Vec<Stage>,
 }
 
 /// One layer of neurons (or the output) and all synapses that end in it.
 #[derive(Debug, Clone)]
 pub(crate) struct Stage {
-    /// As people write it: `conv 3x3, average pooling`.
+    /// Name for tables, such as `conv 3x3, average pooling`.
     pub name: String,
     pub output: Shape,
     pub activation: Activation,
-    /// Their currents add up; more than one where a residual addition comes before the neurons.
+    /// Synapses whose currents add up: more than one where a residual addition precedes the neurons.
     pub synapses: Vec<Synapses>,
-    /// What each output channel adds to its input; empty for none.
+    /// Bias of each output channel, or empty for none.
     pub bias: Vec<f32>,
-    /// Multiply-accumulates of the ANN's layers, pooling not folded into them.
+    /// Number of multiply-accumulates of the ANN's layers, pooling not folded into them.
     pub products: u64,
 }
 
-/// Where synapses begin.
+/// Origin of synapses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {
     Image,
@@ -53,89 +51,56 @@ pub(crate) enum Source {
     Neurons(usize),
 }
 
-/// Output channels that are computed at a time.
+/// Number of output channels computed at once.
 pub(crate) const LANES: usize = 32;
 
-/// Weights from one input to [`LANES`] output channels: two lines of the cache.
+/// Weights from one input to [`LANES`] output channels: two cache lines.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 pub(crate) struct Row(pub [f32; LANES]);
 
-/// [`Row`] as whole numbers of steps: one line of the cache.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[repr(C, align(64))]
-pub(crate) struct Row16(pub [i16; LANES]);
-
-/// [`Row`] as small whole numbers of steps, such as the signs of binary weights: half a line of the
-/// cache.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[repr(C, align(32))]
-pub(crate) struct Row8(pub [i8; LANES]);
-
-/// Rows of [`Row16`] whose sum is sure to have 16 bits. The fewer, the finer the weights can be; the
-/// more, the less often sums go on with 32 bits.
-pub(crate) const PIECE: usize = 32;
-
-/// Weights as whole numbers of steps, in the order of the weights.
-#[derive(Debug, Clone)]
-pub(crate) struct Integers {
-    pub rows: Rows,
-    /// Of every block, one for each output channel.
-    pub steps: Vec<[f32; LANES]>,
-}
-
-/// Whole numbers, and how many rows of them have a sum that is sure to fit.
-#[derive(Debug, Clone)]
-pub(crate) enum Rows {
-    /// [`PIECE`] rows.
-    Sixteen(Vec<Row16>),
-    /// So many rows, an even number.
-    Eight(Vec<Row8>, usize),
-}
-
-/// A convolution, whatever it was written as. Values are numbered rows, columns, channels.
+/// Convolution that stands for any linear layer. Values are numbered by row, column, channel.
 #[derive(Debug, Clone)]
 pub(crate) struct Synapses {
     pub source: Source,
     pub input: Shape,
     pub output: Shape,
-    /// Rows of weights in a block: kernel row, kernel column, input channel, and one of zeros.
+    /// Number of rows of weights in a block: kernel rows x kernel columns x input channels, and one
+    /// row of zeros.
     pub rows: usize,
-    /// Block after block of [`LANES`] output channels, zero where there is none.
+    /// Blocks of [`LANES`] output channels with [`rows`](Self::rows) rows each; 0 where there is no
+    /// channel.
     pub weight: Vec<Row>,
-    /// The weights again, where they were quantised.
-    pub integers: Option<Integers>,
-    /// Multiply-accumulates of the layer of weights, pooling not folded into it; 0 of a shortcut
-    /// that is none.
+    /// Number of multiply-accumulates of the layer of weights, pooling not folded into it; 0 for a
+    /// shortcut without weights.
     pub products: u64,
-    /// How often a weight may count for one output: squares that are averaged share it.
-    repeats: usize,
     runs: Vec<Run>,
-    /// Where the runs of each output position begin, and end with the next one's.
+    /// First run of each output position, and the number of runs.
     run_start: Vec<u32>,
 }
 
-/// Inputs next to each other that reach an output position through weights next to each other.
+/// Adjacent inputs that reach an output position through adjacent rows of weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Run {
-    /// Input positions.
+    /// First input position.
     pub start: u32,
+    /// Input position after the last.
     pub end: u32,
-    /// Row of weights less number of the input, wrapping.
+    /// Row of weights minus number of the input, wrapping.
     pub offset: u32,
 }
 
-/// What lies between a source and the neurons to come, while layers are read.
+/// Connection from a source to the next neurons while layers are compiled.
 #[derive(Clone)]
 struct Branch {
     source: Source,
     input: Shape,
-    /// Side of the squares that the input is averaged over first.
+    /// Side of the average pooling before the kernel.
     pool: usize,
     kernel: Option<Kernel>,
 }
 
-/// A convolution that is still growing: pooling is folded into it.
+/// Convolution of a branch, into which pooling is folded.
 #[derive(Clone)]
 struct Kernel {
     weight: Vec<f32>, // [rows][columns][inputs][outputs]
@@ -148,30 +113,30 @@ struct Kernel {
     products: u64,
 }
 
-/// Reads layers in order.
+/// State of the compilation.
+#[derive(Default)]
 struct Compiler {
     stages: Vec<Stage>,
     names: Vec<String>,
-    /// Multiply-accumulates since the last layer of neurons.
+    /// Number of multiply-accumulates since the last layer of neurons.
     products: u64,
-    /// Number of the layer, those within residual ones counted.
+    /// Number of the layer, including those inside residual layers.
     layer: usize,
 }
 
 impl Stages {
-    /// Those of a network that is not yet spiking.
+    /// Stages of an ANN.
     pub fn of_ann<N: Network, D: NetworkDevice>(ann: &Ann<N, D>) -> Result<Self> {
         Self::new(N::Task::SHAPE, &ann.layers()?, N::Task::CLASSES)
     }
 
-    /// Checks that the layers fit each other and compiles them.
+    /// Compiles layers for an input shape and a number of classes.
+    ///
+    /// # Errors
+    /// [`Error::Layer`] or [`Error::Network`] for layers that do not fit each other or have values
+    /// that are not finite.
     pub fn new(input: Shape, layers: &[Layer], classes: usize) -> Result<Self> {
-        let mut compiler = Compiler {
-            stages: Vec::new(),
-            names: Vec::new(),
-            products: 0,
-            layer: 0,
-        };
+        let mut compiler = Compiler::default();
         let branches = vec![Branch::new(Source::Image, input)];
         let (branches, shape) = compiler.read(layers, branches, input)?;
         if branches.iter().any(|branch| branch.kernel.is_none()) {
@@ -202,8 +167,8 @@ impl Stages {
         self.stages.len() - 1
     }
 
-    /// Inputs of all layers of neurons and of the output on a dense image, as the ANN has them;
-    /// everything as rows, columns, channels.
+    /// Input currents of each layer of neurons and the output in the ANN, for an image in the order
+    /// row, column, channel.
     pub fn forward(&self, image: &[f32]) -> Vec<Vec<f32>> {
         self.currents(image, |layer, current| {
             let activation = self.stages[layer].activation;
@@ -211,7 +176,8 @@ impl Stages {
         })
     }
 
-    /// The same where `output` says what a layer makes of its input.
+    /// Input currents of each stage, where `output` gives the output of a layer of neurons for its
+    /// input current.
     pub fn currents(
         &self,
         image: &[f32],
@@ -234,19 +200,9 @@ impl Stages {
     }
 }
 
-impl Stages {
-    /// The same network with the weights between neurons rounded to 16 bits.
-    pub fn quantised(mut self) -> Self {
-        for synapses in self.stages.iter_mut().flat_map(|stage| &mut stage.synapses) {
-            if synapses.source != Source::Image {
-                synapses.quantise();
-            }
-        }
-        self
-    }
-}
-
 impl Compiler {
+    /// Adds layers to the branches. Returns the branches after the last layer of neurons and the
+    /// output shape.
     fn read(
         &mut self,
         layers: &[Layer],
@@ -265,17 +221,11 @@ impl Compiler {
                         let found = "a second layer of weights with no neurons between";
                         return wrong(found.into(), "a ReLU after each layer of weights");
                     }
-                    let (kernel, output, name) = Kernel::new(number, layer, shape)?;
+                    let (mut kernel, output, name) = Kernel::new(number, layer, shape)?;
                     self.products += kernel.products;
-                    // Of a sum, the bias counts once.
-                    for (i, branch) in branches.iter_mut().enumerate() {
-                        let bias = if i == 0 { kernel.bias.clone() } else { vec![] };
-                        let weight = kernel.weight.clone();
-                        branch.kernel = Some(Kernel {
-                            bias,
-                            weight,
-                            ..kernel
-                        });
+                    for branch in &mut branches {
+                        branch.kernel = Some(kernel.clone());
+                        kernel.bias.clear(); // the sum of the branches has it once
                     }
                     shape = output;
                     self.names.push(name);
@@ -333,7 +283,7 @@ impl Compiler {
         Ok((branches, shape))
     }
 
-    /// Ends the branches in a layer of neurons, or in the output.
+    /// Ends the branches in a layer of neurons or the output.
     fn stage(
         &mut self,
         branches: Vec<Branch>,
@@ -362,7 +312,7 @@ impl Compiler {
 }
 
 impl Kernel {
-    /// Of a layer of weights, with the shape of its output and its name.
+    /// Kernel, output shape and name of a layer of weights.
     fn new(number: usize, layer: &Layer, shape: Shape) -> Result<(Self, Shape, String)> {
         let wrong = |found: String, expected: String| {
             Err(Error::layer(number, layer.kind(), found, expected))
@@ -462,7 +412,7 @@ impl Kernel {
         Ok((kernel, output, name))
     }
 
-    /// Hands every channel on as it is.
+    /// 1 x 1 kernel that passes on each channel.
     fn identity(channels: usize) -> Self {
         let one = |i| f32::from(i / channels == i % channels);
         Self {
@@ -537,33 +487,34 @@ impl Branch {
                     .for_each(|(to, w)| *to = w * share);
             }
         }
-        // A kernel of more rows than the image, which padding allows, reads only what is there.
+        // With padding, a kernel may reach beyond the image.
         let [height, width] = [input.height / pool, input.width / pool];
-        let (mut runs, mut run_start): (Vec<Run>, _) = (Vec::new(), vec![0]);
+        let places = |size: usize| (0..size).flat_map(|at| (0..pool).map(move |p| (at, p)));
+        let inside = |corner: usize, at: usize, side: usize| {
+            let at = (corner * kernel.stride + at).checked_sub(kernel.padding);
+            at.filter(|&at| at < side)
+        };
+        let number = |x: usize| (x * channels) as u32; // at most `widest`
+        let (mut runs, mut run_start) = (Vec::<Run>::new(), vec![0]);
         for out in 0..output.height * output.width {
             let first = runs.len();
-            let corner = [out / output.width, out % output.width].map(|x| x * kernel.stride);
-            for row in (0..kernel.size[0]).flat_map(|r| (0..pool).map(move |p| (r, p))) {
-                let at = (corner[0] + row.0).checked_sub(kernel.padding);
-                let Some(r) = at.filter(|&r| r < height) else {
+            for (row, dr) in places(kernel.size[0]) {
+                let Some(r) = inside(out / output.width, row, height) else {
                     continue;
                 };
-                for column in (0..kernel.size[1]).flat_map(|c| (0..pool).map(move |p| (c, p))) {
-                    let at = (corner[1] + column.0).checked_sub(kernel.padding);
-                    let Some(c) = at.filter(|&c| c < width) else {
+                for (column, dc) in places(kernel.size[1]) {
+                    let Some(c) = inside(out % output.width, column, width) else {
                         continue;
                     };
-                    let position = (r * pool + row.1) * input.width + c * pool + column.1;
-                    let place = row.0 * kernel.size[1] + column.0;
-                    let number = |x: usize| (x * channels) as u32; // they were checked above
+                    let position = (r * pool + dr) * input.width + c * pool + dc;
+                    let place = row * kernel.size[1] + column;
                     let offset = number(place).wrapping_sub(number(position));
+                    let start = position as u32;
                     match runs[first..].last_mut() {
-                        Some(run) if run.end == position as u32 && run.offset == offset => {
-                            run.end += 1;
-                        }
+                        Some(run) if run.end == start && run.offset == offset => run.end += 1,
                         _ => runs.push(Run {
-                            start: position as u32,
-                            end: position as u32 + 1,
+                            start,
+                            end: start + 1,
                             offset,
                         }),
                     }
@@ -577,9 +528,7 @@ impl Branch {
             output,
             rows,
             weight,
-            integers: None,
             products: kernel.products,
-            repeats: pool * pool,
             runs,
             run_start,
         })
@@ -587,60 +536,13 @@ impl Branch {
 }
 
 impl Synapses {
-    /// What reaches an output position.
+    /// Inputs that reach an output position.
     #[inline]
     pub fn runs(&self, position: usize) -> &[Run] {
         &self.runs[self.run_start[position] as usize..self.run_start[position + 1] as usize]
     }
 
-    /// Rounds the weights to multiples of a step. For each output channel that is the least weight
-    /// other than 0, where all are multiples of it, as binary ones are; else the smallest power of
-    /// two with which the sum of the [`PIECE`] largest weights and that of the least ones, and so
-    /// every sum of so many, are 16-bit numbers.
-    fn quantise(&mut self) {
-        let (mut rows, mut steps) = (Vec::with_capacity(self.weight.len()), Vec::new());
-        for block in self.weight.chunks_exact_mut(self.rows) {
-            let step: [f32; LANES] = std::array::from_fn(|lane| {
-                let mut weights: Vec<f64> = block.iter().map(|row| row.0[lane].into()).collect();
-                weights.sort_unstable_by(f64::total_cmp);
-                let (least, most) = (weights[0], weights[weights.len() - 1]);
-                let largest = most.max(-least);
-                let count = PIECE.div_ceil(self.repeats).min(weights.len());
-                let ends = [&weights[..count], &weights[weights.len() - count..]];
-                let sum = |step: f64, sign: f64| -> f64 {
-                    let end = ends[usize::from(sign > 0.0)].iter();
-                    let steps = end.map(|w| (w * sign / step).round().max(0.0));
-                    steps.sum::<f64>() * self.repeats as f64
-                };
-                let fits = |step: f64| {
-                    let sums = [1.0, -1.0].map(|sign| sum(step, sign));
-                    sums.iter().all(|&sum| sum <= f64::from(i16::MAX))
-                };
-                if let Some(step) = common_step(&weights).filter(|&step| fits(step)) {
-                    return step as f32;
-                }
-                // No weight is more than 16 bits of the first step tried.
-                let mut step =
-                    2f64.powi((largest / f64::from(i16::MAX)).log2().ceil().max(-120.0) as i32);
-                while !fits(step) {
-                    step *= 2.0;
-                }
-                step as f32
-            });
-            for row in block {
-                let whole = std::array::from_fn(|lane| (row.0[lane] / step[lane]).round());
-                rows.push(Row16(whole.map(|w: f32| w as i16)));
-                row.0 = std::array::from_fn(|lane| whole[lane] * step[lane]);
-            }
-            steps.push(step);
-        }
-        self.integers = Some(Integers {
-            rows: Rows::of(rows),
-            steps,
-        });
-    }
-
-    /// Adds to `current` what a dense input makes flow.
+    /// Adds the current of a dense input to `current`.
     pub fn add_dense(&self, input: &[f32], current: &mut [f32]) {
         let channels = self.input.channels;
         for (position, current) in current.chunks_exact_mut(self.output.channels).enumerate() {
@@ -660,37 +562,8 @@ impl Synapses {
     }
 }
 
-/// The least magnitude above 0, where all weights are multiples of it but for the rounding of
-/// pooling that was folded into them.
-fn common_step(weights: &[f64]) -> Option<f64> {
-    let magnitudes = weights.iter().map(|w| w.abs()).filter(|&w| w > 0.0);
-    let step = magnitudes.min_by(f64::total_cmp)?;
-    let apart = |w: f64| (w / step - (w / step).round()).abs();
-    let rounding = |w: f64| (w / step).abs() * 1e-6;
-    weights
-        .iter()
-        .all(|&w| apart(w) <= rounding(w))
-        .then_some(step)
-}
-
-impl Rows {
-    /// In 8 bits where these hold the sum of some rows, so that sums rarely go on with more.
-    fn of(rows: Vec<Row16>) -> Self {
-        /// The fewest rows for which it pays.
-        const FEWEST: usize = 16;
-        let magnitudes = rows.iter().flat_map(|row| row.0).map(i16::unsigned_abs);
-        let largest = usize::from(magnitudes.max().unwrap_or(0)).max(1);
-        let fit = i8::MAX as usize / largest / 2 * 2;
-        if fit < FEWEST {
-            return Self::Sixteen(rows);
-        }
-        let rows = rows.iter().map(|row| Row8(row.0.map(|w| w as i8)));
-        Self::Eight(rows.collect(), fit)
-    }
-}
-
 widest! {
-    /// Adds each row times its value.
+    /// Adds each row of weights times its value.
     fn add_rows[][](rows: &[Row], values: &[f32], sum: &mut [f32; LANES]) {
         for (row, &value) in rows.iter().zip(values) {
             if value != 0.0 {
@@ -701,7 +574,7 @@ widest! {
 }
 
 impl Stage {
-    /// What flows without any input: the bias.
+    /// Input current without any input: the bias of each output.
     pub fn rest(&self) -> Vec<f32> {
         let mut current = vec![0.0; self.output.size()];
         if !self.bias.is_empty() {
@@ -712,7 +585,7 @@ impl Stage {
     }
 }
 
-/// From channels, rows, columns to rows, columns, channels.
+/// Reorders values from channel, row, column to row, column, channel.
 pub(crate) fn to_channels_last(shape: Shape, from: &[f32], to: &mut [f32]) {
     let positions = shape.height * shape.width;
     for (channel, plane) in from.chunks_exact(positions).enumerate() {
@@ -722,8 +595,10 @@ pub(crate) fn to_channels_last(shape: Shape, from: &[f32], to: &mut [f32]) {
     }
 }
 
-/// Shape of the output of layer `number`, one of weights, that takes an input of this shape, once it
-/// was checked to fit and to hold finite numbers.
+/// Output shape of layer `number`, a layer of weights, for an input of this shape.
+///
+/// # Errors
+/// [`Error::Layer`] for a layer that does not fit or has values that are not finite.
 pub(crate) fn output_shape(number: usize, layer: &Layer, input: Shape) -> Result<Shape> {
     let (_, output, _) = Kernel::new(number, layer, input)?;
     Ok(output)
@@ -732,69 +607,6 @@ pub(crate) fn output_shape(number: usize, layer: &Layer, input: Shape) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::random::{Stream, rng};
-    use rand::RngExt;
-
-    /// A convolution of 40 channels, each of one magnitude, its pooling folded in, and a linear
-    /// layer of binary weights.
-    #[test]
-    fn binary_weights_are_whole_steps() {
-        let mut rng = rng(0, Stream::Weights);
-        let mut weight = |count: usize, outputs: usize| -> Vec<f32> {
-            let each = count / outputs;
-            let mut signed = |x: f32| if rng.random() { x } else { -x };
-            let magnitude = |i: usize| 0.1 * (1 + i / each) as f32;
-            (0..count).map(|i| signed(magnitude(i))).collect()
-        };
-        let mut conv = |inputs: usize| Layer::Conv {
-            weight: weight(inputs * 40 * 9, 40),
-            bias: None,
-            inputs,
-            outputs: 40,
-            kernel: 3,
-            stride: 1,
-            padding: 1,
-        };
-        let convs = [conv(2), conv(40)];
-        let linear = Layer::Linear {
-            weight: weight(160 * 3, 3),
-            bias: None,
-            inputs: 160,
-            outputs: 3,
-        };
-        let pool = Layer::AvgPool { size: 2 };
-        let ([first, second], neurons) = (convs, Layer::Neurons);
-        let layers = [first, neurons.clone(), second, pool, neurons, linear];
-        let real = Stages::new(Shape::new(2, 4, 4), &layers, 3).unwrap();
-        let whole = real.clone().quantised();
-        let kinds = [(1, 4, 30), (2, 1, 126)];
-        for (stage, most, fit) in kinds {
-            let [real, whole] = [&real, &whole].map(|stages| &stages.stages[stage].synapses[0]);
-            let Some(Integers {
-                rows: Rows::Eight(rows, piece),
-                steps,
-            }) = &whole.integers
-            else {
-                panic!("{:?}", whole.integers);
-            };
-            assert_eq!(*piece, fit);
-            let largest = rows
-                .iter()
-                .flat_map(|row| row.0)
-                .map(i8::unsigned_abs)
-                .max();
-            assert_eq!(largest, Some(most));
-            for (i, (real, row)) in real.weight.iter().zip(rows).enumerate() {
-                let steps = &steps[i / whole.rows];
-                for (real, (&w, step)) in real.0.iter().zip(row.0.iter().zip(steps)) {
-                    // Without pooling, exactly.
-                    let rounding = if most == 1 { 0.0 } else { real.abs() * 1e-6 };
-                    let apart = (real - f32::from(w) * step).abs();
-                    assert!(apart <= rounding, "{apart}");
-                }
-            }
-        }
-    }
 
     #[test]
     fn bounds_and_levels_out_of_range_are_named() {

@@ -1,4 +1,4 @@
-//! A layer of neurons as one operation on a tape, over all its timesteps.
+//! A layer of neurons over all timesteps, as one operation on a tape.
 
 use dfdx::prelude::{
     Axes2, Axes3, BroadcastTo, ChooseFrom, Cpu, Device, HasErr, HasShape, NoneTape, PermuteTo,
@@ -7,80 +7,43 @@ use dfdx::prelude::{
 use rayon::prelude::*;
 
 use crate::base::error::Result;
-use crate::ops::backend::Backend;
-use crate::ops::backend::{Flat, copy, output, split, values};
+use crate::ops::backend::{Backend, Flat, output, split, values};
 use crate::ops::matrix::Buffer;
-use crate::simulate::neurons::{Neurons, Reset};
+use crate::simulate::neurons::{Activity, Neuron, Neurons, Reset, State, step};
 use crate::through_time::surrogate::{Surrogate, spike};
 
-/// What [`Fires::fire`] runs.
+/// Sizes and settings of one call of [`Fires::fire`].
 #[derive(Clone)]
 pub struct FireShape {
-    pub inputs: usize,
-    pub timesteps: usize,
-    pub channels: usize,
-    /// Neurons of a channel.
-    pub positions: usize,
-    pub neurons: Neurons,
-    pub surrogate: Surrogate,
+    /// Inputs of the batch.
+    pub(crate) inputs: usize,
+    /// Timesteps of the simulation.
+    pub(crate) timesteps: usize,
+    /// Channels of the layer.
+    pub(crate) channels: usize,
+    /// Neurons per channel.
+    pub(crate) positions: usize,
+    /// Reset, refractory period, initial potential and constant currents. Thresholds, leaks and
+    /// charges come as tensors, since they have gradients.
+    pub(crate) neurons: Neurons,
+    /// Derivative of a spike.
+    pub(crate) surrogate: Surrogate,
 }
 
-impl FireShape {
-    fn neurons(&self) -> usize {
-        self.channels * self.positions
-    }
-
-    /// A value of each channel, from one for all or one a channel.
-    fn of(&self, values: &[f32]) -> Vec<f32> {
-        values.iter().copied().cycle().take(self.channels).collect()
-    }
-}
-
-impl FireShape {
-    /// Runs one input.
-    fn run(
-        &self,
-        z: &[f32],
-        [threshold, leak, charge]: [&[f32]; 3],
-        v: &mut [f32],
-        out: &mut [f32],
-    ) {
-        let (each, neurons) = (self.neurons(), &self.neurons);
-        let current = self.of(&neurons.current);
-        let mut waiting = vec![0; if neurons.refractory > 0 { each } else { 0 }];
-        let spread = |i: usize| threshold[i / self.positions] * neurons.initial;
-        let mut r: Vec<f32> = (0..each).map(spread).collect();
-        let rows = v.chunks_exact_mut(each).zip(out.chunks_exact_mut(each));
-        for ((v, out), z) in rows.zip(z.chunks_exact(each).cycle()) {
-            for c in 0..self.channels {
-                let (threshold, leak) = (threshold[c], leak[c]);
-                for i in c * self.positions..(c + 1) * self.positions {
-                    let waits = waiting.get(i).is_some_and(|&left| left > 0);
-                    let z = if waits { 0.0 } else { z[i] + current[c] };
-                    v[i] = leak * r[i] + z;
-                    let fires = v[i] >= threshold && !waits;
-                    out[i] = if fires { charge[c] } else { 0.0 };
-                    r[i] = neurons.reset.apply(v[i], threshold, fires);
-                    if let Some(left) = waiting.get_mut(i) {
-                        *left = match fires {
-                            true => neurons.refractory,
-                            false => left.saturating_sub(1),
-                        };
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Thresholds, leaks and charges of each channel.
+/// Thresholds, leaks and charges, one of each per channel.
 pub(crate) type Parameters<D, T> = [Flat<f32, D, T>; 3];
 
-/// A device that runs neurons over time. What is given here is the definition, on dfdx's operations;
-/// the CPU has its own.
+/// Spikes, 1 or 0, by input, timestep, channel and position.
+pub(crate) type Spikes<D, T = NoneTape> = Tensor<(usize, usize, usize, usize), f32, D, T>;
+
+/// A device that runs neurons over time. The method given here is the definition, on dfdx's
+/// operations and for any device; the CPU has its own.
 pub trait Fires: Backend {
-    /// The charges of the spikes of all timesteps of each input, from their currents, or from one
-    /// current for all timesteps.
+    /// Charges of the spikes, by input, timestep, channel and position, from the input currents in
+    /// the same order, or from currents that are the same in all timesteps.
+    ///
+    /// # Errors
+    /// The device's, such as memory that cannot be had.
     fn fire<T: Tape<f32, Self>>(
         z: Flat<f32, Self, T>,
         parameters: Parameters<Self, T>,
@@ -93,180 +56,228 @@ pub trait Fires: Backend {
 #[cfg(feature = "cuda")]
 impl Fires for dfdx::prelude::Cuda {}
 
-/// [`Fires::fire`] as it is defined.
+/// [`Fires::fire`] by definition.
 fn fire_plainly<D: Device<f32>, T: Tape<f32, D>>(
     z: Flat<f32, D, T>,
-    parameters: Parameters<D, T>,
+    [threshold, leak, charge]: Parameters<D, T>,
     shape: FireShape,
 ) -> Result<Flat<f32, D, T>, D::Err> {
+    charges(spikes(z, [threshold, leak], &shape)?, charge)
+}
+
+/// Spikes of a layer by definition: [`step`] for all neurons of the batch at once, on dfdx's
+/// operations, with the derivatives that [`through_time`](crate::through_time) defines.
+pub(crate) fn spikes<D: Device<f32>, T: Tape<f32, D>>(
+    z: Flat<f32, D, T>,
+    [threshold, leak]: [Flat<f32, D, T>; 2],
+    shape: &FireShape,
+) -> Result<Spikes<D, T>, D::Err> {
     let device = z.device().clone();
-    let (inputs, each) = (shape.inputs, shape.neurons());
+    let (inputs, each) = (shape.inputs, shape.each());
     let all = inputs * each;
-    let constant = z.shape().0 == all;
-    let frames = if constant { 1 } else { shape.timesteps };
+    let frames = if z.shape().0 == all {
+        1
+    } else {
+        shape.timesteps
+    };
     let spread = |values: Flat<f32, D, T>| {
         values
             .try_broadcast_like::<_, Axes2<0, 2>>(&(inputs, shape.channels, shape.positions))?
             .try_reshape_like(&(all,))
     };
-    let current = shape.of(&shape.neurons.current);
+    let current = shape.by_channel(&shape.neurons.current);
     let current = device.try_tensor_from_vec(current, (shape.channels,))?;
     let current = spread(current.retaped())?.retaped::<NoneTape>();
     // Every use of a tensor below has a tape of its own; those that came with them are added last.
-    let (z, mut tape) = z.try_reshape_like(&(inputs, frames, each))?.split_tape();
-    let [threshold, leak, charge] = parameters.map(|values| {
-        let (values, other) = spread(values)?.split_tape();
-        tape = std::mem::take(&mut tape).merge(other);
-        Ok(values)
-    });
-    let (threshold, leak, charge) = (threshold?, leak?, charge?);
-    let constant_of = |value: f32| device.try_tensor_from_vec(vec![value; all], (all,));
-    let (zero, one) = (constant_of(0.0)?, constant_of(1.0)?);
-    let refractory = constant_of(shape.neurons.refractory as f32)?;
+    let (z, tape) = z.try_reshape_like(&(inputs, frames, each))?.split_tape();
+    let (threshold, other) = spread(threshold)?.split_tape();
+    let tape = tape.merge(other);
+    let (leak, other) = spread(leak)?.split_tape();
+    let tape = tape.merge(other);
+    let constant = |value: f32| device.try_tensor_from_vec(vec![value; all], (all,));
+    let (zero, one) = (constant(0.0)?, constant(1.0)?);
+    let refractory = constant(shape.neurons.refractory as f32)?;
     let mut r = threshold.retaped::<T>().try_mul(shape.neurons.initial)?;
-    // Timesteps for which the input is still ignored, and since the last spike.
-    let (mut waiting, mut since) = (zero.clone(), constant_of(f32::INFINITY)?);
-    let mut outputs = Vec::new();
+    // Timesteps that are left of the refractory period, and since the last spike.
+    let (mut waiting, mut since) = (zero.clone(), constant(f32::INFINITY)?);
+    let mut spikes = Vec::new();
     for t in 0..shape.timesteps {
-        let frame = vec![if constant { 0 } else { t }; inputs];
-        let frame = device.try_tensor_from_vec(frame, (inputs,))?;
+        let frame = device.try_tensor_from_vec(vec![t % frames; inputs], (inputs,))?;
         let now: Tensor<(usize, usize), f32, D, T> = z.retaped::<T>().try_select(frame)?;
         let now = now.try_reshape_like(&(all,))?.try_add(current.clone())?;
-        let ready = gt(&waiting, &zero).try_choose(zero.clone(), one.clone())?;
-        let v = r
-            .try_mul(leak.clone())?
-            .try_add(now.try_mul(ready.clone())?)?;
-        // The output takes the tape along: what is left in the last potentials does not.
+        let waits = gt(&waiting, &zero);
+        let now = waits.clone().try_choose(zero.retaped::<T>(), now)?;
+        let v = r.try_mul(leak.clone())?.try_add(now)?;
+        // The spikes take the tape along: no spike depends on the last potentials after reset.
         let left = v.retaped::<T>();
-        let spikes = spike(v, threshold.retaped(), shape.surrogate, since.clone())?;
-        let spikes = spikes.try_mul(ready)?;
-        let fired = copy(&spikes)?;
+        let s = spike(v, threshold.retaped(), shape.surrogate, since.clone())?;
+        let s = waits.try_choose(zero.retaped::<T>(), s)?;
+        let fired = gt(&s.retaped::<NoneTape>(), &zero);
         r = match shape.neurons.reset {
-            Reset::Subtract => left.try_sub(threshold.retaped::<T>().try_mul(fired.clone())?)?,
-            Reset::Zero => left.try_mul(fired.clone().try_negate()?.try_add(1.0)?)?,
+            Reset::Subtract => {
+                let (threshold, zero) = (threshold.retaped::<T>(), zero.retaped::<T>());
+                left.try_sub(fired.clone().try_choose(threshold, zero)?)?
+            }
+            Reset::Zero => fired.clone().try_choose(zero.retaped::<T>(), left)?,
         };
-        let fired = gt(&fired, &zero);
         let less = waiting.try_sub(1.0)?.try_relu()?;
         waiting = fired.clone().try_choose(refractory.clone(), less)?;
         since = fired.try_choose(one.clone(), since.try_add(1.0)?)?;
-        let charges = spikes.try_mul(charge.clone())?;
-        outputs.push(charges.try_reshape_like(&(inputs, each))?);
+        spikes.push(s.try_reshape_like(&(inputs, each))?);
     }
-    let stacked: Tensor<(usize, usize, usize), f32, D, T> = outputs.try_stack()?;
-    let (out, other) = stacked
+    let spikes: Tensor<(usize, usize, usize), f32, D, T> = spikes.try_stack()?;
+    let (spikes, other) = spikes
         .try_permute::<(usize, usize, usize), Axes3<1, 0, 2>>()?
-        .try_reshape_like(&(inputs * shape.timesteps * each,))?
+        .try_reshape_like(&(inputs, shape.timesteps, shape.channels, shape.positions))?
         .split_tape();
-    Ok(out.put_tape(tape.merge(other)))
+    Ok(spikes.put_tape(tape.merge(other)))
 }
 
-/// Of one input: potentials before their resets, a timestep after the other, and who fired or
-/// waited.
-struct Course<'a> {
-    shape: &'a FireShape,
-    potentials: &'a [f32],
-    threshold: &'a [f32],
+/// Spikes times their charges, of which there is one per channel.
+pub(crate) fn charges<D: Device<f32>, T: Tape<f32, D>>(
+    spikes: Spikes<D, T>,
+    charge: Flat<f32, D, T>,
+) -> Result<Flat<f32, D, T>, D::Err> {
+    let each = *spikes.shape();
+    let charge = charge.try_broadcast_like::<_, Axes3<0, 1, 3>>(&each)?;
+    let size = (each.0 * each.1 * each.2 * each.3,);
+    spikes.try_mul(charge)?.try_reshape_like(&size)
 }
 
-const FIRED: u8 = 1;
-
-const WAITED: u8 = 2;
-
-impl Course<'_> {
-    /// Who fired and who waited at each timestep.
-    fn flags(&self) -> Vec<u8> {
-        let each = self.shape.neurons();
-        let mut waiting = vec![0; each];
-        let of = |(place, &v): (usize, &f32)| {
-            let i = place % each;
-            let waits = waiting[i] > 0;
-            let fires = v >= self.threshold[i / self.shape.positions] && !waits;
-            waiting[i] = match fires {
-                true => self.shape.neurons.refractory,
-                false => waiting[i].saturating_sub(1),
-            };
-            (u8::from(fires) * FIRED) | (u8::from(waits) * WAITED)
-        };
-        self.potentials.iter().enumerate().map(of).collect()
+impl FireShape {
+    /// Neurons of the layer.
+    fn each(&self) -> usize {
+        self.channels * self.positions
     }
 
-    /// Timesteps since the last spike before each timestep.
-    fn since(&self, flags: &[u8]) -> Vec<f32> {
-        let mut since = vec![f32::INFINITY; self.shape.neurons()];
-        let rows = flags.chunks_exact(since.len());
-        let mut all = Vec::with_capacity(flags.len());
-        for flags in rows {
+    /// One value per channel, from one per channel or one for all.
+    fn by_channel(&self, values: &[f32]) -> Vec<f32> {
+        values.iter().copied().cycle().take(self.channels).collect()
+    }
+
+    /// Runs one input: fills, by timestep and neuron, the membrane potentials before the reset, what
+    /// the neurons did, and the charges of the spikes.
+    fn forward(
+        &self,
+        z: &[f32],
+        [threshold, leak, charge]: [&[f32]; 3],
+        (potentials, activities): (&mut [f32], &mut [Activity]),
+        charges: &mut [f32],
+    ) {
+        let (each, positions, neurons) = (self.each(), self.positions, &self.neurons);
+        let current = self.by_channel(&neurons.current);
+        let start = |i: usize| State {
+            potential: threshold[i / positions] * neurons.initial,
+            waiting: 0,
+        };
+        let mut states: Vec<State> = (0..each).map(start).collect();
+        let timesteps = (potentials.chunks_exact_mut(each))
+            .zip(activities.chunks_exact_mut(each))
+            .zip(charges.chunks_exact_mut(each));
+        for (((potentials, activities), charges), z) in timesteps.zip(z.chunks_exact(each).cycle())
+        {
+            for c in 0..self.channels {
+                let neuron = Neuron {
+                    threshold: threshold[c],
+                    leak: leak[c],
+                    current: current[c],
+                    reset: neurons.reset,
+                    refractory: neurons.refractory.try_into().unwrap_or(u32::MAX),
+                };
+                for i in c * positions..(c + 1) * positions {
+                    (states[i], potentials[i], activities[i]) = step(&neuron, states[i], z[i]);
+                    let fired = activities[i] == Activity::Fired;
+                    charges[i] = if fired { charge[c] } else { 0.0 };
+                }
+            }
+        }
+    }
+
+    /// Timesteps since the last spike, by timestep and neuron; infinity before the first.
+    fn since(&self, activities: &[Activity]) -> Vec<f32> {
+        let mut since = vec![f32::INFINITY; self.each()];
+        let mut all = Vec::with_capacity(activities.len());
+        for activities in activities.chunks_exact(self.each()) {
             all.extend_from_slice(&since);
-            for (since, flags) in since.iter_mut().zip(flags) {
-                *since = if flags & FIRED > 0 { 1.0 } else { *since + 1.0 };
+            for (since, activity) in since.iter_mut().zip(activities) {
+                *since = match activity {
+                    Activity::Fired => 1.0,
+                    _ => *since + 1.0,
+                };
             }
         }
         all
     }
 
-    /// From the gradient by the output: adds the one by the currents to `dz`, and gives those by
-    /// threshold, leak and charge, a value a channel.
-    fn backward(&self, [leak, charge]: [&[f32]; 2], dy: &[f32], dz: &mut [f32]) -> [Vec<f64>; 3] {
-        let (shape, threshold, each) = (self.shape, self.threshold, self.shape.neurons());
-        let flags = self.flags();
-        let since = match shape.surrogate {
-            Surrogate::SpikeTiming => self.since(&flags),
+    /// Goes back through the timesteps of one input that [`forward`](Self::forward) ran: adds the
+    /// gradient by the input currents to `dz`, and gives those by threshold, leak and charge, one
+    /// per channel, from the gradient `dy` by the charges of the spikes.
+    fn backward(
+        &self,
+        [threshold, leak, charge]: [&[f32]; 3],
+        (potentials, activities): (&[f32], &[Activity]),
+        dy: &[f32],
+        dz: &mut [f32],
+    ) -> [Vec<f64>; 3] {
+        let (each, positions, reset) = (self.each(), self.positions, self.neurons.reset);
+        let since = match self.surrogate {
+            Surrogate::SpikeTiming => self.since(activities),
             _ => Vec::new(),
         };
-        let mut sums = [(); 3].map(|()| vec![0.0; shape.channels]);
-        let mut by_r = vec![0.0f32; each];
-        for t in (0..shape.timesteps).rev() {
+        let mut sums = [(); 3].map(|()| vec![0.0; self.channels]);
+        let mut by_r = vec![0.0f32; each]; // by the potentials after the reset
+        for t in (0..self.timesteps).rev() {
+            // Currents that are the same in all timesteps get the sum.
             let dz = match dz.len() == each {
                 true => &mut *dz,
                 false => &mut dz[t * each..][..each],
             };
-            for c in 0..shape.channels {
+            for c in 0..self.channels {
                 let (threshold, leak, charge) = (threshold[c], leak[c], charge[c]);
-                let mut by = [0.0f32; 3];
-                for i in c * shape.positions..(c + 1) * shape.positions {
+                let [mut by_threshold, mut by_leak, mut by_charge] = [0.0f32; 3];
+                for i in c * positions..(c + 1) * positions {
                     let at = t * each + i;
-                    let (fired, waited) = (flags[at] & FIRED > 0, flags[at] & WAITED > 0);
-                    let v = self.potentials[at];
-                    let slope = match waited {
-                        true => 0.0,
-                        false => {
+                    let (v, activity) = (potentials[at], activities[at]);
+                    let slope = match activity {
+                        Activity::Refractory => 0.0,
+                        _ => {
                             let since = since.get(at).copied().unwrap_or(f32::INFINITY);
-                            shape.surrogate.slope(v / threshold - 1.0, since) / threshold
+                            self.surrogate.slope(v / threshold - 1.0, since) / threshold
                         }
                     };
-                    let by_spike = dy[at] * charge;
-                    let mut by_v = by_spike * slope;
-                    by[0] -= by_v * v / threshold;
-                    match (fired, shape.neurons.reset) {
-                        (true, Reset::Zero) => {}
-                        (true, Reset::Subtract) => {
+                    let mut by_v = dy[at] * charge * slope;
+                    by_threshold -= by_v * v / threshold;
+                    match (activity, reset) {
+                        (Activity::Fired, Reset::Zero) => {}
+                        (Activity::Fired, Reset::Subtract) => {
                             by_v += by_r[i];
-                            by[0] -= by_r[i];
+                            by_threshold -= by_r[i];
                         }
-                        (false, _) => by_v += by_r[i],
+                        _ => by_v += by_r[i],
                     }
-                    if !waited {
+                    if activity != Activity::Refractory {
                         dz[i] += by_v;
                     }
-                    let before = match t {
-                        0 => shape.neurons.initial * threshold,
-                        _ => {
-                            let fired = flags[at - each] & FIRED > 0;
-                            let v = self.potentials[at - each];
-                            shape.neurons.reset.apply(v, threshold, fired)
+                    let r_before = match at.checked_sub(each) {
+                        None => self.neurons.initial * threshold,
+                        Some(at) => {
+                            let fired = activities[at] == Activity::Fired;
+                            reset.apply(potentials[at], threshold, fired)
                         }
                     };
-                    by[1] += by_v * before;
-                    by[2] += if fired { dy[at] } else { 0.0 };
+                    by_leak += by_v * r_before;
+                    if activity == Activity::Fired {
+                        by_charge += dy[at];
+                    }
                     by_r[i] = by_v * leak;
                 }
-                for (sums, by) in sums.iter_mut().zip(by) {
+                for (sums, by) in sums.iter_mut().zip([by_threshold, by_leak, by_charge]) {
                     sums[c] += f64::from(by);
                 }
             }
         }
         for (i, by_r) in by_r.iter().enumerate() {
-            sums[0][i / shape.positions] += f64::from(by_r * shape.neurons.initial);
+            sums[0][i / positions] += f64::from(by_r * self.neurons.initial);
         }
         sums
     }
@@ -278,42 +289,34 @@ impl Fires for Cpu {
         parameters: Parameters<Self, T>,
         shape: FireShape,
     ) -> Result<Flat<f32, Self, T>, <Self as HasErr>::Err> {
-        let (z, mut tape) = split(z)?;
-        let parameters = parameters.map(|parameter| {
-            let (parameter, other) = split(parameter)?;
-            tape = std::mem::take(&mut tape).merge(other);
-            Ok(parameter)
-        });
-        let [threshold, leak, charge] = parameters;
-        let parameters = [threshold?, leak?, charge?];
+        let (z, tape) = split(z)?;
+        let [threshold, leak, charge] = parameters.map(split);
+        let ((threshold, a), (leak, b), (charge, c)) = (threshold?, leak?, charge?);
+        let (parameters, tape) = ([threshold, leak, charge], tape.merge(a).merge(b).merge(c));
         let data = parameters.each_ref().map(values);
-        let each = shape.timesteps * shape.neurons();
-        let own = z.shape().0 / shape.inputs; // once, or every timestep's
-        let mut v = Buffer::new(shape.inputs * each);
-        let mut out = Buffer::new(shape.inputs * each);
+        let each = shape.timesteps * shape.each();
+        let own = z.shape().0 / shape.inputs; // of one timestep, or of all
+        let mut potentials = Buffer::new(shape.inputs * each);
+        let mut activities = vec![Activity::Silent; shape.inputs * each];
+        let mut charges = Buffer::new(shape.inputs * each);
         {
             let (z, data) = (values(&z), data.each_ref().map(|values| &**values));
-            let rows = v
-                .par_chunks_exact_mut(each)
-                .zip(out.par_chunks_exact_mut(each));
-            let rows = rows.zip(z.par_chunks_exact(own));
-            rows.for_each(|((v, out), z)| shape.run(z, data, v, out));
+            let inputs = (potentials.par_chunks_exact_mut(each))
+                .zip(activities.par_chunks_exact_mut(each))
+                .zip(charges.par_chunks_exact_mut(each))
+                .zip(z.par_chunks_exact(own));
+            inputs.for_each(|((recorded, charges), z)| shape.forward(z, data, recorded, charges));
         }
         let (by_z, by_parameters) = (z.ghost(), parameters.each_ref().map(Tensor::ghost));
-        output(z.device(), out, tape, move |dy, gradients| {
-            let [threshold, leak, charge] = data.each_ref().map(|values| &**values);
+        output(z.device(), charges, tape, move |dy, gradients| {
+            let data = data.each_ref().map(|values| &**values);
             let dz = gradients.get_or_alloc_mut(&by_z)?;
-            let rows = dz.par_chunks_exact_mut(own).zip(dy.par_chunks_exact(each));
-            let rows = rows.zip(v.par_chunks_exact(each));
-            let sums = rows.map(|((dz, dy), potentials)| {
-                let course = Course {
-                    shape: &shape,
-                    potentials,
-                    threshold,
-                };
-                course.backward([leak, charge], dy, dz)
-            });
-            // One input after the other, whoever was ready first.
+            let inputs = (potentials.par_chunks_exact(each))
+                .zip(activities.par_chunks_exact(each))
+                .zip(dy.par_chunks_exact(each))
+                .zip(dz.par_chunks_exact_mut(own));
+            let sums = inputs.map(|((recorded, dy), dz)| shape.backward(data, recorded, dy, dz));
+            // One input after the other, whichever was ready first.
             for sums in sums.collect::<Vec<_>>() {
                 for (parameter, sums) in by_parameters.iter().zip(sums) {
                     let by = gradients.get_or_alloc_mut(parameter)?.iter_mut();
@@ -326,52 +329,39 @@ impl Fires for Cpu {
 }
 
 #[cfg(test)]
-mod tests {
-    use crate::through_time::steps::tensor;
-
+pub(crate) mod tests {
     use super::*;
-    use dfdx::prelude::{Axis, SumTo, Trace};
-
-    use dfdx::prelude::{Backward, OwnedTape};
+    use dfdx::prelude::{Axis, Backward, CpuError, OwnedTape, SumTo, Trace};
     use proptest::prelude::*;
 
+    use crate::simulate::neurons::Charge;
+    use crate::through_time::steps::tensor;
+
     /// Values that look random, and lie in 0..1.
-    fn noise(count: usize, seed: usize) -> Vec<f32> {
+    pub(crate) fn noise(count: usize, seed: usize) -> Vec<f32> {
         let of = |i: usize| ((i * 7919 + seed * 104_729) % 1009) as f32 / 1009.0;
         (0..count).map(of).collect()
     }
 
-    type Fired = (Vec<f32>, [Vec<f32>; 4]);
+    type Taped = Flat<f32, Cpu, OwnedTape<f32, Cpu>>;
 
     /// The output, and the gradients of its sum with other weights everywhere.
     fn fired(
-        fire: impl FnOnce(
-            Flat<f32, Cpu, OwnedTape<f32, Cpu>>,
-            Parameters<Cpu, OwnedTape<f32, Cpu>>,
-            FireShape,
-        )
-            -> Result<Flat<f32, Cpu, OwnedTape<f32, Cpu>>, dfdx::prelude::CpuError>,
+        fire: impl FnOnce(Taped, [Taped; 3], FireShape) -> Result<Taped, CpuError>,
         z: Vec<f32>,
         shape: &FireShape,
-    ) -> Fired {
+    ) -> (Vec<f32>, [Vec<f32>; 4]) {
         let device = Cpu::default();
-        let of = |values: &[f32]| tensor(&device, shape.of(values)).unwrap();
         let neurons = &shape.neurons;
-        let parameters = [
-            of(&neurons.threshold),
-            of(&neurons.leak),
-            of(neurons.charges()),
-        ];
+        let parameters = [&neurons.threshold, &neurons.leak, neurons.charges()]
+            .map(|values| tensor(&device, shape.by_channel(values)).unwrap());
         let z = tensor(&device, z).unwrap();
         let on_tape = parameters.each_ref().map(|p| p.leaky_trace());
         let out = fire(z.leaky_trace(), on_tape, shape.clone()).unwrap();
         let values = out.as_vec();
         let weights = tensor(&device, noise(values.len(), 3)).unwrap();
-        let gradients = out
-            .try_mul(weights)
-            .unwrap()
-            .sum::<(), Axis<0>>()
-            .backward();
+        let gradients = out.try_mul(weights).unwrap();
+        let gradients = gradients.sum::<(), Axis<0>>().backward();
         let [threshold, leak, charge] = parameters.map(|p| gradients.get(&p).as_vec());
         (
             values,
@@ -392,7 +382,7 @@ mod tests {
                     reset: [Reset::Subtract, Reset::Zero][reset],
                     refractory,
                     initial,
-                    charge: crate::simulate::neurons::Charge::Fixed(charge),
+                    charge: Charge::Fixed(charge),
                     ..Neurons::new(threshold)
                 },
             )

@@ -28,8 +28,6 @@
 //!
 //! Of the authors' programs dropout (with one mask for all timesteps) and Poisson input are left out.
 
-use std::path::Path;
-
 use dfdx::prelude::{Cpu, Gradients, HasShape};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -38,10 +36,12 @@ use crate::ann::layers::Layer;
 use crate::ann::networks::Network;
 use crate::ann::optimiser::{Optimiser, Step as OptimiserStep, Update};
 use crate::ann::train::{History, TrainSettings, train};
-use crate::ann::trainable::{NamedTensor, Trainable, Values};
+use crate::ann::trainable::{Trainable, Values};
 use crate::base::check::some_timesteps;
 use crate::base::error::{Error, Result};
+use crate::base::resume::Resume;
 use crate::base::table::show;
+use crate::base::tensors::NamedTensor;
 use crate::data::augment::Augment;
 use crate::data::images::{Images, Training};
 use crate::data::shape::Shape;
@@ -133,7 +133,8 @@ impl<N: Network> Hybrid<N> {
 
 show!(HybridSettings as fields);
 
-/// Trains a spiking network on, through its timesteps, with images as constant currents.
+/// Trains a spiking network further by backpropagation through its timesteps, with images as constant
+/// currents. [`Resume::train_through_time`] keeps a checkpoint of it.
 ///
 /// # Errors
 /// A setting out of range; [`Error::Diverged`]; layers that are not square.
@@ -145,43 +146,35 @@ pub fn train_through_time<N: Network>(
     run(snn, images, settings, None)
 }
 
-/// Trains as [`train_through_time`] does, and keeps what training goes on from in the file
-/// `checkpoint` after every epoch, as [`Ann::train_resumable`](crate::ann::Ann::train_resumable).
-///
-/// # Errors
-/// As for [`train_through_time`]; a file that cannot be written or read, is damaged, or is of
-/// another network, other images or other settings: delete it to start anew; [`Error::Busy`] while
-/// another training writes it.
-pub fn train_through_time_resumable<N: Network>(
-    snn: &Snn<N>,
-    images: &Images<Training, N::Task>,
-    settings: &HybridSettings,
-    checkpoint: impl AsRef<Path>,
-) -> Result<Hybrid<N>> {
-    run(snn, images, settings, Some(checkpoint.as_ref()))
+impl Resume<'_> {
+    /// [`train_through_time`] with a checkpoint, written before the first epoch and after each.
+    ///
+    /// # Errors
+    /// Returns the errors of [`train_through_time`], and those of [`Resume`].
+    pub fn train_through_time<N: Network>(
+        &self,
+        snn: &Snn<N>,
+        images: &Images<Training, N::Task>,
+        settings: &HybridSettings,
+    ) -> Result<Hybrid<N>> {
+        run(snn, images, settings, Some(self))
+    }
 }
 
 fn run<N: Network>(
     snn: &Snn<N>,
     images: &Images<Training, N::Task>,
     settings: &HybridSettings,
-    checkpoint: Option<&Path>,
+    resume: Option<&Resume<'_>>,
 ) -> Result<Hybrid<N>> {
     some_timesteps("timesteps", settings.timesteps)?;
     let mut network = SpikingTrainer::of(snn, settings)?;
     let (view, classes) = (images.view(), N::Task::CLASSES);
     let name = name(snn, settings);
-    let history = train(
-        &mut network,
-        view,
-        classes,
-        &settings.train,
-        &name,
-        checkpoint,
-    )?;
+    let history = train(&mut network, view, classes, &settings.train, &name, resume)?;
     Ok(Hybrid {
         snn: Snn::from_layers(&network.layers()?, network.neurons())?,
-        history: history.into(),
+        history,
     })
 }
 

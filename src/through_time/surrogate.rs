@@ -1,20 +1,21 @@
-//! Surrogate gradients: what stands for the derivative of a spike, which has none.
+//! Surrogate gradients, in the place of the derivative of a spike, which has none.
 //!
 //! A neuron fires when its membrane potential v reaches its threshold θ. With u = v / θ - 1, so
 //! that all layers are alike whatever their thresholds, the derivative of the spike by v is taken
 //! to be `slope(u)` / θ (Neftci, Mostafa and Zenke 2019, "Surrogate Gradient Learning in Spiking
-//! Neural Networks"). The integral of every slope that depends on u is 1, the height of the step that
-//! it stands for.
+//! Neural Networks"). The integral of every slope that depends on u is 1, the height of a spike.
 
 use dfdx::nn::{Module, NonMutableModule};
-use dfdx::prelude::{ChooseFrom, Device, HasShape, Tape, TryAdd, TryDiv, TryMul, TrySub, ge, lt};
-use dfdx::prelude::{ReshapeTo, Shape, Tensor};
+use dfdx::prelude::{
+    ChooseFrom, Device, HasShape, ReshapeTo, Shape, Tape, Tensor, TryAdd, TryDiv, TryMul, TrySub,
+    ge, lt,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::ann::modules::flat;
 use crate::ops::backend::{Flat, Values, copy};
 
-/// The derivative of a spike by u, how far the membrane potential lies above the threshold, in
+/// Derivative of a spike by u, how far the membrane potential lies above the threshold, in
 /// thresholds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Surrogate {
@@ -45,7 +46,7 @@ impl Surrogate {
         Self::SpikeTiming,
     ];
 
-    /// The derivative at `u`, `since` timesteps after the neuron's last spike; infinity before its
+    /// Derivative at `u`, `since` timesteps after the neuron's last spike; infinity before its
     /// first.
     ///
     /// ```
@@ -65,9 +66,7 @@ impl Surrogate {
             Self::SpikeTiming => 0.3 * (-0.01 * since).exp(),
         }
     }
-}
 
-impl Surrogate {
     /// [`slope`](Self::slope) of every neuron, on the device.
     fn slopes<D: Device<f32>>(self, u: Values<D>, since: Values<D>) -> Result<Values<D>, D::Err> {
         match self {
@@ -82,11 +81,8 @@ impl Surrogate {
                 square.try_add(1.0)?.try_recip()
             }
             Self::Boxcar => {
-                let size = *u.shape();
-                let (one, zero) = (
-                    u.device().try_ones_like(&size)?,
-                    u.device().try_zeros_like(&size)?,
-                );
+                let zero = u.device().try_zeros_like(u.shape())?;
+                let one = u.device().try_ones_like(u.shape())?;
                 lt(&u.try_abs()?, &one.clone().try_mul(0.5)?).try_choose(one, zero)
             }
             Self::SpikeTiming => since.try_mul(-0.01)?.try_exp()?.try_mul(0.3),
@@ -94,39 +90,43 @@ impl Surrogate {
     }
 }
 
-/// 1 where a potential reaches its threshold, else 0; the derivative by v is the surrogate's, `since`
-/// timesteps after the last spike, and that by θ is -`slope` v / θ², which is that of v / θ - 1.
+/// Spikes: 1 where a membrane potential reaches its threshold, else 0. The derivative by v is
+/// `slope` / θ, with the surrogate's slope `since` timesteps after the last spike, and that by θ is
+/// -`slope` v / θ², which is that of v / θ - 1.
 pub(crate) fn spike<D: Device<f32>, T: Tape<f32, D>>(
     v: Flat<f32, D, T>,
     threshold: Flat<f32, D, T>,
     surrogate: Surrogate,
     since: Values<D>,
 ) -> Result<Flat<f32, D, T>, D::Err> {
-    let (device, size) = (v.device().clone(), *v.shape());
+    let (zero, one) = (
+        v.device().try_zeros_like(v.shape())?,
+        v.device().try_ones_like(v.shape())?,
+    );
+    let spikes = ge(&v, &threshold).try_choose(one, zero)?;
+    if !T::OWNS_TAPE {
+        return Ok(spikes.retaped());
+    }
     let (v_now, threshold_now) = (copy(&v)?, copy(&threshold)?);
     let share = v_now.clone().try_div(threshold_now.clone())?;
     let slope = surrogate.slopes(share.clone().try_sub(1.0)?, since)?;
-    let slope = slope.try_div(threshold_now.clone())?;
-    let by_threshold = slope.clone().try_mul(share)?.try_negate()?;
-    let reached = ge(&v_now, &threshold_now);
-    let spikes = reached.try_choose(device.try_ones_like(&size)?, device.try_zeros_like(&size)?)?;
+    let by_v = slope.try_div(threshold_now.clone())?;
+    let by_threshold = by_v.clone().try_mul(share)?.try_negate()?;
     // A tensor less a copy of itself is 0, with a gradient.
-    let v = v.try_sub(v_now)?.try_mul(slope)?;
+    let v = v.try_sub(v_now)?.try_mul(by_v)?;
     let threshold = threshold.try_sub(threshold_now)?.try_mul(by_threshold)?;
     v.try_add(threshold)?.try_add(spikes)
 }
 
-/// The spikes of neurons: 1 where a membrane potential reaches the threshold, else 0, with a
-/// surrogate for the derivative. Any shape to the same shape; the rest of a neuron, what it
-/// integrates and what a spike resets, is for the program around it to write, in dfdx's operations.
+/// Spikes as a dfdx module, any shape to the same shape: 1 where a membrane potential reaches the
+/// threshold, else 0, with a surrogate for the derivative. Integration and reset are for the program
+/// around it to write, in dfdx's operations.
 ///
-/// [`train_through_time`](crate::through_time::hybrid::train_through_time) trains networks of this library
-/// without it.
+/// [`train_through_time`](crate::through_time::hybrid::train_through_time) does not need it.
 ///
 /// ```
 /// use dfdx::prelude::*;
-/// use evospike::ann::modules::Spike;
-/// use evospike::through_time::surrogate::Surrogate;
+/// use evospike::through_time::surrogate::{Spike, Surrogate};
 ///
 /// let dev = Cpu::default();
 /// let fire = Spike { threshold: 1.0, surrogate: Surrogate::Boxcar };
@@ -139,10 +139,9 @@ pub(crate) fn spike<D: Device<f32>, T: Tape<f32, D>>(
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Spike {
-    /// Above 0.
+    /// Threshold θ, above 0.
     pub threshold: f32,
-    /// The derivative. It knows no spikes before, so that
-    /// [`Surrogate::SpikeTiming`] has none here.
+    /// Derivative of a spike; 0 for [`Surrogate::SpikeTiming`], since no earlier spike is known.
     pub surrogate: Surrogate,
 }
 
@@ -154,11 +153,10 @@ impl<S: Shape, D: Device<f32>, T: Tape<f32, D>> Module<Tensor<S, f32, D, T>> for
 
     fn try_forward(&self, v: Tensor<S, f32, D, T>) -> Result<Self::Output, D::Err> {
         let (shape, v) = (*v.shape(), flat(v)?);
-        let threshold = vec![self.threshold; v.shape().0];
-        let threshold = v.device().try_tensor_from_vec(threshold, *v.shape())?;
-        let never = vec![f32::INFINITY; v.shape().0];
-        let never = v.device().try_tensor_from_vec(never, *v.shape())?;
-        let spikes = spike(v, threshold.retaped(), self.surrogate, never)?;
+        let (device, size) = (v.device().clone(), v.shape().0);
+        let all = |value: f32| device.try_tensor_from_vec(vec![value; size], (size,));
+        let threshold = all(self.threshold)?.retaped();
+        let spikes = spike(v, threshold, self.surrogate, all(f32::INFINITY)?)?;
         spikes.try_reshape_like(&shape)
     }
 }
@@ -185,6 +183,7 @@ mod tests {
         assert_eq!(slope(-3.0, 100.0), 0.3 * (-1.0f32).exp());
         assert_eq!(slope(0.5, f32::INFINITY), 0.0);
     }
+
     #[test]
     fn tensors_have_the_slopes_of_numbers() {
         let device = Cpu::default();

@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench limits` needs no data: weights and images are random, thresholds the 99.9
 //! percentile. Every run is a process of its own, since peak memory is a process's. Writes
-//! `results/benchmarks/limits.csv`, and prints how long binary weights take in 32 and in 8 bits.
+//! `results/benchmarks/limits.csv`.
 
 use std::process::Command;
 use std::time::Instant;
@@ -71,60 +71,6 @@ fn simulated<N: Network<Task = Cifar10>>(
             / 100.0,
         peak_memory_mib: peak_memory(),
     })
-}
-
-mod binary {
-    use evospike::prelude::*;
-    type Block<const IN: usize, const OUT: usize, const SIDE: usize> =
-        (Binary<Conv3x3<IN, OUT, SIDE>>, Relu);
-    type Pooled<const IN: usize, const OUT: usize, const SIDE: usize, const HALF: usize> = (
-        Binary<Conv3x3<IN, OUT, SIDE>>,
-        AvgPool2<OUT, SIDE, HALF>,
-        Relu,
-    );
-    macro_rules! vgg15 {
-        ($name:ident $a:literal $b:literal $c:literal $d:literal $hidden:literal) => {
-            network! {
-                pub $name for Cifar10 = (
-                    (
-                        ((Conv3x3<3, $a, 32>, Relu), Pooled<$a, $a, 32, 16>),
-                        (Block<$a, $b, 16>, Pooled<$b, $b, 16, 8>),
-                        (Block<$b, $c, 8>, Block<$c, $c, 8>, Pooled<$c, $c, 8, 4>),
-                        (Block<$c, $d, 4>, Block<$d, $d, 4>, Pooled<$d, $d, 4, 2>),
-                        (Block<$d, $d, 2>, Block<$d, $d, 2>, Pooled<$d, $d, 2, 1>),
-                        (Flatten<$d, 1, $d>, Binary<UnbiasedLinear<$d, $hidden>>, Relu),
-                    ),
-                    UnbiasedLinear<$hidden, 10>,
-                );
-            }
-        };
-    }
-    vgg15!(BinaryVgg15 64 128 256 512 4096);
-    vgg15!(BinaryVgg15Half 32 64 128 256 512);
-}
-
-/// The time that binary weights take in 8 bits over that in 32: median of runs in turns.
-fn quantised<N: Network<Task = Cifar10>>() -> evospike::Result<f64> {
-    let parts = noise(20)?.hold_out(0.1, 0)?;
-    let conversion = convert(&Ann::<N>::new(0)?, &parts.training.take(20))?;
-    let snn = conversion.balance(Balance::Percentile(99.9))?;
-    let networks = [snn.network().clone(), snn.network().quantised()];
-    let seconds = |number: usize| -> evospike::Result<f64> {
-        let start = Instant::now();
-        networks[number].simulate(&parts.test, 100)?;
-        Ok(start.elapsed().as_secs_f64())
-    };
-    let mut ratios = Vec::new();
-    for turn in 0..31 {
-        let first = turn % 2;
-        let mut both = [0.0; 2];
-        for number in [first, 1 - first] {
-            both[number] = seconds(number)?;
-        }
-        ratios.push(both[1] / both[0]);
-    }
-    ratios.sort_by(f64::total_cmp);
-    Ok(ratios[ratios.len() / 2])
 }
 
 /// Additions a second of rows of 32 weights, read in a scattered order from so many bytes by every
@@ -218,12 +164,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     ] {
         let rate = additions(kib << 10) / 1e9;
         println!("additions of weights from {kib} KiB ({place}): {rate:.1} G/s on all cores");
-    }
-    for (width, ratio) in [
-        ("half", quantised::<binary::BinaryVgg15Half>()?),
-        ("full", quantised::<binary::BinaryVgg15>()?),
-    ] {
-        println!("binary weights, {width} width: time in 8 bits / in 32: {ratio:.3}");
     }
     let mut rows = Vec::new();
     for (width, images, timesteps) in [

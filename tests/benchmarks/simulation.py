@@ -36,7 +36,6 @@ from safetensors import safe_open
 from torch.nn import functional
 
 PERCENTILE = "99.9"
-QUANTISED = "evospike, 16-bit weights"  # another network: its accuracy is printed, not checked
 TOLERANCE = 0.005  # of all images, one way or the other, after any timestep
 
 
@@ -246,9 +245,9 @@ class Evospike:
     """Asked with a line `FIRST COUNT`, which images of the subset; answers with `seconds`,
     `correct`, how many were right after every timestep, `operations` and `rates`."""
 
-    def __init__(self, arguments, data, bits):
+    def __init__(self, arguments, data):
         options = [f"--model={arguments.model}", f"--data={data}"]
-        options += [f"--timesteps={arguments.timesteps}", f"--weights={bits}"]
+        options.append(f"--timesteps={arguments.timesteps}")
         self.served = Served("simulation", arguments.threads, options)
 
     def measure(self, first, count):
@@ -279,12 +278,8 @@ def main():
     }
     with tempfile.TemporaryDirectory() as decoded:
         decode(arguments.data, Path(decoded))
-        systems = {
-            "evospike": Evospike(arguments, decoded, 32),
-            QUANTISED: Evospike(arguments, decoded, 16),
-        }
-        for name in systems:  # once it answers, it has read the images
-            systems[name].measure(0, 1)
+        systems = {"evospike": Evospike(arguments, decoded)}
+        systems["evospike"].measure(0, 1)  # once it answers, it has read the images
     for name, simulator in simulators.items():
         systems[name] = Python(simulator(layers, timesteps), images, labels)
 
@@ -304,7 +299,7 @@ def main():
     medians = {name: statistics.median(taken) for name, taken in seconds.items()}
     header = ("system", "images", "timesteps", "seconds", "ratio")
     rows = []
-    for name in ["evospike", QUANTISED, *simulators]:
+    for name in ["evospike", *simulators]:
         ratio = medians[name] / medians["evospike"]
         rows.append((name, arguments.batch, timesteps, f"{medians[name]:.4f}", f"{ratio:.2f}"))
     write_table("simulation.csv", header, rows)
@@ -332,7 +327,7 @@ def check(correct, model, images):
         most = np.abs(curve[:timesteps] - correct[reference][:timesteps]).max()
         right = f"{curve[timesteps - 1]} of {images} right after {timesteps} timesteps"
         print(f"{name}: {right}, at most {most} more or fewer than the {reference} after any")
-        differ |= name != QUANTISED and most > TOLERANCE * images
+        differ |= most > TOLERANCE * images
     if differ:
         sys.exit("the accuracies differ: these are not the same networks")
 

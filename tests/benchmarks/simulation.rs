@@ -1,7 +1,7 @@
 //! Seconds of simulating a converted VGG15 on CIFAR-10 images: what `simulation.py` compares other
 //! simulators with.
 //!
-//! `cargo bench --bench simulation -- serve --model=FILE --data=FOLDER --timesteps=T [--weights=16]`
+//! `cargo bench --bench simulation -- serve --model=FILE --data=FOLDER --timesteps=T`
 //! answers every line `FIRST COUNT` on standard input, images of the test subset, with a line of
 //! JSON: the seconds taken, how many images were right after every timestep, the synaptic
 //! operations, and the spikes a neuron and timestep of each layer.
@@ -38,10 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .into_iter()
         .map(|threshold| Neurons::new([threshold]));
     let shape = <Cifar10 as data::Task>::SHAPE;
-    let mut network = SpikingNetwork::new(shape, &ann.layers()?, neurons.collect(), 10)?;
-    if option("--weights=").is_ok_and(|bits| bits == "16") {
-        network = network.quantised();
-    }
+    let network = SpikingNetwork::new(shape, &ann.layers()?, neurons.collect(), 10)?;
     for line in io::stdin().lock().lines() {
         let line = line?;
         let (first, count) = line.trim().split_once(' ').ok_or("expected FIRST COUNT")?;

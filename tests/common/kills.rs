@@ -1,5 +1,6 @@
 //! Kills a process again and again, and looks at what is left.
 
+use super::checkpoint;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -106,12 +107,15 @@ fn files(folder: &Path, killed: bool) -> Result<Files, String> {
 
 fn content(name: &str, bytes: Vec<u8>) -> Result<Content, Box<dyn std::error::Error>> {
     if bytes.first() == Some(&b'{') {
-        let mut value: Value = serde_json::from_slice(&bytes)?;
-        let sealed = value.as_object_mut().unwrap();
-        if sealed.remove("checksum").is_some() {
-            sealed["content"].as_object_mut().unwrap().remove("seconds");
-        }
-        return Ok(Content::Json(value));
+        return Ok(Content::Json(serde_json::from_slice(&bytes)?));
+    }
+    if let Some((_, [])) = checkpoint::parts(&bytes) {
+        let said = checkpoint::said(&bytes).ok_or("no checkpoint")?;
+        let mut said: Value = serde_json::from_str(&said)?;
+        said["state"]
+            .as_object_mut()
+            .map(|state| state.remove("seconds"));
+        return Ok(Content::Json(said));
     }
     match name.rsplit('.').next() {
         Some("csv") => {
@@ -145,12 +149,14 @@ fn is_part(found: &Files, whole: &Files) -> Result<(), String> {
         (Content::Rows(found), Some(Content::Rows(whole))) if *name == "sweep.csv" => {
             found.iter().any(|row| !whole.contains(row))
         }
-        (Content::Json(found), Some(Content::Json(whole)))
-            if found["content"]["told"].is_array() =>
-        {
-            let [found, whole] = [found, whole].map(|json| &json["content"]);
-            let [found_told, told] = [found, whole].map(|json| json["told"].as_array().unwrap());
-            found["run"] != whole["run"] || !told.starts_with(found_told)
+        (Content::Json(found), Some(Content::Json(whole))) if found["state"]["told"].is_array() => {
+            let told = |said: &Value| {
+                said["state"]["told"]
+                    .as_array()
+                    .cloned()
+                    .unwrap_or_default()
+            };
+            found["identity"] != whole["identity"] || !told(whole).starts_with(&told(found))
         }
         (found, whole) => Some(found) != whole,
     };

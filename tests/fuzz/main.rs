@@ -4,6 +4,8 @@
 //! `EVOSPIKE_FUZZ` is the number of inputs for each reader; slow ones get a part of it. The inputs
 //! are the same every time. One that fails stays in `target/tmp`.
 
+#[path = "../common/checkpoint.rs"]
+mod checkpoint;
 mod command_line;
 mod harness;
 mod mutate;
@@ -246,14 +248,8 @@ use networks::{Coloured, Small};
 
 /// Header and tensors of a safetensors file.
 fn parts(good: &[u8]) -> (Value, Vec<u8>) {
-    let (size, rest) = good.split_at(8);
-    let size = u64::from_le_bytes(size.try_into().unwrap()) as usize;
-    let (header, tensors) = rest.split_at(size);
-    (serde_json::from_slice(header).unwrap(), tensors.to_vec())
-}
-
-fn joined(header: &[u8], tensors: &[u8]) -> Vec<u8> {
-    [&(header.len() as u64).to_le_bytes(), header, tensors].concat()
+    let (header, tensors) = checkpoint::parts(good).unwrap();
+    (header, tensors.to_vec())
 }
 
 #[test]
@@ -268,11 +264,11 @@ fn safetensors() {
     let mutate = |rng: &mut Rng, good: &[u8]| match rng.random_range(0..4) {
         0 => {
             let (header, tensors) = parts(good);
-            joined(header.to_string().as_bytes(), &bytes(rng, &tensors))
+            checkpoint::joined(header.to_string().as_bytes(), &bytes(rng, &tensors))
         }
         1..3 => {
             let (header, tensors) = parts(good);
-            joined(&text(rng, header.to_string().as_bytes()), &tensors)
+            checkpoint::joined(&text(rng, header.to_string().as_bytes()), &tensors)
         }
         _ => bytes(rng, good),
     };
@@ -282,51 +278,17 @@ fn safetensors() {
     });
 }
 
-/// A checkpoint of training with something changed, mostly under a checksum that is right.
+/// A checkpoint with something changed, mostly under a checksum that is right.
 fn checkpoint(rng: &mut Rng, good: &[u8]) -> Vec<u8> {
-    const KEY: &str = "evospike checkpoint";
     let (mut header, mut tensors) = parts(good);
-    let entry = header["__metadata__"][KEY].as_str().unwrap();
-    let mut run = entry.split_once(' ').unwrap().1.as_bytes().to_vec();
+    let mut said = checkpoint::said(good).unwrap().into_bytes();
     match rng.random_range(0..6) {
         0 => return bytes(rng, good),
         1 => tensors = bytes(rng, &tensors),
         2 => value(rng, &mut header),
-        _ => run = text(rng, &run),
+        _ => said = text(rng, &said),
     }
-    let run = String::from_utf8_lossy(&run);
-    let mut sum = Crc::new();
-    sum.update(run.as_bytes());
-    for (name, tensor) in header.as_object().into_iter().flatten() {
-        let [from, to] = [0, 1].map(|i| tensor["data_offsets"][i].as_u64().unwrap_or(0) as usize);
-        if let Some(data) = tensors.get(from..to).filter(|_| name != "__metadata__") {
-            sum.update(name.as_bytes());
-            sum.update(data);
-        }
-    }
-    if let Some(entry) = header
-        .get_mut("__metadata__")
-        .and_then(|all| all.get_mut(KEY))
-    {
-        *entry = format!("{:08x} {run}", sum.sum()).into();
-    }
-    joined(header.to_string().as_bytes(), &tensors)
-}
-
-/// A sealed JSON file with something changed, mostly under a checksum that is right.
-fn sealed(rng: &mut Rng, good: &[u8]) -> Vec<u8> {
-    if rng.random_range(0..4) == 0 {
-        return text(rng, good);
-    }
-    let good = std::str::from_utf8(good).unwrap();
-    let (_, content) = good.split_once("\"content\": ").unwrap();
-    let content = content.trim_end().strip_suffix('}').unwrap().trim_end();
-    let content = text(rng, content.as_bytes());
-    let mut sum = Crc::new();
-    // As it is read: without what is around it.
-    sum.update(content.trim_ascii());
-    let head = format!("{{\"checksum\": {}, \"content\": ", sum.sum());
-    [head.as_bytes(), &content, b"}"].concat()
+    checkpoint::forged(header, &tensors, &String::from_utf8_lossy(&said))
 }
 
 /// Few digits, for networks that are trained in no time.
@@ -352,7 +314,7 @@ fn checkpoints_of_training() {
     let (file, its) = (path.clone(), images.clone());
     let train = move || {
         let mut ann = Ann::<Small>::new(0)?;
-        match ann.train_resumable(&its, &settings, &file) {
+        match Resume::at(&file).train(&mut ann, &its, &settings) {
             Err(Error::Diverged { .. }) => Ok(()), // of finite weights that could be anyone's
             trained => trained.map(drop),
         }
@@ -370,7 +332,7 @@ fn checkpoints_of_training() {
     };
     (settings.train.epochs, settings.train.batch) = (2, 4);
     let file = path.clone();
-    let train = move || match train_through_time_resumable(&snn, &images, &settings, &file) {
+    let train = move || match Resume::at(&file).train_through_time(&snn, &images, &settings) {
         Err(Error::Diverged { .. }) => Ok(()),
         trained => trained.map(drop),
     };
@@ -409,13 +371,13 @@ fn checkpoints_of_evolution() {
             target.clone(),
         );
         let evolve = move || {
-            let go_on = AtomicBool::new(false);
-            evolve_resumable(&snn, &held_out, &target, &settings, &file, &go_on).map(drop)
+            let resume = Resume::at(&file);
+            resume.evolve(&snn, &held_out, &target, &settings).map(drop)
         };
         evolve().unwrap();
         let mut reader = of_file(name, &path, [256, LITTLE]);
         reader.share = 2;
-        reader.fuzz(sealed, evolve);
+        reader.fuzz(checkpoint, evolve);
         fs::remove_file(&path).unwrap();
     }
 }
@@ -482,7 +444,7 @@ fn steps_of_experiments() {
         share: 20,
         ..reader("experiment checkpoint", files.collect(), [256, 16 << 20])
     };
-    reader.fuzz(text, run);
+    reader.fuzz(checkpoint, run);
 }
 
 #[test]

@@ -1,9 +1,12 @@
+use std::path::Path;
+
 use super::*;
 use crate::ann::layers::Layer;
 use crate::ann::model::Ann;
 use crate::ann::networks::Network;
-use crate::ann::trainable::NamedTensor;
 use crate::ann::trainable::Values;
+use crate::base::lock::Lock;
+use crate::base::tensors::NamedTensor;
 use crate::data;
 use crate::data::images::Images;
 use crate::data::images::Training;
@@ -89,7 +92,8 @@ fn broken_off(path: &Path, settings: &TrainSettings) {
     let images = digits().training.take(100); // 4 batches
     let mut net = Breaks(Small::build(0).unwrap(), 10);
     let name = Small::NAME;
-    train(&mut net, images.view(), 10, settings, name, Some(path)).unwrap_err();
+    let resume = Resume::at(path);
+    train(&mut net, images.view(), 10, settings, name, Some(&resume)).unwrap_err();
 }
 
 #[test]
@@ -109,7 +113,9 @@ fn a_resumed_run_ends_with_the_same_bytes() {
             pool.build().unwrap().install(|| {
                 broken_off(&path, &settings);
                 let mut ann = Ann::<Small>::new(0).unwrap();
-                let history = ann.train_resumable(&images, &settings, &path).unwrap();
+                let history = Resume::at(&path)
+                    .train(&mut ann, &images, &settings)
+                    .unwrap();
                 let tensors = ann.network.tensors(Values::Parameters).unwrap();
                 assert!(
                     (tensors, history) == whole,
@@ -118,7 +124,9 @@ fn a_resumed_run_ends_with_the_same_bytes() {
                 // A finished run is read back, not run again.
                 let bytes = std::fs::read(&path).unwrap();
                 let mut ann = Ann::<Small>::new(0).unwrap();
-                ann.train_resumable(&images, &settings, &path).unwrap();
+                Resume::at(&path)
+                    .train(&mut ann, &images, &settings)
+                    .unwrap();
                 assert!(ann.network.tensors(Values::Parameters).unwrap() == whole.0);
                 assert!(std::fs::read(&path).unwrap() == bytes);
             });
@@ -143,7 +151,9 @@ fn a_checkpoint_of_another_run_is_refused_by_what_differs() {
     ) {
         let mut ann = Ann::<N>::new(seed).unwrap();
         let before = ann.network.tensors(Values::Parameters).unwrap();
-        let error = ann.train_resumable(images, settings, path).unwrap_err();
+        let error = Resume::at(path)
+            .train(&mut ann, images, settings)
+            .unwrap_err();
         let error = error.to_string();
         assert!(
             error.contains(expected) && error.contains("small.checkpoint"),
@@ -167,7 +177,7 @@ fn a_checkpoint_of_another_run_is_refused_by_what_differs() {
     let normalised = images.normalised(&normalisation).unwrap();
     refused::<Small>(&path, 0, &normalised, &settings, "images_checksum");
     refused::<Small>(&path, 1, &images, &settings, "first_weights_checksum");
-    refused::<Other>(&path, 0, &images, &settings, "network: found \"Small\"");
+    refused::<Other>(&path, 0, &images, &settings, "work: found \"train Small\"");
 }
 
 #[test]
@@ -177,7 +187,7 @@ fn a_second_training_by_the_checkpoint_is_refused() {
     let images = digits().training.take(100);
     let train = || {
         let mut ann = Ann::<Small>::new(0).unwrap();
-        ann.train_resumable(&images, &settings(Optimiser::Adam), &path)
+        Resume::at(&path).train(&mut ann, &images, &settings(Optimiser::Adam))
     };
     let lock = Lock::of_file(&path).unwrap();
     assert!(matches!(train(), Err(Error::Busy { path: busy }) if busy == path));
@@ -207,12 +217,18 @@ fn a_damaged_checkpoint_is_an_error() {
     let before = ann.network.tensors(Values::Parameters).unwrap();
     for bytes in damaged {
         std::fs::write(&path, &bytes).unwrap();
-        let error = ann.train_resumable(&images, &settings, &path).unwrap_err();
+        let error = Resume::at(&path)
+            .train(&mut ann, &images, &settings)
+            .unwrap_err();
         assert!(error.to_string().contains("small.checkpoint"), "{error}");
     }
     assert!(ann.network.tensors(Values::Parameters).unwrap() == before);
     let folder = folder.path().join("small.checkpoint/not-a-folder");
-    assert!(ann.train_resumable(&images, &settings, folder).is_err());
+    assert!(
+        Resume::at(folder)
+            .train(&mut ann, &images, &settings)
+            .is_err()
+    );
 }
 
 #[test]

@@ -1,5 +1,6 @@
 use dfdx::nn::{LoadFromSafetensors, SaveToSafetensors};
 use dfdx::prelude::{Cpu, DeviceBuildExt, Module, Rank4, SampleTensor, Tensor};
+use safetensors::tensor::{Dtype, TensorView};
 
 use super::*;
 use crate::ann::model::Ann;
@@ -105,6 +106,14 @@ fn names_that_do_not_fit_are_refused() {
     assert!(unused.contains("layer `9.9`"), "{unused}");
 }
 
+/// Tensor as it stands in a file.
+struct Bytes {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    data: Vec<u8>,
+}
+
 /// Tensors of a good file, changed.
 fn changed(change: impl Fn(&mut Vec<Bytes>)) -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
@@ -112,9 +121,20 @@ fn changed(change: impl Fn(&mut Vec<Bytes>)) -> Result<()> {
     let network = Small::build(1).unwrap();
     let tensors = network.tensors(Values::Parameters).unwrap();
     let named = names().of(&tensors).unwrap().into_iter().zip(&tensors);
-    let mut bytes = named.map(|(name, t)| Bytes::floats(name, t)).collect();
+    let of = |(name, t): (String, &NamedTensor)| Bytes {
+        name,
+        dtype: Dtype::F32,
+        shape: t.shape.clone(),
+        data: t.bytes(),
+    };
+    let mut bytes = named.map(of).collect();
     change(&mut bytes);
-    write(&path, &bytes, ("format", "pt".into())).unwrap();
+    let views = bytes.iter().map(|t: &Bytes| {
+        let view = TensorView::new(t.dtype, t.shape.clone(), &t.data);
+        (t.name.as_str(), view.unwrap())
+    });
+    let file = safetensors::serialize(views.collect::<Vec<_>>(), None).unwrap();
+    fs::write(&path, file).unwrap();
     Ann::<Small>::load(&path, &names()).map(drop)
 }
 

@@ -194,8 +194,6 @@ fn typed_networks_come_back_and_others_are_refused() {
     assert!(run(&again) == run(&snn));
     let error = Snn::<Mlp>::load(&path).err().unwrap().to_string();
     assert!(error.contains("layers of Mlp: found conv 3x3"), "{error}");
-    let error = snn.network.quantised().save(&path).unwrap_err();
-    assert!(error.to_string().contains("16-bit"), "{error}");
 
     let stages = Stages::of_ann(&Ann::<ResNet20>::new(0).unwrap()).unwrap();
     let neurons = vec![Neurons::new([0.1]); stages.spiking()];

@@ -150,26 +150,27 @@ fn a_resumed_run_ends_with_the_same_network_at_any_thread_count() {
     one.train.epochs = 1;
     one.train.schedule = crate::ann::optimiser::Schedule::Constant;
     // Another run's file is refused: the settings differ, or the timesteps, or the neurons.
-    train_through_time_resumable(&snn, &images, &one, &path).unwrap();
+    let resume = Resume::at(&path);
+    resume.train_through_time(&snn, &images, &one).unwrap();
     let refused = |snn: &Snn<DigitsCnn>, settings: &HybridSettings| {
-        let run = train_through_time_resumable(snn, &images, settings, &path);
+        let run = resume.train_through_time(snn, &images, settings);
         run.err().unwrap().to_string()
     };
     assert!(refused(&snn, &two).contains("settings."));
     let mut other = one.clone();
     other.timesteps = 7;
-    assert!(refused(&snn, &other).contains("network: found"));
+    assert!(refused(&snn, &other).contains("work: found"));
     let half = snn.with(|neurons| neurons.initial = 0.5).unwrap();
-    assert!(refused(&half, &one).contains("network: found"));
+    assert!(refused(&half, &one).contains("work: found"));
     std::fs::remove_file(&path).unwrap();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
     pool.unwrap().install(|| {
         // Broken off in the second epoch: 100 images are 7 batches.
         let trainer = SpikingTrainer::of(&snn, &two).unwrap();
         let mut broken = Breaks(Box::new(trainer), 10);
-        let (view, name, path) = (images.view(), name(&snn, &two), Some(&*path));
-        train(&mut broken, view, 10, &two.train, &name, path).unwrap_err();
-        let hybrid = run(&snn, &images, &two, path).unwrap();
+        let (view, name) = (images.view(), name(&snn, &two));
+        train(&mut broken, view, 10, &two.train, &name, Some(&resume)).unwrap_err();
+        let hybrid = resume.train_through_time(&snn, &images, &two).unwrap();
         assert_eq!(hybrid.snn.neurons(), whole.snn.neurons());
         assert_eq!(hybrid.history, whole.history);
         let layers = |hybrid: &Hybrid<DigitsCnn>| hybrid.snn.network().stages.layers.clone();

@@ -6,16 +6,17 @@ use std::thread;
 
 use crate::ann::layers::Layer;
 use crate::ann::optimiser::Step;
-use crate::ann::trainable::{NamedTensor, Trainable, Values};
+use crate::ann::trainable::{Trainable, Values};
 use crate::base::error::{Error, Result};
+use crate::base::tensors::NamedTensor;
 
 /// What is to be done with a network on its own thread.
 type Job = Box<dyn FnOnce(&mut dyn Trainable) + Send>;
 
 /// A network on a thread of its own.
-pub(crate) struct Confined(Sender<Job>);
+pub(crate) struct DeviceThread(Sender<Job>);
 
-impl Confined {
+impl DeviceThread {
     pub fn new(
         build: impl FnOnce() -> Result<Box<dyn Trainable>> + Send + 'static,
     ) -> Result<Self> {
@@ -51,7 +52,7 @@ impl Confined {
     }
 }
 
-impl Trainable for Confined {
+impl Trainable for DeviceThread {
     fn forward(&self, pixels: Vec<f32>, count: usize) -> Result<Vec<f32>> {
         self.ask(move |network| network.forward(pixels, count))
     }
@@ -89,37 +90,38 @@ impl Trainable for Confined {
 mod tests {
     use super::*;
     use crate::ann::networks::{DigitsCnn, Network};
+    use crate::ann::train::History;
     use crate::ann::train::{Epoch, TrainSettings, train};
     use crate::data::digits::digits;
     use crate::data::images::Shares;
 
-    fn confined() -> Confined {
-        Confined::new(|| Ok(DigitsCnn::build(3)?)).unwrap()
+    fn on_a_thread() -> DeviceThread {
+        DeviceThread::new(|| Ok(DigitsCnn::build(3)?)).unwrap()
     }
 
     #[test]
-    fn a_confined_network_trains_to_the_same_weights() {
+    fn a_network_on_a_thread_trains_to_the_same_weights() {
         let images = digits().unwrap().split(Shares::default(), 0).unwrap();
         let images = images.training.take(100);
         let settings = TrainSettings {
             epochs: 2,
             ..TrainSettings::digits()
         };
-        let trained = |network: &mut dyn Trainable| -> (Vec<Epoch>, Vec<Layer>) {
-            let history = train(network, images.view(), 10, &settings, "confined", None);
+        let trained = |network: &mut dyn Trainable| -> (History, Vec<Layer>) {
+            let history = train(network, images.view(), 10, &settings, "thread", None);
             let moments = network.tensors(Values::Moment(0)).unwrap();
             network.set_tensors(Values::Moment(0), &moments).unwrap();
             (history.unwrap(), network.layers().unwrap())
         };
         let mut direct = DigitsCnn::build(3).unwrap();
-        assert_eq!(trained(&mut confined()), trained(&mut *direct));
+        assert_eq!(trained(&mut on_a_thread()), trained(&mut *direct));
     }
 
     #[test]
     fn what_goes_wrong_on_the_thread_is_an_error() {
-        let none = Confined::new(|| Err(Error::Device("no card".into())));
+        let none = DeviceThread::new(|| Err(Error::Device("no card".into())));
         assert_eq!(none.err().unwrap().to_string(), "dfdx: no card");
-        let network = confined();
+        let network = on_a_thread();
         let panics = network.ask::<()>(|_| panic!("as a device may"));
         assert!(panics.unwrap_err().to_string().contains("panicked"));
         assert!(network.layers().is_err());

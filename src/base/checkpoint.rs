@@ -1,0 +1,220 @@
+//! Checkpoints: what long work resumes from, in one format for all of it.
+//!
+//! A safetensors file. Its tensors are those of the work, if it has any; its metadata says which
+//! version of which work wrote it, what decides the work's result (its *identity*), and how far it
+//! came (its *state*), under the CRC-32 of all of it.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use flate2::Crc;
+use safetensors::tensor::SafeTensors;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::base::error::{Error, Result};
+use crate::base::tensors::{NamedTensor, parse, values, write_tensors};
+
+const KEY: &str = "evospike checkpoint";
+/// Up to 4, training and evolution had formats of their own.
+const VERSION: u32 = 5;
+
+#[derive(Serialize, Deserialize)]
+struct Header<'a> {
+    version: u32,
+    evospike: &'a str,
+    #[serde(borrow)]
+    identity: &'a RawValue,
+    #[serde(borrow)]
+    state: &'a RawValue,
+}
+
+/// CRC-32 of the header's text and of the tensors, in the order of their names.
+fn checksum<'b>(text: &str, tensors: impl IntoIterator<Item = (&'b str, &'b [u8])>) -> u32 {
+    let mut checksum = Crc::new();
+    checksum.update(text.as_bytes());
+    for (name, data) in tensors {
+        checksum.update(name.as_bytes());
+        checksum.update(data);
+    }
+    checksum.sum()
+}
+
+fn wrong(path: &Path, place: &str, found: impl ToString, expected: impl ToString) -> Error {
+    Error::data(path.display(), place, found, expected)
+}
+
+/// Error of a file that is no checkpoint of this version.
+pub(crate) fn damaged(path: &Path, found: impl ToString) -> Error {
+    let expected = "a whole checkpoint; delete it to start anew";
+    wrong(path, "checkpoint", found, expected)
+}
+
+/// Writes a checkpoint.
+pub(crate) fn write_checkpoint(
+    path: &Path,
+    identity: &impl Serialize,
+    state: &impl Serialize,
+    tensors: Vec<NamedTensor>,
+) -> Result<()> {
+    let raw = |value: serde_json::Result<Box<RawValue>>| value.map_err(Error::write(path));
+    let header = serde_json::to_string(&Header {
+        version: VERSION,
+        evospike: env!("CARGO_PKG_VERSION"),
+        identity: &*raw(serde_json::value::to_raw_value(identity))?,
+        state: &*raw(serde_json::value::to_raw_value(state))?,
+    });
+    let header = header.map_err(Error::write(path))?;
+    let mut tensors: Vec<_> = (tensors.into_iter())
+        .map(|tensor| {
+            let bytes = tensor.bytes();
+            (tensor, bytes)
+        })
+        .collect();
+    tensors.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+    let named = tensors.iter().map(|(t, bytes)| (&*t.name, &**bytes));
+    let checksum = checksum(&header, named);
+    write_tensors(path, &tensors, (KEY, format!("{checksum:08x} {header}")))
+}
+
+/// The text of a checkpoint's header, checked against its checksum.
+fn header(path: &Path, bytes: &[u8], file: &SafeTensors<'_>) -> Result<String> {
+    let metadata = SafeTensors::read_metadata(bytes).ok();
+    let metadata = metadata.and_then(|(_, metadata)| metadata.metadata().clone());
+    let entry = metadata.and_then(|mut entries: HashMap<_, _>| entries.remove(KEY));
+    let Some(entry) = entry else {
+        return Err(damaged(path, format!("no `{KEY}` in its metadata")));
+    };
+    let (sum, text) = entry.split_once(' ').unwrap_or(("", &entry));
+    let mut names = file.names();
+    names.sort_unstable();
+    let tensors: Vec<_> = (names.into_iter())
+        .filter_map(|name| Some((name, file.tensor(name).ok()?.data())))
+        .collect();
+    let found = checksum(text, tensors);
+    if u32::from_str_radix(sum, 16) != Ok(found) {
+        return Err(damaged(path, format!("checksum {found:08x} for {sum}")));
+    }
+    Ok(text.into())
+}
+
+/// Reads the checkpoint of the work of this identity, or gives none where there is no file.
+///
+/// # Errors
+/// Returns an error if the file cannot be read, is damaged, or is of another identity, of which it
+/// names the first difference.
+pub(crate) fn read_checkpoint<S: for<'de> Deserialize<'de>>(
+    path: &Path,
+    identity: &impl Serialize,
+) -> Result<Option<(S, Vec<NamedTensor>)>> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io(path)(error)),
+    };
+    let older = |version: &dyn std::fmt::Display| {
+        let expected = format!("{VERSION}; delete the file to start anew");
+        wrong(path, "format version", version, expected)
+    };
+    if bytes.first() == Some(&b'{') {
+        return Err(older(&"one before 5"));
+    }
+    let file = parse(path, &bytes)?;
+    let text = header(path, &bytes, &file)?;
+    #[derive(Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    let Version { version } = serde_json::from_str(&text).map_err(|e| damaged(path, e))?;
+    if version != VERSION {
+        return Err(older(&version));
+    }
+    let header: Header<'_> = serde_json::from_str(&text).map_err(|e| damaged(path, e))?;
+    let found: Value = serde_json::from_str(header.identity.get()).map_err(|e| damaged(path, e))?;
+    let own = serde_json::to_string(identity).map_err(Error::write(path))?;
+    let own: Value = serde_json::from_str(&own).map_err(Error::write(path))?;
+    if let Some((place, found, expected)) = difference("", &found, &own) {
+        let expected = format!("{expected}, as in this run; delete the file to start anew");
+        return Err(wrong(path, &place, found, expected));
+    }
+    let state = serde_json::from_str(header.state.get()).map_err(|e| damaged(path, e))?;
+    let names = file.names().into_iter();
+    let tensors = names.map(|name| {
+        let shape = file.tensor(name).map(|tensor| tensor.shape().to_vec());
+        let shape = shape.map_err(|error| damaged(path, error))?;
+        Ok(NamedTensor {
+            name: name.into(),
+            values: values(path, &file, name, &shape)?,
+            shape,
+        })
+    });
+    let mut tensors = tensors.collect::<Result<Vec<_>>>()?;
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(Some((state, tensors)))
+}
+
+/// First place at which two values differ, and what stands there.
+fn difference(place: &str, found: &Value, expected: &Value) -> Option<(String, String, String)> {
+    if let (Value::Object(found), Value::Object(expected)) = (found, expected) {
+        let mut keys = expected.keys().chain(found.keys());
+        return keys.find_map(|key| {
+            let place = match place {
+                "" => key.clone(),
+                place => format!("{place}.{key}"),
+            };
+            let of = |map: &serde_json::Map<_, _>| map.get(key).cloned().unwrap_or_default();
+            difference(&place, &of(found), &of(expected))
+        });
+    }
+    (found != expected).then(|| (place.into(), short(found), short(expected)))
+}
+
+/// A value as text, cut where it is long.
+fn short(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn older_formats_and_other_identities_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("digits.checkpoint");
+        let tensor = NamedTensor {
+            name: "weight".into(),
+            shape: vec![2],
+            values: vec![0.5, -1.5],
+        };
+        let read = |identity: &Value| read_checkpoint::<Vec<u8>>(&path, identity);
+        let own = serde_json::json!({"work": "train", "settings": {"seed": 0}});
+        assert!(read(&own).unwrap().is_none());
+        write_checkpoint(&path, &own, &[1, 2], vec![tensor.clone()]).unwrap();
+        assert_eq!(read(&own).unwrap(), Some((vec![1, 2], vec![tensor])));
+
+        let error = |identity: &Value| read(identity).unwrap_err().to_string();
+        let other = serde_json::json!({"work": "train", "settings": {"seed": 1}});
+        let expected = "settings.seed: found 0, expected 1, as in this run";
+        assert!(error(&other).contains(expected), "{}", error(&other));
+
+        let text = r#"{"version":2,"run":{}}"#;
+        let header = format!("{:08x} {text}", checksum(text, []));
+        write_tensors(&path, &[], (KEY, header)).unwrap();
+        let expected = "format version: found 2, expected 5; delete the file to start anew";
+        assert!(error(&own).ends_with(expected), "{}", error(&own));
+        fs::write(&path, r#"{"checksum":1,"content":{}}"#).unwrap();
+        assert!(
+            error(&own).contains("found one before 5"),
+            "{}",
+            error(&own)
+        );
+    }
+}

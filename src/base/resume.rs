@@ -1,0 +1,150 @@
+//! Long work that keeps what it did: one loop for training, evolution and the search for compromises.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::base::checkpoint::{damaged, read_checkpoint, write_checkpoint};
+use crate::base::error::{Error, Result};
+use crate::base::lock::Lock;
+use crate::base::progress::Progress;
+use crate::base::ranks::Ranks;
+use crate::base::tensors::NamedTensor;
+
+/// Checkpoint file of long work, which makes it resumable.
+///
+/// `Resume::at(path)` has a method for each kind of long work, with the arguments of the function or
+/// method that does it without a checkpoint: `train`, `train_through_time`, `evolve` and `pareto`.
+/// The file is written before the first step (an epoch or a generation) and after each. Where it is
+/// there already, the work resumes from it and ends with the very result that it would have had
+/// without a break: killed at any moment, it loses the step that it was in.
+///
+/// ```
+/// use evospike::prelude::*;
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let file = folder.path().join("digits.checkpoint"); // your file
+/// let digits = data::digits()?.split(Shares::default(), 0)?;
+/// let settings = TrainSettings { epochs: 1, ..Default::default() };
+/// let mut ann = Ann::<DigitsCnn>::new(0)?; // to resume, make it as before, by the same seed
+/// Resume::at(file).train(&mut ann, &digits.training, &settings)?;
+/// # Ok::<(), evospike::Error>(())
+/// ```
+///
+/// # Errors
+/// Beside the errors of the work itself, each method returns an error if the file cannot be read or
+/// written, is damaged, or is of other work (another network, other weights, images or settings),
+/// naming the first difference: delete the file to start anew. It returns [`Error::Busy`] while other
+/// work writes the file, and [`Error::Stopped`] if it was told to stop.
+#[derive(Debug, Clone)]
+pub struct Resume<'a> {
+    path: PathBuf,
+    stop: Option<&'a AtomicBool>,
+}
+
+impl Resume<'static> {
+    /// Keeps the work in this file.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            stop: None,
+        }
+    }
+}
+
+impl Resume<'_> {
+    /// Stops the work after the running step when another thread sets `stop`.
+    pub fn stopped_by<'b>(self, stop: &'b AtomicBool) -> Resume<'b> {
+        Resume {
+            path: self.path,
+            stop: Some(stop),
+        }
+    }
+}
+
+/// Long work, done in steps.
+pub(crate) trait Steps {
+    /// What decides the result: work of the same identity ends with the same result.
+    type Identity: Serialize;
+    /// What the work resumes from, beside its tensors.
+    type State: Serialize + DeserializeOwned;
+
+    fn identity(&self) -> Result<Self::Identity>;
+    fn state(&self) -> Result<(Self::State, Vec<NamedTensor>)>;
+    /// Takes up the state that an earlier run left; gives the number of its steps that count as
+    /// done in the progress shown.
+    fn restore(&mut self, state: Self::State, tensors: Vec<NamedTensor>) -> Result<usize>;
+    /// Does one more step and says how the work stands; none where there is nothing left to do.
+    fn step(&mut self, ranks: &Ranks<'_>, progress: &mut Progress) -> Result<Option<String>>;
+    /// Whether nothing is left to do.
+    fn done(&self) -> bool;
+    /// One line on the result.
+    fn summary(&self) -> String;
+}
+
+/// Identity of some work, its kind and network included.
+#[derive(Serialize)]
+struct Named<'a, I> {
+    work: &'a str,
+    #[serde(flatten)]
+    identity: I,
+}
+
+/// Does all steps of the work called `name`, for which progress is shown out of `total`.
+pub(crate) fn do_steps<W: Steps>(
+    work: &mut W,
+    name: &str,
+    total: usize,
+    resume: Option<&Resume<'_>>,
+    ranks: &Ranks<'_>,
+) -> Result<()> {
+    let identity = Named {
+        work: name,
+        identity: work.identity()?,
+    };
+    ranks.check_alike(&identity)?;
+    let path = resume.map(|resume| resume.path.as_path());
+    let mut _lock = None;
+    ranks.lead(|| {
+        _lock = path.map(Lock::of_file).transpose()?;
+        Ok(())
+    })?;
+    let save = |work: &W, path: &Path| {
+        let (state, tensors) = work.state()?;
+        write_checkpoint(path, &identity, &state, tensors)
+    };
+    let mut progress = Progress::new(name, total);
+    if let Some(path) = path {
+        match ranks.lead(|| read_checkpoint(path, &identity))? {
+            Some((state, tensors)) => {
+                let done = work.restore(state, tensors).map_err(|error| match error {
+                    Error::Parameter { .. } => damaged(path, error),
+                    error => error,
+                })?;
+                progress.skip(done);
+            }
+            // So that it is known at once whether it can be written.
+            None => ranks.lead(|| save(work, path))?,
+        }
+    }
+    while let Some(stands) = work.step(ranks, &mut progress)? {
+        if let Some(resume) = resume {
+            ranks.lead(|| {
+                save(work, &resume.path)?;
+                let told = |stop: &AtomicBool| stop.load(Ordering::Relaxed);
+                if resume.stop.is_some_and(told) && !work.done() {
+                    return Err(Error::Stopped {
+                        work: name.into(),
+                        stands: stands.clone(),
+                        path: resume.path.clone(),
+                    });
+                }
+                Ok(())
+            })?;
+        }
+    }
+    progress.finish(|| work.summary());
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! Named tensors and the safetensors files that hold them.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+
+use crate::base::error::{Error, Result};
+use crate::base::files::write_file;
+
+/// Tensor of a network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NamedTensor {
+    /// Path that dfdx gives it: places in tuples and a field, such as `0.1.weight`.
+    pub name: String,
+    /// Sizes, slowest first.
+    pub shape: Vec<usize>,
+    /// Values, row by row.
+    pub values: Vec<f32>,
+}
+
+impl NamedTensor {
+    /// Values in little-endian bytes, as files hold them.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.values.iter().flat_map(|x| x.to_le_bytes()).collect()
+    }
+}
+
+/// Parses the header of a safetensors file; the crate checks it against the file's length.
+pub(crate) fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>> {
+    SafeTensors::deserialize(bytes).map_err(|error| {
+        let expected = "a whole safetensors file";
+        Error::data(path.display(), "header", error, expected)
+    })
+}
+
+/// Values of a tensor of a file, checked.
+pub(crate) fn values(
+    path: &Path,
+    file: &SafeTensors<'_>,
+    name: &str,
+    shape: &[usize],
+) -> Result<Vec<f32>> {
+    let place = || format!("tensor `{name}`");
+    let tensor = file
+        .tensor(name)
+        .map_err(|error| Error::data(path.display(), place(), error, "a tensor of this name"))?;
+    if tensor.dtype() != Dtype::F32 {
+        let found = format!("{:?}", tensor.dtype());
+        return Err(Error::data(path.display(), place(), found, "F32"));
+    }
+    if tensor.shape() != shape {
+        let found = format!("shape {:?}", tensor.shape());
+        let expected = format!("{shape:?}");
+        return Err(Error::data(path.display(), place(), found, expected));
+    }
+    let (values, _) = tensor.data().as_chunks();
+    let values: Vec<f32> = values.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    match values.iter().find(|value| !value.is_finite()) {
+        None => Ok(values),
+        Some(bad) => Err(Error::data(path.display(), place(), bad, "finite numbers")),
+    }
+}
+
+/// Writes a safetensors file of tensors and their bytes, with one entry of metadata: of several, the
+/// order would be random.
+pub(crate) fn write_tensors(
+    path: &Path,
+    tensors: &[(NamedTensor, Vec<u8>)],
+    (key, text): (&str, String),
+) -> Result<()> {
+    let failed = Error::write::<safetensors::SafeTensorError>(path);
+    let mut views = Vec::with_capacity(tensors.len());
+    for (tensor, bytes) in tensors {
+        let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytes);
+        views.push((tensor.name.as_str(), view.map_err(&failed)?));
+    }
+    let metadata = HashMap::from([(key.into(), text)]);
+    let bytes = safetensors::serialize(views, Some(metadata)).map_err(failed)?;
+    write_file(path, &bytes)
+}
