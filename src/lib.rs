@@ -27,7 +27,7 @@
 //! # let file = |name: &str| folder.path().join(name); // your folder, such as results/mine
 //! write_csv(file("accuracy.csv"), report::AccuracyRow::of(0, "evolved", &after.curve))?;
 //! let curves = [("converted", &before.curve), ("evolved", &after.curve)];
-//! plot::accuracy("Digits", &curves, Some(&target))?.save(file("accuracy.svg"))?;
+//! plot::accuracy("Digits", curves, Some(&target))?.save(file("accuracy.svg"))?;
 //! println!("latency before and after: {latencies:?}");
 //! # Ok::<(), evospike::Error>(())
 //! ```
@@ -94,8 +94,7 @@ pub mod prelude {
     pub use crate::evolve::optimise::Optimise;
     pub use crate::evolve::search::Search;
     pub use crate::evolve::{
-        Compromise, Evolution, EvolveSettings, Front, Gene, Objective, Stopping, best_balance,
-        evolve, pareto,
+        Compromise, Evolution, EvolveSettings, Front, Gene, Objective, Stopping, evolve, pareto,
     };
     pub use crate::explain;
     pub use crate::metrics::{self, Accuracy, AccuracyCurve, Improvement, Target};

@@ -7,6 +7,15 @@
 //! - *Latency*: the first timestep from which the accuracy stays at or above the target,
 //!   min { t : accuracy(u) >= target for all u in t..=T }, or none.
 
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+use flate2::Crc;
+use plotters::prelude::*;
+use rand::RngExt;
+use serde::{Deserialize, Serialize};
+
 use crate::base::chart::Chart;
 use crate::base::chart::Key;
 use crate::base::chart::axes;
@@ -22,12 +31,6 @@ use crate::base::files::rounded;
 use crate::base::random::{Stream, rng};
 use crate::base::table::latency_text;
 use crate::base::table::show;
-use flate2::Crc;
-use plotters::prelude::*;
-use rand::RngExt;
-use serde::{Deserialize, Serialize};
-use std::fmt;
-use std::sync::Arc;
 
 /// How many of some images were classified correctly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -214,7 +217,7 @@ impl AccuracyCurve {
     /// As a chart of its own; [`plot::accuracy`] draws several, and the target.
     fn chart(&self) -> Result<Chart> {
         let name = format!("{} images", self.images);
-        accuracy_chart("Accuracy after every timestep", &[(&name, self)], None)
+        accuracy_chart("Accuracy after every timestep", [(name, self)], None)
     }
 
     /// Number of timesteps.
@@ -425,16 +428,29 @@ impl AccuracyRow {
     }
 }
 
-/// Accuracy against timestep for some networks, with the ANN's accuracy and the target as lines
-/// and every network's latency marked (the paper's figure of accuracy over timesteps).
+/// Chart of accuracy over timesteps for some networks, each with its name, with the ANN's accuracy and
+/// the target as lines and every network's latency marked (the paper's figure of accuracy over
+/// timesteps).
+///
+/// ```no_run
+/// # use evospike::prelude::*;
+/// # fn example(before: Simulation, after: Simulation, target: Target) -> evospike::Result<()> {
+/// let curves = [("baseline", &before.curve), ("evolved", &after.curve)];
+/// plot::accuracy("Digits", curves, Some(&target))?.save("digits.svg")?;
+/// # Ok(()) }
+/// ```
 ///
 /// # Errors
 /// [`Error::Chart`] when plotters fails.
-pub fn accuracy_chart(
+pub fn accuracy_chart<N: Into<String>, C: Borrow<AccuracyCurve>>(
     title: &str,
-    curves: &[(&str, &AccuracyCurve)],
+    curves: impl IntoIterator<Item = (N, C)>,
     target: Option<&Target>,
 ) -> Result<Chart> {
+    let curves = curves
+        .into_iter()
+        .map(|(name, curve)| (name.into(), curve.borrow().clone()));
+    let curves: Vec<(String, AccuracyCurve)> = curves.collect();
     let notes = usize::from(target.is_some());
     draw(title, curves.len() + notes, |area| {
         let last = curves.iter().map(|(_, c)| c.timesteps()).max().unwrap_or(1) as f64;
@@ -455,7 +471,7 @@ pub fn accuracy_chart(
         for (i, (name, curve)) in curves.iter().enumerate() {
             let latency = target.and_then(|target| curve.latency(target));
             let label = match (target, latency) {
-                (None, _) => (*name).to_string(),
+                (None, _) => name.clone(),
                 (_, Some(latency)) => format!("{name}: latency {latency}"),
                 (_, None) => format!("{name}: target not reached"),
             };

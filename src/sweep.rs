@@ -448,7 +448,7 @@ impl Swept {
             points.sort_by(|a, b| a.0.total_cmp(&b.0));
             lines.push((format!("{by} {name}"), points));
         }
-        chart::lines(column, [along, column], &lines)
+        chart::lines(column, [along, column], lines)
     }
 
     fn axis(&self, name: &str) -> Result<usize> {

@@ -1,7 +1,5 @@
 //! Training of any network: settings, epochs and the loop over them.
 
-use crate::base::check::at_least;
-use crate::base::check::require;
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Deref;
@@ -14,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ann::optimiser::{Optimiser, Schedule, Step};
 use crate::ann::trainable::{Trainable, Values};
+use crate::base::check::at_least;
+use crate::base::check::require;
 use crate::base::error::{Error, Result};
 use crate::base::progress::Progress;
 use crate::base::random::{Rng, Stream, rng};

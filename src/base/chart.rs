@@ -360,7 +360,16 @@ pub(crate) fn scaled_axes<'a, 'b>(
 ///
 /// # Errors
 /// [`Error::Chart`] when plotters fails.
-pub fn lines(title: &str, [x, y]: [&str; 2], lines: &[(String, Vec<(f64, f64)>)]) -> Result<Chart> {
+pub fn lines<N: Into<String>, P: IntoIterator<Item = (f64, f64)>>(
+    title: &str,
+    [x, y]: [&str; 2],
+    lines: impl IntoIterator<Item = (N, P)>,
+) -> Result<Chart> {
+    let lines = lines
+        .into_iter()
+        .map(|(name, points)| (name.into(), points.into_iter().collect()));
+    let lines: Vec<(String, Vec<(f64, f64)>)> = lines.collect();
+
     draw(title, lines.len(), |area| {
         let points = lines.iter().flat_map(|(_, points)| points.iter());
         let across = Scale::of(x, points.clone().map(|p| p.0), 0.0);
@@ -533,7 +542,7 @@ mod tests {
     fn an_axis_is_logarithmic_from_two_decades() {
         let chart = |values: [f64; 2]| {
             let points = vec![(1.0, values[0]), (2.0, values[1])];
-            lines("", ["x", "latency"], &[("a, b".into(), points)]).unwrap()
+            lines("", ["x", "latency"], [("a, b", points)]).unwrap()
         };
         let wide = chart([2.0, 250.0]);
         // Of the powers of ten those that lie on the axis.
@@ -556,7 +565,7 @@ mod tests {
         for wrong in [f64::INFINITY, f64::NEG_INFINITY, f64::NAN] {
             for points in [[wrong, 1.0], [1.0, wrong]] {
                 let points = points.map(|x| (x, 2.0)).to_vec();
-                let chart = lines("title", ["x", "y"], &[("a".into(), points)]);
+                let chart = lines("title", ["x", "y"], [("a", points)]);
                 let error = chart.unwrap_err().to_string();
                 assert!(
                     error.starts_with("chart title: found values from"),
@@ -564,6 +573,6 @@ mod tests {
                 );
             }
         }
-        lines("nothing", ["x", "y"], &[]).unwrap();
+        lines("nothing", ["x", "y"], [("", []); 0]).unwrap();
     }
 }

@@ -6,14 +6,15 @@
 //! gradient method, constraints, whole-numbered genes and strategies of one's own; how many
 //! generations to ask for is up to the caller.
 
+use rand::RngExt;
 use rand::seq::{SliceRandom, index};
-use rand::{Rng as _, RngExt};
 use serde::{Deserialize, Serialize};
 
-use crate::base::error::{Error, Result};
+use crate::base::check::require;
+use crate::base::error::Result;
 use crate::base::random::{Rng, Stream, rng};
 use crate::base::table::show;
-use crate::evolve::optimise::{Bounds, Cost, Optimise, better, check_members, check_told, uniform};
+use crate::evolve::optimise::{Bounds, Cost, Optimise, better, check_members, check_told};
 
 /// What a mutant is made of, in the notation of Storn and Price (1997) and SciPy. F is the
 /// mutation factor, r are members drawn without repetition.
@@ -59,30 +60,13 @@ pub enum Init {
     /// One point in each of as many slices of every axis as there are members (McKay et al.,
     /// Technometrics 21:239, 1979).
     LatinHypercube,
-    /// Sobol's sequence, scrambled by Owen's method (Burley, JCGT 9(4), 2020). There are as many
-    /// members as the next power of 2, 65,536 at most, and at most 256 genes.
-    Sobol,
-    /// Halton's sequence, its digits permuted at random (Owen, arXiv 1706.02808).
-    Halton,
-    /// Uniform.
-    Random,
     /// These points, which also give the number of members; what lies outside the bounds is moved to
     /// their edge.
     Given(Vec<Vec<f64>>),
 }
 
-/// When a trial that is no worse than its parent takes its place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Updating {
-    /// At once: later trials of the generation are made from it. After the initial population one
-    /// point at a time is asked for.
-    Immediate,
-    /// After the generation, all of which is asked for at once.
-    Deferred,
-}
-
-/// Settings of [`DifferentialEvolution`]; names and defaults are SciPy's, but for its immediate
-/// updating: deferred updating lets a whole generation be measured in parallel.
+/// Settings of [`DifferentialEvolution`]; names and defaults are SciPy's with `updating='deferred'`,
+/// which lets a whole generation be measured in parallel.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeSettings {
     /// Makes the mutant.
@@ -99,8 +83,6 @@ pub struct DeSettings {
     pub population: usize,
     /// Makes the first population.
     pub init: Init,
-    /// When better trials take part.
-    pub updating: Updating,
     /// Relative tolerance: the search is done once, after a generation, the standard deviation of
     /// the population's fitness is at most `atol` + `tol` |mean|. Fitness that is no number, by
     /// [`Cost::number`], or not finite never ends a search.
@@ -120,7 +102,6 @@ impl Default for DeSettings {
             recombination: 0.7,
             population: 15,
             init: Init::LatinHypercube,
-            updating: Updating::Deferred,
             tol: 0.01,
             atol: 0.0,
         }
@@ -130,23 +111,16 @@ impl Default for DeSettings {
 impl DeSettings {
     pub(crate) fn check(&self) -> Result<()> {
         let [low, high] = self.factor;
-        if !(0.0 <= low && low <= high && high < 2.0) {
-            let found = format!("{:?}", self.factor);
-            return Err(Error::parameter(
-                "factor",
-                found,
-                "0 <= first <= second < 2",
-            ));
-        }
-        if !(0.0..=1.0).contains(&self.recombination) {
-            let found = self.recombination;
-            return Err(Error::parameter("recombination", found, "0 to 1"));
-        }
+        let holds = 0.0 <= low && low <= high && high < 2.0;
+        let found = format!("{:?}", self.factor);
+        require(holds, "factor", found, "0 <= first <= second < 2")?;
+        let recombination = self.recombination;
+        let holds = (0.0..=1.0).contains(&recombination);
+        require(holds, "recombination", recombination, "0 to 1")?;
         check_members("population", self.population, 1)?;
         for (name, tolerance) in [("tol", self.tol), ("atol", self.atol)] {
-            if !(0.0..f64::INFINITY).contains(&tolerance) {
-                return Err(Error::parameter(name, tolerance, "0 or more, finite"));
-            }
+            let holds = (0.0..f64::INFINITY).contains(&tolerance);
+            require(holds, name, tolerance, "0 or more, finite")?;
         }
         Ok(())
     }
@@ -158,18 +132,11 @@ impl DeSettings {
         let members = (self.population * bounds.free_genes().max(1)).max(least);
         Ok(match &self.init {
             Init::LatinHypercube => latin_hypercube(members, genes, rng),
-            Init::Sobol => sobol(members.next_power_of_two(), genes, rng)?,
-            Init::Halton => halton(members, genes, rng),
-            Init::Random => (0..members).map(|_| uniform(rng, genes)).collect(),
             Init::Given(points) => {
                 let fits = |x: &Vec<f64>| x.len() == genes && x.iter().all(|x| x.is_finite());
-                if points.len() < least || !points.iter().all(fits) {
-                    return Err(Error::parameter(
-                        "init",
-                        format!("{points:?}"),
-                        format!("{least} or more points of {genes} finite values each"),
-                    ));
-                }
+                let holds = points.len() >= least && points.iter().all(fits);
+                let expected = format!("{least} or more points of {genes} finite values each");
+                require(holds, "init", format!("{points:?}"), expected)?;
                 points.iter().map(|point| bounds.unit(point)).collect()
             }
         })
@@ -188,45 +155,6 @@ fn latin_hypercube(members: usize, genes: usize, rng: &mut Rng) -> Vec<Vec<f64>>
     points
 }
 
-fn sobol(members: usize, genes: usize, rng: &mut Rng) -> Result<Vec<Vec<f64>>> {
-    const MEMBERS: usize = 1 << 16; // the crate's limit
-    if members > MEMBERS || genes > sobol_burley::NUM_DIMENSIONS as usize {
-        return Err(Error::parameter(
-            "init",
-            format!("Sobol for {members} members of {genes} genes"),
-            format!(
-                "{MEMBERS} members of {} genes at most",
-                sobol_burley::NUM_DIMENSIONS
-            ),
-        ));
-    }
-    let seed = rng.next_u32();
-    let value = |member, gene| f64::from(sobol_burley::sample(member, gene, seed));
-    let point = |member| (0..genes as u32).map(|gene| value(member, gene)).collect();
-    Ok((0..members as u32).map(point).collect())
-}
-
-/// Each axis counts in a prime base of its own and mirrors the digits at the point; every digit
-/// goes through a random permutation, as many digits as f64 can tell apart.
-fn halton(members: usize, genes: usize, rng: &mut Rng) -> Vec<Vec<f64>> {
-    let mut points = vec![vec![0.0; genes]; members];
-    let prime = |n: &usize| !(2..*n).any(|d| n.is_multiple_of(d));
-    for (axis, base) in (2..).filter(prime).take(genes).enumerate() {
-        let mut place = 1; // of the digit, in members
-        let mut weight = 1.0;
-        while weight > f64::EPSILON {
-            let mut digits: Vec<usize> = (0..base).collect();
-            digits.shuffle(rng);
-            weight /= base as f64;
-            for (member, point) in points.iter_mut().enumerate() {
-                point[axis] += digits[member / place % base] as f64 * weight;
-            }
-            place = place.saturating_mul(base);
-        }
-    }
-    points
-}
-
 /// Differential evolution, minimising any ordered fitness.
 ///
 /// [`ask`](Optimise::ask) gives the points to measure, [`tell`](Optimise::tell) takes their
@@ -235,7 +163,7 @@ fn halton(members: usize, genes: usize, rng: &mut Rng) -> Vec<Vec<f64>> {
 ///
 /// ```
 /// use evospike::evolve::de::{DeSettings, DifferentialEvolution};
-/// use evospike::evolve::search::Optimise;
+/// use evospike::evolve::optimise::Optimise;
 ///
 /// let mut de = DifferentialEvolution::new(&[[-5.0, 4.0]; 2], None, DeSettings::default(), 0)?;
 /// for _ in 0..60 {
@@ -259,8 +187,6 @@ pub struct DifferentialEvolution<F> {
     /// What is asked for, in units of the bounds: the first population or trials; nothing once the
     /// search has converged.
     trials: Vec<Vec<f64>>,
-    /// The first trial's parent; the others' follow it.
-    parent: usize,
 }
 
 impl<F: Cost> DifferentialEvolution<F> {
@@ -290,7 +216,6 @@ impl<F: Cost> DifferentialEvolution<F> {
             fitness: Vec::new(),
             factor: 0.0,
             trials: first,
-            parent: 0,
         })
     }
 
@@ -367,15 +292,13 @@ impl<F: Cost> Optimise<F> for DifferentialEvolution<F> {
         if first {
             self.population = trials;
             self.fitness = fitness;
-            self.parent = self.population.len();
         } else {
-            for (trial, new) in trials.into_iter().zip(fitness) {
-                let old = &mut self.fitness[self.parent];
+            for (parent, (trial, new)) in trials.into_iter().zip(fitness).enumerate() {
+                let old = &mut self.fitness[parent];
                 if new <= *old || better(&new, old) {
-                    self.population[self.parent] = trial;
+                    self.population[parent] = trial;
                     *old = new;
                 }
-                self.parent += 1;
             }
         }
         let members = self.population.len();
@@ -387,21 +310,12 @@ impl<F: Cost> Optimise<F> for DifferentialEvolution<F> {
         });
         self.population.swap(0, best);
         self.fitness.swap(0, best);
-        if self.parent == members {
-            if !first && self.converged() {
-                return Ok(());
-            }
-            self.parent = 0;
-            let [low, high] = self.settings.factor;
-            self.factor = low + (high - low) * self.rng.random::<f64>();
+        if !first && self.converged() {
+            return Ok(());
         }
-        let trials = match self.settings.updating {
-            Updating::Immediate => 1,
-            Updating::Deferred => members,
-        };
-        self.trials = (self.parent..self.parent + trials)
-            .map(|parent| self.trial(parent))
-            .collect();
+        let [low, high] = self.settings.factor;
+        self.factor = low + (high - low) * self.rng.random::<f64>();
+        self.trials = (0..members).map(|parent| self.trial(parent)).collect();
         Ok(())
     }
 
@@ -411,8 +325,9 @@ impl<F: Cost> Optimise<F> for DifferentialEvolution<F> {
     }
 
     fn rivals(&self) -> Vec<Option<F>> {
-        let trials = self.parent..self.parent + self.trials.len();
-        trials.map(|i| self.fitness.get(i).cloned()).collect()
+        (0..self.trials.len())
+            .map(|i| self.fitness.get(i).cloned())
+            .collect()
     }
 
     fn done(&self) -> bool {

@@ -18,7 +18,6 @@ pub mod search;
 pub(crate) mod settings;
 pub(crate) mod thresholds;
 
-pub use baseline::best_balance;
 pub use fitness::{Fitness, Objective, Stopping};
 pub use generation::{ConvergenceRow, Generation, convergence_chart};
 pub use genome::Gene;

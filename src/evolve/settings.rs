@@ -31,8 +31,7 @@ pub struct EvolveSettings {
     pub objective: Objective,
     /// What is changed, and the range of its values; holds the network as it is.
     pub genome: Vec<(Gene, [f64; 2])>,
-    /// Generations after the initial population: rounds of asking, which are of one network each
-    /// where differential evolution updates immediately.
+    /// Number of generations after the initial population.
     pub generations: usize,
     /// Timesteps of each simulation.
     pub timesteps: usize,

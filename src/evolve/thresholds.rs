@@ -1,5 +1,7 @@
 //! Thresholds before and after evolution: rows and chart.
 
+use std::borrow::Borrow;
+
 use plotters::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -68,7 +70,11 @@ impl ThresholdRow {
 ///
 /// # Errors
 /// [`Error::Chart`] when plotters fails.
-pub fn thresholds_chart(title: &str, layers: &[ThresholdRow]) -> Result<Chart> {
+pub fn thresholds_chart<R: Borrow<ThresholdRow>>(
+    title: &str,
+    layers: impl IntoIterator<Item = R>,
+) -> Result<Chart> {
+    let layers: Vec<ThresholdRow> = layers.into_iter().map(|row| row.borrow().clone()).collect();
     draw(title, 2, |area| {
         let values = |row: &ThresholdRow| [row.baseline_threshold, row.evolved_threshold];
         let highest = layers.iter().flat_map(values).fold(0.0, f32::max);

@@ -126,7 +126,7 @@ pub fn first_spikes_chart(title: &str, rows: &[FirstSpikeRow]) -> Result<Chart> 
         let at = (row.layer as f64, row.mean_timestep?);
         Some((row.network.clone(), at))
     }));
-    chart::lines(title, [LAYER, "mean timestep of the first spike"], &lines)
+    chart::lines(title, [LAYER, "mean timestep of the first spike"], lines)
 }
 
 /// One place of a spike activation map.

@@ -280,5 +280,5 @@ pub fn conversion_error_chart(title: &str, rows: &[ConversionErrorRow]) -> Resul
         (format!("{:?}", row.part).to_lowercase(), at)
     }));
     let rms = "root mean square error (% of the activations')";
-    chart::lines(title, [LAYER, rms], &lines)
+    chart::lines(title, [LAYER, rms], lines)
 }

@@ -88,10 +88,10 @@ pub fn scales_chart(title: &str, rows: &[ThresholdRow]) -> Result<Chart> {
         (format!("seed {seed}"), points.collect())
     };
     let mean = scales(rows)?.into_iter();
-    let mean = mean.map(|row| (row.layer as f64, row.mean_scale)).collect();
+    let mean: Vec<_> = mean.map(|row| (row.layer as f64, row.mean_scale)).collect();
     let mut lines = vec![("mean".to_string(), mean)];
     lines.extend(by_seed(rows)?.iter().map(seed));
-    chart::lines(title, [LAYER, "evolved / baseline threshold"], &lines)
+    chart::lines(title, [LAYER, "evolved / baseline threshold"], lines)
 }
 
 /// Scales of all layers of each seed.

@@ -252,5 +252,5 @@ pub fn elementary_effects_chart(title: &str, rows: &[EffectRow]) -> Result<Chart
         let value = |symbol, value| (format!("{}: {symbol}", row.gene), (row.layer as f64, value));
         [value("μ*", row.mu_star), value("σ", row.sigma)]
     }));
-    chart::lines(title, [LAYER, "elementary effect (objective)"], &lines)
+    chart::lines(title, [LAYER, "elementary effect (objective)"], lines)
 }

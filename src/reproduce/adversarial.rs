@@ -1,12 +1,18 @@
 //! The paper's second claim: latency won on CIFAR-10 under attack.
 
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use serde::{Deserialize, Serialize};
+
 use crate::ann::networks::Network;
 use crate::base::chart::Chart;
 use crate::base::check::at_least;
 use crate::base::check::not_empty;
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::base::files::{Output, rounded};
-use crate::base::table::{Table, show};
+use crate::base::table::show;
 use crate::data::images::{HeldOut, Images, Part, Split};
 use crate::data::tasks::Cifar10;
 use crate::evolve::generation::ConvergenceRow;
@@ -19,16 +25,12 @@ use crate::reproduce::cifar10::{Cifar10Input, Cifar10Settings, Evolved, Experime
 use crate::reproduce::rows::AttackRow;
 use crate::reproduce::rows::Report;
 use crate::reproduce::steps::StepCache;
-use crate::reproduce::steps::{Provenance, check_margin};
+use crate::reproduce::steps::check_margin;
 use crate::simulate::network::Snn;
 use crate::simulate::run::simulate;
 use crate::simulate::simulator::Simulation;
 use crate::through_time::attack::{Attack, Spiking, attack};
 use crate::through_time::surrogate::Surrogate;
-use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 
 /// Settings of [`adversarial`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -325,10 +327,10 @@ impl<N: Network<Task = Cifar10>> Study<'_, N> {
             .filter(|(_, _, one)| one.seed == settings.clean.seeds[0]);
         let names = chosen.rivals.iter().map(|rival| &*rival.name);
         let names = names.chain(first.map(|(_, name, _)| &**name));
-        let curves: Vec<_> = names.map(|name| (name, &tested[name].curve)).collect();
+        let curves = names.map(|name| (name, &tested[name].curve));
         accuracy_chart(
             &format!("CIFAR-10, test images, {by}"),
-            &curves,
+            curves,
             Some(&target),
         )
     }

@@ -1,5 +1,12 @@
 //! The paper's headline: latency won on CIFAR-10 by evolved thresholds.
 
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use serde::{Deserialize, Serialize};
+
 use crate::ann::layers::checksum;
 use crate::ann::model::Ann;
 use crate::ann::networks::Network;
@@ -7,15 +14,10 @@ use crate::base::check::at_least;
 use crate::base::check::not_empty;
 use crate::base::check::require;
 use crate::base::check::some_timesteps;
-use crate::base::checkpoint::read_checkpoint;
-use crate::base::checkpoint::write_checkpoint;
 use crate::base::error::{Error, Result};
 use crate::base::files::Output;
-use crate::base::lock::Lock;
-use crate::base::progress::Progress;
-use crate::base::ranks::Ranks;
 use crate::base::resume::Resume;
-use crate::base::table::{Table, show};
+use crate::base::table::show;
 use crate::convert::{Balance, Conversion, convert};
 use crate::data::images::{HeldOut, Images, Split, TrainTest};
 use crate::data::tasks::Cifar10;
@@ -40,13 +42,6 @@ use crate::simulate::network::Snn;
 use crate::simulate::neurons::Neurons;
 use crate::simulate::run::simulate;
 use crate::simulate::simulator::Simulation;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::fmt;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 /// Settings of [`cifar10`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -597,13 +592,10 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
         let rivals = found.rivals[nearest].iter().map(|rival| rival.name.clone());
         let names = rivals.chain(found.evolved.iter().map(Evolved::name));
         let names: Vec<String> = names.collect();
-        let curves = names
-            .iter()
-            .map(|name| (name.as_str(), &tested[name].curve));
-        let curves: Vec<_> = curves.collect();
+        let curves = names.iter().map(|name| (name, &tested[name].curve));
         let title = |what: &str| format!("CIFAR-10, {}", self.name(what));
         let file = |what: &str| format!("{what}-initial-{}.svg", self.initial);
-        let chart = accuracy_chart(&title("test images"), &curves, Some(&targets[nearest]))?;
+        let chart = accuracy_chart(&title("test images"), curves, Some(&targets[nearest]))?;
         chart.save(output.path(&file("accuracy")))?;
         let Some(evolved) = found.evolved.first() else {
             return Ok(());

@@ -1,5 +1,10 @@
 //! What the works around the paper do to one small network, side by side.
 
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
 use crate::ann::layers::checksum;
 use crate::ann::model::Ann;
 use crate::ann::networks::{DigitsBinary, DigitsCnn, DigitsQcfs, Mlp, Network};
@@ -7,14 +12,13 @@ use crate::ann::train::TrainSettings;
 use crate::base::check::not_empty;
 use crate::base::check::require;
 use crate::base::check::some_timesteps;
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::base::files::Output;
-use crate::base::table::{Table, show};
+use crate::base::table::show;
 use crate::convert::{Balance, Conversion, convert};
 use crate::data::digits::digits;
 use crate::data::images::{Images, Shares, Split, Training};
 use crate::data::tasks::Digits;
-use crate::evolve::baseline::best_balance_of;
 use crate::evolve::cmaes::CmaEsSettings;
 use crate::evolve::fitness::Objective;
 use crate::evolve::run::evolve;
@@ -33,9 +37,6 @@ use crate::simulate::settings::SimulateSettings;
 use crate::simulate::simulator::Simulation;
 use crate::stdp::{Stdp, StdpSettings};
 use crate::through_time::hybrid::{HybridSettings, Trained, train_through_time};
-use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
-use std::time::Instant;
 
 /// Settings of [`comparison`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -181,9 +182,8 @@ pub fn comparison(
                 Ok((method.as_str(), first))
             });
             let curves = curves.collect::<Result<Vec<_>>>()?;
-            let curves: Vec<_> = curves.iter().map(|(name, curve)| (*name, curve)).collect();
             let title = format!("The first {few} timesteps, digits, seed {seed}");
-            chart = Some(accuracy_chart(&title, &curves, Some(&bench.target))?);
+            chart = Some(accuracy_chart(&title, curves, Some(&bench.target))?);
         }
         methods.extend(bench.rows);
         weights.push(bench.weights_checksum);
@@ -414,14 +414,10 @@ impl ComparisonSettings {
         goal: &Target,
         code: InputCode,
     ) -> Result<Snn<N>> {
-        let (sweep, run) = (
-            &Balance::SWEEP,
-            SimulateSettings {
-                code,
-                ..self.timesteps.into()
-            },
-        );
-        let best = best_balance_of(conversion, sweep, &parts.held_out, goal, run, |_| ());
-        Ok(best?.1)
+        let run = SimulateSettings {
+            code,
+            ..self.timesteps.into()
+        };
+        Ok(conversion.best(&parts.held_out, goal, run)?.1)
     }
 }

@@ -1,17 +1,21 @@
 //! The whole way on the embedded digits.
 
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
 use crate::ann::layers::checksum;
 use crate::ann::model::Ann;
 use crate::ann::networks::{DigitsCnn, Network};
 use crate::ann::train::TrainSettings;
 use crate::base::check::not_empty;
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::base::files::Output;
-use crate::base::table::{Table, show};
+use crate::base::table::show;
 use crate::convert::{Balance, convert};
 use crate::data::digits::digits as embedded;
 use crate::data::images::Shares;
-use crate::evolve::baseline::best_balance;
 use crate::evolve::fitness::Objective;
 use crate::evolve::generation::ConvergenceRow;
 use crate::evolve::run::{Evolution, evolve};
@@ -30,9 +34,6 @@ use crate::simulate::network::Snn;
 use crate::simulate::run::simulate;
 use crate::simulate::simulator::Simulation;
 use crate::simulate::simulator::SpikesRow;
-use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
-use std::time::Instant;
 
 /// Settings of [`digits`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -162,13 +163,9 @@ pub fn digits(settings: &DigitsSettings, folder: impl Into<PathBuf>) -> Result<R
         .collect();
     curves.push((format!("{} (baseline)", first.balance), &first.before.curve));
     curves.push(("evolved".into(), &first.after.curve));
-    let curves: Vec<_> = curves
-        .iter()
-        .map(|(name, curve)| (name.as_str(), *curve))
-        .collect();
     let chart = accuracy_chart(
         &named("Accuracy on test images"),
-        &curves,
+        curves,
         Some(&first.target),
     )?;
     chart.save(output.path("accuracy.svg"))?;
@@ -246,15 +243,7 @@ fn run(settings: &DigitsSettings, seed: u64, timing: &mut Vec<TimingRow>) -> Res
     let mut found = Vec::new();
     for &margin in &settings.margins_percent {
         let goal = ann.target(&digits.held_out, margin)?;
-        let sweep = &Balance::SWEEP;
-        let (balance, baseline) = best_balance(
-            &conversion,
-            sweep,
-            &digits.held_out,
-            &goal,
-            timesteps,
-            |_| (),
-        )?;
+        let (balance, baseline) = conversion.best(&digits.held_out, &goal, timesteps)?;
         let evolution = evolve(&baseline, &digits.held_out, &goal, &evolution)?;
         found.push((margin, balance, baseline, evolution));
     }

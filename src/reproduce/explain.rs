@@ -1,14 +1,13 @@
 //! The paper's third claim: what evolution changed on CIFAR-10, and why.
 
-use crate::base::check::at_least;
-use crate::reproduce::cifar10::Workspace;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 
 use crate::ann::networks::Network;
-use crate::base::error::{Error, Result};
+use crate::base::check::at_least;
+use crate::base::error::Result;
 use crate::base::files::Output;
 use crate::base::table::show;
 use crate::data::tasks::Cifar10;
@@ -19,9 +18,10 @@ use crate::explain::conversion::conversion_error;
 use crate::explain::scales;
 use crate::explain::scales::{activation_statistics, correlations, layer_statistics};
 use crate::explain::sensitivity::{elementary_effects, threshold_sensitivity};
-use crate::reproduce::cifar10::{Cifar10Input, Cifar10Settings, Experiment};
+use crate::reproduce::cifar10::Workspace;
+use crate::reproduce::cifar10::{Cifar10Input, Cifar10Settings};
 use crate::reproduce::steps::StepCache;
-use crate::reproduce::steps::{Provenance, check_margin};
+use crate::reproduce::steps::check_margin;
 use crate::simulate::network::SpikingNetwork;
 use crate::simulate::run::simulate;
 use crate::simulate::settings::SimulateSettings;

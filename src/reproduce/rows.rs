@@ -1,8 +1,8 @@
 //! Rows of the experiments' results.
 
-use crate::base::table::show;
-use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
 
 use crate::ann::networks::Network;
 use crate::base::error::Error;
@@ -10,6 +10,7 @@ use crate::base::error::Result;
 use crate::base::files::rounded;
 use crate::base::table::Table;
 use crate::base::table::latency_text;
+use crate::base::table::show;
 use crate::convert::Balance;
 use crate::metrics::AccuracyCurve;
 use crate::metrics::Target;

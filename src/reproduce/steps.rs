@@ -1,49 +1,19 @@
 //! Steps of experiments: their kept results, their times, and what made the files.
 
-use crate::ann::layers::checksum;
-use crate::ann::model::Ann;
-use crate::ann::networks::Network;
-use crate::base::check::require;
-use crate::base::check::some_timesteps;
-use crate::base::checkpoint::read_checkpoint;
-use crate::base::checkpoint::write_checkpoint;
-use crate::base::error::{Error, Result};
-use crate::base::files::Output;
-use crate::base::lock::Lock;
-use crate::base::progress::Progress;
-use crate::base::ranks::Ranks;
-use crate::base::resume::Resume;
-use crate::base::table::{Table, show};
-use crate::convert::{Balance, Conversion, convert};
-use crate::data::images::{HeldOut, Images, Split, TrainTest};
-use crate::data::tasks::Cifar10;
-use crate::evolve::cmaes::CmaEsSettings;
-use crate::evolve::fitness::{Objective, Stopping};
-use crate::evolve::generation::ConvergenceRow;
-use crate::evolve::genome::Gene;
-use crate::evolve::genome::Genome;
-use crate::evolve::run::{Evolution, evolve};
-use crate::evolve::search::Search;
-use crate::evolve::settings::EvolveSettings;
-use crate::evolve::thresholds::ThresholdRow;
-use crate::evolve::thresholds::thresholds_chart;
-use crate::metrics::AccuracyRow;
-use crate::metrics::accuracy_chart;
-use crate::metrics::{AccuracyCurve, Target};
-use crate::reproduce::rows::Report;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crate::reproduce::rows::ComparisonRow;
-use crate::simulate::network::Snn;
-use crate::simulate::neurons::Neurons;
-use crate::simulate::run::simulate;
-use crate::simulate::simulator::Simulation;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::base::check::require;
+use crate::base::checkpoint::read_checkpoint;
+use crate::base::checkpoint::write_checkpoint;
+use crate::base::error::{Error, Result};
+use crate::base::lock::Lock;
+use crate::base::progress::Progress;
+use crate::base::ranks::Ranks;
 
 /// Refuses a distance below the ANN's accuracy that no target has, and none at all where an
 /// objective averages down to twice as far.

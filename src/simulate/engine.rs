@@ -310,28 +310,41 @@ impl<'a> Engine<'a> {
                 let lanes = block * LANES..output.channels.min((block + 1) * LANES);
                 for at in first..position {
                     let place = at * blocks + block;
-                    for t in 0..timesteps {
+                    let rest = |t: usize| {
                         let mut z = parameters.bias;
                         if let Some(drive) = drive {
                             let drive = drive.at(chunk.start + t, output.size());
                             let drive = &drive[at * output.channels..][lanes.clone()];
                             z.iter_mut().zip(drive).for_each(|(z, drive)| *z += drive);
                         }
+                        z
+                    };
+                    let constant = rest(0);
+                    for t in 0..timesteps {
+                        let mut z = match drive {
+                            Some(Drive::Varying(_)) => rest(t),
+                            _ => constant,
+                        };
                         for (kind, charged) in layer.synapses.iter().enumerate() {
                             let rows = charged.synapses.rows;
                             let list = lists.of(((at - first) * timesteps + t) * kinds + kind);
                             let sum = sum(&charged.weight[block * rows..][..rows], list);
+                            let charge = charged.charge; // read once, as `z` might overlap it
                             for lane in 0..LANES {
-                                z[lane] += sum[lane] * charged.charge;
+                                z[lane] += sum[lane] * charge;
                             }
                         }
                         let to = t * positions * blocks + place;
                         match layer.neurons {
                             None => currents[to] = z,
-                            Some(neurons) => {
+                            Some(Dynamics { reset, refractory }) => {
                                 let potential = &mut potential[stage][place];
                                 let waiting = &mut waiting[stage][place];
-                                fired[to] = fire(potential, waiting, &z, parameters, neurons);
+                                // For a constant of 0 the compiler leaves out `waiting`.
+                                fired[to] = match refractory {
+                                    0 => fire(potential, &mut [0; LANES], &z, parameters, reset, 0),
+                                    n => fire(potential, waiting, &z, parameters, reset, n),
+                                };
                             }
                         }
                     }
@@ -353,7 +366,8 @@ fn fire(
     waiting: &mut [u32; LANES],
     z: &[f32; LANES],
     parameters: &Parameters,
-    Dynamics { reset, refractory }: Dynamics,
+    reset: Reset,
+    refractory: u32,
 ) -> u32 {
     let mut fired = 0;
     for lane in 0..LANES {

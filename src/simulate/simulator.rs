@@ -110,11 +110,7 @@ impl Simulation {
 
     fn chart(&self) -> Result<Chart> {
         let name = format!("{} images", self.curve.images());
-        accuracy_chart(
-            "Accuracy after every timestep",
-            &[(&name, &self.curve)],
-            None,
-        )
+        accuracy_chart("Accuracy after every timestep", [(name, &self.curve)], None)
     }
 }
 

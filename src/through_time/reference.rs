@@ -92,7 +92,7 @@ impl Counts {
     fn chart(&self) -> Result<Chart> {
         accuracy_chart(
             "Accuracy after every timestep",
-            &[("reference", &self.curve)],
+            [("reference", &self.curve)],
             None,
         )
     }

@@ -1,23 +1,15 @@
 use super::*;
-use crate::evolve::de::{Init, Updating};
 
 const BOUNDS: [[f64; 2]; 3] = [[0.25, 2.0], [0.5, 2.0], [0.25, 4.0]];
 const X0: [f64; 3] = [1.0, 1.5, 0.25];
 
 fn every_search() -> Vec<Search> {
-    let de = |updating, init| {
-        Search::De(DeSettings {
-            updating,
-            init,
-            population: 4,
-            ..DeSettings::default()
-        })
+    let de = DeSettings {
+        population: 4,
+        ..DeSettings::default()
     };
     vec![
-        de(Updating::Deferred, Init::LatinHypercube),
-        de(Updating::Immediate, Init::Sobol),
-        de(Updating::Deferred, Init::Halton),
-        de(Updating::Immediate, Init::Random),
+        Search::De(de),
         Search::CmaEs(CmaEsSettings::default()),
         Search::Random { population: 7 },
         Search::Sweep { points: 9 },
