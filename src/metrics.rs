@@ -7,6 +7,7 @@
 //! - *Latency*: the first timestep from which the accuracy stays at or above the target,
 //!   min { t : accuracy(u) >= target for all u in t..=T }, or none.
 
+use crate::base::table::one_line;
 use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
@@ -78,7 +79,7 @@ pub fn predict(outputs: &[f32]) -> usize {
 }
 
 /// The accuracy to reach on some images: the ANN's, less a margin.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Target {
     ann: Arc<[bool]>,
     margin_percent: f64,
@@ -177,6 +178,8 @@ impl Target {
     }
 }
 
+one_line!(impl [] Target: target, "{target}");
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (target, whose, own) = (self.percent(), self.whose, self.ann());
@@ -191,11 +194,18 @@ impl fmt::Display for Target {
 show!(Accuracy, Target as text);
 
 /// Accuracy after every timestep of one run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccuracyCurve {
     images: usize,
     correct: Vec<usize>,
 }
+
+one_line!(
+    impl [] AccuracyCurve: curve,
+    "accuracy of {} images after each of {} timesteps",
+    curve.images,
+    curve.timesteps()
+);
 
 impl AccuracyCurve {
     /// A curve from the number of correct images after each timestep.
@@ -289,7 +299,7 @@ fn first_to_stay(
 show!(impl [] AccuracyCurve as chart);
 
 /// Which images were classified correctly after each timestep.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Changes", into = "Changes")]
 pub struct Hits {
     timesteps: usize,
@@ -331,6 +341,8 @@ impl TryFrom<Changes> for Hits {
         })
     }
 }
+
+one_line!(impl [] Hits: hits, "hits of {} images in {} timesteps", hits.images(), hits.timesteps);
 
 impl Hits {
     /// From a row of `timesteps` values an image.

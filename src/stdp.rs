@@ -374,7 +374,6 @@ impl Layer {
 }
 
 /// A layer that learns images of task `K` by STDP.
-#[derive(Debug)]
 pub struct Stdp<K: Task> {
     layer: Layer,
     /// Of orders and spikes; goes on where training left it.
@@ -560,7 +559,6 @@ fn centred(weights: &[f32], neurons: usize, rms: f32) -> Vec<f32> {
 }
 
 /// An [`Stdp`] layer whose neurons vote for the class that they have as their label.
-#[derive(Debug)]
 pub struct Labelled<K: Task> {
     layer: Layer,
     labels: Vec<Option<usize>>,

@@ -46,6 +46,7 @@
 //! `parallel evospike sweep --leak 1,0.99 --shard {}/8 --out part-{}.csv ::: {1..8}`. Where shards
 //! share a machine, divide its cores among them with `RAYON_NUM_THREADS`.
 
+use crate::base::table::one_line;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 use std::fs;
@@ -65,12 +66,14 @@ use crate::base::progress::Progress;
 use crate::base::table::{Table, show};
 
 /// A grid: every combination of the values of its axes, as tuples of the types that were given.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Sweep<P> {
     axes: Vec<String>,
     /// In the order in which the last axis varies fastest: how each value is written, and the values.
     points: Vec<(Vec<String>, P)>,
 }
+
+one_line!(impl [P] Sweep<P>: sweep, "sweep of {} combinations of {:?}", sweep.points.len(), sweep.axes);
 
 impl Sweep<()> {
     /// A grid without axes, to add up to six to.
@@ -371,7 +374,7 @@ fn place(text: &str) -> Option<(usize, usize)> {
 }
 
 /// What a sweep measured: a table in a notebook, and charts of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Swept {
     axes: Vec<String>,
     columns: Vec<String>,

@@ -1,12 +1,13 @@
 //! Plain layers: what a typed network becomes, and what conversion and simulation are given.
 
+use crate::base::table::one_line;
 use flate2::Crc;
 
 use crate::base::error::{Error, Result};
 use crate::ops::kernels::qcfs_of;
 
 /// One layer of a feed-forward network. Weights are in PyTorch's order.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum Layer {
     /// Cross-correlation with square kernels.
     Conv {
@@ -65,6 +66,8 @@ pub enum Layer {
         levels: usize,
     },
 }
+
+one_line!(impl [] Layer: layer, "{}, {} weights", layer.kind(), layer.parameters());
 
 /// CRC-32 of layers, weights included.
 pub(crate) fn checksum(layers: &[Layer]) -> u32 {

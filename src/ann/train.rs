@@ -155,7 +155,7 @@ pub struct Epoch {
 }
 
 /// How training went, epoch by epoch.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct History(Vec<Epoch>);
 
 impl Deref for History {

@@ -23,6 +23,7 @@
 //! # Ok::<(), evospike::Error>(())
 //! ```
 
+use crate::base::table::one_line;
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -132,6 +133,8 @@ impl<T: Send + 'static> Background<T> {
         println!("{}", self.progress());
     }
 }
+
+one_line!(impl [T] Background<T>: work, "background work, {} s", work.started.elapsed().as_secs());
 
 impl<T> Drop for Background<T> {
     fn drop(&mut self) {

@@ -4,6 +4,7 @@
 //! their dashes, for print in grey. The background is white, so that a dark notebook theme leaves
 //! the text legible.
 
+use crate::base::table::one_line;
 use std::error::Error as StdError;
 use std::ops::Range;
 use std::path::Path;
@@ -58,13 +59,15 @@ pub(crate) const GREY: RGBColor = RGBColor(90, 90, 90);
 pub(crate) const BAND: RGBColor = RGBColor(205, 228, 244);
 
 /// A finished chart.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Chart {
     title: String,
     svg: String,
     /// What is drawn: a header, and a row for each point, bar, cell or spike.
     data: Vec<Vec<String>>,
 }
+
+one_line!(impl [] Chart: chart, "chart: {}", chart.title);
 
 impl Chart {
     /// The chart as SVG.

@@ -6,14 +6,20 @@ use serde::Serialize;
 use serde_json::Value;
 
 /// Gives a type `evcxr_display`, so that a notebook cell that ends in a value shows it: `as table`
-/// by its method `table`, `as chart` by its method `chart`, `as fields` in a table of what it
-/// serialises, `as text` as it is printed.
+/// by its method `table`, whose title is its one-line `Debug`; `as chart` by its method `chart`;
+/// `as fields` in a table of what it serialises; `as text` as it is printed.
 macro_rules! show {
     (impl [$($generics:tt)*] $type:ty as table) => {
         impl<$($generics)*> $type {
             /// Shows the value in a notebook whose cell ends in it; evcxr calls this.
             pub fn evcxr_display(&self) {
                 self.table().evcxr_display();
+            }
+        }
+
+        impl<$($generics)*> std::fmt::Debug for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.table().title())
             }
         }
     };
@@ -48,8 +54,22 @@ macro_rules! show {
 
 pub(crate) use show;
 
+/// Gives a type a `Debug` of one line, so that a forgotten `?` in a notebook prints no pixels.
+macro_rules! one_line {
+    (impl [$($generics:tt)*] $type:ty: $this:ident, $($line:tt)+) => {
+        impl<$($generics)*> std::fmt::Debug for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                let $this = self;
+                write!(f, $($line)+)
+            }
+        }
+    };
+}
+
+pub(crate) use one_line;
+
 /// A small table with a title: plain text in a terminal, HTML in a notebook.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Table {
     title: String,
     header: Vec<String>,
@@ -77,6 +97,11 @@ impl Table {
             header: header.into_iter().map(Into::into).collect(),
             rows: rows.into_iter().collect(),
         }
+    }
+
+    /// Title of the table.
+    pub(crate) fn title(&self) -> &str {
+        &self.title
     }
 
     /// Appends a row; cells that are missing stay empty, and cells beyond the header are dropped.
@@ -107,6 +132,8 @@ impl Table {
         evcxr_runtime::mime_type("text/plain").text(self.to_string());
     }
 }
+
+one_line!(impl [] Table: table, "{}: {} rows", table.title, table.rows.len());
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

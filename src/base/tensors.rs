@@ -1,5 +1,6 @@
 //! Named tensors and the safetensors files that hold them.
 
+use crate::base::table::one_line;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -10,7 +11,7 @@ use crate::base::error::{Error, Result};
 use crate::base::files::write_file;
 
 /// Tensor of a network.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct NamedTensor {
     /// Path that dfdx gives it: places in tuples and a field, such as `0.1.weight`.
     pub name: String,
@@ -19,6 +20,8 @@ pub struct NamedTensor {
     /// Values, row by row.
     pub values: Vec<f32>,
 }
+
+one_line!(impl [] NamedTensor: tensor, "tensor {} {:?}", tensor.name, tensor.shape);
 
 impl NamedTensor {
     /// Values in little-endian bytes, as files hold them.

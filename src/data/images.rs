@@ -502,12 +502,6 @@ impl<K: Task> Images<HeldOut, K> {
     }
 }
 
-impl<P: Part, K: Task> fmt::Debug for Images<P, K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Images({} {}, {})", self.len(), P::NAME, K::SHAPE)
-    }
-}
-
 show!(impl [P: Part, K: Task] Images<P, K> as table);
 
 show!(impl [K: Task] Split<K> as table);
@@ -667,7 +661,7 @@ impl Default for Shares {
 }
 
 /// A data set divided into its three parts.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Split<K: Task> {
     /// Trains the network and sets its thresholds.
     pub training: Images<Training, K>,
@@ -813,7 +807,7 @@ pub(super) fn numbered(classes: usize) -> Vec<String> {
 }
 
 /// A data set that comes with a test part of its own, in reading order.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct TrainTest<K: Task> {
     /// To be divided into training and held-out images.
     pub training: Images<Whole, K>,

@@ -1,5 +1,6 @@
 //! Compromises between latency, error and energy, by NSGA-II.
 
+use crate::base::table::one_line;
 use plotters::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +53,14 @@ pub struct Front<N: Network> {
     /// Latency, error (%) and energy (over the ANN's) of every network that was tried.
     pub tried: Vec<[f64; 3]>,
 }
+
+one_line!(
+    impl [N: Network] Compromise<N>: network,
+    "latency {} timesteps, error {:.2} %, energy {:.3} of the ANN's",
+    network.latency,
+    network.error_percent,
+    network.energy_ratio
+);
 
 impl<N: Network> Front<N> {
     /// Every network that was tried, for a CSV file.

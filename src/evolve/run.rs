@@ -1,5 +1,6 @@
 //! Evolution of the neurons of a network.
 
+use crate::base::table::one_line;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,13 @@ impl<N: Network> Evolution<N> {
         self.convergence("Evolution on held-out images")
     }
 }
+
+one_line!(
+    impl [N: Network] Evolution<N>: evolution,
+    "evolution: {} generations, best latency {} timesteps",
+    evolution.generations.len(),
+    evolution.fitness.latency
+);
 
 show!(impl [N: Network] Evolution<N> as chart);
 

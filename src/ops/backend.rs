@@ -1,5 +1,6 @@
 //! Operations of layers on any device, and faster on the CPU in `f32`.
 
+use crate::base::error::Result;
 use dfdx::dtypes::Dtype;
 use dfdx::prelude::{
     Axes2, Axes3, Axis, Backward, BroadcastTo, ChooseFrom, Cpu, CpuError, Device, GatherTo,
@@ -279,7 +280,7 @@ pub trait Backend: Accelerated<f32> {
     ///
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) when there is none.
-    fn open(seed: u64) -> crate::Result<Self>;
+    fn open(seed: u64) -> Result<Self>;
 
     /// Puts values in the place of a gradient of zeros.
     #[doc(hidden)]
@@ -310,7 +311,7 @@ fn set_plainly<S: Shape, D: Device<f32>>(
 impl Backend for Cpu {
     const TAPE: usize = 8;
 
-    fn open(seed: u64) -> crate::Result<Self> {
+    fn open(seed: u64) -> Result<Self> {
         Ok(Self::seed_from_u64(seed))
     }
 
@@ -329,8 +330,8 @@ impl Backend for Cpu {
 impl Backend for dfdx::prelude::Cuda {
     const TAPE: usize = 256;
 
-    fn open(seed: u64) -> crate::Result<Self> {
-        Self::try_build(0, seed).map_err(crate::Error::device)
+    fn open(seed: u64) -> Result<Self> {
+        Self::try_build(0, seed).map_err(Error::device)
     }
 }
 

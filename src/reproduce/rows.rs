@@ -24,7 +24,7 @@ pub trait Row: Sized {
 }
 
 /// Result of an experiment.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Report<R> {
     /// Rows of its main file.
     pub rows: Vec<R>,

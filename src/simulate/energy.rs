@@ -33,7 +33,7 @@ pub const ACCUMULATE: f64 = 0.9;
 pub const MULTIPLY_ACCUMULATE: f64 = 4.6;
 
 /// Operations of a run for each image.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Energy {
     /// Timesteps that were counted.
     pub timesteps: usize,
@@ -63,6 +63,21 @@ impl LayerOperations {
 impl SpikingNetwork {
     /// Energy of the first `timesteps` timesteps of a run of this network: of all of them, or up
     /// to the latency, `run.curve.latency(&target)`.
+    ///
+    /// ```
+    /// # use evospike::prelude::*;
+    /// # let digits = data::digits()?.split(Shares::default(), 0)?;
+    /// # let ann = Ann::<DigitsCnn>::new(0)?;
+    /// # let snn = convert(&ann, &digits.training.take(20))?.balance(Balance::Max)?;
+    /// let target = ann.target(&digits.test, 1.0)?;
+    /// let run = simulate(&snn, &digits.test, 64)?;
+    /// let energy = snn.energy(&run, 64)?; // of the whole run
+    /// println!("{:.2} of the ANN's energy", energy.ratio());
+    /// if let Some(latency) = run.curve.latency(&target) {
+    ///     println!("{:.2} up to the latency", snn.energy(&run, latency)?.ratio());
+    /// }
+    /// # Ok::<(), evospike::Error>(())
+    /// ```
     ///
     /// # Errors
     /// A run of another network, or no timestep, or more than the run's.
@@ -115,31 +130,6 @@ impl SpikingNetwork {
         let sizes: Vec<usize> = run.layers.iter().map(|layer| layer.neurons).collect();
         let found = format!("layers of {sizes:?} neurons");
         Err(Error::parameter("run", found, "a run of this network"))
-    }
-}
-
-impl<N: Network> Snn<N> {
-    /// Energy of the first `timesteps` timesteps of a run of this network.
-    ///
-    /// ```
-    /// # use evospike::prelude::*;
-    /// # let digits = data::digits()?.split(Shares::default(), 0)?;
-    /// # let ann = Ann::<DigitsCnn>::new(0)?;
-    /// # let snn = convert(&ann, &digits.training.take(20))?.balance(Balance::Max)?;
-    /// let target = ann.target(&digits.test, 1.0)?;
-    /// let run = simulate(&snn, &digits.test, 64)?;
-    /// let energy = snn.energy(&run, 64)?; // of the whole run
-    /// println!("{:.2} of the ANN's energy", energy.ratio());
-    /// if let Some(latency) = run.curve.latency(&target) {
-    ///     println!("{:.2} up to the latency", snn.energy(&run, latency)?.ratio());
-    /// }
-    /// # Ok::<(), evospike::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As of [`SpikingNetwork::energy`].
-    pub fn energy(&self, run: &Simulation, timesteps: usize) -> Result<Energy> {
-        self.network().energy(run, timesteps)
     }
 }
 

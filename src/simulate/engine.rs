@@ -1,22 +1,20 @@
-//! The fast engine: what [`simulate`](mod@crate::simulate) runs.
+//! The event-driven engine behind [`simulate`](mod@crate::simulate).
 //!
-//! Layers of a feed-forward network read only the layers before them in the same timestep, so the
-//! engine computes a layer over a whole chunk of timesteps before it goes on to the next. Within
-//! a layer everything is ordered around one output position and [`LANES`] of its channels: their
-//! membrane potentials and the sum of their current stay in registers, and the spikes that reach
-//! the position in a timestep come as a list of rows of weights to be added. That list is the same
-//! for all channels of the position. Spikes are kept sorted by timestep and neuron, so the ones
-//! that one row of a kernel sees are next to each other and the list is a copy of few pieces.
+//! In a feed-forward network a layer depends only on earlier layers in the same timestep, so the
+//! engine computes a layer for a chunk of timesteps before the next layer. Within a layer it works on
+//! one output position and [`LANES`] of its channels: their input current stays in registers while
+//! the rows of weights of all spikes that reach the position are added. The list of these rows is the
+//! same for all channels of the position. Spikes are sorted by timestep and neuron, so that those
+//! under one row of a kernel are adjacent and the list is a copy of few pieces.
 //!
-//! Profile of a half-width VGG15 for CIFAR-10 (3.0 million additions an image and timestep, two Zen 4
-//! cores, `perf`): about two thirds of the time adds rows of weights, which mostly come from the
-//! second level of the cache; the rest makes lists, integrates and sorts spikes. Quiet, both cores
-//! add 35 G weights a second in all; a loop that does nothing else adds 50 G from the first level of
-//! the cache and 30 G from the second (`cargo bench --bench limits`).
+//! Profile of a half-width VGG15 for CIFAR-10 (3.0 million additions per image and timestep, two Zen 4
+//! cores, `perf`): two thirds of the time adds rows of weights, most of them from the second-level
+//! cache; the rest makes lists, integrates and sorts spikes. On an idle machine both cores together
+//! add 35 G weights per second; a loop that does nothing else adds 50 G from the first-level cache
+//! and 30 G from the second (`cargo bench --bench limits`).
 //!
-//! An image is simulated by one thread from beginning to end; images are shared out among threads.
-//! What is added up across images are whole numbers. Results therefore do not depend on the number
-//! of threads.
+//! One thread simulates an image from beginning to end, and sums over images are of whole numbers:
+//! results do not depend on the number of threads.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -329,9 +327,8 @@ impl<'a> Engine<'a> {
                             let rows = charged.synapses.rows;
                             let list = lists.of(((at - first) * timesteps + t) * kinds + kind);
                             let sum = sum(&charged.weight[block * rows..][..rows], list);
-                            let charge = charged.charge; // read once, as `z` might overlap it
                             for lane in 0..LANES {
-                                z[lane] += sum[lane] * charge;
+                                z[lane] += sum[lane] * charged.charge;
                             }
                         }
                         let to = t * positions * blocks + place;

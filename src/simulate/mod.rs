@@ -18,7 +18,7 @@ pub(crate) mod settings;
 pub(crate) mod simulator;
 pub(crate) mod synapses;
 
-pub use network::{Snn, SpikingNetwork, Trace, raster_chart};
+pub use network::{PerLayer, Snn, SpikingNetwork, Trace, raster_chart};
 pub use run::simulate;
 pub use settings::SimulateSettings;
 pub use simulator::{LayerSpikes, Simulation, SpikesRow};

@@ -1,5 +1,8 @@
 //! Spiking networks: plain ones, made of layers at run time, and typed ones.
 
+use std::ops::Deref;
+use crate::base::check::require;
+use crate::base::table::one_line;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -45,7 +48,7 @@ use crate::simulate::synapses::Stages;
 /// assert_eq!(trace.output[1], [1.0, 2.0]);
 /// # Ok::<(), evospike::Error>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct SpikingNetwork {
     pub(crate) stages: std::sync::Arc<Stages>,
     pub(crate) neurons: Vec<Neurons>,
@@ -73,7 +76,7 @@ pub(crate) fn check_frames(
 }
 
 /// Everything that a run on one image showed.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Trace {
     /// Layer by layer and timestep by timestep, the neurons that fired, in order; numbered by
     /// channel, row, column.
@@ -95,6 +98,13 @@ impl Trace {
 }
 
 show!(impl [] Trace as table);
+
+one_line!(
+    impl [] SpikingNetwork: network,
+    "spiking network, input {}, {} layers of neurons",
+    network.stages.input,
+    network.neurons.len()
+);
 
 impl SpikingNetwork {
     /// Layers that take an input of this shape and give one value for each of `classes`, with the
@@ -211,6 +221,36 @@ pub struct Snn<N: Network> {
     name: PhantomData<fn() -> N>,
 }
 
+/// One number for all layers of neurons, or one per layer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PerLayer(Vec<f32>);
+
+impl From<f32> for PerLayer {
+    fn from(value: f32) -> Self {
+        Self(vec![value])
+    }
+}
+
+impl From<Vec<f32>> for PerLayer {
+    fn from(values: Vec<f32>) -> Self {
+        Self(values)
+    }
+}
+
+impl<const N: usize> From<[f32; N]> for PerLayer {
+    fn from(values: [f32; N]) -> Self {
+        Self(values.into())
+    }
+}
+
+impl<N: Network> Deref for Snn<N> {
+    type Target = SpikingNetwork;
+
+    fn deref(&self) -> &SpikingNetwork {
+        &self.network
+    }
+}
+
 impl<N: Network> Clone for Snn<N> {
     fn clone(&self) -> Self {
         Self {
@@ -234,14 +274,9 @@ impl<N: Network> Snn<N> {
         Self::new(Arc::new(stages), neurons)
     }
 
-    /// The network without its type.
+    /// The network without its type, whose methods an `Snn` has as well.
     pub fn network(&self) -> &SpikingNetwork {
         &self.network
-    }
-
-    /// Parameters of every layer of neurons.
-    pub fn neurons(&self) -> &[Neurons] {
-        self.network.neurons()
     }
 
     /// Threshold of every layer of neurons, in units of its activations; the mean where every
@@ -258,22 +293,70 @@ impl<N: Network> Snn<N> {
         stages.iter().map(|stage| stage.output.size()).collect()
     }
 
-    /// The same network with other neurons: `change` is called for every layer.
+    /// Network with other neurons: `change` is called for every layer.
     ///
     /// ```no_run
     /// # use evospike::prelude::*;
     /// # fn example(snn: Snn<DigitsCnn>) -> evospike::Result<()> {
-    /// let half = snn.with(|neurons| neurons.initial = 0.5)?; // start half a threshold up
-    /// let leaky = snn.with(|neurons| neurons.leak = vec![0.99])?;
+    /// let hard = snn.with(|neurons| neurons.reset = Reset::Zero)?;
     /// # Ok(()) }
     /// ```
     ///
     /// # Errors
-    /// Parameters out of range.
+    /// Returns an error if a parameter is out of range.
     pub fn with(&self, change: impl FnMut(&mut Neurons)) -> Result<Self> {
         let mut neurons = self.neurons().to_vec();
         neurons.iter_mut().for_each(change);
         self.with_neurons(neurons)
+    }
+
+    /// Network whose neurons start at this membrane potential, in thresholds: one number for all
+    /// layers, or one per layer.
+    ///
+    /// ```no_run
+    /// # use evospike::prelude::*;
+    /// # fn example(snn: Snn<DigitsCnn>) -> evospike::Result<()> {
+    /// let half = snn.with_initial(0.5)?; // half a threshold up, in all six layers
+    /// let leaky = snn.with_leak([1.0, 1.0, 0.99, 0.99, 0.98, 0.98])?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Returns an error if there is not one value per layer, or a value is out of range.
+    pub fn with_initial(&self, initial: impl Into<PerLayer>) -> Result<Self> {
+        self.with_values("initial", initial.into(), |neurons, x| neurons.initial = x)
+    }
+
+    /// Network whose neurons keep this share of their membrane potential in a timestep, above 0 and
+    /// at most 1: one number for all layers, or one per layer.
+    ///
+    /// # Errors
+    /// Returns an error if there is not one value per layer, or a value is out of range.
+    pub fn with_leak(&self, leak: impl Into<PerLayer>) -> Result<Self> {
+        self.with_values("leak", leak.into(), |neurons, x| neurons.leak = vec![x])
+    }
+
+    /// Network with these thresholds, in units of the layer's activations: one number for all
+    /// layers, or one per layer.
+    ///
+    /// # Errors
+    /// Returns an error if there is not one value per layer, or a value is out of range.
+    pub fn with_threshold(&self, threshold: impl Into<PerLayer>) -> Result<Self> {
+        self.with_values("threshold", threshold.into(), |neurons, x| neurons.threshold = vec![x])
+    }
+
+    fn with_values(
+        &self,
+        name: &'static str,
+        PerLayer(values): PerLayer,
+        set: impl Fn(&mut Neurons, f32),
+    ) -> Result<Self> {
+        let layers = self.neurons().len();
+        let holds = values.len() == 1 || values.len() == layers;
+        let found = format!("{} values", values.len());
+        require(holds, name, found, format!("1, or {layers}, one per layer of neurons"))?;
+        let mut values = values.into_iter().cycle();
+        self.with(|neurons| values.by_ref().take(1).for_each(|x| set(neurons, x)))
     }
 
     /// The same network with other neurons, one set of parameters a layer.
@@ -289,13 +372,9 @@ impl<N: Network> Snn<N> {
     /// # Errors
     /// Not one scale a layer of neurons, or one that is not finite and above 0.
     pub fn scaled(&self, scales: &[f64]) -> Result<Self> {
-        if scales.len() != self.neurons().len() {
-            return Err(Error::parameter(
-                "scales",
-                format!("{} values", scales.len()),
-                format!("{}, one a layer of neurons", self.neurons().len()),
-            ));
-        }
+        let (layers, found) = (self.neurons().len(), format!("{} values", scales.len()));
+        let expected = format!("{layers}, one a layer of neurons");
+        require(scales.len() == layers, "scales", found, expected)?;
         let mut neurons = self.neurons().to_vec();
         for (neurons, &scale) in neurons.iter_mut().zip(scales) {
             neurons.scale_thresholds(scale);

@@ -1,5 +1,6 @@
 //! Runs of a network on images that are made ready once, and what they count.
 
+use crate::base::table::one_line;
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -57,7 +58,7 @@ impl Counts {
 }
 
 /// What one run over some images gave.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Simulation {
     /// Accuracy after every timestep.
     pub curve: AccuracyCurve,
@@ -70,7 +71,7 @@ pub struct Simulation {
 }
 
 /// Activity of one layer in a whole run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerSpikes {
     /// Neurons in the layer; classes of the output layer.
     pub neurons: usize,
@@ -83,6 +84,16 @@ pub struct LayerSpikes {
     /// column; none unless [`SimulateSettings::per_neuron`] asks for it.
     pub per_neuron: Option<Vec<u64>>,
 }
+
+one_line!(impl [] Simulation: run, "simulation: {:?}", run.curve);
+
+one_line!(
+    impl [] LayerSpikes: layer,
+    "spikes of {} neurons in {} timesteps: {}",
+    layer.neurons,
+    layer.spikes.len(),
+    layer.spikes.iter().sum::<u64>()
+);
 
 impl Simulation {
     /// The accuracy that other networks are to reach on the same images: that of this run after its

@@ -6,6 +6,7 @@
 //! [`trace`] gives every spike; [`simulate`] leaves spikes on the device and gives what an accuracy
 //! curve needs.
 
+use crate::base::table::one_line;
 use dfdx::prelude::{Axes3, SumTo};
 
 use crate::ann::layers::Layer;
@@ -80,13 +81,15 @@ fn rows(values: &[f32], count: usize) -> impl Iterator<Item = &[f32]> {
 }
 
 /// What [`simulate`] copies back from the device.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Counts {
     /// Accuracy after every timestep.
     pub curve: AccuracyCurve,
     /// Spikes in each timestep of all neurons of a layer on all images, layer by layer.
     pub spikes: Vec<Vec<u64>>,
 }
+
+one_line!(impl [] Counts: counts, "simulation: {:?}", counts.curve);
 
 impl Counts {
     fn chart(&self) -> Result<Chart> {
