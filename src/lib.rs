@@ -70,45 +70,33 @@ pub mod through_time;
 pub use base::error::{Error, Result};
 pub use base::{background, error, random, ranks, resume};
 
-/// Everything a notebook needs: `use evospike::prelude::*;`.
+/// Names that most notebooks need: `use evospike::prelude::*;`.
 pub mod prelude {
     pub use crate::ann::modules::{
-        AvgPool2, BatchNorm, BatchNorm1d, Binary, Conv1x1Stride2, Conv3x3, Conv3x3Stride2,
-        DropoutOneIn, Flatten, GlobalAvgPool, Identity, Linear, Qcfs, ReLU, Relu, ResidualAdd,
-        UnbiasedLinear,
+        AvgPool2, BatchNorm, Conv3x3, Flatten, Linear, Relu, UnbiasedLinear,
     };
     pub use crate::ann::networks::{self, DigitsCnn, Network};
-    pub use crate::ann::optimiser::{Optimiser, Schedule};
     pub use crate::ann::weights::Names;
     pub use crate::ann::{Ann, TrainSettings};
-    pub use crate::base::background::Background;
-    pub use crate::base::resume::Resume;
+    pub use crate::background::Background;
     pub use crate::convert::{Balance, Conversion, convert};
-    pub use crate::data::{
-        self, Augment, Cifar10, Cifar100, Digits, HeldOut, ImageNet, Images, Shares, Split, Test,
-        Training,
-    };
+    pub use crate::data::{self, Digits, HeldOut, Images, Shares, Split, Test, Training};
     pub use crate::evolve::cmaes::CmaEsSettings;
     pub use crate::evolve::de::DeSettings;
-    pub use crate::evolve::nsga::{Nsga2, NsgaSettings};
-    pub use crate::evolve::optimise::Optimise;
+    pub use crate::evolve::nsga::NsgaSettings;
     pub use crate::evolve::search::Search;
-    pub use crate::evolve::{
-        Compromise, Evolution, EvolveSettings, Front, Gene, Objective, Stopping, evolve, pareto,
-    };
+    pub use crate::evolve::{Evolution, EvolveSettings, Gene, Objective, evolve, pareto};
     pub use crate::explain;
-    pub use crate::metrics::{self, Accuracy, AccuracyCurve, Improvement, Target};
+    pub use crate::metrics::{self, Accuracy, AccuracyCurve, Target};
     pub use crate::network;
     pub use crate::plot::{self, Chart};
-    pub use crate::report::{self, Output, Table, read_csv, write_csv};
+    pub use crate::report::{self, Table, read_csv, write_csv};
+    pub use crate::resume::Resume;
     pub use crate::simulate::codes::InputCode;
-    pub use crate::simulate::energy::Energy;
-    pub use crate::simulate::neurons::{Charge, Neurons, Reset};
-    pub use crate::simulate::{SimulateSettings, Simulation, Snn, SpikingNetwork, simulate};
-    pub use crate::stdp::{Stdp, StdpSettings};
-    pub use crate::sweep::{Sweep, Swept};
-    pub use crate::through_time::attack::{Attack, Differentiable, On, Spiking, attack};
-    pub use crate::through_time::hybrid::{Hybrid, HybridSettings, Trained, train_through_time};
-    pub use crate::through_time::reference;
+    pub use crate::simulate::neurons::{Neurons, Reset};
+    pub use crate::simulate::{SimulateSettings, Simulation, Snn, simulate};
+    pub use crate::sweep::Sweep;
+    pub use crate::through_time::attack::{Attack, Spiking, attack};
+    pub use crate::through_time::hybrid::{HybridSettings, Trained, train_through_time};
     pub use crate::through_time::surrogate::Surrogate;
 }

@@ -10,6 +10,11 @@ use evospike::ann::networks::{
     Mlp, MnistCnn, ResNet20, ResNet20Cifar100, Vgg15, Vgg15Cifar100, Vgg15HalfBn,
     Vgg15HalfBnCifar100, Vgg15QuarterBn, Vgg15QuarterBnCifar100, Vgg16,
 };
+use evospike::ann::optimiser::Optimiser;
+use evospike::ann::optimiser::Schedule;
+use evospike::data::Augment;
+use evospike::data::Cifar10;
+use evospike::data::Cifar100;
 use evospike::data::{ImageNet, Mnist, Normalisation, TrainTest};
 use evospike::prelude::*;
 use evospike::reproduce::{

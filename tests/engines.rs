@@ -1,12 +1,12 @@
-//! Random small networks: the fast engine gives the reference's spikes, all of them.
+//! Comparison of the event-driven engine with the dense reference, spike by spike, on random small
+//! networks.
 //!
-//! Weights, inputs and thresholds lie on a dyadic grid, so that a current is the same sum in
-//! whatever order it is added up.
+//! Weights, inputs and thresholds are multiples of a power of two, so that the order of a sum does
+//! not change it.
 
 use dfdx::prelude::Cpu;
 use evospike::ann::layers::Layer;
-use evospike::data::Shape;
-use evospike::data::{self, Digits, Images, Task, Whole};
+use evospike::data::{self, Digits, Images, Shape, Task, Whole};
 use evospike::simulate::SpikingNetwork;
 use evospike::simulate::neurons::{Charge, Neurons, Reset};
 use evospike::through_time::fire::Fires;
@@ -37,7 +37,7 @@ impl Builder {
     }
 
     fn channels(&mut self) -> usize {
-        self.rng.random_range(1..=40) // more than are computed at a time
+        self.rng.random_range(1..=40) // more than are computed at once
     }
 
     fn conv(&mut self, outputs: usize, kernel: usize, stride: usize, padding: usize) -> Layer {
@@ -100,7 +100,7 @@ impl Builder {
         Some(Layer::AvgPool { size: 2 })
     }
 
-    /// Blocks, and a layer without neurons.
+    /// Layers of random blocks, and a linear output layer.
     fn network(&mut self, blocks: usize, classes: usize) -> Vec<Layer> {
         let mut layers = self.block();
         for _ in 0..blocks {
@@ -133,7 +133,7 @@ impl Builder {
         layers
     }
 
-    /// Two ways from the same neurons, of the same size or halved.
+    /// Body and shortcut from the same neurons, of the same size or halved.
     fn residual(&mut self) -> Vec<Layer> {
         let from = self.shape;
         let stride = self.rng.random_range(1..=2);
@@ -186,13 +186,14 @@ proptest! {
             prop_assert_eq!(&found.output, &expected.output);
         }
     }
+
     #[test]
     fn counting_on_a_device_gives_the_fast_engines_counts(seed: u64, blocks in 1..3usize, timesteps in 1..30usize) {
         counts_agree::<Cpu>(seed, blocks, timesteps)?;
     }
 }
 
-/// On digits, whose pixels are sixteenths.
+/// Comparison of spike counts on digits, whose pixels are sixteenths.
 fn counts_agree<D: Fires>(seed: u64, blocks: usize, timesteps: usize) -> Result<(), TestCaseError> {
     let (rng, shape) = (Rng::seed_from_u64(seed), Digits::SHAPE);
     let mut builder = Builder {

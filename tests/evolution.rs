@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use evospike::Error;
+use evospike::evolve::Compromise;
 use evospike::prelude::*;
 
 #[path = "common/checkpoint.rs"]

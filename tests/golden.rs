@@ -1,8 +1,8 @@
-//! Spike trains of other simulators, spike by spike.
+//! Comparison with spike trains of other simulators, spike by spike.
 //!
-//! Reads every `*.safetensors` file of the folder that `EVOSPIKE_GOLDEN` names (or of
-//! `../shared/golden`). Each holds a network, an input and the spikes that another simulator got
-//! from them; the format is described in the folder's README.
+//! Reads every `*.safetensors` file in the folder `EVOSPIKE_GOLDEN` (by default `../shared/golden`).
+//! Each holds a network, an input and the spikes of another simulator; the README of the folder
+//! describes the format.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use evospike::through_time::reference;
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-/// One file.
+/// Contents of one file.
 struct Golden<'a> {
     tensors: SafeTensors<'a>,
     layers: Value,
@@ -54,7 +54,7 @@ impl<'a> Golden<'a> {
         self.tensors.tensor(name).unwrap().data().to_vec()
     }
 
-    /// Images, and values of one image, of one timestep.
+    /// Input values, number of images, and shape of one image.
     fn input(&self) -> (Vec<f32>, usize, Shape) {
         let shape = self.shape("input");
         let shape = &shape[usize::from(self.spikes_as_input)..];
@@ -66,7 +66,7 @@ impl<'a> Golden<'a> {
         (self.floats("input"), shape[0], each)
     }
 
-    /// Our layers, the neurons' parameters and the names of their spikes.
+    /// Layers; adds each layer's neurons and the name of its spikes to `neurons`.
     fn layers(&self, of: &Value, neurons: &mut Vec<(Neurons, String)>) -> Vec<Layer> {
         let mut layers = Vec::new();
         for layer in of.as_array().unwrap() {
@@ -138,7 +138,7 @@ impl<'a> Golden<'a> {
         reference::trace(device, shape, layers, neurons, input, images, timesteps).unwrap()
     }
 
-    /// Demands every spike, and the output current of every timestep.
+    /// Compares every spike and the output current of every timestep. Returns the number of spikes.
     fn check(&self, file: &Path) -> usize {
         let mut neurons = Vec::new();
         let layers = self.layers(&self.layers, &mut neurons);

@@ -7,6 +7,8 @@ use std::{env, fs};
 use evospike::ann::layers::Layer;
 use evospike::data::Shape;
 use evospike::prelude::*;
+use evospike::simulate::SpikingNetwork;
+use evospike::simulate::neurons::Charge;
 use flate2::read::GzDecoder;
 use serde::{Deserialize, Serialize};
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use evospike::evolve::Stopping;
 use evospike::prelude::*;
 use evospike::reproduce::{DigitsSettings, digits};
 

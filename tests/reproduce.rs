@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use evospike::Error;
 use evospike::ann::networks::Vgg15QuarterBn;
+use evospike::data::Cifar10;
 use evospike::data::{TrainTest, Whole};
 use evospike::prelude::*;
 use evospike::ranks;

@@ -1,5 +1,5 @@
-//! A network trained in PyTorch, converted there and here: thresholds and accuracy at every
-//! timestep, on CIFAR-10.
+//! Comparison with PyTorch on CIFAR-10: thresholds and accuracy per timestep of a network trained
+//! there and converted there and here.
 //!
 //! Reads `../shared/models` and `../shared/cifar10` (each has a README) and is skipped without
 //! them, or without `tar` and `xz`. Simulates the conversion at the 99.9 percentile; with
@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use evospike::ann::networks::Vgg15HalfBn;
+use evospike::data::Cifar10;
 use evospike::data::{Normalisation, TrainTest, Whole};
 use evospike::prelude::*;
 use evospike::through_time::reference;
@@ -37,8 +38,8 @@ const CLASSES: [&str; 10] = [
     "truck",
 ];
 
-/// The images that a list names by their place in the sorted list of files, and their labels;
-/// nothing where the archive cannot be unpacked.
+/// Pixels and labels of the images that two lists name by their place in the sorted files; None if
+/// the archive cannot be unpacked.
 fn unpack(archive: &Path, lists: [(&str, usize, &Path); 2]) -> Option<[(Vec<u8>, Vec<u16>); 2]> {
     let unpacked = tempfile::tempdir().unwrap();
     let decoded = std::env::var_os(DECODED).map(PathBuf::from);
@@ -78,7 +79,7 @@ fn unpack(archive: &Path, lists: [(&str, usize, &Path); 2]) -> Option<[(Vec<u8>,
     }))
 }
 
-/// Accuracy in percent after every timestep, by percentile.
+/// Accuracy in percent after every timestep, per percentile.
 fn curves(path: &Path) -> BTreeMap<String, Vec<f64>> {
     let mut curves = BTreeMap::<String, Vec<f64>>::new();
     for line in fs::read_to_string(path).unwrap().lines().skip(1) {
@@ -90,8 +91,8 @@ fn curves(path: &Path) -> BTreeMap<String, Vec<f64>> {
     curves
 }
 
-/// With real weights the engine and the dense reference add up in another order, and a spike that
-/// one has and the other has not changes the layers after it. Prints how many differ.
+/// Share of spikes that differ between the engine and the dense reference, per layer. With real
+/// weights they add in another order, and a spike that only one has changes the later layers.
 fn differing_spikes(
     ann: &Ann<Vgg15HalfBn>,
     snn: &Snn<Vgg15HalfBn>,
@@ -237,7 +238,7 @@ fn a_network_of_pytorch_is_converted_and_simulated_as_there() -> evospike::Resul
     Ok(())
 }
 
-/// PyTorch's attacked images and its logits of them.
+/// Comparison with the attacked images of PyTorch and their logits.
 #[test]
 fn attacked_images_are_pytorchs() -> evospike::Result<()> {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models");

@@ -8,7 +8,7 @@
 //! use evospike::ann::modules::{AvgPool2, Conv3x3, Flatten};
 //!
 //! type Net = (
-//!     (Conv3x3<1, 4, 8>, AvgPool2<4, 8, 4>, ReLU),
+//!     (Conv3x3<1, 4, 8>, AvgPool2<4, 8, 4>, Relu),
 //!     (Flatten<4, 4, 64>, UnbiasedLinear<64, 10>),
 //! );
 //! let dev = Cpu::seed_from_u64(0);
@@ -22,7 +22,7 @@
 //! ```compile_fail,E0277
 //! # use dfdx::prelude::*;
 //! # use evospike::ann::modules::{AvgPool2, Conv3x3, Flatten};
-//! type Net = (Conv3x3<1, 4, 8>, ReLU, Conv3x3<8, 4, 8>);
+//! type Net = (Conv3x3<1, 4, 8>, Relu, Conv3x3<8, 4, 8>);
 //! # let dev = Cpu::seed_from_u64(0);
 //! # let net = dev.build_module::<Net, f32>();
 //! # let images: Tensor<Rank4<5, 1, 8, 8>, f32, _> = dev.ones();

@@ -57,7 +57,7 @@ impl NetworkDevice for dfdx::prelude::Cuda {
 /// network! {
 ///     /// One hidden layer of neurons.
 ///     pub Small for Digits = (
-///         (Conv3x3<1, 8, 8>, AvgPool2<8, 8, 4>, ReLU),
+///         (Conv3x3<1, 8, 8>, AvgPool2<8, 8, 4>, Relu),
 ///         (Flatten<8, 4, 128>, UnbiasedLinear<128, 10>),
 ///     );
 /// }
@@ -87,7 +87,7 @@ impl NetworkDevice for dfdx::prelude::Cuda {
 /// # use evospike::prelude::*;
 /// network! {
 ///     pub Wrong for Digits = (
-///         (Conv3x3<1, 8, 8>, AvgPool2<8, 8, 4>, ReLU),
+///         (Conv3x3<1, 8, 8>, AvgPool2<8, 8, 4>, Relu),
 ///         (Flatten<8, 4, 128>, UnbiasedLinear<64, 10>), // 64 where 128 come
 ///     );
 /// }

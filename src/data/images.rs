@@ -43,7 +43,6 @@
 //! ```
 
 use std::borrow::Cow;
-use std::fmt;
 use std::marker::PhantomData;
 use std::path::Path;
 use std::sync::Arc;

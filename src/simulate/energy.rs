@@ -19,10 +19,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ann::networks::Network;
 use crate::base::error::{Error, Result};
 use crate::base::table::{Table, show};
-use crate::simulate::network::Snn;
 use crate::simulate::network::SpikingNetwork;
 use crate::simulate::simulator::Simulation;
 use crate::simulate::synapses::Source;

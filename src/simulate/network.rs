@@ -1,9 +1,9 @@
 //! Spiking networks: plain ones, made of layers at run time, and typed ones.
 
-use std::ops::Deref;
 use crate::base::check::require;
 use crate::base::table::one_line;
 use std::marker::PhantomData;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use plotters::prelude::*;
@@ -342,7 +342,9 @@ impl<N: Network> Snn<N> {
     /// # Errors
     /// Returns an error if there is not one value per layer, or a value is out of range.
     pub fn with_threshold(&self, threshold: impl Into<PerLayer>) -> Result<Self> {
-        self.with_values("threshold", threshold.into(), |neurons, x| neurons.threshold = vec![x])
+        self.with_values("threshold", threshold.into(), |neurons, x| {
+            neurons.threshold = vec![x]
+        })
     }
 
     fn with_values(
@@ -354,7 +356,12 @@ impl<N: Network> Snn<N> {
         let layers = self.neurons().len();
         let holds = values.len() == 1 || values.len() == layers;
         let found = format!("{} values", values.len());
-        require(holds, name, found, format!("1, or {layers}, one per layer of neurons"))?;
+        require(
+            holds,
+            name,
+            found,
+            format!("1, or {layers}, one per layer of neurons"),
+        )?;
         let mut values = values.into_iter().cycle();
         self.with(|neurons| values.by_ref().take(1).for_each(|x| set(neurons, x)))
     }

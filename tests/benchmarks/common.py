@@ -1,4 +1,4 @@
-"""What the benchmark scripts share: evospike behind a pipe, tables, the machine's load."""
+"""Common parts of the benchmark scripts: evospike behind a pipe, tables, load of the machine."""
 
 import csv
 import json
@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Served:
-    """`cargo bench --bench BENCH -- serve ARGUMENTS`: a line asks, a line of JSON answers."""
+    """Process `cargo bench --bench BENCH -- serve ARGUMENTS`, which answers lines with JSON."""
 
     def __init__(self, bench, threads, arguments=()):
         command = ["cargo", "bench", "--quiet", "--bench", bench, "--", "serve", *arguments]
@@ -20,7 +20,7 @@ class Served:
         self.process = subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
 
     def ask(self, line):
-        """The answer, or None where there is no such bench or it has ended."""
+        """Answer to a line, or None if the process has ended."""
         try:
             print(line, file=self.process.stdin, flush=True)
         except BrokenPipeError:

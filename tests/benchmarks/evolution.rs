@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use evospike::ann::networks::Vgg15HalfBn;
+use evospike::data::Cifar10;
 use evospike::data::class_folders;
 use evospike::prelude::*;
 use serde_json::json;

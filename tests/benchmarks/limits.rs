@@ -1,13 +1,14 @@
-//! What the machine can add and what simulating VGG15 takes of it, in additions and in memory.
+//! Additions per second of this machine, and time and memory of simulating VGG15.
 //!
-//! `cargo bench --bench limits` needs no data: weights and images are random, thresholds the 99.9
-//! percentile. Every run is a process of its own, since peak memory is a process's. Writes
+//! `cargo bench --bench limits` needs no data: weights and images are random, thresholds the 99.9th
+//! percentile. Each run is a process of its own, since peak memory belongs to a process. Writes
 //! `results/benchmarks/limits.csv`.
 
 use std::process::Command;
 use std::time::Instant;
 
 use evospike::ann::networks::{Vgg15, Vgg15HalfBn, Vgg15QuarterBn};
+use evospike::data::Cifar10;
 use evospike::prelude::*;
 use evospike::random::{Stream, rng};
 use rand::RngExt;
@@ -25,7 +26,7 @@ struct Row {
     peak_memory_mib: f64,
 }
 
-/// Highest resident set of this process, in MiB; Linux only.
+/// Peak resident memory of this process, in MiB; NaN except on Linux.
 fn peak_memory() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -73,8 +74,8 @@ fn simulated<N: Network<Task = Cifar10>>(
     })
 }
 
-/// Additions a second of rows of 32 weights, read in a scattered order from so many bytes by every
-/// thread, into registers: what the engine's inner loop does and nothing else.
+/// Additions per second, by all threads, of rows of 32 weights into registers. Each thread reads rows
+/// from `bytes` bytes in random order: the engine's inner loop and nothing else.
 fn additions(bytes: usize) -> f64 {
     let rows = bytes / 128;
     let weights = vec![[1.0f32; 32]; rows];
@@ -86,8 +87,11 @@ fn additions(bytes: usize) -> f64 {
     let add = || {
         let mut total = 0.0;
         for _ in 0..repeats {
-            let sum = widest(&weights, std::hint::black_box(&order));
-            total += sum[0];
+            let order = std::hint::black_box(&order);
+            widest(
+                #[inline(always)]
+                || total += sum(&weights, order)[0],
+            );
         }
         std::hint::black_box(total);
     };
@@ -103,7 +107,7 @@ fn additions(bytes: usize) -> f64 {
 
 #[inline(always)]
 fn sum(weights: &[[f32; 32]], order: &[u32]) -> [f32; 32] {
-    // Two sums, as one would wait for itself.
+    // Two sums, since an addition takes longer than the processor needs to begin the next.
     let mut sums = [[0.0; 32]; 2];
     for pair in order.chunks_exact(2) {
         for (sum, &row) in sums.iter_mut().zip(pair) {
@@ -115,31 +119,28 @@ fn sum(weights: &[[f32; 32]], order: &[u32]) -> [f32; 32] {
     std::array::from_fn(|lane| sums[0][lane] + sums[1][lane])
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn sum_avx512(weights: &[[f32; 32]], order: &[u32]) -> [f32; 32] {
-    sum(weights, order)
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn sum_avx2(weights: &[[f32; 32]], order: &[u32]) -> [f32; 32] {
-    sum(weights, order)
-}
-
-fn widest(weights: &[[f32; 32]], order: &[u32]) -> [f32; 32] {
+/// Runs `work` compiled for the widest vectors of this processor.
+fn widest(work: impl FnOnce()) {
     #[cfg(target_arch = "x86_64")]
     {
+        #[target_feature(enable = "avx2")]
+        fn avx2(work: impl FnOnce()) {
+            work();
+        }
+        #[target_feature(enable = "avx512f")]
+        fn avx512(work: impl FnOnce()) {
+            work();
+        }
         if is_x86_feature_detected!("avx512f") {
-            // SAFETY: the processor has it.
-            return unsafe { sum_avx512(weights, order) };
+            // SAFETY: the processor has AVX-512.
+            return unsafe { avx512(work) };
         }
         if is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor has it.
-            return unsafe { sum_avx2(weights, order) };
+            // SAFETY: the processor has AVX2.
+            return unsafe { avx2(work) };
         }
     }
-    sum(weights, order)
+    work();
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

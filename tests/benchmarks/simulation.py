@@ -1,21 +1,21 @@
-"""Simulation of a converted VGG15 on CIFAR-10: SpikingJelly, snnTorch, BindsNET and a plain PyTorch
-loop against evospike.
+"""Simulation time of a converted VGG15 on CIFAR-10: evospike, SpikingJelly, snnTorch, BindsNET and
+a plain PyTorch loop.
 
 Needs Python 3.10 or later with `pip install torch safetensors pillow spikingjelly snntorch bindsnet`,
 Rust, a model and the images it is tested on. From the repository root:
 
     python tests/benchmarks/simulation.py --model vgg15.safetensors --data cifar10
 
-MODEL is a VGG15 as PyTorch saved it, batch normalisation unfolded; beside it lie its thresholds
+MODEL is a VGG15 saved by PyTorch, batch normalisation unfolded; beside it are its thresholds
 (`MODEL.json`), its accuracy after every timestep (`MODEL-curves.csv`) and the numbers of the test
-images (`test-subset-1000.txt`). DATA holds them as `test/CLASS/NNNN.jpg`.
+images (`test-subset-1000.txt`). DATA holds the images as `test/CLASS/NNNN.jpg`.
 
-Everybody simulates the same network: IF neurons, thresholds at the 99.9 percentile, soft reset,
-v(0) = 0, the image itself as input at every timestep, so that the first layer's current is
-computed once, and the sum of the output currents as the result. Nobody gets gradients. Systems
-take turns, batch by batch; medians of the seconds a batch takes go to
-`results/benchmarks/simulation.csv`. The accuracy after every timestep has to be the same for all,
-and the stored one, but for the images that the order of floating point sums decides.
+All systems simulate the same network: integrate-and-fire neurons, thresholds at the 99.9th
+percentile, soft reset, initial membrane potential 0, direct input coding (the current of the first
+layer is computed once), and the sum of the output currents as the result. Gradients are off.
+Systems take turns, batch by batch; the median seconds per batch go to
+`results/benchmarks/simulation.csv`. The accuracy after every timestep must equal that of the other
+systems and the stored one, but for images that the order of floating-point sums decides.
 """
 
 import argparse
@@ -36,12 +36,13 @@ from safetensors import safe_open
 from torch.nn import functional
 
 PERCENTILE = "99.9"
-TOLERANCE = 0.005  # of all images, one way or the other, after any timestep
+TOLERANCE = 0.005  # largest difference in accuracy after any timestep
 
 
 def load_network(model):
-    """Layers (weight, bias, pooled, threshold) with batch normalisation folded. A spike carries
-    its layer's threshold: the next layer's weights have it as a factor."""
+    """Layers (weight, bias, pooled, threshold) with batch normalisation folded, and the mean and
+    standard deviation of the pixels. The weights of a layer contain the charge of the spikes that
+    arrive, the threshold of the layer before."""
     with safe_open(model, "pt") as file:
         metadata = file.metadata()
         tensors = {name: file.get_tensor(name) for name in file.keys()}
@@ -85,7 +86,7 @@ def load_images(data, numbers, mean, deviation):
 
 
 def current(layer, x):
-    """Of a layer of neurons or of the output."""
+    """Input current of a layer of neurons or the output."""
     weight, bias, pooled, _ = layer
     if weight.dim() == 4:
         x = functional.conv2d(x, weight, bias, padding=1)
@@ -94,7 +95,7 @@ def current(layer, x):
 
 
 class PlainLoop:
-    """Timestep by timestep, in place where it can be."""
+    """Loop over timesteps, in place where possible."""
 
     def __init__(self, layers, timesteps):
         self.layers, self.timesteps = layers, timesteps
@@ -117,7 +118,7 @@ class PlainLoop:
 
 
 class SnnTorch:
-    """Its reset comes with the next timestep's input: after the spike, as everywhere."""
+    """snnTorch, which resets with the next timestep's input: after the spike, as the others."""
 
     def __init__(self, layers, timesteps):
         import snntorch
@@ -143,7 +144,7 @@ class SnnTorch:
 
 
 class SpikingJelly:
-    """Multi-step mode: all timesteps of a layer before the next."""
+    """SpikingJelly in multi-step mode: all timesteps of a layer before the next."""
 
     def __init__(self, layers, timesteps):
         from spikingjelly.activation_based import layer as stateless, neuron
@@ -176,8 +177,8 @@ class SpikingJelly:
 
 
 class BindsNet:
-    """Its neurons with soft reset are those of its conversion package; it has no average pooling,
-    so that a convolution and the pooling after it become one of 4 x 4 with stride 2."""
+    """BindsNET with the soft-reset neurons of its conversion package. It has no average pooling: a
+    convolution and the pooling after it become one 4 x 4 convolution with stride 2."""
 
     def __init__(self, layers, timesteps):
         from bindsnet.conversion import SubtractiveResetIFNodes
@@ -234,7 +235,7 @@ class Python:
 
 
 def decode(data, to):
-    """Writes the test images losslessly, since decoders of JPEG differ in pixels."""
+    """Writes the test images as PNG, since JPEG decoders differ in pixels."""
     for file in (data / "test").glob("*/*.jpg"):
         png = (to / file.relative_to(data)).with_suffix(".png")
         png.parent.mkdir(parents=True, exist_ok=True)
@@ -242,8 +243,8 @@ def decode(data, to):
 
 
 class Evospike:
-    """Asked with a line `FIRST COUNT`, which images of the subset; answers with `seconds`,
-    `correct`, how many were right after every timestep, `operations` and `rates`."""
+    """Answers to a range of the subset: `seconds`, `correct` (number after every timestep),
+    `operations` and `rates` (per layer)."""
 
     def __init__(self, arguments, data):
         options = [f"--model={arguments.model}", f"--data={data}"]
@@ -313,7 +314,7 @@ def main():
 
 
 def check(correct, model, images):
-    """Ends the program if anybody's accuracy after any timestep is not everybody's."""
+    """Ends the program if the accuracies of two systems differ after any timestep."""
     reference = "PyTorch loop"
     curves = dict(correct)
     stored = model.with_name(f"{model.stem}-curves.csv")

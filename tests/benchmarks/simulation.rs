@@ -1,18 +1,19 @@
-//! Seconds of simulating a converted VGG15 on CIFAR-10 images: what `simulation.py` compares other
-//! simulators with.
+//! Time of simulating a converted VGG15 on CIFAR-10 images, for `simulation.py`.
 //!
 //! `cargo bench --bench simulation -- serve --model=FILE --data=FOLDER --timesteps=T`
-//! answers every line `FIRST COUNT` on standard input, images of the test subset, with a line of
-//! JSON: the seconds taken, how many images were right after every timestep, the synaptic
-//! operations, and the spikes a neuron and timestep of each layer.
+//! answers each line `FIRST COUNT` on standard input, a range of the test subset, with a line of
+//! JSON: seconds, number of correct images after every timestep, number of synaptic operations, and
+//! firing rate per layer in spikes per neuron and timestep.
 
 use std::io::{self, BufRead};
 use std::path::PathBuf;
 use std::time::Instant;
 
 use evospike::ann::networks::Vgg15HalfBn;
+use evospike::data::Cifar10;
 use evospike::data::class_folders;
 use evospike::prelude::*;
+use evospike::simulate::SpikingNetwork;
 use serde_json::{Value, json};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

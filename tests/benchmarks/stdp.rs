@@ -11,6 +11,8 @@ use std::time::Instant;
 
 use evospike::ann::networks::Mlp;
 use evospike::prelude::*;
+use evospike::stdp::Stdp;
+use evospike::stdp::StdpSettings;
 
 const SEEDS: [u64; 3] = [0, 1, 2];
 const TIMESTEPS: usize = 100;

@@ -18,10 +18,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use evospike::Error;
+use evospike::data::Cifar10;
 use evospike::data::{Classify, Mnist, TrainTest, Whole};
 use evospike::prelude::*;
 use evospike::report::AccuracyRow;
 use evospike::reproduce::{Cifar10Input, Cifar10Settings, cifar10};
+use evospike::simulate::SpikingNetwork;
 use flate2::{Compression, Crc, read::GzDecoder, write::GzEncoder, write::ZlibEncoder};
 use harness::{Reader, alone};
 use image::{DynamicImage, ImageFormat, Luma, Rgb};
@@ -229,6 +231,7 @@ fn images() {
 }
 
 mod networks {
+    use evospike::data::Cifar10;
     use evospike::prelude::*;
 
     network! {

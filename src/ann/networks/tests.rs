@@ -1,6 +1,7 @@
 use super::*;
 use crate::ann::layers::Layer;
 use crate::ann::optimiser::{Optimiser, Step};
+use crate::simulate::SpikingNetwork;
 use crate::simulate::synapses::Stages;
 
 fn pixels<N: Network>(images: usize) -> Vec<f32> {
