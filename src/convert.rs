@@ -1,16 +1,16 @@
-//! Conversion: a trained network becomes a spiking one, its thresholds balanced from activations.
+//! Conversion of a trained network to a spiking network, with thresholds balanced from activations.
 //!
-//! Every ReLU or [`Qcfs`](crate::ann::modules::Qcfs) becomes a layer of integrate-and-fire neurons. The weights stay as they are; a
-//! layer's threshold is a statistic of its outputs on training images, and a spike carries
-//! its layer's threshold as charge. That is the data-based normalisation of Diehl et al. (2015) and
-//! Rueckauer et al. (2017), which divides the weights instead, without touching the weights:
-//! dividing a layer's weights by its scale, times the scale before it, and its biases by its scale,
-//! gives the same spikes with every threshold 1.
+//! Every ReLU or [`Qcfs`](crate::ann::modules::Qcfs) becomes a layer of integrate-and-fire neurons.
+//! The weights stay as they are; the threshold of a layer is a statistic of its outputs on training
+//! images, and a spike carries the threshold of its layer as charge. This is the data-based
+//! normalisation of Diehl et al. (2015) and Rueckauer et al. (2017) without its division of the
+//! weights: dividing the weights of a layer by its scale, times the scale before it, and its biases
+//! by its scale, gives the same spikes with every threshold 1.
 //!
-//! Where timesteps are few, neurons that start half a threshold up help (Bu et al. 2022;
-//! [`Snn::with`]), and currents that make up for what spikes lose on average
-//! ([`Conversion::calibrated`]). A network that was trained with [`Qcfs`](crate::ann::modules::Qcfs)
-//! already knows its thresholds, and converts with little error at very few timesteps
+//! For few timesteps, two changes help: neurons that start at half a threshold (Bu et al. 2022;
+//! [`Snn::with`]), and currents that compensate for what spikes lose on average
+//! ([`Conversion::calibrated`]). A network trained with [`Qcfs`](crate::ann::modules::Qcfs) has
+//! learned its thresholds, and converts with little error at very few timesteps
 //! ([`Balance::Learned`]).
 
 use std::fmt;
@@ -22,10 +22,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::ann::layers::Activation;
 use crate::ann::model::Ann;
-use crate::ann::networks::Network;
-use crate::ann::networks::NetworkDevice;
-use crate::base::chart;
-use crate::base::chart::Chart;
+use crate::ann::networks::{Network, NetworkDevice};
+use crate::base::chart::{self, Chart};
+use crate::base::check::{at_least, require};
 use crate::base::error::{Error, Result};
 use crate::base::table::{Table, show};
 use crate::data::images::{Images, Samples, Training};
@@ -35,45 +34,45 @@ use crate::simulate::neurons::Neurons;
 use crate::simulate::simulator::Simulator;
 use crate::simulate::synapses::{Stage, Stages, to_channels_last};
 
-/// How a layer's threshold follows from the training images.
+/// Method that sets the threshold of a layer from the training images.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Balance {
-    /// The largest activation (Diehl et al. 2015).
+    /// Largest activation (Diehl et al. 2015).
     Max,
-    /// A percentile of all activations of the layer, zeros included, interpolated linearly
-    /// (Rueckauer et al. 2017, section 2.2.3, with 99.9 as a good choice); above 0, at most 100.
+    /// Percentile of all activations of the layer, zeros included, interpolated linearly (Rueckauer
+    /// et al. 2017, section 2.2.3, which recommends 99.9); above 0, at most 100.
     Percentile(f64),
-    /// For each channel, its largest activation (Kim et al. 2020, "Spiking-YOLO"). A channel whose
-    /// statistic is 0 gets the layer's.
+    /// Largest activation per channel (Kim et al. 2020, "Spiking-YOLO"). A channel whose statistic
+    /// is 0 gets that of the layer.
     MaxPerChannel,
-    /// For each channel, a percentile of its activations, as with
-    /// [`MaxPerChannel`](Self::MaxPerChannel); their 99.9 is that of Spiking-YOLO.
+    /// Percentile of the activations per channel, as with [`MaxPerChannel`](Self::MaxPerChannel);
+    /// Spiking-YOLO uses 99.9.
     PercentilePerChannel(f64),
-    /// Spike-Norm (Sengupta et al. 2019, algorithm 1): layer after layer the largest input current
-    /// at any of some timesteps, the layers before it spiking with the thresholds found so far.
-    /// One simulation of the images a layer: some hundred images are enough.
+    /// Spike-Norm (Sengupta et al. 2019, algorithm 1): layer by layer, the largest input current in
+    /// any timestep, while the layers before it spike with the thresholds found so far. The images
+    /// are simulated once per layer: a few hundred images are enough.
     SpikeNorm {
-        /// Timesteps of every simulation.
+        /// Number of timesteps per simulation.
         timesteps: usize,
-        /// How the images are given; Poisson in the paper.
+        /// Input coding of the images; Poisson in the paper.
         code: InputCode,
     },
-    /// The threshold θ with the least squared error, over all activations a, of what a neuron can
-    /// say in T timesteps, θ/T min(floor(T a/θ), T) (Li et al. 2021, "A Free Lunch From ANN",
-    /// the MMSE threshold): of 1, 2, ... 100 percent of the largest activation.
+    /// Threshold θ with the least squared error, over all activations a, of the value θ/T
+    /// min(floor(T a/θ), T) that a neuron can represent in T timesteps (Li et al. 2021, "A Free
+    /// Lunch From ANN", the MMSE threshold), among 1, 2, ... 100 percent of the largest activation.
     LeastSquares {
-        /// T.
+        /// Number of timesteps T.
         timesteps: usize,
     },
-    /// The bound λ that the activation learned in training, with neurons that start half a
-    /// threshold up (Bu et al. 2022, "Optimal ANN-SNN Conversion for High-accuracy and
-    /// Ultra-low-latency Spiking Neural Networks"): of a network of
-    /// [`Qcfs`](crate::ann::modules::Qcfs). The one balance that sets an initial potential.
+    /// Bound λ that the activation learned in training, with neurons that start at half a threshold
+    /// (Bu et al. 2022, "Optimal ANN-SNN Conversion for High-accuracy and Ultra-low-latency Spiking
+    /// Neural Networks"). Only for networks of [`Qcfs`](crate::ann::modules::Qcfs); the only
+    /// balance that sets an initial potential.
     Learned,
 }
 
 impl Balance {
-    /// The statistics that a baseline is chosen from.
+    /// Statistics among which a baseline is chosen.
     pub const SWEEP: [Self; 9] = [
         Self::Max,
         Self::Percentile(99.9),
@@ -108,25 +107,26 @@ impl fmt::Display for Balance {
 /// Activations of one layer on all images.
 #[derive(Debug, Clone)]
 struct Activations {
-    /// Of each channel, zeros included.
+    /// Number of activations per channel, zeros included.
     count: usize,
-    /// Of each channel, those above 0; ascending.
+    /// Activations above 0 of each channel, ascending.
     channels: Vec<Vec<f32>>,
 }
 
 impl Activations {
-    /// As NumPy's `percentile` with its default, linear method, of all channels.
+    /// Returns a percentile over all channels, as NumPy's `percentile` with its default, linear
+    /// method.
     fn percentile(&self, percent: f64) -> f32 {
         percentile(&self.channels, self.count, percent)
     }
 
-    /// Of each channel.
+    /// Returns a percentile of each channel.
     fn percentiles(&self, percent: f64) -> impl Iterator<Item = f32> {
         let channels = self.channels.chunks(1);
         channels.map(move |channel| percentile(channel, self.count, percent))
     }
 
-    /// Mean of each channel.
+    /// Returns the mean of each channel.
     fn means(&self) -> impl Iterator<Item = f64> {
         self.channels.iter().map(|channel| {
             let sum: f64 = channel.iter().map(|&a| f64::from(a)).sum();
@@ -134,8 +134,8 @@ impl Activations {
         })
     }
 
-    /// Of thresholds of 1 to 100 percent of the largest activation, the one with the least squared
-    /// error at T timesteps; of equal ones, the largest. 0 where every activation is.
+    /// Returns the threshold with the least squared error at T timesteps, among 1 to 100 percent of
+    /// the largest activation; among equals, the largest. 0 if every activation is 0.
     fn least_squares(&self, timesteps: usize) -> f32 {
         let most = self.percentile(100.0);
         if most == 0.0 {
@@ -161,11 +161,11 @@ impl Activations {
     }
 }
 
-/// Of the values of some channels, `count` each, of which those above 0 are given.
+/// Returns a percentile of channels of `count` values each, of which only those above 0 are given.
 fn percentile(channels: &[Vec<f32>], count: usize, percent: f64) -> f32 {
     let all = count * channels.len();
     let zeros = all - channels.iter().map(Vec::len).sum::<usize>();
-    // Positive floats are in the order of their bits: the least value that enough do not exceed.
+    // Positive floats have the order of their bits, so bisection finds the value of a rank.
     let nth = |rank: usize| {
         let Some(rank) = rank.checked_sub(zeros) else {
             return 0.0;
@@ -186,7 +186,7 @@ fn percentile(channels: &[Vec<f32>], count: usize, percent: f64) -> f32 {
     low + (high - low) * rank.fract() as f32
 }
 
-/// A trained network and its activations: one spiking network for every [`Balance`].
+/// Trained network with its activations, from which each [`Balance`] gives a spiking network.
 pub struct Conversion<N: Network> {
     stages: Arc<Stages>,
     images: Images<Training, N::Task>,
@@ -199,8 +199,8 @@ show!(impl [N: Network] Conversion<N> as table);
 /// Records the activations of every layer on training images.
 ///
 /// # Errors
-/// No image; layers that do not convert or hold weights that are not finite; activations that are
-/// not.
+/// Returns an error if there is no image, a layer cannot be converted, or weights or activations
+/// are not finite.
 pub fn convert<N: Network, D: NetworkDevice>(
     ann: &Ann<N, D>,
     images: &Images<Training, N::Task>,
@@ -252,7 +252,7 @@ impl<N: Network> Conversion<N> {
         })
     }
 
-    /// The spiking network with these thresholds.
+    /// Returns the spiking network with the thresholds of this method.
     ///
     /// ```no_run
     /// # use evospike::prelude::*;
@@ -264,21 +264,19 @@ impl<N: Network> Conversion<N> {
     /// ```
     ///
     /// # Errors
-    /// A percentile or a number of timesteps out of range, a threshold that is 0 since most of a
-    /// layer's activations are, or learned thresholds of a network that learned none.
+    /// Returns an error if a percentile or a number of timesteps is out of range, a threshold is 0
+    /// because most activations of its layer are, or the network has not learned any thresholds.
     pub fn balance(&self, balance: Balance) -> Result<Snn<N>> {
         let layers = self.activations.iter();
         let neurons = match balance {
-            Balance::Max => layers
-                .map(|a| Neurons::new([a.percentile(100.0)]))
-                .collect(),
+            Balance::Max => return self.balance(Balance::Percentile(100.0)),
             Balance::Percentile(percent) => {
                 check_percent(percent)?;
                 layers
                     .map(|a| Neurons::new([a.percentile(percent)]))
                     .collect()
             }
-            Balance::MaxPerChannel => layers.map(|a| per_channel(a, 100.0)).collect(),
+            Balance::MaxPerChannel => return self.balance(Balance::PercentilePerChannel(100.0)),
             Balance::PercentilePerChannel(percent) => {
                 check_percent(percent)?;
                 layers.map(|a| per_channel(a, percent)).collect()
@@ -292,12 +290,11 @@ impl<N: Network> Conversion<N> {
                 }
                 neurons
             }
-            Balance::LeastSquares { timesteps: 0 } => {
-                return Err(Error::parameter("timesteps", 0, "1 or more"));
+            Balance::LeastSquares { timesteps } => {
+                at_least(1, &[("timesteps", timesteps)])?;
+                let threshold = |a: &Activations| a.least_squares(timesteps);
+                layers.map(|a| Neurons::new([threshold(a)])).collect()
             }
-            Balance::LeastSquares { timesteps } => layers
-                .map(|a| Neurons::new([a.least_squares(timesteps)]))
-                .collect(),
             Balance::Learned => {
                 let stages = self.stages.stages[..layers.len()].iter();
                 stages.enumerate().map(learned).collect::<Result<_>>()?
@@ -306,11 +303,12 @@ impl<N: Network> Conversion<N> {
         Snn::new(Arc::clone(&self.stages), neurons)
     }
 
-    /// How the activations of a layer of neurons (from 0) above 0 are spread over the training
-    /// images, with some percentiles of all of them marked: where a threshold cuts off.
+    /// Draws the distribution of the activations above 0 of a layer of neurons (from 0) on the
+    /// training images, with percentiles of all its activations marked, to show where a threshold
+    /// cuts off.
     ///
     /// # Errors
-    /// A layer that the network does not have; a percentile out of range.
+    /// Returns an error if the network has no such layer, or a percentile is out of range.
     pub fn histogram(&self, layer: usize, percentiles: &[f64]) -> Result<Chart> {
         const BINS: usize = 60;
         let Some(activations) = self.activations.get(layer) else {
@@ -319,9 +317,8 @@ impl<N: Network> Conversion<N> {
             return Err(Error::parameter("layer", layer, expected));
         };
         let most = f64::from(activations.percentile(100.0));
-        let above = activations.channels.iter().flatten();
         let mut counts = [0usize; BINS];
-        for &a in above {
+        for &a in activations.channels.iter().flatten() {
             let bin = (f64::from(a) / most * BINS as f64) as usize;
             counts[bin.min(BINS - 1)] += 1;
         }
@@ -338,15 +335,15 @@ impl<N: Network> Conversion<N> {
         chart::histogram(&title, "activation", most, &shares, &marks)
     }
 
-    /// A network of this conversion with a current into every channel that makes up for what its
-    /// spikes lose on average (Li et al. 2021, "A Free Lunch From ANN", bias calibration): layer
-    /// after layer, the mean activation less the mean charge a timestep over so many timesteps, on
-    /// the training images and with the layers before it calibrated. Added to the currents that
-    /// are there. The output layer stays as it is.
+    /// Returns the network with a current into every channel that compensates for what its spikes
+    /// lose on average (Li et al. 2021, "A Free Lunch From ANN", bias calibration). Layer by layer,
+    /// the current is the mean activation minus the mean charge per timestep in `timesteps`, on the
+    /// training images and with the layers before it calibrated. It is added to existing currents.
+    /// The output layer stays as it is.
     ///
-    /// With [`Balance::LeastSquares`] before, this is the paper's light pipeline but for its
-    /// thresholds by channel; its advanced one, which calibrates weights and the potential of every
-    /// neuron, is left out.
+    /// After [`Balance::LeastSquares`], this is the paper's light pipeline except for its
+    /// thresholds per channel; its advanced pipeline, which calibrates weights and the potential of
+    /// every neuron, is left out.
     ///
     /// ```no_run
     /// # use evospike::prelude::*;
@@ -357,12 +354,11 @@ impl<N: Network> Conversion<N> {
     /// ```
     ///
     /// # Errors
-    /// No timestep, or a network of another conversion.
+    /// Returns an error if there is no timestep, or the network is of another conversion.
     pub fn calibrated(&self, snn: &Snn<N>, timesteps: usize) -> Result<Snn<N>> {
-        if !Arc::ptr_eq(&self.stages, &snn.network.stages) {
-            let expected = "one that this conversion balanced";
-            return Err(Error::parameter("snn", "another network", expected));
-        }
+        let holds = Arc::ptr_eq(&self.stages, &snn.network.stages);
+        let expected = "one that this conversion balanced";
+        require(holds, "snn", "another network", expected)?;
         let simulator = Simulator::new(&self.stages, self.images.view())?;
         let mut neurons = snn.neurons().to_vec();
         for (layer, activations) in self.activations.iter().enumerate() {
@@ -383,14 +379,8 @@ impl<N: Network> Conversion<N> {
 }
 
 fn check_percent(percent: f64) -> Result<()> {
-    if percent > 0.0 && percent <= 100.0 {
-        return Ok(());
-    }
-    Err(Error::parameter(
-        "percentile",
-        percent,
-        "above 0, at most 100",
-    ))
+    let holds = percent > 0.0 && percent <= 100.0;
+    require(holds, "percentile", percent, "above 0, at most 100")
 }
 
 fn per_channel(activations: &Activations, percent: f64) -> Neurons {
@@ -417,7 +407,7 @@ fn learned((layer, stage): (usize, &Stage)) -> Result<Neurons> {
     }
 }
 
-/// Outputs of every ReLU or Qcfs on every image.
+/// Returns the outputs of every ReLU or Qcfs on every image.
 fn activations(stages: &Stages, images: Samples<'_>) -> Result<Vec<Activations>> {
     let of = |i: usize| {
         let pixels = images.input(i);

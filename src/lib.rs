@@ -1,6 +1,6 @@
-//! Train a network with dfdx, convert it to a spiking network, simulate it, and let evolution tune
-//! its thresholds: the system of *Neuroevolution Guided Hybrid Spiking Neural Network Training*
-//! (Lu and Sengupta, Front. Neurosci. 16:838523, 2022), made for evcxr Jupyter notebooks.
+//! Trains a network with dfdx, converts it to a spiking network, simulates it, and evolves its
+//! thresholds: the system of *Neuroevolution Guided Hybrid Spiking Neural Network Training* (Lu and
+//! Sengupta, Front. Neurosci. 16:838523, 2022), made for evcxr Jupyter notebooks.
 //!
 //! The whole pipeline, on handwritten digits that are embedded in the crate:
 //!
@@ -32,20 +32,27 @@
 //! # Ok::<(), evospike::Error>(())
 //! ```
 //!
-//! Data flows one way, one module a step: [`data`] → [`ann`] → [`convert`](mod@convert) →
-//! [`simulate`](mod@simulate) → [`evolve`](mod@evolve) → [`report`] and [`plot`];
-//! [`reproduce`] runs whole experiments, a [`sweep`] what you measure at every combination of some
-//! values, and [`background`] either beside a notebook; [`ranks`] are many machines that evolve
-//! together; [`explain`] measures what evolution changed, and why. Evolution asks a [`search`]:
-//! differential evolution ([`de`]), CMA-ES ([`cmaes`]) or, for several objectives, NSGA-II
-//! ([`nsga`]). What accuracy, target and latency mean is defined in
-//! [`metrics`]. A network is a tuple of typed [`modules`] with a name ([`networks`]); the engine
-//! behind runs plain [`layers`]. Weights come from and go to PyTorch by [`weights`],
-//! spiking networks from and to other simulators as [`nir`] files.
+//! Data flows in one direction, with one module per step: [`data`] → [`ann`] →
+//! [`convert`](mod@convert) → [`simulate`](mod@simulate) → [`evolve`](mod@evolve) → [`report`] and
+//! [`plot`].
 //!
-//! Results are the same for the same seed ([`random`]), at any number of threads, on one machine.
+//! - [`metrics`] defines accuracy, target and latency.
+//! - [`networks`](ann::networks) are named tuples of typed [`modules`](ann::modules); the
+//!   simulation engine runs plain [`layers`](ann::layers).
+//! - [`weights`](ann::weights) exchanges weights with PyTorch, and `nir` spiking networks with
+//!   other simulators.
+//! - [`search`](evolve::search) selects the optimiser of an evolution: differential evolution
+//!   ([`de`](evolve::de)) or CMA-ES ([`cmaes`](evolve::cmaes)); for several objectives there is
+//!   NSGA-II ([`nsga`](evolve::nsga)).
+//! - [`reproduce`] runs whole experiments, and [`sweep`] your own measurement at every combination
+//!   of some values.
+//! - [`background`] runs work beside a notebook, and [`ranks`] distributes an evolution over many
+//!   machines.
+//! - [`explain`] measures what evolution changed, and why.
+//!
+//! Results are the same for the same seed ([`random`]), with any number of threads, on one machine.
 #![warn(missing_docs)]
-// But in the vector kernels, each block with its reason.
+// Except in the vector kernels, each block with its reason.
 #![deny(unsafe_code)]
 #![deny(unsafe_op_in_unsafe_fn)]
 

@@ -1,5 +1,4 @@
-//! The command line: `cargo run --release` runs the whole pipeline on the embedded digits, `train`
-//! trains a network on a data set, `sweep` converts one with every combination of some values.
+//! Command line of evospike: without a command, it runs the whole pipeline on the embedded digits.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,22 +9,18 @@ use evospike::ann::networks::{
     Mlp, MnistCnn, ResNet20, ResNet20Cifar100, Vgg15, Vgg15Cifar100, Vgg15HalfBn,
     Vgg15HalfBnCifar100, Vgg15QuarterBn, Vgg15QuarterBnCifar100, Vgg16,
 };
-use evospike::ann::optimiser::Optimiser;
-use evospike::ann::optimiser::Schedule;
-use evospike::data::Augment;
-use evospike::data::Cifar10;
-use evospike::data::Cifar100;
-use evospike::data::{ImageNet, Mnist, Normalisation, TrainTest};
+use evospike::ann::optimiser::{Optimiser, Schedule};
+use evospike::data::{Augment, Cifar10, Cifar100, Normalisation, TrainTest};
 use evospike::prelude::*;
 use evospike::reproduce::{
     AdversarialSettings, Cifar10Input, Cifar10Settings, ComparisonSettings, DigitsSettings,
-    ExplainSettings, adversarial, cifar10, comparison, digits, explain,
+    ExplainSettings, Report, Row, adversarial, cifar10, comparison, digits, explain,
 };
 use evospike::sweep::merge;
 use evospike::{Error, data::Task, ranks};
 
 /// Train a network on handwritten digits, convert it to a spiking network, evolve its thresholds
-/// and report the latency won at equal accuracy.
+/// and report by how much the latency at equal accuracy falls.
 #[derive(Parser)]
 #[command(
     version,
@@ -43,29 +38,27 @@ struct Arguments {
 enum Command {
     /// Train a network on a data set and write its weights
     ///
-    /// After every epoch, everything that training goes on from is written to OUT.checkpoint.
-    /// Where that file is there already, the same command resumes from it and ends with the very
-    /// weights that it would have had without a break; a command that differs is refused. Delete
-    /// the file to start anew.
+    /// After every epoch, the state of the training is written to OUT.checkpoint. If that file
+    /// exists, the same command resumes from it and ends with exactly the weights of a run without
+    /// interruption; a command with other settings is refused. Delete the file to start again.
     ///
-    /// Settings that are not given are the network's own. For networks with batch normalisation
+    /// Settings that are not given depend on the network. For networks with batch normalisation
     /// they are 100 epochs (mnist-cnn: 10) in batches of 128, SGD with Nesterov momentum 0.9,
-    /// learning rate 0.1 after a warm-up of 1 epoch (at most a tenth of all) and along a cosine,
-    /// weight decay 5e-4, label smoothing 0.1 and crop-flip (mnist-cnn: none); vgg15 and vgg16 have
-    /// learning rate 0.01.
-    /// For the digits they are 30 epochs in batches of 16, Adam, learning rate 5e-3 along a
-    /// cosine, weight decay 0.1.
+    /// learning rate 0.1 after a warm-up of 1 epoch (at most a tenth of all) with a cosine
+    /// schedule, weight decay 5e-4, label smoothing 0.1 and crop-flip (mnist-cnn: none); vgg15 and
+    /// vgg16 have learning rate 0.01. For the digits they are 30 epochs in batches of 16, Adam,
+    /// learning rate 5e-3 with a cosine schedule, weight decay 0.1.
     Train(TrainArguments),
     /// Reproduce an experiment of the paper
     ///
-    /// Every step's result is kept in OUT/.checkpoints: the same command goes on after an
-    /// interruption, and loses at most a generation or a simulation when it is killed.
+    /// Every step's result is kept in OUT/.checkpoints: after an interruption, the same command
+    /// resumes from there and repeats at most one generation or one simulation.
     #[command(subcommand)]
     Reproduce(Reproduce),
-    /// Convert a network with every combination of some values, and measure what comes of it
+    /// Convert a network with every combination of some values, and measure the spiking networks
     ///
     /// Writes one CSV file with the latency to the target, the accuracy after the last timestep and
-    /// the spikes on held-out images. The same command goes on from the file.
+    /// the spikes on held-out images. The same command resumes from the file.
     #[command(allow_negative_numbers = true, args_conflicts_with_subcommands = true)]
     Sweep(SweepArguments),
 }
@@ -82,9 +75,9 @@ struct SweepArguments {
 
 #[derive(Subcommand)]
 enum SweepCommand {
-    /// Put the files of all shards of a sweep together
+    /// Merge the files of all shards of a sweep
     Merge {
-        /// File for all rows: the one that a sweep without shards would have written
+        /// File for all rows, identical to that of a sweep without shards
         #[arg(long)]
         out: PathBuf,
         /// Files of the shards
@@ -95,40 +88,40 @@ enum SweepCommand {
 
 #[derive(Args)]
 struct GridArguments {
-    /// Weights: safetensors; the digits' networks are trained first without
+    /// File of weights (safetensors); without it, networks for the digits are trained first
     #[arg(long)]
     model: Option<PathBuf>,
-    /// The weights have PyTorch's names: of VGG15 with batch normalisation
+    /// The weights have PyTorch's names for VGG15 with batch normalisation
     #[arg(long)]
     pytorch: bool,
-    /// Percentiles of the activations that thresholds are
+    /// Percentiles of the activations that set the thresholds
     #[arg(long, value_delimiter = ',', default_value = "99.9")]
     percentile: Vec<f64>,
-    /// Shares of their potential that neurons keep in a timestep
+    /// Fractions of the membrane potential that neurons keep per timestep
     #[arg(long, value_delimiter = ',', default_value = "1")]
     leak: Vec<f32>,
-    /// Initial potentials in thresholds
+    /// Initial membrane potentials as fractions of the threshold
     #[arg(long, value_delimiter = ',', default_value = "0")]
     initial: Vec<f32>,
-    /// How images are given to the network
+    /// Codes of the input images
     #[arg(long, value_delimiter = ',', default_value = "direct")]
     code: Vec<Code>,
-    /// Timesteps of a period, of the codes that have one
+    /// Number of timesteps per period, for codes that have one
     #[arg(long, default_value_t = 8)]
     period: usize,
     /// Timesteps of each simulation
     #[arg(long, default_value_t = 64)]
     timesteps: usize,
-    /// How far below the ANN's accuracy the target lies, in percentage points
+    /// Margin of the target below the ANN's accuracy, in percentage points
     #[arg(long, default_value_t = 1.0)]
     margin: f64,
-    /// Held-out images to measure on, the first ones [default: all]
+    /// Number of held-out images to measure on, from the first [default: all]
     #[arg(long)]
     images: Option<usize>,
-    /// Training images that thresholds are set by, the first ones [default: all]
+    /// Number of training images that set the thresholds, from the first [default: all]
     #[arg(long)]
     balance_images: Option<usize>,
-    /// Measure only every N-th combination, from the K-th one
+    /// Measure only every N-th combination, starting at the K-th
     #[arg(long, value_name = "K/N", value_parser = shard)]
     shard: Option<(usize, usize)>,
     /// CSV file
@@ -146,65 +139,73 @@ fn shard(text: &str) -> Result<(usize, usize), String> {
 enum Code {
     /// A constant current
     Direct,
-    /// Spikes at random
+    /// Random spikes
     Poisson,
     /// Weighted spikes
     Phase,
-    /// One spike a period
+    /// One spike per period
     Latency,
 }
 
 #[derive(Subcommand)]
 enum Reproduce {
-    /// Latency won on CIFAR-10 by evolved thresholds, against the best conversions of the same
-    /// trained network
+    /// Lower latency on CIFAR-10 by evolved thresholds, compared with the best conversions of the
+    /// same trained network
     ///
     /// Writes comparison.csv, accuracy.csv, convergence.csv, thresholds.csv, settings.json,
     /// timing.csv and charts.
     Cifar10(Cifar10Arguments),
-    /// Latency won on CIFAR-10 under attack, by thresholds evolved on clean and on attacked images
+    /// Lower latency on CIFAR-10 under attack, by thresholds evolved on clean and on attacked
+    /// images
     ///
-    /// Goes on from the networks that `reproduce cifar10` left in its folder with the same settings,
-    /// and makes them where it did not. Writes latency.csv, accuracy.csv, convergence.csv,
+    /// Uses the networks that `reproduce cifar10` made in its folder with the same settings; those
+    /// that are missing are made there. Writes latency.csv, accuracy.csv, convergence.csv,
     /// thresholds.csv, settings.json, timing.csv and charts.
     Adversarial(AdversarialArguments),
-    /// What evolution changed on CIFAR-10, and why: activity, conversion error, sensitivity
+    /// Changes that evolution makes on CIFAR-10: activity, conversion error, sensitivity
     ///
-    /// Explains the networks that `reproduce cifar10` left in its folder with the same settings, and
-    /// makes them where it did not. Writes a CSV for each measurement.
+    /// Uses the networks that `reproduce cifar10` made in its folder with the same settings; those
+    /// that are missing are made there. Writes one CSV file per measurement.
     Explain(ExplainArguments),
-    /// The methods around the paper, side by side on the embedded digits
+    /// Comparison of the paper with related methods on the embedded digits
     ///
     /// Writes comparison.csv, accuracy.csv, settings.json and a chart.
     Comparison(ComparisonArguments),
 }
 
-/// Where data and network are.
+/// Files of the data set and the network.
 #[derive(Args)]
 struct Cifar10Files {
     /// Folder of the data set
     #[arg(long)]
     data: PathBuf,
-    /// Weights: safetensors, under PyTorch's names
+    /// File of weights (safetensors) with PyTorch's names
     #[arg(long)]
     model: PathBuf,
-    /// File that lists the training images that the network was not trained on, by their place in
-    /// the data set, one a line
+    /// File that lists the training images that the network was not trained on: one index into the
+    /// data set per line
     #[arg(long)]
     held_out_list: PathBuf,
 }
 
+/// Networks that `reproduce cifar10` made.
 #[derive(Args)]
-struct AdversarialArguments {
+struct CleanNetworks {
     #[command(flatten)]
     files: Cifar10Files,
     /// Folder of `reproduce cifar10`
     #[arg(long, default_value = "results/cifar10")]
     cifar10: PathBuf,
-    /// Seeds, of which `reproduce cifar10` made networks
+    /// Seeds of the networks that `reproduce cifar10` made
     #[arg(long, value_delimiter = ',', default_values_t = Cifar10Settings::default().seeds)]
     seeds: Vec<u64>,
-    /// Attacked test images
+}
+
+#[derive(Args)]
+struct AdversarialArguments {
+    #[command(flatten)]
+    clean: CleanNetworks,
+    /// Number of attacked test images
     #[arg(long, default_value_t = AdversarialSettings::default().test_images)]
     test_images: usize,
     /// Folder for the CSV files and charts
@@ -215,13 +216,7 @@ struct AdversarialArguments {
 #[derive(Args)]
 struct ExplainArguments {
     #[command(flatten)]
-    files: Cifar10Files,
-    /// Folder of `reproduce cifar10`
-    #[arg(long, default_value = "results/cifar10")]
-    cifar10: PathBuf,
-    /// Seeds, of which `reproduce cifar10` made networks
-    #[arg(long, value_delimiter = ',', default_values_t = Cifar10Settings::default().seeds)]
-    seeds: Vec<u64>,
+    clean: CleanNetworks,
     /// Folder for the CSV files
     #[arg(long, default_value = "results/explain")]
     out: PathBuf,
@@ -232,13 +227,13 @@ struct ComparisonArguments {
     /// Seeds, one whole comparison each
     #[arg(long, value_delimiter = ',', default_values_t = ComparisonSettings::default().seeds)]
     seeds: Vec<u64>,
-    /// Accuracy that the latency is to, in percent
+    /// Target accuracy of the latency, in percent
     #[arg(long, default_value_t = ComparisonSettings::default().target_percent)]
     target: f64,
-    /// Timesteps of converted networks
+    /// Number of timesteps of converted networks
     #[arg(long, default_value_t = ComparisonSettings::default().timesteps)]
     timesteps: usize,
-    /// Timesteps of networks that are trained through time
+    /// Number of timesteps of networks that are trained through time
     #[arg(long, default_value_t = ComparisonSettings::default().hybrid.timesteps)]
     few: usize,
     /// Folder for the CSV files and the chart
@@ -250,22 +245,22 @@ struct ComparisonArguments {
 struct Cifar10Arguments {
     #[command(flatten)]
     files: Cifar10Files,
-    /// Seeds, an evolution each, of the optimiser and its images
+    /// Seeds of the optimiser and the order of its images, one evolution each
     #[arg(long, value_delimiter = ',', default_values_t = Cifar10Settings::default().seeds)]
     seeds: Vec<u64>,
-    /// Initial potentials in thresholds, a comparison each
+    /// Initial membrane potentials as fractions of the threshold, one comparison each
     #[arg(long, value_delimiter = ',', default_values_t = Cifar10Settings::default().initial)]
     initial: Vec<f32>,
     /// Generations after the initial population
     #[arg(long, default_value_t = Cifar10Settings::default().evolution.generations)]
     generations: usize,
-    /// Held-out images that a generation is measured on: the next so many of them, round and round
+    /// Number of held-out images per generation: the next batch, starting over after the last
     #[arg(long, default_value_t = usual_batch())]
     images: usize,
-    /// Timesteps that evolution sees; what accuracy does later it does not know
+    /// Number of timesteps per simulation in the evolution
     #[arg(long, default_value_t = Cifar10Settings::default().evolution.timesteps)]
     timesteps: usize,
-    /// Test images
+    /// Number of test images
     #[arg(long, default_value_t = Cifar10Settings::default().test_images)]
     test_images: usize,
     /// Folder for the CSV files and charts
@@ -281,14 +276,13 @@ struct DigitsArguments {
     /// Timesteps of each simulation
     #[arg(long, default_value_t = DigitsSettings::default().evolution.timesteps)]
     timesteps: usize,
-    /// Members of the evolution's population for each layer of neurons
+    /// Population size of the evolution per layer of neurons
     #[arg(long, default_value_t = usual_population())]
     population: usize,
     /// Generations after the initial population
     #[arg(long, default_value_t = DigitsSettings::default().evolution.generations)]
     generations: usize,
-    /// How far below the ANN's accuracy the targets lie, in percentage points; an
-    /// evolution each
+    /// Margins of the targets below the ANN's accuracy, in percentage points, one evolution each
     #[arg(long, value_delimiter = ',', default_values_t = DigitsSettings::default().margins_percent)]
     margin: Vec<f64>,
     /// Folder for the CSV files and charts
@@ -299,22 +293,22 @@ struct DigitsArguments {
 /// A network and its images.
 #[derive(Args)]
 struct Source {
-    /// Network; those for CIFAR take their classes from the data
+    /// Network; those for CIFAR take the number of classes from the data
     #[arg(long)]
     net: Net,
-    /// Folder of the data set; none for the embedded digits
+    /// Folder of the data set; not given for the embedded digits
     #[arg(long)]
     data: Option<PathBuf>,
-    /// What is in the folder
+    /// Format of the data set
     #[arg(long, default_value = "auto")]
     format: Format,
-    /// Draws the first weights, divides and orders the images
+    /// Seed of the initial weights and of the division and order of the images
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Share of the training images to hold out
     #[arg(long, default_value_t = 0.1)]
     held_out: f64,
-    /// File that lists the training images to hold out, by their place in the data set, one a line
+    /// File that lists the training images to hold out: one index into the data set per line
     #[arg(long, conflicts_with = "held_out")]
     held_out_list: Option<PathBuf>,
 }
@@ -324,37 +318,37 @@ struct Source {
 struct TrainArguments {
     #[command(flatten)]
     source: Source,
-    /// File for the weights: safetensors, under the names that dfdx gives the layers
+    /// File for the weights (safetensors) with dfdx's names of the layers
     #[arg(long)]
     out: PathBuf,
-    /// Passes over the training images
+    /// Number of passes over the training images
     #[arg(long)]
     epochs: Option<usize>,
-    /// Images a step
+    /// Number of images per batch
     #[arg(long)]
     batch: Option<usize>,
-    /// What a step makes of a gradient
+    /// Optimiser
     #[arg(long)]
     optimiser: Option<Rule>,
-    /// After the warm-up
+    /// Learning rate after the warm-up
     #[arg(long)]
     learning_rate: Option<f64>,
-    /// Share of its velocity that a weight keeps, of SGD [default: 0.9]
+    /// Momentum of SGD [default: 0.9]
     #[arg(long)]
     momentum: Option<f64>,
-    /// Added to the gradient by SGD, decoupled from it by Adam
+    /// Weight decay; SGD adds it to the gradient, Adam decouples it
     #[arg(long)]
     weight_decay: Option<f64>,
-    /// Epochs in which the learning rate rises
+    /// Number of epochs in which the learning rate rises
     #[arg(long)]
     warmup: Option<f64>,
-    /// How the learning rate changes after the warm-up
+    /// Schedule of the learning rate after the warm-up
     #[arg(long)]
     schedule: Option<Course>,
-    /// Share of each target that is divided among all classes
+    /// Share of each label that is divided among all classes
     #[arg(long)]
     label_smoothing: Option<f64>,
-    /// How the images vary from epoch to epoch
+    /// Data augmentation
     #[arg(long)]
     augment: Option<Variation>,
 }
@@ -381,7 +375,7 @@ enum Net {
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Format {
-    /// What the folder looks like
+    /// Detected from the files in the folder
     Auto,
     /// CIFAR-10's binary version
     Cifar10,
@@ -414,7 +408,7 @@ enum Course {
 enum Variation {
     None,
     Flip,
-    /// Cropped out of the image with 4 pixels around it, and flipped
+    /// Random crop of the image padded by 4 pixels, and flip
     CropFlip,
 }
 
@@ -478,14 +472,12 @@ fn run_digits(arguments: DigitsArguments) -> evospike::Result<()> {
     if let Search::De(de) = &mut settings.evolution.search {
         de.population = arguments.population;
     }
-    let report = digits(&settings, arguments.out)?;
-    reported(&report.table(), &report.files);
-    Ok(())
+    digits(&settings, arguments.out).map(print_report)
 }
 
-/// What data set a folder holds.
+/// Format of the data set in a folder.
 fn find_format(folder: &Path) -> evospike::Result<Format> {
-    // A folder that is not there, or is a file, is told as such.
+    // A folder that is missing or is a file gives its own error.
     std::fs::read_dir(folder).map_err(|source| Error::Io {
         path: folder.into(),
         source,
@@ -519,11 +511,9 @@ fn run_cifar10(arguments: &Cifar10Arguments) -> evospike::Result<()> {
     settings.evolution.generations = arguments.generations;
     settings.evolution.batch = Some(arguments.images);
     settings.evolution.timesteps = arguments.timesteps;
-    arguments.files.open(|input, stop| {
-        let report = cifar10(input, &settings, &arguments.out, stop)?;
-        reported(&report.table(), &report.files);
-        Ok(())
-    })
+    let out = &arguments.out;
+    let report = (arguments.files).open(|input, stop| cifar10(input, &settings, out, stop));
+    report.map(print_report)
 }
 
 fn run_adversarial(arguments: &AdversarialArguments) -> evospike::Result<()> {
@@ -531,23 +521,20 @@ fn run_adversarial(arguments: &AdversarialArguments) -> evospike::Result<()> {
         test_images: arguments.test_images,
         ..AdversarialSettings::default()
     };
-    settings.clean.seeds = arguments.seeds.clone();
-    arguments.files.open(|input, stop| {
-        let clean = &arguments.cifar10;
-        let report = adversarial(input, &settings, clean, &arguments.out, stop)?;
-        reported(&report.table(), &report.files);
-        Ok(())
-    })
+    let clean = &arguments.clean;
+    settings.clean.seeds = clean.seeds.clone();
+    let (from, out) = (&clean.cifar10, &arguments.out);
+    let report = (clean.files).open(|input, stop| adversarial(input, &settings, from, out, stop));
+    report.map(print_report)
 }
 
 fn run_explain(arguments: &ExplainArguments) -> evospike::Result<()> {
     let mut settings = ExplainSettings::default();
-    settings.clean.seeds = arguments.seeds.clone();
-    arguments.files.open(|input, stop| {
-        let clean = &arguments.cifar10;
-        written(&explain(input, &settings, clean, &arguments.out, stop)?);
-        Ok(())
-    })
+    let clean = &arguments.clean;
+    settings.clean.seeds = clean.seeds.clone();
+    let (from, out) = (&clean.cifar10, &arguments.out);
+    let files = (clean.files).open(|input, stop| explain(input, &settings, from, out, stop));
+    files.map(|files| print_files(&files))
 }
 
 fn run_comparison(arguments: ComparisonArguments) -> evospike::Result<()> {
@@ -558,20 +545,19 @@ fn run_comparison(arguments: ComparisonArguments) -> evospike::Result<()> {
         ..ComparisonSettings::default()
     };
     settings.hybrid.timesteps = arguments.few;
-    let report = comparison(&settings, arguments.out)?;
-    reported(&report.table(), &report.files);
-    Ok(())
+    comparison(&settings, arguments.out).map(print_report)
 }
 
-/// Of several ranks, the first one prints.
-fn reported(table: &Table, files: &[PathBuf]) {
+/// Prints the result of an experiment.
+fn print_report<R: Row>(report: Report<R>) {
     if ranks::leads() {
-        println!("\n{table}");
+        println!("\n{}", report.table());
     }
-    written(files);
+    print_files(&report.files);
 }
 
-fn written(files: &[PathBuf]) {
+/// Prints the paths of files; with several ranks, only the first one prints.
+fn print_files(files: &[PathBuf]) {
     if ranks::leads() {
         println!("Written:");
         for file in files {
@@ -582,10 +568,10 @@ fn written(files: &[PathBuf]) {
 
 impl Cifar10Files {
     /// Runs an experiment that Ctrl-C stops.
-    fn open(
+    fn open<R>(
         &self,
-        run: impl FnOnce(&Cifar10Input<'_, Vgg15HalfBn>, &AtomicBool) -> evospike::Result<()>,
-    ) -> evospike::Result<()> {
+        run: impl FnOnce(&Cifar10Input<'_, Vgg15HalfBn>, &AtomicBool) -> evospike::Result<R>,
+    ) -> evospike::Result<R> {
         let format = find_format(&self.data)?;
         let ann = Ann::<Vgg15HalfBn>::load(&self.model, &Names::vgg15_bn())?;
         let data = match format {
@@ -599,8 +585,7 @@ impl Cifar10Files {
         };
         static STOP: AtomicBool = AtomicBool::new(false);
         let stop = ctrlc::set_handler(|| {
-            // The second time the user does not want to wait; every file is there whole or not at
-            // all.
+            // The second time, stop at once: every file is complete or not there at all.
             if STOP.swap(true, Ordering::Relaxed) {
                 std::process::exit(130);
             }
@@ -613,7 +598,7 @@ impl Cifar10Files {
     }
 }
 
-/// What a network is trained with unless the command line says otherwise.
+/// Default settings of a network's training.
 fn recipe(net: Net) -> TrainSettings {
     match net {
         Net::Digits | Net::Mlp => TrainSettings::default(),
@@ -630,18 +615,18 @@ fn recipe(net: Net) -> TrainSettings {
     }
 }
 
-fn wrong(name: &'static str, found: &str, expected: &str) -> Error {
+fn wrong(name: &'static str, found: impl ToString, expected: impl ToString) -> Error {
     Error::Parameter {
         name,
-        found: found.into(),
-        expected: expected.into(),
+        found: found.to_string(),
+        expected: expected.to_string(),
     }
 }
 
 impl TrainArguments {
     fn settings(&self) -> evospike::Result<TrainSettings> {
         let own = recipe(self.source.net);
-        let optimiser = match self.optimiser {
+        let mut optimiser = match self.optimiser {
             None => own.optimiser,
             Some(Rule::Adam) => Optimiser::Adam,
             Some(rule) => Optimiser::Sgd {
@@ -649,56 +634,47 @@ impl TrainArguments {
                 nesterov: rule == Rule::Nesterov,
             },
         };
-        let optimiser = match (optimiser, self.momentum) {
-            (optimiser, None) => optimiser,
-            (Optimiser::Sgd { nesterov, .. }, Some(momentum)) => {
-                Optimiser::Sgd { momentum, nesterov }
+        match (&mut optimiser, self.momentum) {
+            (_, None) => (),
+            (Optimiser::Sgd { momentum, .. }, Some(given)) => *momentum = given,
+            (Optimiser::Adam, Some(given)) => {
+                return Err(wrong("momentum", given, "none with the optimiser adam"));
             }
-            (Optimiser::Adam, Some(momentum)) => {
-                let expected = "none with the optimiser adam";
-                return Err(wrong("momentum", &momentum.to_string(), expected));
-            }
-        };
+        }
         let epochs = self.epochs.unwrap_or(own.epochs);
-        // A network's own warm-up gives way where the user wants but few epochs.
+        // The network's own warm-up is shortened for few epochs.
         let warmup = own.warmup_epochs.min(0.1 * epochs as f64);
         let settings = TrainSettings {
             epochs,
             batch: self.batch.unwrap_or(own.batch),
             optimiser,
             learning_rate: self.learning_rate.unwrap_or(own.learning_rate),
-            schedule: match self.schedule {
-                None => own.schedule,
-                Some(Course::Constant) => Schedule::Constant,
-                Some(Course::Linear) => Schedule::Linear,
-                Some(Course::Cosine) => Schedule::Cosine,
-            },
+            schedule: self.schedule.map_or(own.schedule, |course| match course {
+                Course::Constant => Schedule::Constant,
+                Course::Linear => Schedule::Linear,
+                Course::Cosine => Schedule::Cosine,
+            }),
             warmup_epochs: self.warmup.unwrap_or(warmup),
             weight_decay: self.weight_decay.unwrap_or(own.weight_decay),
             label_smoothing: self.label_smoothing.unwrap_or(own.label_smoothing),
-            augment: match self.augment {
-                None => own.augment,
-                Some(Variation::None) => Augment::NONE,
-                Some(Variation::Flip) => Augment {
-                    flip: true,
-                    ..Augment::NONE
-                },
-                Some(Variation::CropFlip) => Augment::CIFAR,
-            },
+            augment: self
+                .augment
+                .map_or(own.augment, |variation| match variation {
+                    Variation::None => Augment::NONE,
+                    Variation::Flip => Augment {
+                        flip: true,
+                        ..Augment::NONE
+                    },
+                    Variation::CropFlip => Augment::CIFAR,
+                }),
             seed: self.source.seed,
         };
         settings.check()?;
         Ok(settings)
     }
-
-    fn checkpoint(&self) -> PathBuf {
-        let mut path = self.out.as_os_str().to_owned();
-        path.push(".checkpoint");
-        path.into()
-    }
 }
 
-/// What is done with a network and its images, whichever they are.
+/// Work on a network of any type and its images.
 trait Work {
     fn on<N: Network>(&self, parts: &Split<N::Task>) -> evospike::Result<()>;
 }
@@ -706,35 +682,31 @@ trait Work {
 impl Source {
     fn open(&self, work: &impl Work) -> evospike::Result<()> {
         if !(self.held_out > 0.0 && self.held_out < 1.0) {
-            let found = self.held_out.to_string();
-            return Err(wrong("held_out", &found, "above 0, less than 1"));
+            return Err(wrong("held_out", self.held_out, "above 0, less than 1"));
         }
         match self.net {
             Net::Digits => self.on_digits::<DigitsCnn>(work),
             Net::Mlp => self.on_digits::<Mlp>(work),
             Net::MnistCnn => {
                 let data = match self.format()? {
-                    Format::Idx => data::idx::<Mnist>(self.data()?)?,
-                    Format::Folder => data::folder::<Mnist>(self.data()?)?,
-                    _ => return Err(self.refuse("idx or folder")),
+                    Format::Idx => data::idx(self.data()?),
+                    Format::Folder => data::folder(self.data()?),
+                    _ => Err(self.refuse("idx or folder")),
                 };
-                self.on::<MnistCnn>(work, data, &Normalisation::MNIST)
+                self.on::<MnistCnn>(work, data?, &Normalisation::MNIST)
             }
             Net::Vgg15 => self.on_cifar::<Vgg15, Vgg15Cifar100>(work),
             Net::Vgg15HalfBn => self.on_cifar::<Vgg15HalfBn, Vgg15HalfBnCifar100>(work),
             Net::Vgg15QuarterBn => self.on_cifar::<Vgg15QuarterBn, Vgg15QuarterBnCifar100>(work),
             Net::Resnet20 => self.on_cifar::<ResNet20, ResNet20Cifar100>(work),
-            Net::Vgg16 => {
-                let data = match self.format()? {
-                    Format::Folder => data::folder::<ImageNet>(self.data()?)?,
-                    _ => return Err(self.refuse("folder")),
-                };
-                self.on::<Vgg16>(work, data, &Normalisation::IMAGENET)
+            Net::Vgg16 if self.format()? == Format::Folder => {
+                self.on::<Vgg16>(work, data::folder(self.data()?)?, &Normalisation::IMAGENET)
             }
+            Net::Vgg16 => Err(self.refuse("folder")),
         }
     }
 
-    /// Networks for 10 and for 100 classes: the data says which.
+    /// Works on the network for 10 or for 100 classes, whichever the data has.
     fn on_cifar<A: Network<Task = Cifar10>, B: Network<Task = Cifar100>>(
         &self,
         work: &impl Work,
@@ -756,11 +728,10 @@ impl Source {
     fn on_digits<N: Network<Task = Digits>>(&self, work: &impl Work) -> evospike::Result<()> {
         let embedded = "none: the digits are embedded";
         if let Some(folder) = &self.data {
-            return Err(wrong("data", &folder.display().to_string(), embedded));
+            return Err(wrong("data", folder.display(), embedded));
         }
         if let Some(list) = &self.held_out_list {
-            let found = list.display().to_string();
-            return Err(wrong("held_out_list", &found, embedded));
+            return Err(wrong("held_out_list", list.display(), embedded));
         }
         let shares = Shares {
             held_out: self.held_out,
@@ -788,49 +759,40 @@ impl Source {
         data.ok_or_else(|| wrong("data", "none", "the folder of a data set"))
     }
 
-    /// What is in the folder.
+    /// Format given by the user or found in the folder.
     fn format(&self) -> evospike::Result<Format> {
-        if self.format != Format::Auto {
-            return Ok(self.format);
+        match self.format {
+            Format::Auto => find_format(self.data()?),
+            format => Ok(format),
         }
-        find_format(self.data()?)
     }
 
     fn refuse(&self, formats: &str) -> Error {
-        let format = self
-            .format()
-            .ok()
-            .and_then(|format| format.to_possible_value());
-        let found = format.map_or_else(String::new, |format| format.get_name().to_owned());
-        wrong("format", &found, &format!("{formats} for this network"))
+        let format = self.format().ok();
+        let format = format.and_then(|format| format.to_possible_value());
+        let found = format.map_or_else(String::new, |format| format.get_name().into());
+        wrong("format", found, format!("{formats} for this network"))
     }
-}
-
-struct Training<'a> {
-    arguments: &'a TrainArguments,
-    settings: TrainSettings,
 }
 
 fn run_train(arguments: &TrainArguments) -> evospike::Result<()> {
-    let settings = arguments.settings()?;
-    // Now, not after the training.
-    if arguments.out.exists() && !arguments.out.is_file() {
-        let found = arguments.out.display().to_string();
-        return Err(wrong("out", &found, "a file, there or to be made"));
+    // Found now, not after the training.
+    arguments.settings()?;
+    let out = &arguments.out;
+    if out.exists() && !out.is_file() {
+        return Err(wrong("out", out.display(), "a file, there or to be made"));
     }
-    arguments.source.open(&Training {
-        arguments,
-        settings,
-    })
+    arguments.source.open(arguments)
 }
 
-impl Work for Training<'_> {
+impl Work for TrainArguments {
     fn on<N: Network>(&self, parts: &Split<N::Task>) -> evospike::Result<()> {
-        let arguments = self.arguments;
-        let checkpoint = arguments.checkpoint();
-        let mut ann = Ann::<N>::new(arguments.source.seed)?;
+        let mut checkpoint = self.out.as_os_str().to_owned();
+        checkpoint.push(".checkpoint");
+        let checkpoint = PathBuf::from(checkpoint);
+        let mut ann = Ann::<N>::new(self.source.seed)?;
         let file = checkpoint.display().to_string();
-        // A checkpoint is there whole or not at all, so it is safe to stop anywhere.
+        // A checkpoint is complete or not there at all, so it is safe to stop anywhere.
         let stop = ctrlc::set_handler(move || {
             eprintln!("\nstopped: the same command resumes from {file}");
             std::process::exit(130);
@@ -838,8 +800,9 @@ impl Work for Training<'_> {
         if let Err(error) = stop {
             eprintln!("warning: Ctrl-C will not say how to resume: {error}");
         }
-        let history = Resume::at(&checkpoint).train(&mut ann, &parts.training, &self.settings)?;
-        ann.save(&arguments.out, &Names::own())?;
+        let settings = self.settings()?;
+        let history = Resume::at(&checkpoint).train(&mut ann, &parts.training, &settings)?;
+        ann.save(&self.out, &Names::own())?;
         if let Some(last) = history.last() {
             println!("{}: {last} in epoch {}", N::NAME, last.epoch);
         }
@@ -850,11 +813,7 @@ impl Work for Training<'_> {
             let (percent, images) = (accuracy.percent(), accuracy.images);
             println!("{part} accuracy: {percent:.2} % of {images} images");
         }
-        println!(
-            "Written:\n  {}\n  {}",
-            arguments.out.display(),
-            checkpoint.display()
-        );
+        print_files(&[self.out.clone(), checkpoint]);
         Ok(())
     }
 }
@@ -862,7 +821,7 @@ impl Work for Training<'_> {
 fn run_sweep(arguments: SweepArguments) -> evospike::Result<()> {
     if let Some(SweepCommand::Merge { out, parts }) = arguments.command {
         merge(parts, &out)?;
-        written(&[out]);
+        print_files(&[out]);
         return Ok(());
     }
     let (Some(source), Some(grid)) = (&arguments.source, &arguments.grid) else {
@@ -920,10 +879,8 @@ impl Work for Conversions<'_> {
             sweep = sweep.shard(k, n)?;
         }
         let ann = self.ann::<N>(parts)?;
-        let balance = parts
-            .training
-            .take(grid.balance_images.unwrap_or(usize::MAX));
-        let conversion = convert(&ann, &balance)?;
+        let balance_images = grid.balance_images.unwrap_or(usize::MAX);
+        let conversion = convert(&ann, &parts.training.take(balance_images))?;
         let images = parts.held_out.take(grid.images.unwrap_or(usize::MAX));
         let target = ann.target(&images, grid.margin)?;
         let columns = ["latency (timesteps)", "accuracy (%)", "spikes an image"];
@@ -945,7 +902,7 @@ impl Work for Conversions<'_> {
                 Some(layers.map(|layer| run.spikes_per_image(layer)).sum()),
             ])
         })?;
-        written(std::slice::from_ref(&grid.out));
+        print_files(std::slice::from_ref(&grid.out));
         Ok(())
     }
 }

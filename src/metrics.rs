@@ -1,4 +1,4 @@
-//! Accuracy, target and latency: defined here, once, for every step and every result.
+//! Accuracy, target and latency, defined once for all steps and results.
 //!
 //! - *Accuracy* after timestep t: share of images whose output, summed over timesteps 1..=t, is
 //!   largest at the label (of equal outputs, the one of the lowest class counts).
@@ -7,7 +7,6 @@
 //! - *Latency*: the first timestep from which the accuracy stays at or above the target,
 //!   min { t : accuracy(u) >= target for all u in t..=T }, or none.
 
-use crate::base::table::one_line;
 use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
@@ -17,38 +16,30 @@ use plotters::prelude::*;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use crate::base::chart::Chart;
-use crate::base::chart::Key;
-use crate::base::chart::axes;
-use crate::base::chart::colour;
-use crate::base::chart::draw;
-use crate::base::chart::legend;
-use crate::base::chart::level;
-use crate::base::chart::line;
-use crate::base::chart::table;
-use crate::base::check::some_timesteps;
+use crate::base::chart::{Chart, Key, axes, colour, draw, legend, level, line, table};
+use crate::base::check::{not_empty, require, some_timesteps};
 use crate::base::error::{Error, Result};
 use crate::base::files::rounded;
 use crate::base::random::{Stream, rng};
-use crate::base::table::latency_text;
-use crate::base::table::show;
+use crate::base::table::{latency_text, one_line, show};
 
-/// How many of some images were classified correctly.
+/// Classification accuracy: the number of correct images out of all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accuracy {
-    /// Images classified as their label.
+    /// Number of images classified correctly.
     pub correct: usize,
-    /// Images in all; not 0.
+    /// Number of images, at least 1.
     pub images: usize,
 }
 
 impl Accuracy {
-    /// In percent.
+    /// Returns the accuracy in percent.
     pub fn percent(self) -> f64 {
         100.0 * self.correct as f64 / self.images as f64
     }
 
-    /// Standard error of the percentage, as of a binomial proportion, in percentage points.
+    /// Returns the standard error of the accuracy in percentage points, from the binomial
+    /// distribution.
     pub fn standard_error(self) -> f64 {
         let share = self.correct as f64 / self.images as f64;
         100.0 * (share * (1.0 - share) / self.images as f64).sqrt()
@@ -67,7 +58,7 @@ impl fmt::Display for Accuracy {
     }
 }
 
-/// The class of the largest output; of equal ones, the lowest class.
+/// Returns the class with the largest output; among equals, the lowest class.
 pub fn predict(outputs: &[f32]) -> usize {
     let mut best = 0;
     for (class, output) in outputs.iter().enumerate() {
@@ -78,38 +69,35 @@ pub fn predict(outputs: &[f32]) -> usize {
     best
 }
 
-/// The accuracy to reach on some images: the ANN's, less a margin.
+/// Accuracy to reach on some images: the ANN's accuracy less a margin.
 #[derive(Clone, PartialEq)]
 pub struct Target {
     ann: Arc<[bool]>,
     margin_percent: f64,
-    /// Whose accuracy it is, as charts call it.
+    /// Name of the reference network in charts.
     whose: &'static str,
 }
 
 impl Target {
-    /// From whether the ANN classified each image correctly, and the margin in percentage points.
+    /// Creates a target from the ANN's hits, one per image, and the margin in percentage points.
     ///
     /// # Errors
-    /// A margin that is negative or leaves nothing to reach; no image.
+    /// Returns an error if there is no image, or the margin is negative or leaves nothing to reach.
     pub fn new(ann: impl Into<Arc<[bool]>>, margin_percent: f64) -> Result<Self> {
         let target = Self {
             ann: ann.into(),
             margin_percent,
             whose: "ANN",
         };
-        if target.ann.is_empty() {
-            return Err(Error::parameter("images", "none", "at least one"));
-        }
-        if !(margin_percent == 0.0 || margin_percent > 0.0 && target.percent() > 0.0) {
-            let most = target.ann();
-            let expected = format!("0 or more, and less than the ANN's accuracy of {most}");
-            return Err(Error::parameter("margin_percent", margin_percent, expected));
-        }
+        not_empty("images", &target.ann)?;
+        let holds = margin_percent == 0.0 || margin_percent > 0.0 && target.percent() > 0.0;
+        let most = target.ann();
+        let expected = format!("0 or more, and less than the ANN's accuracy of {most}");
+        require(holds, "margin_percent", margin_percent, expected)?;
         Ok(target)
     }
 
-    /// The ANN's accuracy.
+    /// Returns the ANN's accuracy.
     pub fn ann(&self) -> Accuracy {
         Accuracy {
             correct: self.ann.iter().filter(|&&correct| correct).count(),
@@ -117,7 +105,7 @@ impl Target {
         }
     }
 
-    /// The same target, where another network stands for the ANN.
+    /// Returns the same target with another reference network in place of the ANN.
     pub(crate) fn of_reference(self) -> Self {
         Self {
             whose: "reference",
@@ -125,54 +113,45 @@ impl Target {
         }
     }
 
-    /// Whose accuracy it is, as charts call it.
+    /// Returns the name of the reference network in charts.
     pub(crate) fn whose(&self) -> &'static str {
         self.whose
     }
 
-    /// Of each image, whether the ANN classified it correctly.
+    /// Returns whether the ANN classified each image correctly.
     pub(crate) fn ann_hits(&self) -> &[bool] {
         &self.ann
     }
 
-    /// CRC-32 of which images the ANN classified correctly.
+    /// Returns the CRC-32 of the ANN's hits.
     pub(crate) fn checksum(&self) -> u32 {
         let mut checksum = Crc::new();
-        checksum.update(
-            &self
-                .ann
-                .iter()
-                .map(|&hit| u8::from(hit))
-                .collect::<Vec<_>>(),
-        );
+        let hits: Vec<u8> = self.ann.iter().map(|&hit| u8::from(hit)).collect();
+        checksum.update(&hits);
         checksum.sum()
     }
 
-    /// Refuses a target that was not made on so many images.
+    /// Returns an error if the target was not made on this number of images.
     pub(crate) fn check_on(&self, images: usize) -> Result<()> {
-        if self.ann.len() == images {
-            return Ok(());
-        }
         let expected = format!("the ANN's on these {images} held-out images");
         let found = format!("one made on {} images", self.ann.len());
-        Err(Error::parameter("target", found, expected))
+        require(self.ann.len() == images, "target", found, expected)
     }
 
-    /// The target on a part of its images.
+    /// Returns the target on a range of its images.
     pub(crate) fn part(&self, images: std::ops::Range<usize>) -> Result<Self> {
-        let part = Self::new(&self.ann[images], self.margin_percent)?;
         Ok(Self {
             whose: self.whose,
-            ..part
+            ..Self::new(&self.ann[images], self.margin_percent)?
         })
     }
 
-    /// How far below the ANN's accuracy it lies, in percentage points.
+    /// Returns the margin below the ANN's accuracy, in percentage points.
     pub fn margin(&self) -> f64 {
         self.margin_percent
     }
 
-    /// The accuracy to reach, in percent.
+    /// Returns the accuracy to reach, in percent.
     pub fn percent(&self) -> f64 {
         self.ann().percent() - self.margin_percent
     }
@@ -193,7 +172,7 @@ impl fmt::Display for Target {
 
 show!(Accuracy, Target as text);
 
-/// Accuracy after every timestep of one run.
+/// Accuracy after each timestep of one run.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccuracyCurve {
     images: usize,
@@ -208,39 +187,38 @@ one_line!(
 );
 
 impl AccuracyCurve {
-    /// A curve from the number of correct images after each timestep.
+    /// Creates a curve from the number of correct images after each timestep.
     ///
     /// # Errors
-    /// No image, no timestep, or more correct images than images.
+    /// Returns an error if there is no image or no timestep, or more images are correct than there
+    /// are.
     pub fn new(images: usize, correct: Vec<usize>) -> Result<Self> {
-        let most = correct.iter().copied().max();
-        match most {
-            Some(most) if most <= images && images > 0 => Ok(Self { images, correct }),
-            _ => Err(Error::parameter(
-                "correct",
-                format!("{correct:?} of {images} images"),
-                "at least one timestep, and no more correct images than there are",
-            )),
-        }
+        let most = correct.iter().max();
+        let holds = images > 0 && most.is_some_and(|&most| most <= images);
+        let found = format!("{correct:?} of {images} images");
+        let expected = "at least one timestep, and no more correct images than there are";
+        require(holds, "correct", found, expected)?;
+        Ok(Self { images, correct })
     }
 
-    /// As a chart of its own; [`plot::accuracy`] draws several, and the target.
-    fn chart(&self) -> Result<Chart> {
+    /// Draws this curve alone; [`plot::accuracy`](crate::plot::accuracy) draws several, and the
+    /// target.
+    pub(crate) fn chart(&self) -> Result<Chart> {
         let name = format!("{} images", self.images);
         accuracy_chart("Accuracy after every timestep", [(name, self)], None)
     }
 
-    /// Number of timesteps.
+    /// Returns the number of timesteps.
     pub fn timesteps(&self) -> usize {
         self.correct.len()
     }
 
-    /// Number of images.
+    /// Returns the number of images.
     pub fn images(&self) -> usize {
         self.images
     }
 
-    /// Accuracy after timestep `t`, counted from 1; none beyond the run.
+    /// Returns the accuracy after timestep `t`, counted from 1; none beyond the run.
     pub fn after(&self, t: usize) -> Option<Accuracy> {
         let correct = *self.correct.get(t.checked_sub(1)?)?;
         Some(Accuracy {
@@ -249,7 +227,7 @@ impl AccuracyCurve {
         })
     }
 
-    /// Accuracies after timesteps 1, 2, ...
+    /// Returns the accuracies after timesteps 1, 2, ...
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Accuracy> + DoubleEndedIterator + '_ {
         self.correct.iter().map(|&correct| Accuracy {
             correct,
@@ -257,7 +235,7 @@ impl AccuracyCurve {
         })
     }
 
-    /// First timestep from which the accuracy stays at or above the target.
+    /// Returns the first timestep from which the accuracy stays at or above the target.
     ///
     /// ```
     /// use evospike::metrics::{AccuracyCurve, Target};
@@ -273,21 +251,19 @@ impl AccuracyCurve {
         (latency <= self.timesteps()).then_some(latency)
     }
 
-    /// The latency, one more than there are timesteps where there is none, and the percentage
-    /// points below the target, summed over the timesteps before it.
+    /// Returns the latency (the number of timesteps + 1 if the target is not reached) and the
+    /// percentage points below the target, summed over the timesteps before the latency.
     pub(crate) fn shortfall(&self, target: &Target) -> (usize, f64) {
-        let goal = target.percent();
-        let latency = first_to_stay(self.iter().map(Accuracy::percent), goal);
+        let target = target.percent();
+        let latency = first_to_stay(self.iter().map(Accuracy::percent), target);
         let before = self.iter().take(latency - 1);
-        let deficit = before
-            .map(|accuracy| (goal - accuracy.percent()).max(0.0))
-            .sum();
-        (latency, deficit)
+        let below = before.map(|accuracy| (target - accuracy.percent()).max(0.0));
+        (latency, below.sum())
     }
 }
 
-/// First timestep from which all of these accuracies reach the target; one more than there are
-/// timesteps where the last does not.
+/// Returns the first timestep from which all accuracies reach the target; the number of timesteps +
+/// 1 if the last one does not.
 fn first_to_stay(
     percent: impl DoubleEndedIterator<Item = f64> + ExactSizeIterator,
     target: f64,
@@ -298,15 +274,15 @@ fn first_to_stay(
 
 show!(impl [] AccuracyCurve as chart);
 
-/// Which images were classified correctly after each timestep.
+/// Hits: whether each image was classified correctly after each timestep.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Changes", into = "Changes")]
 pub struct Hits {
     timesteps: usize,
-    rows: Vec<bool>, // a row of timesteps an image
+    rows: Vec<bool>, // one row of timesteps per image
 }
 
-/// Of each image, the timesteps (from 0) at which it turns right or wrong: few, so small in a file.
+/// Timesteps (from 0) at which each image turns correct or wrong: few, so the file is small.
 #[derive(Serialize, Deserialize)]
 struct Changes {
     timesteps: usize,
@@ -345,22 +321,22 @@ impl TryFrom<Changes> for Hits {
 one_line!(impl [] Hits: hits, "hits of {} images in {} timesteps", hits.images(), hits.timesteps);
 
 impl Hits {
-    /// From a row of `timesteps` values an image.
+    /// Creates the hits from one row of `timesteps` values per image.
     pub(crate) fn new(timesteps: usize, rows: Vec<bool>) -> Self {
         Self { timesteps, rows }
     }
 
-    /// Number of images.
+    /// Returns the number of images.
     pub fn images(&self) -> usize {
         self.rows.len() / self.timesteps
     }
 
-    /// Of each image, whether it was right after timesteps 1, 2, ...
+    /// Returns for each image whether it was correct after timesteps 1, 2, ...
     pub fn rows(&self) -> impl ExactSizeIterator<Item = &[bool]> {
         self.rows.chunks_exact(self.timesteps)
     }
 
-    /// Accuracy after every timestep.
+    /// Returns the accuracy after each timestep.
     pub fn curve(&self) -> AccuracyCurve {
         let images = self.images();
         let correct = self.counted(&vec![1; images]);
@@ -370,7 +346,8 @@ impl Hits {
         }
     }
 
-    /// Correct images after every timestep, each counted so many times.
+    /// Returns the number of correct images after each timestep, with image i counted `count[i]`
+    /// times.
     fn counted(&self, count: &[u32]) -> Vec<u32> {
         let mut correct = vec![0; self.timesteps];
         for (row, count) in self.rows().zip(count) {
@@ -381,23 +358,23 @@ impl Hits {
     }
 }
 
-/// One line of `accuracy.csv`.
+/// Row of `accuracy.csv`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AccuracyRow {
-    /// What the run was seeded with.
+    /// Seed of the run.
     pub seed: u64,
-    /// Which network.
+    /// Name of the network.
     pub network: String,
-    /// From 1.
+    /// Timestep, from 1.
     pub timestep: usize,
-    /// Classified.
+    /// Number of images classified.
     pub images: usize,
-    /// After this timestep.
+    /// Accuracy after this timestep, in percent.
     pub accuracy_percent: f64,
 }
 
 impl AccuracyRow {
-    /// The rows of one curve.
+    /// Returns the rows of one curve.
     pub fn of<'a>(
         seed: u64,
         network: &'a str,
@@ -412,15 +389,15 @@ impl AccuracyRow {
         })
     }
 
-    /// The curve of one network from its rows, as [`read_csv`] gives them.
+    /// Returns the curve of one network from its rows, as read by
+    /// [`read_csv`](crate::report::read_csv).
     ///
     /// # Errors
-    /// No row of this seed and network, or rows that are no curve.
+    /// Returns an error if there is no row of this seed and network, or the rows do not form a
+    /// curve.
     pub fn curve(rows: &[Self], seed: u64, network: &str) -> Result<AccuracyCurve> {
-        let own = rows
-            .iter()
-            .filter(|row| row.seed == seed && row.network == network);
-        let own: Vec<&Self> = own.collect();
+        let is_own = |row: &&Self| row.seed == seed && row.network == network;
+        let own: Vec<&Self> = rows.iter().filter(is_own).collect();
         let Some(first) = own.first() else {
             let mut names: Vec<&str> = rows.iter().map(|row| &*row.network).collect();
             names.dedup();
@@ -429,20 +406,18 @@ impl AccuracyRow {
             return Err(Error::parameter("network", found, expected));
         };
         let correct = own.iter().enumerate().map(|(t, row)| {
-            if row.timestep != t + 1 || row.images != first.images {
-                let found = format!("timestep {} of {} images", row.timestep, row.images);
-                let expected = format!("timestep {} of {}", t + 1, first.images);
-                return Err(Error::parameter("rows", found, expected));
-            }
+            let holds = row.timestep == t + 1 && row.images == first.images;
+            let found = format!("timestep {} of {} images", row.timestep, row.images);
+            let expected = format!("timestep {} of {}", t + 1, first.images);
+            require(holds, "rows", found, expected)?;
             Ok((row.accuracy_percent / 100.0 * row.images as f64).round() as usize)
         });
         AccuracyCurve::new(first.images, correct.collect::<Result<_>>()?)
     }
 }
 
-/// Chart of accuracy over timesteps for some networks, each with its name, with the ANN's accuracy and
-/// the target as lines and every network's latency marked (the paper's figure of accuracy over
-/// timesteps).
+/// Draws accuracy over timesteps for some named networks, with the ANN's accuracy and the target as
+/// lines and the latency of every network marked (the paper's figure of accuracy over timesteps).
 ///
 /// ```no_run
 /// # use evospike::prelude::*;
@@ -453,7 +428,7 @@ impl AccuracyRow {
 /// ```
 ///
 /// # Errors
-/// [`Error::Chart`] when plotters fails.
+/// Returns [`Error::Chart`] if plotters fails.
 pub fn accuracy_chart<N: Into<String>, C: Borrow<AccuracyCurve>>(
     title: &str,
     curves: impl IntoIterator<Item = (N, C)>,
@@ -475,10 +450,8 @@ pub fn accuracy_chart<N: Into<String>, C: Borrow<AccuracyCurve>>(
             level(&mut axes, x.clone(), high)?;
             level(&mut axes, x.clone(), low)?;
             let whose = target.whose();
-            entries.push((
-                format!("{whose} {high:.1} %, target {low:.1} %"),
-                Key::Level,
-            ));
+            let label = format!("{whose} {high:.1} %, target {low:.1} %");
+            entries.push((label, Key::Level));
         }
         for (i, (name, curve)) in curves.iter().enumerate() {
             let latency = target.and_then(|target| curve.latency(target));
@@ -502,11 +475,8 @@ pub fn accuracy_chart<N: Into<String>, C: Borrow<AccuracyCurve>>(
         legend(area, &entries)?;
         let rows = curves.iter().flat_map(|(name, curve)| {
             let row = |(t, accuracy): (usize, Accuracy)| {
-                [
-                    name.to_string(),
-                    (t + 1).to_string(),
-                    accuracy.percent().to_string(),
-                ]
+                let (timestep, percent) = (t + 1, accuracy.percent());
+                [name.clone(), timestep.to_string(), percent.to_string()]
             };
             curve.iter().enumerate().map(row)
         });
@@ -514,19 +484,19 @@ pub fn accuracy_chart<N: Into<String>, C: Borrow<AccuracyCurve>>(
     })
 }
 
-/// Latency won by a network over a baseline, on the same images and to the same target.
+/// Latency improvement of a network over a baseline, on the same images and for the same target.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Improvement {
     /// Latency of the baseline in timesteps; none if it does not reach the target.
     pub before: Option<usize>,
     /// Latency of the other network in timesteps; none if it does not reach the target.
     pub after: Option<usize>,
-    /// 100 (1 - after / before); none where either is.
+    /// Improvement 100 (1 - after / before) in percent; none if either latency is none.
     pub percent: Option<f64>,
     /// 95 % confidence interval of the improvement in percent: the 2.5 and 97.5 percentiles over
-    /// bootstrap resamples of the images (Efron 1979), each as many images as there are, drawn with
-    /// replacement. The ANN's accuracy, and so the target, is that on the same resample; one
-    /// timestep more than there are stands for a latency where the target is not reached.
+    /// bootstrap resamples of the images (Efron 1979), each of as many images as there are, drawn
+    /// with replacement. The ANN's accuracy, and so the target, is that on the same resample; where
+    /// the target is not reached, the latency counts as the number of timesteps + 1.
     pub interval: [f64; 2],
 }
 
@@ -535,9 +505,8 @@ show!(Improvement as text);
 impl fmt::Display for Improvement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [before, after] = [self.before, self.after].map(latency_text);
-        let percent = self
-            .percent
-            .map_or("none".into(), |percent| format!("{percent:.1} %"));
+        let text = |percent| format!("{percent:.1} %");
+        let percent = self.percent.map_or("none".into(), text);
         let [low, high] = self.interval;
         write!(
             f,
@@ -553,7 +522,8 @@ impl AsRef<Hits> for Hits {
 }
 
 impl Target {
-    /// Latency won by the run `after` over the run `before`, both on the images of this target.
+    /// Returns the latency improvement of the run `after` over the run `before`, both on the images
+    /// of this target.
     ///
     /// ```no_run
     /// # use evospike::prelude::*;
@@ -572,7 +542,7 @@ impl Target {
         self.improvement_of(before.as_ref(), after.as_ref(), 0)
     }
 
-    /// The same, with resamples drawn by `seed`.
+    /// Returns the same, with resamples drawn from `seed`.
     pub(crate) fn improvement_of(
         &self,
         before: &Hits,
@@ -582,11 +552,11 @@ impl Target {
         const RESAMPLES: usize = 2000;
         let images = self.ann.len();
         for hits in [before, after] {
-            if hits.timesteps != before.timesteps || hits.rows.len() != images * before.timesteps {
-                let found = format!("{} images", hits.images());
-                let expected = format!("{images} images, {} timesteps", before.timesteps);
-                return Err(Error::parameter("hits", found, expected));
-            }
+            let (timesteps, values) = (before.timesteps, images * before.timesteps);
+            let holds = hits.timesteps == timesteps && hits.rows.len() == values;
+            let found = format!("{} images", hits.images());
+            let expected = format!("{images} images, {timesteps} timesteps");
+            require(holds, "hits", found, expected)?;
         }
         let mut rng = rng(seed, Stream::Bootstrap);
         let mut count = vec![0u32; images];
@@ -607,13 +577,11 @@ impl Target {
         improvements.sort_unstable_by(f64::total_cmp);
         let at = |share: f64| improvements[(share * (RESAMPLES - 1) as f64).round() as usize];
         let [was, is] = [before, after].map(|hits| hits.curve().latency(self));
-        let percent = was
-            .zip(is)
-            .map(|(was, is)| 100.0 * (1.0 - is as f64 / was as f64));
+        let won = |(was, is)| 100.0 * (1.0 - is as f64 / was as f64);
         Ok(Improvement {
             before: was,
             after: is,
-            percent,
+            percent: was.zip(is).map(won),
             interval: [at(0.025), at(0.975)],
         })
     }
@@ -683,7 +651,7 @@ mod tests {
         let mut late = [2; 10];
         late[3] = 4;
         assert_eq!(interval(&[4; 10], &late, 100.0), [0.0, 50.0]);
-        // Never is the timestep after the last, the sixth here.
+        // A target never reached counts as the timestep after the last, here the sixth.
         assert_eq!(interval(&[9; 10], &[3; 10], 100.0), [50.0, 50.0]);
         let shorter = Hits::new(4, vec![true; 40]);
         let error = target(90.0).improvement(&shorter, &hits(&[1; 10]));

@@ -1,12 +1,12 @@
 //! Spike-timing-dependent plasticity (STDP): a layer of neurons that learns from images without
-//! their labels, read out directly or as the first weights of a network to train.
+//! labels. It classifies by votes of its neurons, or initialises the first weights of a network.
 //!
 //! The layer is that of Diehl and Cook (2015, "Unsupervised learning of digit recognition using
-//! spike-timing-dependent plasticity", Front. Comput. Neurosci. 9:99) without their inhibitory
-//! neurons, as BindsNET's `DiehlAndCook2015v2` has it (Hazan et al. 2018, Front. Neuroinform.
-//! 12:89): every neuron inhibits all others. Pixels are Poisson spikes. In timestep t neuron j,
-//! whose potential v is counted from rest, gets the spikes s_i(t) of the pixels by weights w_ij,
-//! and those of the other neurons one timestep later:
+//! spike-timing-dependent plasticity", Front. Comput. Neurosci. 9:99) without inhibitory neurons,
+//! as in BindsNET's `DiehlAndCook2015v2` (Hazan et al. 2018, Front. Neuroinform. 12:89): every
+//! neuron inhibits all others. Pixels are encoded as Poisson spikes. In timestep t, neuron j, whose
+//! potential v is relative to rest, receives the spikes s_i(t) of the pixels through weights w_ij,
+//! and the spikes of the other neurons one timestep later:
 //!
 //! ```text
 //! v_j(t) = e^(-1/τ_m) v_j(t-1) + Σ_i w_ij s_i(t) - inhibition Σ_(k≠j) s_k(t-1)    1. integrate
@@ -19,16 +19,17 @@
 //! w_ij   = min(max(w_ij, 0), 1)
 //! ```
 //!
-//! This is pair-based STDP with nearest spikes (Morrison, Diesmann and Gerstner 2008,
-//! "Phenomenological models of synaptic plasticity based on spike timing"), BindsNET's `PostPre`.
-//! During the refractory period after a spike a neuron takes no input. Where several neurons
-//! reach their threshold at once, all are reset and adapt, and with `one_spike` only the one
-//! furthest above it spikes (the lowest of equals; BindsNET draws one). Before the first image and
-//! after every image the weights of each neuron are scaled to the sum `weight_sum`; then
-//! potentials, traces and refractory periods start anew, while weights and θ stay.
+//! This is pair-based STDP with nearest-neighbour spike pairing (Morrison, Diesmann and Gerstner
+//! 2008, "Phenomenological models of synaptic plasticity based on spike timing"), BindsNET's
+//! `PostPre`. During the refractory period after a spike, a neuron ignores its input. If several
+//! neurons reach their thresholds in the same timestep, all are reset and adapt; with `one_spike`,
+//! only the one furthest above its threshold spikes (the lowest index among equals; BindsNET draws
+//! one at random). Before the first image and after every image, the weights of each neuron are
+//! normalised to the sum `weight_sum`. Potentials, traces and refractory periods are reset for
+//! every image; weights and θ are kept.
 //!
-//! `tests/stdp_bindsnet.py` has BindsNET run this rule; a test demands its spikes, and its
-//! potentials, θ, traces and weights to rounding, in every timestep.
+//! `tests/stdp_bindsnet.py` runs this rule in BindsNET. A test compares the spikes, which are
+//! equal, and potentials, θ, traces and weights, which are equal up to rounding, in every timestep.
 //!
 //! ```
 //! use evospike::prelude::*;
@@ -36,9 +37,9 @@
 //! let digits = data::digits()?.split(Shares::default(), 0)?;
 //! let settings = StdpSettings { neurons: 20, epochs: 1, ..Default::default() };
 //! let mut stdp = Stdp::<Digits>::new(settings)?;
-//! stdp.train(&digits.training)?; // does not look at labels
+//! stdp.train(&digits.training)?; // ignores the labels
 //!
-//! let labelled = stdp.label(&digits.training)?; // the class that each neuron fires for
+//! let labelled = stdp.label(&digits.training)?; // a class for each neuron
 //! let run = labelled.simulate(&digits.test, 100)?;
 //! println!("{:?} after 100 timesteps", run.curve.after(100));
 //!
@@ -47,7 +48,7 @@
 //! #     pub Small for Digits = ((Flatten<1, 8, 64>, UnbiasedLinear<64, 20>, Relu), UnbiasedLinear<20, 10>);
 //! # } }
 //! # type Small = own::Small;
-//! let mut ann = Ann::<Small>::new(0)?; // whose first layer has 20 neurons
+//! let mut ann = Ann::<Small>::new(0)?; // its first layer has 20 neurons
 //! stdp.pretrain(&mut ann)?;
 //! ann.train(&digits.training, &TrainSettings { epochs: 1, ..Default::default() })?;
 //! # Ok::<(), evospike::Error>(())
@@ -75,33 +76,33 @@ use crate::metrics::{Hits, predict};
 use crate::simulate::codes::InputCode;
 use crate::simulate::simulator::{LayerSpikes, Simulation};
 
-/// Parameters of the layer and of its training; the equations are in [`stdp`](crate::stdp).
-/// Potentials are in units of a weight's charge, times in timesteps.
+/// Parameters of the layer and of its training. The equations are in [`stdp`](crate::stdp).
+/// Potentials are in units of weight times spike, times in timesteps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StdpSettings {
-    /// Neurons in the layer: 1 or more.
+    /// Number of neurons in the layer: 1 or more.
     pub neurons: usize,
-    /// Passes over the training images: 1 or more.
+    /// Number of passes over the training images: 1 or more.
     pub epochs: usize,
-    /// For which an image is shown, in training and to find the neurons' labels: 1 or more.
+    /// Number of timesteps per image, in training and to label the neurons: 1 or more.
     pub timesteps: usize,
-    /// Probability that the brightest pixel spikes in a timestep, above 0 to 1; of other pixels in
-    /// proportion.
+    /// Probability that the brightest pixel spikes in a timestep, above 0 to 1. The probability of
+    /// other pixels is proportional to their brightness.
     pub rate: f32,
-    /// Threshold of a neuron that has not adapted: above 0.
+    /// Threshold of a neuron before adaptation: above 0.
     pub threshold: f32,
     /// τ_m, time constant of the membrane potential: above 0.
     pub tau_membrane: f32,
-    /// Timesteps after a spike in which a neuron takes no input.
+    /// Refractory period in timesteps, in which a neuron ignores its input.
     pub refractory: usize,
-    /// What a spike adds to the threshold of its neuron: 0 or more. With more neurons each fires
-    /// less often, and more of it or more epochs are needed.
+    /// Increase of a neuron's threshold per spike: 0 or more. In a larger layer each neuron fires
+    /// less often and needs a larger increase or more epochs.
     pub theta_plus: f32,
-    /// τ_θ, time constant of θ, what was added to the threshold: above 0.
+    /// τ_θ, time constant of θ, the adaptation of the threshold: above 0.
     pub tau_theta: f32,
-    /// What a spike takes from the potential of every other neuron: 0 or more.
+    /// Decrease of the potential of every other neuron per spike: 0 or more.
     pub inhibition: f32,
-    /// Whether at most one neuron spikes in a timestep.
+    /// At most one neuron spikes per timestep.
     pub one_spike: bool,
     /// τ_x, time constant of the traces: above 0.
     pub tau_trace: f32,
@@ -111,14 +112,14 @@ pub struct StdpSettings {
     pub nu_post: f32,
     /// Sum of a neuron's weights before each image: above 0, at most as many as it has inputs.
     pub weight_sum: f32,
-    /// Draws the first weights, the order of the images and the pixels' spikes.
+    /// Seed of the initial weights, the order of the images and the spikes of the pixels.
     pub seed: u64,
 }
 
 show!(StdpSettings as fields);
 
 impl Default for StdpSettings {
-    /// Chosen for 100 neurons on held-out digits.
+    /// Settings chosen on held-out digits for 100 neurons.
     fn default() -> Self {
         Self {
             neurons: 100,
@@ -142,7 +143,7 @@ impl Default for StdpSettings {
 }
 
 impl StdpSettings {
-    /// Whether every parameter is in its range, for a layer of so many inputs.
+    /// Checks that every parameter is in its range, for a layer of `inputs`.
     fn check(&self, inputs: usize) -> Result<()> {
         for (name, value) in [("neurons", self.neurons), ("epochs", self.epochs)] {
             if value == 0 {
@@ -183,20 +184,20 @@ impl StdpSettings {
     }
 }
 
-/// What changes in the layer while it runs.
+/// State of the layer that changes while it runs.
 #[derive(Debug, Clone, PartialEq)]
 struct State {
-    /// w, a row of neurons for each input.
+    /// w, inputs x neurons, row by row.
     weights: Vec<f32>,
-    /// θ of each neuron.
+    /// θ, one per neuron.
     theta: Vec<f32>,
-    /// v of each neuron.
+    /// v, one per neuron.
     potential: Vec<f32>,
-    /// Timesteps left in which each neuron takes no input.
+    /// Rest of each neuron's refractory period, in timesteps.
     refractory: Vec<usize>,
-    /// x of each input.
+    /// x_i, one trace per input.
     pre: Vec<f32>,
-    /// x of each neuron.
+    /// x_j, one trace per neuron.
     post: Vec<f32>,
     /// Neurons that spiked in the last timestep.
     spikes: Vec<usize>,
@@ -215,7 +216,7 @@ impl State {
         }
     }
 
-    /// Before an image: nothing is left of the one before but weights and θ.
+    /// Resets everything but weights and θ, before an image.
     fn rest(&mut self) {
         self.potential.fill(0.0);
         self.refractory.fill(0);
@@ -224,7 +225,7 @@ impl State {
         self.spikes.clear();
     }
 
-    /// Scales the weights of each neuron to the sum `to`, unless all of them are 0.
+    /// Scales the weights of each neuron to the sum `to`, unless all are 0.
     fn normalise(&mut self, to: f32) {
         let neurons = self.theta.len();
         let mut sums = vec![0.0; neurons];
@@ -239,34 +240,34 @@ impl State {
     }
 }
 
-/// One timestep in which the inputs `input` spike: steps 1 to 5 of the [module](crate::stdp)'s
-/// equations. Without `learning`, θ and the weights stay as they are and traces are not needed.
-/// The neurons that spike are left in the state.
+/// Runs one timestep in which the inputs `input` spike: steps 1 to 5 of the [module](crate::stdp)'s
+/// equations. Without `learning`, θ and the weights do not change and traces are not computed. The
+/// neurons that spike are stored in the state.
 fn step(rule: &StdpSettings, state: &mut State, input: &[usize], learning: bool) {
     let neurons = state.theta.len();
     let decay = |tau: f32| (-1.0 / tau).exp();
 
     let mut current = vec![-rule.inhibition * state.spikes.len() as f32; neurons];
     for &j in &state.spikes {
-        current[j] += rule.inhibition; // not of itself
+        current[j] += rule.inhibition; // a neuron does not inhibit itself
     }
     for &i in input {
         let row = &state.weights[i * neurons..][..neurons];
         current.iter_mut().zip(row).for_each(|(z, w)| *z += w);
     }
 
-    let [of_potential, of_theta] = [rule.tau_membrane, rule.tau_theta].map(decay);
+    let [potential_decay, theta_decay] = [rule.tau_membrane, rule.tau_theta].map(decay);
     let mut highest = f32::NEG_INFINITY;
     state.spikes.clear();
     for (j, z) in current.into_iter().enumerate() {
         let (v, theta) = (&mut state.potential[j], &mut state.theta[j]);
-        *v *= of_potential;
+        *v *= potential_decay;
         match &mut state.refractory[j] {
             0 => *v += z,
             left => *left -= 1,
         }
         if learning {
-            *theta *= of_theta;
+            *theta *= theta_decay;
         }
         let threshold = rule.threshold + *theta;
         if *v < threshold {
@@ -289,12 +290,12 @@ fn step(rule: &StdpSettings, state: &mut State, input: &[usize], learning: bool)
     if !learning {
         return;
     }
-    let of_trace = decay(rule.tau_trace);
+    let trace_decay = decay(rule.tau_trace);
     for (traces, spikes) in [
         (&mut state.pre, input),
         (&mut state.post, state.spikes.as_slice()),
     ] {
-        traces.iter_mut().for_each(|x| *x *= of_trace);
+        traces.iter_mut().for_each(|x| *x *= trace_decay);
         spikes.iter().for_each(|&k| traces[k] = 1.0);
     }
     for &i in input {
@@ -311,7 +312,7 @@ fn step(rule: &StdpSettings, state: &mut State, input: &[usize], learning: bool)
     }
 }
 
-/// The layer without types.
+/// Layer without the type of its task.
 #[derive(Debug, Clone)]
 struct Layer {
     settings: StdpSettings,
@@ -319,7 +320,7 @@ struct Layer {
 }
 
 impl Layer {
-    /// Learns from one image, and gives the number of spikes.
+    /// Trains on one image and returns the number of spikes.
     fn learn(&mut self, images: Samples<'_>, i: usize, seed: u64) -> usize {
         let mut spikes = 0;
         self.state.rest();
@@ -339,7 +340,7 @@ impl Layer {
         timesteps: usize,
         seed: u64,
     ) -> impl Iterator<Item = Vec<usize>> + use<> {
-        // Currents are on the scale of the peak, of which there is a spike in each timestep.
+        // The code emits a spike in every timestep for an input at the peak.
         let peak = images.peak() / self.settings.rate;
         let code = InputCode::Poisson { seed };
         let frames = code.frames(&images.input(i), peak, timesteps, images.index(i));
@@ -350,8 +351,8 @@ impl Layer {
         })
     }
 
-    /// What `read` makes of each image's run without learning: of every timestep, the number of
-    /// inputs and the neurons that spike.
+    /// Runs every image without learning. `read` gets, for every timestep of an image, the number
+    /// of inputs that spike and the neurons that spike.
     fn run<T: Send>(
         &self,
         images: Samples<'_>,
@@ -373,19 +374,19 @@ impl Layer {
     }
 }
 
-/// A layer that learns images of task `K` by STDP.
+/// Layer that learns images of task `K` by STDP.
 pub struct Stdp<K: Task> {
     layer: Layer,
-    /// Of orders and spikes; goes on where training left it.
+    /// Source of the images' order and the pixels' spikes; the next training continues with it.
     rng: Rng,
     task: PhantomData<fn() -> K>,
 }
 
 impl<K: Task> Stdp<K> {
-    /// A layer with an input for every pixel and weights drawn evenly.
+    /// Creates a layer with one input per pixel and uniformly distributed weights.
     ///
     /// # Errors
-    /// A parameter out of range.
+    /// Returns an error if a parameter is out of range.
     pub fn new(settings: StdpSettings) -> Result<Self> {
         let inputs = K::SHAPE.size();
         settings.check(inputs)?;
@@ -400,11 +401,12 @@ impl<K: Task> Stdp<K> {
         })
     }
 
-    /// Shows the images, in another order and as other spikes in every epoch. Labels are not used.
-    /// Called again, it goes on.
+    /// Trains on the images, with another order and other spikes in every epoch. Labels are not
+    /// used. A second call continues training.
     ///
     /// # Errors
-    /// No image, or images with a normalisation: pixels are rates.
+    /// Returns an error if there are no images, or if they are normalised: pixels must be firing
+    /// rates.
     pub fn train(&mut self, images: &Images<Training, K>) -> Result<()> {
         let images = pixels(images)?;
         let StdpSettings {
@@ -435,10 +437,10 @@ impl<K: Task> Stdp<K> {
         Ok(())
     }
 
-    /// Weights of a neuron, from 0, as an image: channels, rows, columns.
+    /// Weights of a neuron, numbered from 0, as an image: channels x rows x columns.
     ///
     /// # Errors
-    /// No such neuron.
+    /// Returns an error if the layer has no such neuron.
     pub fn weights(&self, neuron: usize) -> Result<Vec<f32>> {
         let neurons = self.layer.settings.neurons;
         if neuron >= neurons {
@@ -449,17 +451,17 @@ impl<K: Task> Stdp<K> {
         Ok(rows.map(|row| row[neuron]).collect())
     }
 
-    /// Threshold of every neuron, adaptation included.
+    /// Threshold of every neuron, including its adaptation θ.
     pub fn thresholds(&self) -> impl ExactSizeIterator<Item = f32> + '_ {
         let theta = self.layer.state.theta.iter();
         theta.map(|theta| self.layer.settings.threshold + theta)
     }
 
-    /// The layer with a label for each neuron: the class whose images it spikes most for, on
-    /// average over those shown here (of equals, the lowest class). Nothing is learnt but that.
+    /// Labels each neuron with the class whose images it spikes most for, averaged over `images`
+    /// (the lowest class among equals). Weights and thresholds do not change.
     ///
     /// # Errors
-    /// As of [`train`](Self::train).
+    /// Returns an error in the same cases as [`train`](Self::train).
     pub fn label(&self, images: &Images<Training, K>) -> Result<Labelled<K>> {
         let images = pixels(images)?;
         let timesteps = self.layer.settings.timesteps;
@@ -490,17 +492,18 @@ impl<K: Task> Stdp<K> {
         })
     }
 
-    /// Puts the weights in the place of the first weights of a network, to be trained from there
+    /// Replaces the first weights of a network by those of this layer, as the start of training
     /// with labels: unsupervised pre-training (Lee et al. 2018, "Training deep spiking
     /// convolutional neural networks with STDP-based unsupervised pre-training followed by
     /// supervised fine-tuning", Front. Neurosci. 12:435, whose layers are convolutions).
     ///
-    /// STDP's weights are not negative and have much in common, which slows training more than
-    /// they help. So the mean over the neurons is taken from each weight, and the weights of each
-    /// neuron are scaled to the root mean square of those whose place they take.
+    /// Weights learnt by STDP are not negative and resemble each other, which slows training more
+    /// than they help. Therefore the mean over the neurons is subtracted from each weight, and the
+    /// weights of each neuron are scaled to the root mean square of the weights that they replace.
     ///
     /// # Errors
-    /// A network whose first weights are not fully connected, as many neurons as this layer's.
+    /// Returns an error if the network's first layer is not fully connected or has another number
+    /// of neurons.
     pub fn pretrain<N: Network<Task = K>, D: NetworkDevice>(
         &self,
         ann: &mut Ann<N, D>,
@@ -524,7 +527,7 @@ impl<K: Task> Stdp<K> {
     }
 }
 
-/// The images, if their pixels can be rates.
+/// Checks that there are images whose pixels can be firing rates.
 fn pixels<P: Part, K: Task>(images: &Images<P, K>) -> Result<Samples<'_>> {
     images.view().check_some()?;
     if let Some(normalisation) = images.normalisation() {
@@ -539,8 +542,8 @@ fn root_mean_square(values: &[f32]) -> f32 {
     (values.iter().map(|x| x * x).sum::<f32>() / values.len() as f32).sqrt()
 }
 
-/// Weights, a row of neurons for each input, as a row of inputs for each neuron: less their mean
-/// over the neurons and scaled to a root mean square, unless all are 0.
+/// Transposes weights from inputs x neurons to neurons x inputs, subtracts the mean over the
+/// neurons and scales each neuron's weights to a root mean square, unless all are 0.
 fn centred(weights: &[f32], neurons: usize, rms: f32) -> Vec<f32> {
     let rows = weights.chunks_exact(neurons);
     let means: Vec<f32> = rows
@@ -558,7 +561,7 @@ fn centred(weights: &[f32], neurons: usize, rms: f32) -> Vec<f32> {
     (0..neurons).flat_map(neuron).collect()
 }
 
-/// An [`Stdp`] layer whose neurons vote for the class that they have as their label.
+/// [`Stdp`] layer whose neurons vote for the class of their label.
 pub struct Labelled<K: Task> {
     layer: Layer,
     labels: Vec<Option<usize>>,
@@ -587,18 +590,18 @@ impl<K: Task> Labelled<K> {
         table
     }
 
-    /// The class of each neuron; none where it never spiked.
+    /// Class of each neuron; none for a neuron that never spiked.
     pub fn labels(&self) -> &[Option<usize>] {
         &self.labels
     }
 
-    /// Runs on every image for some timesteps, without learning. The output of a class is the
-    /// number of spikes of the neurons with its label, over the number of these neurons (Diehl and
-    /// Cook 2015; BindsNET's `all_activity`), summed over the timesteps. In the layers of the
-    /// result the neurons' synaptic operations include those of inhibition.
+    /// Simulates every image for a number of timesteps, without learning. The output of a class is
+    /// the number of spikes of the neurons with its label, summed over timesteps and divided by the
+    /// number of these neurons (Diehl and Cook 2015; BindsNET's `all_activity`). The synaptic
+    /// operations of the result include those of inhibition.
     ///
     /// # Errors
-    /// No timestep; otherwise as of [`Stdp::train`].
+    /// Returns an error if there are no timesteps, and in the same cases as [`Stdp::train`].
     pub fn simulate<P: Part>(&self, images: &Images<P, K>, timesteps: usize) -> Result<Simulation> {
         some_timesteps("timesteps", timesteps)?;
         let images = pixels(images)?;
@@ -612,7 +615,7 @@ impl<K: Task> Labelled<K> {
                 let classes = spikes.iter().filter_map(|&j| self.labels[j]);
                 classes.for_each(|class| votes[class] += 1);
                 let output = votes.iter().zip(&voters);
-                let output = output.map(|(&votes, &of)| votes as f32 / of.max(1) as f32);
+                let output = output.map(|(&votes, &all)| votes as f32 / all.max(1) as f32);
                 (predict(&output.collect::<Vec<_>>()), inputs, spikes.len())
             };
             run.map(count).collect::<Vec<_>>()

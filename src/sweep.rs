@@ -1,4 +1,4 @@
-//! Exploratory sweeps: something measured at every combination of some values, in one tidy CSV file.
+//! Exploratory sweeps: measurements at every combination of some values, in one tidy CSV file.
 //!
 //! ```
 //! use evospike::prelude::*;
@@ -27,11 +27,10 @@
 //!
 //! # On many machines
 //!
-//! A grid is divided into shards ([`Sweep::shard`]), which any number of processes measure on their
-//! own, each into a CSV file of its own; [`merge`] puts these together, and the file is the one that
-//! the whole grid's sweep would have written. `evospike sweep` does both for conversions of a
-//! network. As an array of Slurm jobs, each with a node's cores; one that was broken off goes on
-//! from its file when it is started again:
+//! [`Sweep::shard`] divides a grid into shards. Separate processes measure them, each into its own
+//! CSV file, and [`merge`] writes the file that a sweep of the whole grid would have written.
+//! `evospike sweep` does both for conversions of a network, here as an array of Slurm jobs, each
+//! with the cores of one node. A job that was interrupted resumes from its file when started again:
 //!
 //! ```bash
 //! #!/bin/bash
@@ -43,10 +42,9 @@
 //! ```
 //!
 //! then `evospike sweep merge --out all.csv part-*.csv`. With GNU parallel:
-//! `parallel evospike sweep --leak 1,0.99 --shard {}/8 --out part-{}.csv ::: {1..8}`. Where shards
+//! `parallel evospike sweep --leak 1,0.99 --shard {}/8 --out part-{}.csv ::: {1..8}`. If shards
 //! share a machine, divide its cores among them with `RAYON_NUM_THREADS`.
 
-use crate::base::table::one_line;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 use std::fs;
@@ -57,26 +55,26 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use crate::base::chart;
-use crate::base::chart::Chart;
+use crate::base::chart::{self, Chart};
+use crate::base::check::require;
 use crate::base::error::{Error, Result};
 use crate::base::files::write_csv;
 use crate::base::lock::Lock;
 use crate::base::progress::Progress;
-use crate::base::table::{Table, show};
+use crate::base::table::{Table, one_line, show};
 
-/// A grid: every combination of the values of its axes, as tuples of the types that were given.
+/// Grid of every combination of the values of its axes, as tuples of the values' types.
 #[derive(Clone)]
 pub struct Sweep<P> {
     axes: Vec<String>,
-    /// In the order in which the last axis varies fastest: how each value is written, and the values.
+    /// Texts and values of each combination; the last axis varies fastest.
     points: Vec<(Vec<String>, P)>,
 }
 
 one_line!(impl [P] Sweep<P>: sweep, "sweep of {} combinations of {:?}", sweep.points.len(), sweep.axes);
 
 impl Sweep<()> {
-    /// A grid without axes, to add up to six to.
+    /// Grid without axes; up to six can be added.
     #[allow(clippy::new_without_default)] // a grid without axes is of no use
     pub fn new() -> Self {
         Self {
@@ -89,7 +87,7 @@ impl Sweep<()> {
 macro_rules! axis {
     ($($t:ident),*) => {
         impl<$($t: Clone),*> Sweep<($($t,)*)> {
-            /// One more axis. Its values are told apart by how they are displayed.
+            /// Adds an axis. Its values must be displayed differently.
             pub fn axis<New: Clone + Display>(
                 self,
                 name: &str,
@@ -121,13 +119,13 @@ axis!(A, B, C);
 axis!(A, B, C, D);
 axis!(A, B, C, D, E);
 
-/// The axis that a shard's file has besides the grid's: `3/8` is the third of eight combinations.
+/// Additional axis of a shard's file: `3/8` is the third of eight combinations.
 const POINT: &str = "point";
 
 impl<P> Sweep<P> {
-    /// Shard `k` of 1..=`n` of the grid: every n-th combination, from the k-th one. It has one more
-    /// axis, `point`, the place in the grid, by which [`merge`] puts the rows of shards together. So
-    /// a grid that has changed needs new files.
+    /// Shard `k` of 1..=`n` of the grid: every n-th combination, starting at the k-th. It has an
+    /// additional axis, `point`: the index in the grid, by which [`merge`] orders the rows of
+    /// shards. A grid that has changed needs new files.
     ///
     /// ```
     /// use evospike::prelude::*;
@@ -148,22 +146,20 @@ impl<P> Sweep<P> {
     /// ```
     ///
     /// # Errors
-    /// No such shard, or more of them than combinations.
+    /// Returns an error if there is no such shard, or if there are more shards than combinations.
     pub fn shard(mut self, k: usize, n: usize) -> Result<Self> {
         let all = self.points.len();
-        if !(1..=n).contains(&k) || n > all {
-            let expected = format!("k/n with k in 1..=n, and n at most the {all} combinations");
-            return Err(Error::parameter("shard", format!("{k}/{n}"), expected));
-        }
+        let expected = format!("k/n with k in 1..=n, and n at most the {all} combinations");
+        let holds = (1..=n).contains(&k) && n <= all;
+        require(holds, "shard", format!("{k}/{n}"), expected)?;
         self.axes.insert(0, POINT.into());
         let points = self.points.into_iter().enumerate();
         let own = points.skip(k - 1).step_by(n);
-        self.points = own
-            .map(|(i, (mut text, point))| {
-                text.insert(0, format!("{}/{all}", i + 1));
-                (text, point)
-            })
-            .collect();
+        let own = own.map(|(i, (mut text, point))| {
+            text.insert(0, format!("{}/{all}", i + 1));
+            (text, point)
+        });
+        self.points = own.collect();
         Ok(self)
     }
 }
@@ -179,18 +175,17 @@ impl<P: Sync> Sweep<P> {
         self.points.is_empty()
     }
 
-    /// Measures every combination, several at once, and keeps in the CSV file `path`, one row each,
-    /// what was measured: `columns`, each a number or none (an empty cell).
+    /// Measures every combination in parallel and writes one row each to the CSV file `path`. Each
+    /// measurement is a number, or `None` for an empty cell, for each of `columns`.
     ///
-    /// Every row is there once it is measured. The same call goes on from a file that is there
-    /// already and measures what is missing, so that an axis may also get more values; it cannot
-    /// know whether `measure` itself has changed: delete the file then. The rows of the file are in
-    /// the order of the grid, whatever was measured first.
+    /// Every row is written as soon as it is measured. The same call resumes from an existing file
+    /// and measures the missing rows, so values can be added to an axis. Delete the file if
+    /// `measure` itself has changed. The rows of the file are in the order of the grid.
     ///
     /// # Errors
-    /// The first error or panic of `measure`, its row and those not begun being left out; an axis
-    /// without values, or with two that are displayed the same; a file that cannot be written, or one
-    /// of other columns; [`Error::Busy`] while another sweep writes it.
+    /// Returns the first error or panic of `measure`, without its row and those not started; an
+    /// error if an axis has no values or two that are displayed the same, or if the file cannot be
+    /// written or has other columns; [`Error::Busy`] while another sweep writes it.
     pub fn run<const M: usize>(
         &self,
         path: impl AsRef<Path>,
@@ -198,16 +193,12 @@ impl<P: Sync> Sweep<P> {
         measure: impl Fn(&P) -> Result<[Option<f64>; M]> + Sync,
     ) -> Result<Swept> {
         let path = path.as_ref();
-        if self.points.is_empty() {
-            return Err(Error::parameter("axis", "no value", "one or more"));
-        }
+        require(!self.points.is_empty(), "axis", "no value", "one or more")?;
         let mut known = HashMap::with_capacity(self.points.len());
         for (text, _) in &self.points {
-            if known.insert(text.clone(), None).is_some() {
-                let found = format!("{} twice", text.join(", "));
-                let expected = "values that are displayed differently";
-                return Err(Error::parameter("axis", found, expected));
-            }
+            let (new, found) = (known.insert(text.clone(), None), text.join(", "));
+            let expected = "values that are displayed differently";
+            require(new.is_none(), "axis", format!("{found} twice"), expected)?;
         }
         let columns = columns.map(String::from);
         let header: Vec<String> = self.axes.iter().chain(&columns).cloned().collect();
@@ -217,7 +208,7 @@ impl<P: Sync> Sweep<P> {
             let (text, numbers) = row.split_at(self.axes.len());
             match known.get_mut(text) {
                 Some(row) => *row = Some(numbers.to_vec()),
-                // Of values that this grid no longer has.
+                // The row has values that this grid no longer has.
                 None => others.push(row),
             }
         }
@@ -231,13 +222,9 @@ impl<P: Sync> Sweep<P> {
             let measured = catch_unwind(AssertUnwindSafe(|| measure(point)));
             let measured = measured.unwrap_or_else(|panic| {
                 let names = self.axes.iter().zip(text);
-                let names: Vec<_> = names
-                    .map(|(axis, value)| format!("{axis} {value}"))
-                    .collect();
-                Err(Error::panicked(
-                    format!("sweep at {}", names.join(", ")),
-                    &*panic,
-                ))
+                let names = names.map(|(axis, value)| format!("{axis} {value}"));
+                let place = names.collect::<Vec<_>>().join(", ");
+                Err(Error::panicked(format!("sweep at {place}"), &*panic))
             });
             let numbers = measured?.map(|x| x.map_or_else(String::new, |x| x.to_string()));
             let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -258,7 +245,7 @@ impl<P: Sync> Sweep<P> {
         })
     }
 
-    /// The rows that are known, in the order of the grid.
+    /// Rows measured so far, in the order of the grid.
     fn rows<'a>(
         &'a self,
         known: &'a HashMap<Vec<String>, Option<Vec<String>>>,
@@ -270,7 +257,7 @@ impl<P: Sync> Sweep<P> {
     }
 }
 
-/// The rows of a CSV file of this header; none where there is no file.
+/// Reads the rows of a CSV file with this header; a missing file has none.
 fn read(path: &Path, header: &[String]) -> Result<Vec<Vec<String>>> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
@@ -286,7 +273,7 @@ fn read(path: &Path, header: &[String]) -> Result<Vec<Vec<String>>> {
     Ok(rows)
 }
 
-/// Header and rows of a CSV file.
+/// Parses the header and rows of a CSV file.
 fn parse(path: &Path, text: &str) -> Result<(Vec<String>, Vec<Vec<String>>)> {
     let wrong = |place: String, error: csv::Error| {
         let expected = "as many cells as the header has";
@@ -304,13 +291,13 @@ fn parse(path: &Path, text: &str) -> Result<(Vec<String>, Vec<Vec<String>>)> {
     Ok((header, rows.collect::<Result<_>>()?))
 }
 
-/// Puts the CSV files of all shards of a grid together: `out` is the file that the whole grid's sweep
-/// would have written, whatever the order and the number of the shards.
+/// Merges the CSV files of all shards of a grid, in any order: `out` is the file that a sweep of
+/// the whole grid would have written.
 ///
 /// # Errors
-/// A file that cannot be read or is no shard's; files of other axes, columns or grids than the first
-/// one; a combination that none has, or that two have with different numbers. Nothing is written
-/// then.
+/// Returns an error if a file cannot be read or is not of a shard, if its axes, columns or grid
+/// differ from the first file's, or if a combination is missing or has different numbers in two
+/// files. Nothing is written then.
 pub fn merge(
     parts: impl IntoIterator<Item = impl AsRef<Path>>,
     out: impl AsRef<Path>,
@@ -325,7 +312,7 @@ pub fn merge(
         };
         let text = fs::read_to_string(path).map_err(Error::io(path))?;
         let (found, of_part) = parse(path, &text)?;
-        // Of the first file, only the first axis is known.
+        // Only the first axis of the first file is known in advance.
         let known = if rows.is_empty() { 1 } else { found.len() };
         if found.get(..known) != Some(&header[..]) {
             let expected = format!("{}, the columns of a shard", header.join(","));
@@ -356,24 +343,21 @@ pub fn merge(
         let first: Vec<String> = missing.take(10).map(|place| place.to_string()).collect();
         let (known, first) = (rows.len(), first.join(", "));
         let found = format!("{known} of {combinations} combinations, without {first}");
-        return Err(Error::parameter(
-            "shards",
-            found,
-            "all, measured to the end",
-        ));
+        let expected = "all, measured to the end";
+        return Err(Error::parameter("shards", found, expected));
     }
     let all = std::iter::once(header).chain(rows.into_values());
     write_csv(out, all.map(|mut row| row.split_off(1)))
 }
 
-/// Of a combination, and how many there are, from `3/8`.
+/// Index of a combination and the number of combinations, from `3/8`.
 fn place(text: &str) -> Option<(usize, usize)> {
     let (place, all) = text.split_once('/')?;
     let (place, all): (usize, usize) = (place.parse().ok()?, all.parse().ok()?);
     (1..=all).contains(&place).then_some((place, all))
 }
 
-/// What a sweep measured: a table in a notebook, and charts of it.
+/// Measurements of a sweep: a table in a notebook, and charts.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Swept {
     axes: Vec<String>,
@@ -383,33 +367,24 @@ pub struct Swept {
 }
 
 impl Swept {
-    /// The rows where the axis has this value, such as `only("leak", 1.0)`.
+    /// Rows where the axis has this value, such as `only("leak", 1.0)`.
     ///
     /// # Errors
-    /// No such axis, or no such value on it.
+    /// Returns an error if there is no such axis, or no such value on it.
     pub fn only(&self, axis: &str, value: impl Display) -> Result<Self> {
         let (place, value) = (self.axis(axis)?, value.to_string());
-        let rows: Vec<_> = self
-            .rows
-            .iter()
-            .filter(|row| row[place] == value)
-            .cloned()
-            .collect();
-        if rows.is_empty() {
-            let expected = format!("one of {}", self.values(place).join(", "));
-            return Err(Error::parameter("value", value, expected));
-        }
-        Ok(Self {
-            rows,
-            ..self.clone()
-        })
+        let mut only = self.clone();
+        only.rows.retain(|row| row[place] == value);
+        let expected = format!("one of {}", self.values(place).join(", "));
+        require(!only.rows.is_empty(), "value", value, expected)?;
+        Ok(only)
     }
 
-    /// A column's numbers as colours over two axes.
+    /// Chart of a column's numbers as colours over two axes.
     ///
     /// # Errors
-    /// No such column or axis; a third axis with several values: choose one with
-    /// [`only`](Self::only).
+    /// Returns an error if there is no such column or axis, or if a third axis has several values;
+    /// choose one with [`only`](Self::only).
     pub fn heat_map(&self, column: &str, across: &str, up: &str) -> Result<Chart> {
         let (x, y) = (self.axis(across)?, self.axis(up)?);
         let value = self.column(column)?;
@@ -419,18 +394,16 @@ impl Swept {
             let here = self.rows.iter().find(|r| r[x] == *column && r[y] == *row)?;
             here[value].parse().ok()
         };
-        let cells: Vec<Vec<Option<f64>>> = rows
-            .iter()
-            .map(|row| columns.iter().map(|column| cell(row, column)).collect())
-            .collect();
+        let cells = |row| columns.iter().map(|column| cell(row, column)).collect();
+        let cells: Vec<Vec<Option<f64>>> = rows.iter().map(cells).collect();
         chart::heat_map(column, (across, &columns), (up, &rows), &cells)
     }
 
-    /// A column's numbers against those of an axis, a line for each value of another.
+    /// Chart of a column's numbers against those of one axis, one line for each value of another.
     ///
     /// # Errors
-    /// No such column or axis, an axis whose values are no numbers; a third axis with several
-    /// values: choose one with [`only`](Self::only).
+    /// Returns an error if there is no such column or axis, if the values along the axis are not
+    /// numbers, or if a third axis has several values; choose one with [`only`](Self::only).
     pub fn lines(&self, column: &str, along: &str, by: &str) -> Result<Chart> {
         let (x, y) = (self.axis(along)?, self.axis(by)?);
         let value = self.column(column)?;
@@ -444,35 +417,25 @@ impl Swept {
             let rows = self.rows.iter().filter(|row| row[y] == name);
             let point = |row: &Vec<String>| Ok((number(&row[x])?, row[value].parse().ok()));
             let points: Vec<(f64, Option<f64>)> = rows.map(point).collect::<Result<_>>()?;
-            let mut points: Vec<(f64, f64)> = points
-                .into_iter()
-                .filter_map(|(x, y)| Some((x, y?)))
-                .collect();
+            let points = points.into_iter().filter_map(|(x, y)| Some((x, y?)));
+            let mut points: Vec<(f64, f64)> = points.collect();
             points.sort_by(|a, b| a.0.total_cmp(&b.0));
             lines.push((format!("{by} {name}"), points));
         }
         chart::lines(column, [along, column], lines)
     }
 
+    /// Index of an axis in a row.
     fn axis(&self, name: &str) -> Result<usize> {
-        let place = self.axes.iter().position(|axis| axis == name);
-        place.ok_or_else(|| {
-            let expected = format!("one of {}", self.axes.join(", "));
-            Error::parameter("axis", name, expected)
-        })
+        position("axis", &self.axes, name)
     }
 
-    /// Its place in a row.
+    /// Index of a column in a row.
     fn column(&self, name: &str) -> Result<usize> {
-        let place = self.columns.iter().position(|column| column == name);
-        let place = place.map(|place| self.axes.len() + place);
-        place.ok_or_else(|| {
-            let expected = format!("one of {}", self.columns.join(", "));
-            Error::parameter("column", name, expected)
-        })
+        Ok(self.axes.len() + position("column", &self.columns, name)?)
     }
 
-    /// The values of an axis, in the order of the grid.
+    /// Values of an axis, in the order of the grid.
     fn values(&self, axis: usize) -> Vec<String> {
         let mut values: Vec<String> = Vec::new();
         for row in &self.rows {
@@ -483,18 +446,13 @@ impl Swept {
         values
     }
 
-    /// Refuses a third axis that varies.
+    /// Returns an error for a third axis with several values.
     fn check_fixed(&self, free: &[usize]) -> Result<()> {
         for (place, axis) in self.axes.iter().enumerate() {
             let values = self.values(place);
-            if !free.contains(&place) && values.len() > 1 {
-                let found = format!("{axis} of {}", values.join(", "));
-                return Err(Error::parameter(
-                    "axis",
-                    found,
-                    "one value: take `only` one first",
-                ));
-            }
+            let found = format!("{axis} of {}", values.join(", "));
+            let holds = free.contains(&place) || values.len() <= 1;
+            require(holds, "axis", found, "one value: take `only` one first")?;
         }
         Ok(())
     }
@@ -506,6 +464,13 @@ impl Swept {
 }
 
 show!(impl [] Swept as table);
+
+/// Index of a name in a list of axes or columns.
+fn position(what: &'static str, names: &[String], name: &str) -> Result<usize> {
+    let position = names.iter().position(|known| known == name);
+    let expected = || format!("one of {}", names.join(", "));
+    position.ok_or_else(|| Error::parameter(what, name, expected()))
+}
 
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,10 @@ fn a_card_gives_what_the_cpu_gives() {
 #[test]
 fn a_card_gives_what_the_cpu_gives() {
     use dfdx::prelude::{Cpu, Cuda};
+    use evospike::ann::networks::NetworkDevice;
+    use evospike::ops::Backend;
     use evospike::prelude::*;
+    use evospike::through_time::attack::On;
     use evospike::through_time::fire::Fires;
 
     if let Err(error) = Cuda::open(0) {
@@ -26,7 +29,7 @@ fn a_card_gives_what_the_cpu_gives() {
     };
 
     /// Logits before and after training, and attacked pixels.
-    fn run<D: Fires>(
+    fn run<D: NetworkDevice + Fires>(
         parts: &Split<Digits>,
         settings: &TrainSettings,
     ) -> (Vec<Vec<Vec<f32>>>, Vec<Vec<f32>>) {

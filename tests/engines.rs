@@ -7,9 +7,9 @@
 use dfdx::prelude::Cpu;
 use evospike::ann::layers::Layer;
 use evospike::data::{self, Digits, Images, Shape, Task, Whole};
+use evospike::ops::Backend;
 use evospike::simulate::SpikingNetwork;
 use evospike::simulate::neurons::{Charge, Neurons, Reset};
-use evospike::through_time::fire::Fires;
 use evospike::through_time::reference;
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
@@ -162,7 +162,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_fast_engine_gives_the_references_spikes(seed: u64, blocks in 1..4usize, timesteps in 1..90usize) {
+    fn the_fast_engine_gives_the_references_spikes(seed: u64, blocks in 1..4usize, timesteps in 1..180usize) {
         let mut rng = Rng::seed_from_u64(seed);
         let (channels, side) = (rng.random_range(1..4), rng.random_range(1..9));
         let input = Shape::new(channels, side, side);
@@ -194,7 +194,11 @@ proptest! {
 }
 
 /// Comparison of spike counts on digits, whose pixels are sixteenths.
-fn counts_agree<D: Fires>(seed: u64, blocks: usize, timesteps: usize) -> Result<(), TestCaseError> {
+fn counts_agree<D: Backend>(
+    seed: u64,
+    blocks: usize,
+    timesteps: usize,
+) -> Result<(), TestCaseError> {
     let (rng, shape) = (Rng::seed_from_u64(seed), Digits::SHAPE);
     let mut builder = Builder {
         rng,

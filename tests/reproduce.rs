@@ -1,4 +1,4 @@
-//! The experiments as a whole, on little data: what they write, that they go on, what they refuse.
+//! Whole experiments on little data: the files they write, resuming, and settings they refuse.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -52,6 +52,16 @@ struct Setting {
     list: PathBuf,
 }
 
+impl Setting {
+    fn input(&self) -> Cifar10Input<'_, Vgg15QuarterBn> {
+        Cifar10Input {
+            ann: &self.ann,
+            data: &self.data,
+            held_out_list: &self.list,
+        }
+    }
+}
+
 fn setting(folder: &Path) -> evospike::Result<Setting> {
     let list = folder.join("held-out.txt");
     let held_out: Vec<String> = (0..60).map(|i| (2 * i).to_string()).collect();
@@ -91,12 +101,7 @@ fn run(
     folder: &Path,
     stop: bool,
 ) -> evospike::Result<Report<ComparisonRow>> {
-    let input = Cifar10Input {
-        ann: &setting.ann,
-        data: &setting.data,
-        held_out_list: &setting.list,
-    };
-    cifar10(&input, settings, folder, &AtomicBool::new(stop))
+    cifar10(&setting.input(), settings, folder, &AtomicBool::new(stop))
 }
 
 /// What an experiment wrote, but for times.
@@ -110,7 +115,7 @@ fn written(files: &[PathBuf]) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
-fn cifar10_goes_on_to_the_same_files() -> evospike::Result<()> {
+fn cifar10_resumes_to_the_same_files() -> evospike::Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let setting = setting(folder.path())?;
     let [whole, broken] = ["whole", "broken"].map(|name| folder.path().join(name));
@@ -143,8 +148,8 @@ fn cifar10_goes_on_to_the_same_files() -> evospike::Result<()> {
             let name = format!("{name}, initial potential 0.5");
             let curve = AccuracyRow::curve(&accuracy, 0, &name)?;
             let percent: Vec<f64> = curve.iter().map(Accuracy::percent).collect();
-            let goal = row.ann_accuracy_percent - row.margin_points;
-            let stays = |from: usize| percent[from - 1..].iter().all(|p| *p >= goal);
+            let target = row.ann_accuracy_percent - row.margin_points;
+            let stays = |from: usize| percent[from - 1..].iter().all(|p| *p >= target);
             assert_eq!(latency, (1..=10).find(|&t| stays(t)), "{name}");
         }
     }
@@ -206,7 +211,7 @@ fn cifar10_is_killed_at_any_moment() {
 }
 
 #[test]
-fn adversarial_goes_on_to_the_same_files() -> evospike::Result<()> {
+fn adversarial_resumes_to_the_same_files() -> evospike::Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let setting = setting(folder.path())?;
     let [clean, whole, broken] = ["clean", "whole", "broken"].map(|name| folder.path().join(name));
@@ -228,12 +233,13 @@ fn adversarial_goes_on_to_the_same_files() -> evospike::Result<()> {
         test_images: 40,
     };
     let attacked = |out: &Path, stop: bool| -> evospike::Result<Report<AttackRow>> {
-        let input = Cifar10Input {
-            ann: &setting.ann,
-            data: &setting.data,
-            held_out_list: &setting.list,
-        };
-        adversarial(&input, &settings, &clean, out, &AtomicBool::new(stop))
+        adversarial(
+            &setting.input(),
+            &settings,
+            &clean,
+            out,
+            &AtomicBool::new(stop),
+        )
     };
     run(&setting, &settings.clean, &clean, false)?;
     let report = attacked(&whole, false)?;
@@ -273,8 +279,8 @@ fn adversarial_goes_on_to_the_same_files() -> evospike::Result<()> {
         ] {
             let curve = AccuracyRow::curve(&accuracy, 0, &name)?;
             let percent: Vec<f64> = curve.iter().map(Accuracy::percent).collect();
-            let goal = row.reference_accuracy_percent - row.margin_points - 1e-4;
-            let stays = |from: usize| percent[from - 1..].iter().all(|p| *p >= goal);
+            let target = row.reference_accuracy_percent - row.margin_points - 1e-4;
+            let stays = |from: usize| percent[from - 1..].iter().all(|p| *p >= target);
             assert_eq!(latency, (1..=10).find(|&t| stays(t)), "{name}");
         }
     }
@@ -282,7 +288,7 @@ fn adversarial_goes_on_to_the_same_files() -> evospike::Result<()> {
 }
 
 #[test]
-fn explain_goes_on_to_the_same_files() -> evospike::Result<()> {
+fn explain_resumes_to_the_same_files() -> evospike::Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let setting = setting(folder.path())?;
     let [clean, whole, broken] = ["clean", "whole", "broken"].map(|name| folder.path().join(name));
@@ -301,12 +307,13 @@ fn explain_goes_on_to_the_same_files() -> evospike::Result<()> {
         ..ExplainSettings::default()
     };
     let explained = |out: &Path, stop: bool| {
-        let input = Cifar10Input {
-            ann: &setting.ann,
-            data: &setting.data,
-            held_out_list: &setting.list,
-        };
-        explain(&input, &settings, &clean, out, &AtomicBool::new(stop))
+        explain(
+            &setting.input(),
+            &settings,
+            &clean,
+            out,
+            &AtomicBool::new(stop),
+        )
     };
     run(&setting, &settings.clean, &clean, false)?;
     let files = explained(&whole, false)?;

@@ -1,4 +1,4 @@
-//! Plain layers: what a typed network becomes, and what conversion and simulation are given.
+//! Plain layers, to which typed networks are reduced for conversion and simulation.
 
 use crate::base::table::one_line;
 use flate2::Crc;
@@ -6,63 +6,63 @@ use flate2::Crc;
 use crate::base::error::{Error, Result};
 use crate::ops::kernels::qcfs_of;
 
-/// One layer of a feed-forward network. Weights are in PyTorch's order.
+/// Layer of a feed-forward network, with weights in PyTorch's order.
 #[derive(Clone, PartialEq)]
 pub enum Layer {
-    /// Cross-correlation with square kernels.
+    /// Cross-correlation with square kernels, as in PyTorch's `Conv2d`.
     Conv {
-        /// `outputs` x `inputs` x `kernel` x `kernel` weights.
+        /// Weights, `outputs` x `inputs` x `kernel` x `kernel`, row by row.
         weight: Vec<f32>,
-        /// What every output of a channel adds to its input, at every timestep once it spikes.
+        /// Bias, one per output channel, added in every timestep of the SNN.
         bias: Option<Vec<f32>>,
-        /// Channels in.
+        /// Number of input channels.
         inputs: usize,
-        /// Channels out.
+        /// Number of output channels.
         outputs: usize,
-        /// Side of the kernel.
+        /// Height and width of the kernel.
         kernel: usize,
-        /// Step between outputs.
+        /// Stride.
         stride: usize,
-        /// Zeros around the image.
+        /// Zeros on each side of the image.
         padding: usize,
     },
-    /// Fully connected; takes its input as channels, rows, columns.
+    /// Fully connected layer. An image is flattened to channels x rows x columns.
     Linear {
-        /// `outputs` x `inputs` weights.
+        /// Weights, `outputs` x `inputs`, row by row.
         weight: Vec<f32>,
-        /// What every output adds to its input, at every timestep once it spikes.
+        /// Bias, one per output, added in every timestep of the SNN.
         bias: Option<Vec<f32>>,
-        /// Features in.
+        /// Number of input features.
         inputs: usize,
-        /// Features out.
+        /// Number of output features.
         outputs: usize,
     },
-    /// Mean of `size` x `size` squares.
+    /// Average pooling over `size` x `size` squares.
     AvgPool {
-        /// Side of a square, and step between squares.
+        /// Height, width and stride of the squares.
         size: usize,
     },
-    /// Batch normalisation with nothing before it to fold it into: x * scale + shift by channel.
+    /// Batch normalisation that is not folded into weights: x * scale + shift.
     ScaleShift {
-        /// One factor a channel.
+        /// Factors, one per channel.
         scale: Vec<f32>,
-        /// One summand a channel.
+        /// Summands, one per channel.
         shift: Vec<f32>,
     },
-    /// The sum of what two lists of layers make of the same input.
+    /// Residual addition: sum of the outputs of two lists of layers for the same input.
     Residual {
-        /// The longer way.
+        /// Layers of the main branch.
         body: Vec<Layer>,
-        /// The shorter way; no layer is the input as it is.
+        /// Layers of the shortcut; no layers for the identity.
         shortcut: Vec<Layer>,
     },
     /// ReLU in the ANN, integrate-and-fire neurons in the SNN.
     Neurons,
     /// [`Qcfs`](crate::ann::modules::Qcfs) in the ANN, integrate-and-fire neurons in the SNN.
     Qcfs {
-        /// λ, where the activation clips. Above 0.
+        /// λ, the upper bound of the activation. Above 0.
         bound: f32,
-        /// L, the levels above 0. 1 or more.
+        /// L, the number of levels above 0. 1 or more.
         levels: usize,
     },
 }
@@ -77,7 +77,7 @@ pub(crate) fn checksum(layers: &[Layer]) -> u32 {
 }
 
 impl Layer {
-    /// The layer's kind as error messages and tables name it.
+    /// Kind of the layer, for error messages and tables.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Conv { .. } => "conv",
@@ -103,7 +103,7 @@ impl Layer {
         }
     }
 
-    /// Adds all that it is to a checksum.
+    /// Adds sizes and values to a checksum.
     fn add_to(&self, checksum: &mut Crc) {
         let mut add = |sizes: &[usize], values: [&[f32]; 2]| {
             for &size in sizes.iter().chain(&values.map(<[f32]>::len)) {
@@ -147,7 +147,10 @@ impl Layer {
         }
     }
 
-    /// What a layer of neurons is in the ANN, checked.
+    /// Activation of a layer of neurons in the ANN.
+    ///
+    /// # Errors
+    /// Returns an error if the parameters of QCFS are out of range.
     pub(crate) fn activation(&self, number: usize) -> Result<Activation> {
         let wrong =
             |found: String, expected| Err(Error::layer(number, self.kind(), found, expected));
@@ -161,9 +164,8 @@ impl Layer {
         }
     }
 
-    /// Appends the layer to others: batch normalisation becomes part of the weights and bias
-    /// before it. A mean of outputs and what is done to every output alike may change places, so
-    /// average pooling can stand between.
+    /// Appends the layer to others. Batch normalisation is folded into the weights and bias before
+    /// it, also across average pooling, with which it commutes.
     pub(crate) fn fold_into(self, layers: &mut Vec<Self>) {
         let pooling = |layer: &&mut Self| matches!(layer, Self::AvgPool { .. });
         match (&self, layers.iter_mut().rev().find(|layer| !pooling(layer))) {
@@ -198,7 +200,7 @@ impl Layer {
     }
 }
 
-/// What a layer of neurons is in the ANN.
+/// Activation of a layer of neurons in the ANN.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Activation {
     Relu,
@@ -206,7 +208,7 @@ pub(crate) enum Activation {
         bound: f32,
         levels: usize,
     },
-    /// No neurons: the output.
+    /// No activation: the output layer.
     Identity,
 }
 
@@ -220,8 +222,8 @@ impl Activation {
     }
 }
 
-/// A fully connected layer of these weights, for tests.
-#[cfg(test)]
+/// Fully connected layer without bias.
+#[cfg(any(test, feature = "nir"))]
 pub(crate) fn linear(weight: Vec<f32>, inputs: usize) -> Layer {
     Layer::Linear {
         outputs: weight.len() / inputs,

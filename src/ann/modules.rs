@@ -1,7 +1,7 @@
-//! Typed layers as dfdx modules, every size a const generic, on stable Rust.
+//! Typed layers as dfdx modules, with every size as a const generic, on stable Rust.
 //!
-//! dfdx has convolution and pooling on nightly only. These modules bring them to stable: an
-//! ordinary dfdx tuple of them is a network, and a size that does not follow on does not compile.
+//! dfdx itself has convolution and pooling only on nightly Rust. A network is a dfdx tuple of these
+//! modules; sizes that do not match do not compile.
 //!
 //! ```
 //! use dfdx::prelude::*;
@@ -17,7 +17,7 @@
 //! let logits: Tensor<Rank2<5, 10>, f32, _> = net.forward(images);
 //! ```
 //!
-//! Four channels do not go into a layer that takes eight:
+//! A layer for eight channels does not take four:
 //!
 //! ```compile_fail,E0277
 //! # use dfdx::prelude::*;
@@ -49,11 +49,11 @@ use num_traits::Float;
 use rand_distr::Uniform;
 use rand_distr::uniform::SampleUniform;
 
-/// Images of `C` channels in a batch of `B`.
+/// Batch of images, `B` x `C` x `SIDE` x `SIDE`.
 type Batch<B, const C: usize, const SIDE: usize, E, D, T> =
     Tensor<(B, Const<C>, Const<SIDE>, Const<SIDE>), E, D, T>;
 
-/// The values of a tensor in order. It keeps its gradient.
+/// Reshapes a tensor to a vector, which keeps its gradient.
 pub(crate) fn flat<S: Shape, E: Dtype, D: Device<E>, T: Tape<E, D>>(
     tensor: Tensor<S, E, D, T>,
 ) -> Result<Flat<E, D, T>, D::Err> {
@@ -61,18 +61,18 @@ pub(crate) fn flat<S: Shape, E: Dtype, D: Device<E>, T: Tape<E, D>>(
     tensor.try_reshape_like(&(size,))
 }
 
-/// The values of a parameter, on a tape of their own.
+/// Values of a parameter as a vector, on a new tape.
 fn parameter<S: Shape, E: Dtype, D: Device<E>, T: Tape<E, D>>(
     tensor: &Tensor<S, E, D>,
 ) -> Result<Flat<E, D, T>, D::Err> {
     flat(tensor.retaped())
 }
 
-/// `KERNEL` x `KERNEL` cross-correlation without bias, of step `STRIDE`, with as many zeros around
-/// the image as half a kernel: `IN` x `SIDE` x `SIDE` to `OUT` x `OUT_SIDE` x `OUT_SIDE`. First
-/// weights are uniform with the variance 2 / fan-in of He et al. (2015).
+/// `KERNEL` x `KERNEL` cross-correlation without bias, with stride `STRIDE` and padding `KERNEL` /
+/// 2: `IN` x `SIDE` x `SIDE` to `OUT` x `OUT_SIDE` x `OUT_SIDE`. Initial weights are uniformly
+/// distributed with the variance 2 / fan-in of He et al. (2015).
 ///
-/// `OUT_SIDE` must be what the convolution gives:
+/// `OUT_SIDE` must be the side of the convolution's output:
 ///
 /// ```compile_fail,E0080
 /// use dfdx::prelude::*;
@@ -95,10 +95,10 @@ pub struct Conv<
 /// 3 x 3 [convolution](Conv) with same padding: `IN` x `SIDE` x `SIDE` to `OUT` x `SIDE` x `SIDE`.
 pub type Conv3x3<const IN: usize, const OUT: usize, const SIDE: usize> =
     Conv<IN, OUT, 3, 1, SIDE, SIDE>;
-/// 3 x 3 [convolution](Conv) of step 2: `IN` x `SIDE` x `SIDE` to `OUT` x `HALF` x `HALF`.
+/// 3 x 3 [convolution](Conv) with stride 2: `IN` x `SIDE` x `SIDE` to `OUT` x `HALF` x `HALF`.
 pub type Conv3x3Stride2<const IN: usize, const OUT: usize, const SIDE: usize, const HALF: usize> =
     Conv<IN, OUT, 3, 2, SIDE, HALF>;
-/// 1 x 1 [convolution](Conv) of step 2, the shortcut of a residual network that halves:
+/// 1 x 1 [convolution](Conv) with stride 2, for shortcuts of residual networks:
 /// `IN` x `SIDE` x `SIDE` to `OUT` x `HALF` x `HALF`.
 pub type Conv1x1Stride2<const IN: usize, const OUT: usize, const SIDE: usize, const HALF: usize> =
     Conv<IN, OUT, 1, 2, SIDE, HALF>;
@@ -115,11 +115,11 @@ pub struct BuiltConv<
     E: Dtype,
     D: Storage<E>,
 > {
-    /// Kernels: output channel, input channel, row, column.
+    /// Weights, output channels x input channels x rows x columns.
     pub weight: Tensor<Rank4<OUT, IN, KERNEL, KERNEL>, E, D>,
 }
 
-// Six sizes in every implementation: written once.
+// Writes the six sizes once for several implementations.
 macro_rules! for_conv {
     ($(($($generics:tt)*) $trait:ty { $($body:tt)* })*) => {$(
         impl<
@@ -241,23 +241,23 @@ impl<
     }
 }
 
-/// A built layer that computes with weights in place of its own as well.
+/// Built layer that can also compute with weights other than its own.
 pub trait Weighted<X, E: Dtype, D: Device<E>, T: Tape<E, D>> {
-    /// What it makes of an input.
+    /// Output of the layer.
     type Output;
-    /// Output channels, which the weights are in the order of.
+    /// Number of output channels, the first dimension of the weights.
     const OUTPUTS: usize;
 
-    /// Its own weights.
+    /// Weights of the layer.
     ///
     /// # Errors
-    /// The device's, such as memory that cannot be had.
+    /// Returns the device's error, for example if memory runs out.
     fn try_weight(&self) -> Result<Flat<E, D, T>, D::Err>;
 
-    /// With these weights.
+    /// Computes the output with the given weights.
     ///
     /// # Errors
-    /// The device's, such as memory that cannot be had.
+    /// Returns the device's error, for example if memory runs out.
     fn try_forward_by(&self, x: X, weight: Flat<E, D, T>) -> Result<Self::Output, D::Err>;
 }
 
@@ -281,20 +281,18 @@ impl<const IN: usize, const OUT: usize, B: Dim, E: Dtype, D: Device<E>, T: Tape<
     }
 }
 
-/// A convolution or [`UnbiasedLinear`] with binary weights: `Binary<Conv3x3<16, 32, 8>>` computes
-/// with the sign of each weight times the mean magnitude of its output channel's (the
-/// binary-weight network of Rastegari et al. 2016, "XNOR-Net"; spiking in Lu and Sengupta 2020,
-/// "Exploring the Connection Between Binary and Spiking Neural Networks", Front. Neurosci.
-/// 14:535).
+/// Convolution or [`UnbiasedLinear`] with binary weights: `Binary<Conv3x3<16, 32, 8>>` uses the
+/// sign of each weight times the mean magnitude of the weights of its output channel (binary-weight
+/// network of Rastegari et al. 2016, "XNOR-Net"; spiking in Lu and Sengupta 2020, "Exploring the
+/// Connection Between Binary and Spiking Neural Networks", Front. Neurosci. 14:535).
 ///
-/// Gradients train the real, latent weights behind them, see [`Accelerated::binarise`]; in these papers
-/// the first and the last layer of a network stay real. Centring and clipping the latent weights at
-/// each step, and gradients times their number, which Adam does not see, are left out. Once
-/// converted the weights are the binary ones, and
-/// [`quantised`](crate::simulate::SpikingNetwork::quantised) keeps them as they are.
+/// Gradients train the real-valued weights, see [`Accelerated::binarise`]. As in these papers, the
+/// first and the last layer of a network should keep real weights. The papers' centring and
+/// clipping of the real weights at each step, and multiplication of gradients by the number of
+/// weights, which has no effect with Adam, are left out. Conversion takes the binary weights.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Binary<L> {
-    /// The layer with its real weights.
+    /// Layer with the real-valued weights.
     pub latent: L,
 }
 
@@ -331,7 +329,7 @@ where
     }
 }
 
-/// Layers without parameters: their types, and how they map a tensor.
+/// Defines layers without parameters: types, sizes and forward passes.
 macro_rules! plain_layers {
     ($($(#[$doc:meta])* $name:ident [$($size:ident)*]
         ($($from:ty),*) to ($($to:ty),*)
@@ -396,8 +394,8 @@ plain_layers! {
         |images| D::average_pool(images, SIDE, SIDE);
         |layers| layers.push(Layer::AvgPool { size: SIDE });
 
-    /// `CHANNELS` x `SIDE` x `SIDE` as one vector of `FEATURES`, in that order. `FEATURES` must be
-    /// their product:
+    /// Flattening of `CHANNELS` x `SIDE` x `SIDE` to `FEATURES`, row by row. `FEATURES` must be the
+    /// product of the sizes:
     ///
     /// ```compile_fail,E0080
     /// use dfdx::prelude::*;
@@ -410,11 +408,11 @@ plain_layers! {
         (Const<CHANNELS>, Const<SIDE>, Const<SIDE>) to (Const<FEATURES>)
         if FEATURES == CHANNELS * SIDE * SIDE, "Flatten: FEATURES is CHANNELS x SIDE x SIDE";
         |images| Ok::<_, D::Err>(images);
-        // Nothing: [`Layer::Linear`] takes images as they are.
+        // No layer: [`Layer::Linear`] flattens images itself.
         |_layers| {};
 }
 
-/// max(x, 0), as dfdx's `ReLU` and on all cores: neurons, once converted.
+/// max(x, 0), like dfdx's `ReLU` but on all cores. Converted to a layer of neurons.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Relu;
 
@@ -432,24 +430,23 @@ impl<S: Shape, E: Dtype, D: Accelerated<E>, T: Tape<E, D>> Module<Tensor<S, E, D
     }
 }
 
-/// Quantisation clip-floor-shift, the activation of Bu et al. (2022), "Optimal ANN-SNN Conversion for
-/// High-accuracy and Ultra-low-latency Spiking Neural Networks", ICLR:
-/// λ clip(floor(x L / λ + 1/2) / L, 0, 1), with L = `LEVELS` and one bound λ for the layer, which is
-/// trained.
+/// Quantisation clip-floor-shift (QCFS), the activation of Bu et al. (2022), "Optimal ANN-SNN
+/// Conversion for High-accuracy and Ultra-low-latency Spiking Neural Networks", ICLR:
+/// λ clip(floor(x L / λ + 1/2) / L, 0, 1), with L = `LEVELS` and one trained bound λ per layer.
 ///
-/// It is what neurons of threshold λ that start at λ / 2 can say in L timesteps, so that a network
-/// trained with it keeps its accuracy at very few of them: convert it with
-/// [`Balance::Learned`](crate::convert::Balance::Learned). Gradients go straight through floor, see
-/// [`Accelerated::qcfs`]. λ is `BOUND` at first, 8 as in the authors' code, and decays as weights
-/// do, as there. 8 fits inputs that are normalised: of inputs below λ / 2L only zeros go on, so that
-/// a network without batch normalisation needs less.
+/// Its levels are the outputs of neurons of threshold λ that start at λ / 2 and run for L
+/// timesteps, so that a network trained with it keeps its accuracy at very few timesteps: convert
+/// it with [`Balance::Learned`](crate::convert::Balance::Learned). Gradients pass straight through
+/// floor, see [`Accelerated::qcfs`]. λ starts at `BOUND`, 8 as in the authors' code, and has weight
+/// decay, as there. 8 suits normalised inputs: inputs below λ / 2L give 0, so that a network
+/// without batch normalisation needs a smaller `BOUND`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Qcfs<const LEVELS: usize, const BOUND: usize = 8>;
 
 /// [`Qcfs`] with its bound on a device.
 #[derive(Debug, Clone)]
 pub struct BuiltQcfs<const LEVELS: usize, const BOUND: usize, E: Dtype, D: Storage<E>> {
-    /// λ, a single value.
+    /// λ, one value.
     pub bound: Tensor<Rank1<1>, E, D>,
 }
 
@@ -505,36 +502,36 @@ impl<const LEVELS: usize, const BOUND: usize, S: Shape, E: Dtype, D: Accelerated
     }
 }
 
-/// Batch normalisation of images (Ioffe and Szegedy 2015), `CHANNELS` x `SIDE` x `SIDE`: every
-/// channel to mean 0 and variance 1, times `weight`, plus `bias`.
+/// Batch normalisation of images (Ioffe and Szegedy 2015), `CHANNELS` x `SIDE` x `SIDE`: normalises
+/// every channel to mean 0 and variance 1, multiplies by `weight` and adds `bias`.
 ///
-/// As in PyTorch: ε is 1e-5, the running mean and the running, unbiased variance take a tenth of
-/// each training batch's. [`ModuleMut`] with a tape trains; [`Module`] uses the running statistics,
-/// with a tape too, since an attack on a trained network needs gradients.
+/// ε is 1e-5 and the momentum of the running mean and the unbiased running variance is 0.1, as in
+/// PyTorch. [`ModuleMut`] with a tape trains; [`Module`] uses the running statistics, also with a
+/// tape, since an attack on a trained network needs gradients.
 ///
-/// It follows a convolution or linear layer, whose weights it is folded into once converted;
-/// average pooling may stand between.
+/// Conversion folds it into the weights of the convolution or linear layer before it; average
+/// pooling may stand between.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct BatchNorm<const CHANNELS: usize, const SIDE: usize>;
 
-/// [`BatchNorm`] of `FEATURES` features, after a linear layer.
+/// Batch normalisation of `FEATURES` features, after a linear layer; see [`BatchNorm`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct BatchNorm1d<const FEATURES: usize>;
 
 /// [`BatchNorm`] or [`BatchNorm1d`] with its parameters on a device.
 #[derive(Debug, Clone)]
 pub struct BuiltBatchNorm<const CHANNELS: usize, E: Dtype, D: Storage<E>> {
-    /// Scale of each channel, 1 at first.
+    /// Scale, one per channel, initially 1.
     pub weight: Tensor<Rank1<CHANNELS>, E, D>,
-    /// Shift of each channel, 0 at first.
+    /// Shift, one per channel, initially 0.
     pub bias: Tensor<Rank1<CHANNELS>, E, D>,
-    /// Mean of each channel in training; not trained by gradient.
+    /// Running mean, one per channel, without gradient.
     pub running_mean: Tensor<Rank1<CHANNELS>, E, D>,
-    /// Unbiased variance of each channel in training; not trained by gradient.
+    /// Running unbiased variance, one per channel, without gradient.
     pub running_var: Tensor<Rank1<CHANNELS>, E, D>,
 }
 
-/// What the running statistics take of a batch's.
+/// Momentum of the running statistics.
 const MOMENTUM: f64 = 0.1;
 
 impl<const CHANNELS: usize, const SIDE: usize, E: Dtype, D: Device<E>> BuildOnDevice<D, E>
@@ -621,7 +618,7 @@ impl<const CHANNELS: usize, E: Dtype, D: Accelerated<E>> BuiltBatchNorm<CHANNELS
         );
         self.running_mean
             .try_axpy(1.0 - MOMENTUM, &mean, MOMENTUM)?;
-        // Of a single value there is no unbiased variance: it stays the 0 that it is.
+        // A single value has no unbiased variance; its variance of 0 is used.
         let unbiased = n / (n - 1.0).max(1.0);
         self.running_var
             .try_axpy(1.0 - MOMENTUM, &variance, MOMENTUM * unbiased)?;
@@ -676,13 +673,13 @@ batch_norm!([SIDE] SIDE * SIDE; Const<CHANNELS>, Const<SIDE>, Const<SIDE>);
 /// Residual addition (He et al. 2016): `body(x) + shortcut(x)`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ResidualAdd<Body, Shortcut = Identity> {
-    /// The layers to be trained.
+    /// Layers of the main branch.
     pub body: Body,
-    /// [`Identity`], or a convolution where the size changes.
+    /// [`Identity`], or a convolution if the size changes.
     pub shortcut: Shortcut,
 }
 
-/// What it is given.
+/// Identity: the output is the input.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Identity;
 
@@ -753,17 +750,16 @@ residual! {
     ModuleMut try_forward_mut mut;
 }
 
-/// A layer, or a tuple of layers, that takes an input of shape `In` and can be converted to
-/// spiking neurons: the spiking constraints and the sizes, checked when the network is defined.
+/// Layer or tuple of layers that takes an input of shape `In` and can be converted to spiking
+/// neurons. Checks sizes and convertibility at compile time.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not take what the layer before it gives, {In}, or does not convert to spiking neurons",
     label = "this layer does not fit here",
     note = "sizes follow on: Conv3x3<IN, OUT, SIDE> gives (Const<OUT>, Const<SIDE>, Const<SIDE>), AvgPool2<CHANNELS, SIDE, HALF> halves SIDE, Flatten gives (Const<FEATURES>,)",
     note = "layers that convert: Conv3x3, Conv3x3Stride2, Conv1x1Stride2, AvgPool2, GlobalAvgPool, Flatten, UnbiasedLinear, Linear, Binary, BatchNorm, BatchNorm1d, Relu, ReLU, Qcfs, DropoutOneIn, ResidualAdd, Identity and tuples of them"
 )]
-
 pub trait Follows<In> {
-    /// Shape of one output, without the batch.
+    /// Shape of the output, without the batch dimension.
     type Out;
 }
 
@@ -825,7 +821,7 @@ impl<In, F: Follows<In>, R: Follows<In, Out = F::Out>> Follows<In> for ResidualA
     type Out = F::Out;
 }
 
-/// A built module that tells which plain layers it is.
+/// Built module that can be reduced to plain layers.
 pub trait Describe {
     /// Appends the module's layers, weights included.
     fn describe(&self, layers: &mut Vec<Layer>);
@@ -881,7 +877,7 @@ impl<const IN: usize, const OUT: usize, D: Device<f32>> Describe
 }
 
 impl<L: Describe> Describe for Binary<L> {
-    /// The layer with its binary weights.
+    /// Appends the layer with its binary weights.
     fn describe(&self, layers: &mut Vec<Layer>) {
         let before = layers.len();
         self.latent.describe(layers);
@@ -901,7 +897,7 @@ impl<L: Describe> Describe for Binary<L> {
 }
 
 impl<const CHANNELS: usize, D: Device<f32>> Describe for BuiltBatchNorm<CHANNELS, f32, D> {
-    /// Folded into the convolution or linear layer before.
+    /// Folds the normalisation into the convolution or linear layer before it.
     fn describe(&self, layers: &mut Vec<Layer>) {
         let epsilon = EPSILON as f32;
         let deviations = self.running_var.as_vec().into_iter();
@@ -945,7 +941,7 @@ impl Describe for Identity {
 }
 
 impl<const N: usize> Describe for DropoutOneIn<N> {
-    /// Nothing: it trains only.
+    /// Appends nothing: dropout only acts in training.
     fn describe(&self, _: &mut Vec<Layer>) {}
 }
 
@@ -978,7 +974,7 @@ macro_rules! tuples {
     (@last $head:ident $($tail:ident)+) => { tuples!(@last $($tail)+) };
 }
 
-// As many as dfdx has: longer networks nest tuples.
+// The lengths of tuples that dfdx supports; longer networks nest tuples.
 tuples! {
     A;
     A B A;
@@ -993,7 +989,7 @@ mod tests {
     use super::*;
     use dfdx::prelude::*;
 
-    /// The definition, term by term.
+    /// Convolution by its definition, term by term.
     fn conv(weight: &[f64], image: &[f64], channels: [usize; 2], side: usize) -> Vec<f64> {
         let mut out = vec![0.0; channels[1] * side * side];
         let at = |c: usize, row: isize, column: isize| {

@@ -1,4 +1,4 @@
-//! Named networks: their layers are typed, and compiled once in the library.
+//! Named networks of typed layers.
 
 use dfdx::prelude::Cpu;
 
@@ -7,32 +7,33 @@ use crate::base::error::Result;
 use crate::data::tasks::Task;
 use crate::ops::backend::Backend;
 
-/// A network with a name, made by [`network!`](crate::network). The layers stand behind
-/// [`Trainable`](crate::ann::Trainable), so that code which uses a network compiles quickly.
+/// Named network, defined by [`network!`](crate::network). Its layers are behind the trait
+/// [`Trainable`](crate::ann::Trainable), so that code that uses a network compiles quickly.
 pub trait Network: 'static {
-    /// What the network classifies.
+    /// Classification task of the network.
     type Task: Task;
-    /// The network's name as people write it.
+    /// Name of the network, for tables and errors.
     const NAME: &'static str;
-    /// The network on the CPU, its first weights drawn by `seed`.
+    /// Builds the network on the CPU, with initial weights that depend on `seed`.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::Error::Device) when memory cannot be had.
+    /// Returns [`Error::Device`](crate::Error::Device) if memory runs out.
     fn build(seed: u64) -> Result<Built>;
-    /// The network on the first NVIDIA card.
+    /// Builds the network on the first NVIDIA GPU.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::Error::Device) when there is none, or memory cannot be had.
+    /// Returns [`Error::Device`](crate::Error::Device) if there is no GPU or memory runs out.
     #[cfg(feature = "cuda")]
     fn build_on_card(seed: u64) -> Result<Built>;
 }
 
-/// A device that named networks are built on, such as dfdx's `Cpu` and `Cuda`.
+/// Device for named networks: dfdx's `Cpu` or `Cuda`.
 pub trait NetworkDevice: Backend {
-    /// A network on the device, its first weights drawn by `seed`.
+    /// Builds a network on the device, with initial weights that depend on `seed`.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::Error::Device) when there is no device, or memory cannot be had.
+    /// Returns [`Error::Device`](crate::Error::Device) if there is no such device or memory runs
+    /// out.
     fn build<N: Network>(seed: u64) -> Result<Built>;
 }
 
@@ -49,7 +50,7 @@ impl NetworkDevice for dfdx::prelude::Cuda {
     }
 }
 
-/// Defines a named network from typed layers: a few lines in a program or a notebook cell.
+/// Defines a named network from typed layers.
 ///
 /// ```
 /// use evospike::prelude::*;
@@ -65,8 +66,8 @@ impl NetworkDevice for dfdx::prelude::Cuda {
 /// # Ok::<(), evospike::Error>(())
 /// ```
 ///
-/// In a notebook it stands in a module, because a cell keeps items and not what a macro makes of
-/// them; a later run of the cell replaces the network:
+/// In a notebook, put it in a module: a cell keeps its own items but not those of a macro. Running
+/// the cell again replaces the network:
 ///
 /// ```
 /// # use evospike::prelude::*;
@@ -80,15 +81,15 @@ impl NetworkDevice for dfdx::prelude::Cuda {
 /// # fn main() {}
 /// ```
 ///
-/// A layer that does not fit the one before it does not compile, and neither does one that has no
-/// spiking counterpart:
+/// A layer that does not fit the layer before it, or that cannot be converted to spiking neurons,
+/// does not compile:
 ///
 /// ```compile_fail,E0277
 /// # use evospike::prelude::*;
 /// network! {
 ///     pub Wrong for Digits = (
 ///         (Conv3x3<1, 8, 8>, AvgPool2<8, 8, 4>, Relu),
-///         (Flatten<8, 4, 128>, UnbiasedLinear<64, 10>), // 64 where 128 come
+///         (Flatten<8, 4, 128>, UnbiasedLinear<64, 10>), // takes 64 features but gets 128
 ///     );
 /// }
 /// ```
@@ -110,8 +111,8 @@ macro_rules! network {
     };
 }
 
-/// What [`network!`](crate::network) adds for cards: the features of this crate decide, not those of
-/// the crate that calls it.
+/// Part of [`network!`](crate::network) for GPUs. It depends on the features of this crate, not on
+/// those of the crate that calls the macro.
 #[cfg(feature = "cuda")]
 #[doc(hidden)]
 #[macro_export]
@@ -126,7 +127,7 @@ macro_rules! build_on_card {
     };
 }
 
-/// Nothing.
+/// Part of [`network!`](crate::network) without GPUs: nothing.
 #[cfg(not(feature = "cuda"))]
 #[doc(hidden)]
 #[macro_export]
@@ -140,8 +141,8 @@ mod digits_cnn {
     use dfdx::prelude::{ReLU, UnbiasedLinear};
 
     network! {
-        /// The paper's kind of network for 8 x 8 digits: six layers of neurons, average pooling
-        /// before ReLU, no bias.
+        /// Network for 8 x 8 digits, built like those of the paper: six layers of neurons, average
+        /// pooling before ReLU, no bias.
         pub DigitsCnn for Digits = (
             (Conv3x3<1, 16, 8>, ReLU, Conv3x3<16, 16, 8>, AvgPool2<16, 8, 4>, ReLU),
             (Conv3x3<16, 32, 4>, ReLU, Conv3x3<32, 32, 4>, AvgPool2<32, 4, 2>, ReLU),
@@ -158,9 +159,8 @@ mod digits_qcfs {
     use crate::data::tasks::Digits;
 
     network! {
-        /// [`DigitsCnn`](super::DigitsCnn) with [`Qcfs`] in place of ReLU, for very few
-        /// timesteps. Its bounds are 2 at first, since without batch normalisation currents are
-        /// small.
+        /// [`DigitsCnn`](super::DigitsCnn) with [`Qcfs`] instead of ReLU, for very few timesteps.
+        /// Its bounds start at 2, since currents are small without batch normalisation.
         pub DigitsQcfs for Digits = (
             (Conv3x3<1, 16, 8>, Qcfs<4, 2>, Conv3x3<16, 16, 8>, AvgPool2<16, 8, 4>, Qcfs<4, 2>),
             (Conv3x3<16, 32, 4>, Qcfs<4, 2>, Conv3x3<32, 32, 4>, AvgPool2<32, 4, 2>, Qcfs<4, 2>),
@@ -177,7 +177,7 @@ mod digits_binary {
     use crate::data::tasks::Digits;
 
     network! {
-        /// [`DigitsCnn`](super::DigitsCnn) with [`Binary`] weights, but in the first and the last
+        /// [`DigitsCnn`](super::DigitsCnn) with [`Binary`] weights except in the first and last
         /// layer.
         pub DigitsBinary for Digits = (
             (Conv3x3<1, 16, 8>, Relu, Binary<Conv3x3<16, 16, 8>>, AvgPool2<16, 8, 4>, Relu),
@@ -199,7 +199,7 @@ mod mlp {
     use dfdx::prelude::UnbiasedLinear;
 
     network! {
-        /// Two layers of neurons, fully connected, for 8 x 8 digits; no bias.
+        /// Multilayer perceptron for 8 x 8 digits: two layers of neurons, no bias.
         pub Mlp for Digits = (
             (Flatten<1, 8, 64>, UnbiasedLinear<64, 128>, Relu),
             (UnbiasedLinear<128, 64>, Relu),
@@ -216,8 +216,8 @@ mod mnist_cnn {
     use crate::data::tasks::Mnist;
 
     network! {
-        /// Three layers of neurons for the MNIST family: two convolutions with average pooling
-        /// before ReLU, a hidden linear layer, batch normalisation.
+        /// Network for the MNIST family: two convolutions with average pooling before ReLU and a
+        /// hidden linear layer, with batch normalisation; three layers of neurons.
         pub MnistCnn for Mnist = (
             (Conv3x3<1, 16, 28>, BatchNorm<16, 28>, AvgPool2<16, 28, 14>, Relu),
             (Conv3x3<16, 32, 14>, BatchNorm<32, 14>, AvgPool2<32, 14, 7>, Relu),
@@ -228,8 +228,8 @@ mod mnist_cnn {
 }
 pub use mnist_cnn::MnistCnn;
 
-/// A convolution, what comes after it and neurons, with 2 x 2 average pooling before them or
-/// without; the same for a linear layer.
+/// Defines blocks of a convolution or linear layer, normalisation or dropout, and ReLU, with or
+/// without 2 x 2 average pooling before ReLU.
 macro_rules! blocks {
     (plain) => {
         type Block<const IN: usize, const OUT: usize, const SIDE: usize> =
@@ -257,8 +257,8 @@ macro_rules! blocks {
     };
 }
 
-/// VGG15 of 3 x 32 x 32 images: thirteen convolutions of four widths and a hidden linear layer,
-/// 2 x 2 average pooling before ReLU, no bias but what batch normalisation folds into.
+/// Defines VGG15s for 3 x 32 x 32 images: thirteen convolutions of four widths and a hidden linear
+/// layer, 2 x 2 average pooling before ReLU, and no bias except that of batch normalisation.
 macro_rules! vgg15 {
     ($(mod $module:ident, $kind:ident $a:literal $b:literal $c:literal $d:literal $hidden:literal {
         $($(#[$doc:meta])* $name:ident for $task:ident $classes:literal;)*
@@ -287,20 +287,20 @@ macro_rules! vgg15 {
 
 vgg15! {
     mod vgg15, plain 64 128 256 512 4096 {
-        /// The VGG15 of Lu and Sengupta (2020) for CIFAR-10: no bias, dropout of 0.1.
+        /// VGG15 of Lu and Sengupta (2020) for CIFAR-10: no bias, dropout 0.1.
         Vgg15 for Cifar10 10;
         /// [`Vgg15`] for CIFAR-100.
         Vgg15Cifar100 for Cifar100 100;
     }
     mod vgg15_half, norm 32 64 128 256 512 {
-        /// VGG15 of half the usual width with batch normalisation, for CIFAR-10.
+        /// VGG15 of half the width with batch normalisation, for CIFAR-10.
         Vgg15HalfBn for Cifar10 10;
         /// [`Vgg15HalfBn`] for CIFAR-100.
         Vgg15HalfBnCifar100 for Cifar100 100;
     }
     mod vgg15_quarter, norm 16 32 64 128 256 {
-        /// VGG15 of a quarter of the usual width with batch normalisation, for CIFAR-10: one that
-        /// two cores can train.
+        /// VGG15 of a quarter of the width with batch normalisation, for CIFAR-10, small enough for
+        /// training on two cores.
         Vgg15QuarterBn for Cifar10 10;
         /// [`Vgg15QuarterBn`] for CIFAR-100.
         Vgg15QuarterBnCifar100 for Cifar100 100;
@@ -342,8 +342,7 @@ mod resnet20 {
     );
 
     network! {
-        /// ResNet20 (He et al. 2016) for CIFAR-10, strided convolutions where it halves and no max
-        /// pooling.
+        /// ResNet20 (He et al. 2016) for CIFAR-10, with strided convolutions instead of pooling.
         pub ResNet20 for Cifar10 = (Features, UnbiasedLinear<64, 10>);
     }
     network! {
@@ -363,7 +362,7 @@ mod vgg16 {
         (Conv3x3<IN, OUT, SIDE>, AvgPool2<OUT, SIDE, HALF>, Relu);
 
     network! {
-        /// VGG16 (Simonyan and Zisserman 2015) for ImageNet, average pooling before ReLU, no bias.
+        /// VGG16 (Simonyan and Zisserman 2015) for ImageNet: average pooling before ReLU, no bias.
         pub Vgg16 for ImageNet = (
             (Block<3, 64, 224>, Pooled<64, 64, 224, 112>),
             (Block<64, 128, 112>, Pooled<128, 128, 112, 56>),

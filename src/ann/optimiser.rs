@@ -1,4 +1,4 @@
-//! Optimisers and learning-rate schedules: how gradients change a network's weights.
+//! Optimisers and learning-rate schedules.
 
 use dfdx::nn::{TensorOptions, TensorVisitor, ViewTensorMut};
 use dfdx::prelude::{
@@ -8,15 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::error::{Error, Result};
 
-/// What a step makes of a gradient.
+/// Rule that updates weights from gradients.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Optimiser {
-    /// Stochastic gradient descent as PyTorch's `SGD`: the decayed weights are part of the
-    /// gradient.
+    /// Stochastic gradient descent like PyTorch's `SGD`: weight decay is part of the gradient.
     Sgd {
-        /// Share of its velocity that a weight keeps from step to step, 0..1; 0 for none.
+        /// Momentum, 0 to less than 1.
         momentum: f64,
-        /// Whether a step looks ahead along the velocity (Nesterov 1983).
+        /// Nesterov momentum (Nesterov 1983).
         nesterov: bool,
     },
     /// Adam (Kingma and Ba 2015) with decoupled weight decay (Loshchilov and Hutter 2019).
@@ -24,7 +23,7 @@ pub enum Optimiser {
 }
 
 impl Optimiser {
-    /// SGD with Nesterov momentum of 0.9, as convolutional networks are commonly trained.
+    /// SGD with Nesterov momentum 0.9, common for convolutional networks.
     pub const NESTEROV: Self = Self::Sgd {
         momentum: 0.9,
         nesterov: true,
@@ -44,7 +43,7 @@ impl Optimiser {
         Ok(())
     }
 
-    /// Running means that it keeps for each weight.
+    /// Number of running means per weight.
     pub(crate) fn moments(self) -> usize {
         match self {
             Self::Sgd { .. } => 1,
@@ -53,20 +52,20 @@ impl Optimiser {
     }
 }
 
-/// How the learning rate changes over a training run, after its warm-up.
+/// Schedule of the learning rate after warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Schedule {
-    /// Stays as it is.
+    /// Constant learning rate.
     Constant,
-    /// Falls to 0 along a line.
+    /// Linear decay to 0.
     Linear,
-    /// Falls to 0 along half a cosine (Loshchilov and Hutter 2017).
+    /// Cosine decay to 0 (Loshchilov and Hutter 2017).
     Cosine,
 }
 
 impl Schedule {
-    /// Share of the learning rate at `step`, from 0, of `steps`. In the first `warmup` of them it
-    /// rises along a line to the whole.
+    /// Factor on the learning rate in `step`, from 0, of `steps`. It rises linearly to 1 in the
+    /// first `warmup` steps.
     pub fn share(self, step: usize, steps: usize, warmup: usize) -> f64 {
         if step < warmup {
             return (step + 1) as f64 / (warmup + 1) as f64;
@@ -80,24 +79,24 @@ impl Schedule {
     }
 }
 
-/// One step of an optimiser.
+/// Parameters of one step of an optimiser.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step {
-    /// The rule.
+    /// Update rule.
     pub optimiser: Optimiser,
-    /// From 1. The first forgets what the optimiser knew from steps before.
+    /// Number of the step, from 1. The first step resets the optimiser.
     pub number: usize,
-    /// At this step.
+    /// Learning rate of this step.
     pub learning_rate: f64,
-    /// At this step.
+    /// Weight decay of this step.
     pub weight_decay: f64,
 }
 
-/// Visits every parameter once a step. dfdx's own optimisers do the same on the same kernels, but
+/// Visitor that updates every parameter in a step. dfdx's own optimisers use the same kernels, but
 /// keep their moments private, so that training could not be resumed.
 pub(crate) struct Update<'a, D: Device<f32>> {
     pub step: &'a Step,
-    /// As many as [`Optimiser::moments`].
+    /// Running means, as many as [`Optimiser::moments`].
     pub moments: &'a mut [Gradients<f32, D>],
     pub gradients: &'a mut Gradients<f32, D>,
 }
@@ -121,7 +120,7 @@ impl<D: Device<f32>> TensorVisitor<f32, D> for Update<'_, D> {
 }
 
 impl<D: Device<f32>> Update<'_, D> {
-    /// Changes a parameter.
+    /// Updates a parameter.
     pub fn apply<S: Shape>(&mut self, parameter: &mut Tensor<S, f32, D>) -> Result<(), D::Err> {
         let gradient = self.gradients.get_or_alloc_mut(parameter)?;
         let (lr, weight_decay) = (self.step.learning_rate, self.step.weight_decay);
@@ -147,7 +146,7 @@ impl<D: Device<f32>> Update<'_, D> {
                 square.get_or_alloc_mut(parameter)?,
                 gradient,
             )?,
-            (_, _) => {} // the caller made room for them
+            (_, _) => {} // not reached: there are as many moments as the optimiser has
         }
         Ok(())
     }

@@ -1,16 +1,16 @@
-//! Weights in safetensors files: to and from PyTorch.
+//! Weights in safetensors files, for exchange with PyTorch.
 //!
-//! A layer of a typed network has dfdx's path for a name: its places in the tuples, so that the
-//! first layer of the second block is `1.0`. [`Names`] says what a file calls each layer; its
-//! tensors are called the same on both sides (`weight`, `bias`, `running_mean`, `running_var`) and
-//! have the same shapes. So a state dict that PyTorch wrote,
+//! The name of a layer of a typed network is dfdx's path: its positions in the tuples, so that the
+//! first layer of the second block is `1.0`. [`Names`] maps these names to those in a file. Names
+//! of tensors (`weight`, `bias`, `running_mean`, `running_var`) and their shapes are the same on
+//! both sides. A state dict written by PyTorch,
 //!
 //! ```python
 //! net = nn.Sequential(nn.Flatten(), nn.Linear(64, 32, bias=False), nn.ReLU(), nn.Linear(32, 10))
 //! safetensors.torch.save_file(net.state_dict(), "net.safetensors")
 //! ```
 //!
-//! becomes a network of evospike, and the other way round:
+//! is read as a network of evospike, and the other way round:
 //!
 //! ```
 //! use evospike::prelude::*;
@@ -18,7 +18,7 @@
 //! network! {
 //!     pub Net for Digits = ((Flatten<1, 8, 64>, UnbiasedLinear<64, 32>, Relu), Linear<32, 10>);
 //! }
-//! let names = Names::new([("0.1", "1"), ("1", "3")]); // ours, PyTorch's
+//! let names = Names::new([("0.1", "1"), ("1", "3")]); // evospike's and PyTorch's names
 //! # let folder = tempfile::tempdir().unwrap();
 //! # let file = folder.path().join("net.safetensors"); // your file
 //! # Ann::<Net>::new(1)?.save(&file, &names)?;
@@ -27,9 +27,9 @@
 //! # Ok::<(), evospike::Error>(())
 //! ```
 //!
-//! Every tensor of the network must be in the file and every tensor of the file in the network, but
-//! for `num_batches_tracked`, which no evaluation needs and PyTorch fills in. Half precision is
-//! refused rather than rounded: convert the state dict with `.float()`.
+//! Every tensor of the network must be in the file and every tensor of the file in the network,
+//! except `num_batches_tracked`, which evaluation does not need and PyTorch fills in. Half
+//! precision is an error: convert the state dict with `.float()`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -42,10 +42,10 @@ use crate::base::tensors::parse;
 use crate::base::tensors::values;
 use crate::base::tensors::write_tensors;
 
-/// How many batches a layer of PyTorch's normalised: of no use without training on.
+/// Name of PyTorch's counter of training batches, which only continued training needs.
 const COUNTER: &str = "num_batches_tracked";
 
-/// Values that have a range: a field's name, the range, what it is called.
+/// Range of a tensor's values: name of the tensor, condition, description of the condition.
 type Range = (&'static str, fn(f32) -> bool, &'static str);
 
 const RANGES: [Range; 2] = [
@@ -57,18 +57,18 @@ const RANGES: [Range; 2] = [
     ("bound", |x| x > 0.0, "a bound above 0"),
 ];
 
-/// What a file calls the layers of a network. See [the module](self).
+/// Names of a network's layers in a file. See [the module](self).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Names {
-    /// Of each layer with parameters; none for dfdx's own names.
+    /// Names of the layers with parameters; none for dfdx's own names.
     layers: Option<Vec<Layer>>,
 }
 
-/// dfdx's path of a layer, and the file's name for it.
+/// dfdx's path of a layer, and its name in the file.
 type Layer = (String, String);
 
 impl Names {
-    /// dfdx's path of every layer that has parameters, with the file's name for it.
+    /// Maps dfdx's path of every layer that has parameters to its name in the file.
     pub fn new<A: Into<String>, B: Into<String>>(layers: impl IntoIterator<Item = (A, B)>) -> Self {
         let layers = layers.into_iter();
         Self {
@@ -76,14 +76,15 @@ impl Names {
         }
     }
 
-    /// The names that the layers have: those of dfdx's own `save_safetensors`.
+    /// Keeps dfdx's names, which its own `save_safetensors` uses.
     pub fn own() -> Self {
         Self { layers: None }
     }
 
-    /// For the batch-normalised VGG15s of [`networks`](crate::ann::networks): the names of a PyTorch
-    /// module with the features `f = nn.Sequential(...)`, in which a block is a convolution, its
-    /// normalisation, maybe a pool, and ReLU, then `fc1`, its normalisation `bn`, and `fc2`.
+    /// Names for the batch-normalised VGG15s of [`networks`](crate::ann::networks) in a PyTorch
+    /// module with `f = nn.Sequential(...)`, in which a block is a convolution, batch
+    /// normalisation, optionally pooling, and ReLU, followed by `fc1`, its batch normalisation
+    /// `bn`, and `fc2`.
     pub fn vgg15_bn() -> Self {
         let mut layers = Vec::new();
         let mut place = 0;
@@ -102,8 +103,8 @@ impl Names {
         Self::new(layers)
     }
 
-    /// The file's names of tensors.
-    fn of(&self, tensors: &[NamedTensor]) -> Result<Vec<String>> {
+    /// Names of tensors in the file.
+    fn of_tensors(&self, tensors: &[NamedTensor]) -> Result<Vec<String>> {
         let Some(layers) = &self.layers else {
             return Ok(tensors.iter().map(|tensor| tensor.name.clone()).collect());
         };
@@ -141,7 +142,7 @@ impl Names {
     }
 }
 
-/// Names as people list them.
+/// List of up to three names, for error messages.
 fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let mut names = names.into_iter();
     let first: Vec<_> = names.by_ref().take(3).map(|n| format!("`{n}`")).collect();
@@ -154,7 +155,7 @@ fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 
 pub(crate) fn load(network: &mut dyn Trainable, path: &Path, names: &Names) -> Result<()> {
     let mut tensors = network.tensors(Values::Parameters)?;
-    let names = names.of(&tensors)?;
+    let names = names.of_tensors(&tensors)?;
     let bytes = fs::read(path).map_err(Error::io(path))?;
     let file = parse(path, &bytes)?;
     let mut left: BTreeSet<&str> = file.names().into_iter().collect();
@@ -188,12 +189,12 @@ pub(crate) fn load(network: &mut dyn Trainable, path: &Path, names: &Names) -> R
 
 pub(crate) fn save(network: &dyn Trainable, path: &Path, names: &Names) -> Result<()> {
     let tensors = network.tensors(Values::Parameters)?;
-    let names = names.of(&tensors)?;
+    let names = names.of_tensors(&tensors)?;
     let tensors = names.into_iter().zip(tensors).map(|(name, tensor)| {
         let bytes = tensor.bytes();
         (NamedTensor { name, ..tensor }, bytes)
     });
-    // What PyTorch's tools expect to find.
+    // Metadata that PyTorch's tools expect.
     write_tensors(path, &tensors.collect::<Vec<_>>(), ("format", "pt".into()))
 }
 

@@ -1,8 +1,8 @@
-//! Long work beside a notebook: it goes on while other cells run, tells how far it is, and stops
-//! when told to.
+//! Background work beside a notebook: it runs while other cells run, reports its progress and stops
+//! on request.
 //!
-//! evcxr's kernel cannot interrupt a cell without losing every variable; work in the background
-//! needs no interrupt, and what has a checkpoint goes on from it, even in a fresh kernel.
+//! The evcxr kernel cannot interrupt a cell without losing every variable. Work in the background
+//! needs no interrupt, and work with a checkpoint resumes from it, even in a fresh kernel.
 //!
 //! ```
 //! use evospike::prelude::*;
@@ -15,7 +15,7 @@
 //! # let checkpoint = folder.path().join("digits.evolution");
 //! let work = Background::start(move |stop| {
 //!     let settings = EvolveSettings { generations: 1000, ..Default::default() };
-//!     evolve_resumable(&snn, &digits.held_out, &target, &settings, checkpoint, stop)
+//!     Resume::at(checkpoint).stopped_by(stop).evolve(&snn, &digits.held_out, &target, &settings)
 //! })?;
 //! println!("{}", work.progress());
 //! work.stop();
@@ -32,35 +32,35 @@ use std::time::{Duration, Instant};
 
 use crate::base::error::{Error, Result};
 
-/// The last line of progress of some work.
+/// Last line of progress of some work, shared between threads.
 pub(crate) type Line = Arc<Mutex<String>>;
 
 thread_local! {
-    /// Where the progress of the work on this thread goes, where it runs in the background.
+    /// Receiver of the progress of the work on this thread, if it runs in the background.
     static LINE: RefCell<Option<Line>> = const { RefCell::new(None) };
 }
 
-/// Where the progress of the work on this thread goes, if not to standard error.
+/// Returns the receiver of the progress of the work on this thread; none if it is standard error.
 pub(crate) fn line() -> Option<Line> {
     LINE.with_borrow(Clone::clone)
 }
 
-/// Work on a thread of its own. Dropping it tells the work to stop; until it has, no other goes on
-/// from its checkpoint.
+/// Handle to work on a thread of its own. Dropping the handle tells the work to stop; until it has
+/// stopped, no other work can resume from its checkpoint.
 pub struct Background<T> {
     stop: Arc<AtomicBool>,
     line: Line,
     started: Instant,
-    /// None once it was waited for.
+    /// Thread of the work; none once it was waited for.
     thread: Option<JoinHandle<Result<T>>>,
 }
 
 impl<T: Send + 'static> Background<T> {
-    /// Starts the work. It is given what functions such as
-    /// [`evolve_resumable`](crate::evolve::evolve_resumable) stop at.
+    /// Starts the work. The closure receives the flag that stops it, for
+    /// [`Resume::stopped_by`](crate::resume::Resume::stopped_by).
     ///
     /// # Errors
-    /// The operating system starts no thread.
+    /// Returns an error if the operating system cannot start a thread.
     pub fn start(work: impl FnOnce(&AtomicBool) -> Result<T> + Send + 'static) -> Result<Self> {
         let (stop, line) = (Arc::new(AtomicBool::new(false)), Line::default());
         let (its_stop, its_line) = (Arc::clone(&stop), Arc::clone(&line));
@@ -80,17 +80,17 @@ impl<T: Send + 'static> Background<T> {
         })
     }
 
-    /// Tells the work to stop after its running generation, and does not wait for it.
+    /// Tells the work to stop after its current step, without waiting for it.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// Whether [`wait`](Self::wait) would return at once.
+    /// Whether the work has ended, so that [`wait`](Self::wait) returns at once.
     pub fn finished(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// How far it is, in a line.
+    /// Returns the progress of the work as one line.
     pub fn progress(&self) -> String {
         let seconds = self.started.elapsed().as_secs();
         let line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
@@ -102,10 +102,11 @@ impl<T: Send + 'static> Background<T> {
         }
     }
 
-    /// Waits for the work to end.
+    /// Waits for the work to end and returns its result.
     ///
     /// # Errors
-    /// The work's own, such as [`Error::Stopped`]; a panic of it.
+    /// Returns the errors of the work, such as [`Error::Stopped`], and [`Error::Panicked`] if it
+    /// panicked.
     pub fn wait(mut self) -> Result<T> {
         let Some(thread) = self.thread.take() else {
             unreachable!("only this, which takes the handle, waits");
@@ -115,10 +116,10 @@ impl<T: Send + 'static> Background<T> {
             .unwrap_or_else(|panic| Err(Error::panicked("background work", &*panic)))
     }
 
-    /// Waits for the work to end, and tells it to stop when the time is over.
+    /// Waits for the work to end, and tells it to stop when the time limit is reached.
     ///
     /// # Errors
-    /// As [`wait`](Self::wait).
+    /// Returns the errors of [`wait`](Self::wait).
     pub fn wait_at_most(self, time: Duration) -> Result<T> {
         let start = Instant::now();
         while !self.finished() && start.elapsed() < time {
@@ -128,7 +129,7 @@ impl<T: Send + 'static> Background<T> {
         self.wait()
     }
 
-    /// Shows how far it is in a notebook whose cell ends in it; evcxr calls this.
+    /// Shows the progress in a notebook whose cell ends in this value; evcxr calls this.
     pub fn evcxr_display(&self) {
         println!("{}", self.progress());
     }

@@ -1,8 +1,8 @@
 //! Charts in one style: shown inline in a notebook, saved as SVG with one call.
 //!
-//! Colours are those of Okabe and Ito, told apart by colour-blind readers; lines also differ in
-//! their dashes, for print in grey. The background is white, so that a dark notebook theme leaves
-//! the text legible.
+//! The colours are those of Okabe and Ito, which colour-blind readers can tell apart; lines also
+//! differ in their dashes, for printing in grey. The background is white, so that the text stays
+//! legible in a dark notebook theme.
 
 use crate::base::table::one_line;
 use std::error::Error as StdError;
@@ -24,10 +24,11 @@ pub(crate) const FONT: &str = "sans-serif";
 
 pub(crate) const MARGIN: u32 = 14;
 
-/// Between the margin and the vertical axis.
+/// Width between the margin and the vertical axis, for its labels, in pixels.
 pub(crate) const Y_LABELS: u32 = 62;
 
-/// A line of the legend, which lies below the chart so that it hides nothing.
+/// Height of one line of the legend in pixels; the legend lies below the chart, so that it hides
+/// nothing.
 pub(crate) const ENTRY: u32 = 22;
 
 pub(crate) const COLOURS: [RGBColor; 8] = [
@@ -41,7 +42,7 @@ pub(crate) const COLOURS: [RGBColor; 8] = [
     RGBColor(130, 130, 130),
 ];
 
-/// Length of dash and gap of each line after the first, which is solid.
+/// Dash and gap length of each line in pixels; the first line is solid.
 pub(crate) const DASHES: [(i32, i32); 8] = [
     (1, 0),
     (9, 4),
@@ -55,22 +56,22 @@ pub(crate) const DASHES: [(i32, i32); 8] = [
 
 pub(crate) const GREY: RGBColor = RGBColor(90, 90, 90);
 
-/// Light enough for every line on it.
+/// Fill colour of bands, light enough for every line to be seen on it.
 pub(crate) const BAND: RGBColor = RGBColor(205, 228, 244);
 
-/// A finished chart.
+/// Finished chart: its SVG and the numbers drawn.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Chart {
     title: String,
     svg: String,
-    /// What is drawn: a header, and a row for each point, bar, cell or spike.
+    /// Numbers drawn: a header, and one row per point, bar, cell or spike.
     data: Vec<Vec<String>>,
 }
 
 one_line!(impl [] Chart: chart, "chart: {}", chart.title);
 
 impl Chart {
-    /// The chart as SVG.
+    /// Returns the chart as SVG.
     pub fn svg(&self) -> &str {
         &self.svg
     }
@@ -78,16 +79,16 @@ impl Chart {
     /// Writes the chart as an SVG file.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// Returns an error if the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         write_file(path.as_ref(), self.svg.as_bytes())
     }
 
-    /// Writes the numbers that are drawn as a CSV file, a row for each point, bar, cell or spike, and
-    /// gives the chart back, so that a cell of a notebook can end in it.
+    /// Writes the numbers drawn as a CSV file, one row per point, bar, cell or spike, and returns
+    /// the chart, so that a notebook cell can end in this call.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// Returns an error if the file cannot be written.
     pub fn save_data(self, path: impl AsRef<Path>) -> Result<Self> {
         write_csv(path, &self.data)?;
         Ok(self)
@@ -107,7 +108,7 @@ pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 pub(crate) type Axes<'a, 'b> =
     ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
-/// The numbers of a chart.
+/// Returns the numbers of a chart as a header and rows.
 pub(crate) fn table<const N: usize>(
     header: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
@@ -116,7 +117,7 @@ pub(crate) fn table<const N: usize>(
     Ok(std::iter::once(header).chain(rows).map(Vec::from).collect())
 }
 
-/// Draws a chart with so many entries in its legend; `with` gives its [`table`].
+/// Draws a chart with `entries` lines in its legend; `with` draws it and returns its [`table`].
 pub(crate) fn draw(
     title: &str,
     entries: usize,
@@ -142,7 +143,7 @@ pub(crate) fn draw(
     })
 }
 
-/// Axes with titles, in the one style.
+/// Draws axes with titles, in the common style.
 pub(crate) fn axes<'a, 'b>(
     area: &'a Area<'b>,
     title: &str,
@@ -153,13 +154,13 @@ pub(crate) fn axes<'a, 'b>(
     named_axes(area, title, [x_title, y_title], x, y, [&plain_number; 2])
 }
 
-/// Without zeros at its end.
+/// Formats a number with at most four decimals, without trailing zeros.
 pub(crate) fn plain_number(value: f64) -> String {
     let text = format!("{value:.4}");
     text.trim_end_matches('0').trim_end_matches('.').into()
 }
 
-/// What the places of an axis are called: those at whole numbers that have a name.
+/// Returns the labels of an axis: the name of each integer position that has one.
 pub(crate) fn named(names: &[String]) -> impl Fn(f64) -> String + '_ {
     |place| {
         let name = names.get(place.round() as usize);
@@ -168,7 +169,7 @@ pub(crate) fn named(names: &[String]) -> impl Fn(f64) -> String + '_ {
     }
 }
 
-/// [`axes`] whose places have names.
+/// Draws [`axes`] whose positions have names.
 pub(crate) fn named_axes<'a, 'b>(
     area: &'a Area<'b>,
     title: &str,
@@ -178,7 +179,7 @@ pub(crate) fn named_axes<'a, 'b>(
     [x_name, y_name]: [&dyn Fn(f64) -> String; 2],
 ) -> Drawn<Axes<'a, 'b>> {
     for Range { start, end } in [&x, &y] {
-        // Where plotters would look for places on the axis for ever.
+        // plotters would search for tick positions forever.
         if !(end - start).is_finite() {
             return Err(format!("found values from {start} to {end}, expected finite ones").into());
         }
@@ -203,21 +204,21 @@ pub(crate) fn named_axes<'a, 'b>(
     Ok(axes)
 }
 
-/// What stands before a name in the legend.
+/// Symbol of a legend entry.
 pub(crate) enum Key {
-    /// Of [`line`] number so many.
+    /// [`line`] of this number.
     Line(usize),
-    /// In this colour.
+    /// Bar of this colour.
     Bar(RGBColor),
-    /// Around a dot.
+    /// Ring around a dot.
     Ring,
-    /// A dot in the colour so far along [`VIRIDIS`].
+    /// Dot in the colour at this share of [`VIRIDIS`], 0..=1.
     Shade(f64),
-    /// Of a [`level`].
+    /// Dotted line, as drawn by [`level`].
     Level,
 }
 
-/// Names what is in the chart, below it.
+/// Draws the legend below the chart.
 pub(crate) fn legend(area: &Area<'_>, entries: &[(String, Key)]) -> Drawn {
     let left = (MARGIN + Y_LABELS) as i32;
     for (place, (name, key)) in (0..).zip(entries) {
@@ -236,15 +237,13 @@ pub(crate) fn legend(area: &Area<'_>, entries: &[(String, Key)]) -> Drawn {
             Key::Shade(share) => {
                 area.draw(&Circle::new((left + 15, y), 4, viridis(share).filled()))?;
             }
-            Key::Line(i) => match DASHES[i % DASHES.len()] {
-                (_, 0) => area.draw(&PathElement::new(ends, colour(i).stroke_width(2)))?,
-                (dash, gap) => area.draw(&DashedPathElement::new(
-                    ends,
-                    dash,
-                    gap,
-                    colour(i).stroke_width(2),
-                ))?,
-            },
+            Key::Line(i) => {
+                let style = colour(i).stroke_width(2);
+                match DASHES[i % DASHES.len()] {
+                    (_, 0) => area.draw(&PathElement::new(ends, style))?,
+                    (dash, gap) => area.draw(&DashedPathElement::new(ends, dash, gap, style))?,
+                }
+            }
         }
         let style = (FONT, 15).into_font().color(&BLACK);
         area.draw(&Text::new(name.clone(), (left + 40, y - 7), style))?;
@@ -252,12 +251,12 @@ pub(crate) fn legend(area: &Area<'_>, entries: &[(String, Key)]) -> Drawn {
     Ok(())
 }
 
-/// Colour number `i` of a chart.
+/// Returns colour number `i` of a chart.
 pub(crate) fn colour(i: usize) -> RGBColor {
     COLOURS[i % COLOURS.len()]
 }
 
-/// Line number `i` of a chart.
+/// Draws line number `i` of a chart.
 pub(crate) fn line<'a, 'b: 'a>(
     axes: &mut Axes<'a, 'b>,
     i: usize,
@@ -271,15 +270,15 @@ pub(crate) fn line<'a, 'b: 'a>(
     Ok(())
 }
 
-/// A dotted horizontal line.
+/// Draws a dotted horizontal line.
 pub(crate) fn level<'a, 'b: 'a>(axes: &mut Axes<'a, 'b>, x: Range<f64>, y: f64) -> Drawn {
     let ends = [(x.start, y), (x.end, y)];
     axes.draw_series(DashedLineSeries::new(ends, 2, 4, GREY.stroke_width(1)))?;
     Ok(())
 }
 
-/// The smallest range that holds these values, and `share` of its width more on either side; none
-/// that can be drawn where one of them has no place.
+/// Returns the smallest range that holds these values, widened by `share` of its width on either
+/// side; NaN, which cannot be drawn, if a value is NaN.
 pub(crate) fn range(values: impl Iterator<Item = f64>, share: f64) -> Range<f64> {
     let nothing = (f64::INFINITY, f64::NEG_INFINITY);
     let (low, high) = values.fold(nothing, |(low, high), x| match (low + x).is_nan() {
@@ -294,7 +293,8 @@ pub(crate) fn range(values: impl Iterator<Item = f64>, share: f64) -> Range<f64>
     low - more..high + more
 }
 
-/// An axis whose values, all above 0, span two decades or more is logarithmic, others are linear.
+/// Scale of an axis: logarithmic if its values are all above 0 and span two decades or more, else
+/// linear.
 pub(crate) struct Scale {
     logarithmic: bool,
     title: String,
@@ -302,7 +302,7 @@ pub(crate) struct Scale {
 }
 
 impl Scale {
-    /// For these values, and `share` of their range more on either side.
+    /// Creates the scale of these values, widened by `share` of their range on either side.
     pub(crate) fn of(title: &str, values: impl Iterator<Item = f64> + Clone, share: f64) -> Self {
         let Range { start, end } = range(values.clone(), 0.0);
         let logarithmic = start > 0.0 && end >= 100.0 * start;
@@ -320,7 +320,7 @@ impl Scale {
         }
     }
 
-    /// The place of a value.
+    /// Returns the position of a value on the axis.
     pub(crate) fn at(&self, value: f64) -> f64 {
         match self.logarithmic {
             true => value.log10(),
@@ -328,7 +328,7 @@ impl Scale {
         }
     }
 
-    /// What the place is called.
+    /// Returns the label at a position.
     fn name(&self, place: f64) -> String {
         match self.logarithmic {
             true => power(place),
@@ -337,32 +337,23 @@ impl Scale {
     }
 }
 
-/// Axes of these scales.
+/// Draws axes of these scales.
 pub(crate) fn scaled_axes<'a, 'b>(
     area: &'a Area<'b>,
     title: &str,
     [x, y]: [&Scale; 2],
 ) -> Drawn<Axes<'a, 'b>> {
-    let (titles, names) = (
-        [&*x.title, &*y.title],
-        [x, y].map(|scale| |at| scale.name(at)),
-    );
-    let [across, up] = &names;
-    named_axes(
-        area,
-        title,
-        titles,
-        x.range.clone(),
-        y.range.clone(),
-        [across, up],
-    )
+    let titles = [&*x.title, &*y.title];
+    let (across, up) = (x.range.clone(), y.range.clone());
+    let [x, y] = [x, y].map(|scale| |at| scale.name(at));
+    named_axes(area, title, titles, across, up, [&x, &y])
 }
 
-/// Some lines of points (x, y), each with its name; `x` and `y` name the axes and their units. An
-/// axis whose values, all above 0, span two decades or more is logarithmic.
+/// Draws lines of points (x, y), each with a name; `x` and `y` are the titles of the axes, with
+/// units. An axis whose values are all above 0 and span two decades or more is logarithmic.
 ///
 /// # Errors
-/// [`Error::Chart`] when plotters fails.
+/// Returns [`Error::Chart`] if plotters fails.
 pub fn lines<N: Into<String>, P: IntoIterator<Item = (f64, f64)>>(
     title: &str,
     [x, y]: [&str; 2],
@@ -394,8 +385,8 @@ pub fn lines<N: Into<String>, P: IntoIterator<Item = (f64, f64)>>(
     })
 }
 
-/// Stops of viridis (Smith and van der Walt), whose lightness rises evenly, so that it reads in
-/// grey too.
+/// Colours at equal distances along viridis (Smith and van der Walt), whose lightness rises evenly,
+/// so that it also reads in grey.
 pub(crate) const VIRIDIS: [[f64; 3]; 6] = [
     [68.0, 1.0, 84.0],
     [65.0, 68.0, 135.0],
@@ -405,7 +396,7 @@ pub(crate) const VIRIDIS: [[f64; 3]; 6] = [
     [253.0, 231.0, 37.0],
 ];
 
-/// The colour at a share of the way from the first to the last.
+/// Returns the colour at a share of the way from the first to the last colour.
 pub(crate) fn viridis(share: f64) -> RGBColor {
     let place = share.clamp(0.0, 1.0) * (VIRIDIS.len() - 1) as f64;
     let stop = (place as usize).min(VIRIDIS.len() - 2);
@@ -416,12 +407,13 @@ pub(crate) fn viridis(share: f64) -> RGBColor {
     RGBColor(part(0), part(1), part(2))
 }
 
-/// Numbers as colours, light where they are large, and written into their cells where these have
-/// room: `cells` holds a row for each name of `up`, from below, with a cell for each name of
-/// `across`; one without a number stays grey. Both come with the title of their axis.
+/// Draws a heat map, light where numbers are large, with the numbers written into the cells if
+/// there is room. `cells` holds one row per name of `up`, from the bottom, with one cell per name
+/// of `across`; a cell without a number stays grey. Both lists of names come with the title of
+/// their axis.
 ///
 /// # Errors
-/// [`Error::Chart`] when plotters fails.
+/// Returns [`Error::Chart`] if plotters fails.
 pub fn heat_map(
     title: &str,
     across: (&str, &[String]),
@@ -429,10 +421,7 @@ pub fn heat_map(
     cells: &[Vec<Option<f64>>],
 ) -> Result<Chart> {
     draw(title, 0, |area| {
-        let Range {
-            start: low,
-            end: high,
-        } = range(cells.iter().flatten().flatten().copied(), 0.0);
+        let values = range(cells.iter().flatten().flatten().copied(), 0.0);
         let mut axes = named_axes(
             area,
             title,
@@ -442,10 +431,10 @@ pub fn heat_map(
             [&named(across.1), &named(up.1)],
         )?;
         let room = across.1.len() <= 16 && up.1.len() <= 20;
-        for (row, values) in cells.iter().enumerate() {
-            for (column, &value) in values.iter().enumerate() {
+        for (row, cells) in cells.iter().enumerate() {
+            for (column, &value) in cells.iter().enumerate() {
                 let (x, y) = (column as f64, row as f64);
-                let share = value.map(|value| (value - low) / (high - low));
+                let share = value.map(|value| (value - values.start) / (values.end - values.start));
                 let colour = share.map_or(RGBColor(225, 225, 225), viridis);
                 let half = if room { 0.48 } else { 0.5 };
                 let corners = [(x - half, y - half), (x + half, y + half)];
@@ -453,11 +442,8 @@ pub fn heat_map(
                 if !room {
                     continue;
                 }
-                let ink = if share.is_some_and(|share| share < 0.55) {
-                    WHITE
-                } else {
-                    BLACK
-                };
+                let dark = share.is_some_and(|share| share < 0.55);
+                let ink = if dark { WHITE } else { BLACK };
                 let centre = Pos::new(HPos::Center, VPos::Center);
                 let style = (FONT, 15).into_font().color(&ink).pos(centre);
                 let text = value.map_or("none".into(), |value| match value.abs() < 100.0 {
@@ -477,12 +463,11 @@ pub fn heat_map(
     })
 }
 
-/// A histogram with a logarithmic axis, for values most of which are small: `shares` of all values
-/// in percent, in as many bins of equal width from 0 to `most`, and lines at the marks, each with
-/// its name.
+/// Draws a histogram with a logarithmic axis, for values most of which are small: `shares` of all
+/// values in percent, in bins of equal width from 0 to `most`, and a named line at each mark.
 ///
 /// # Errors
-/// [`Error::Chart`] when plotters fails.
+/// Returns [`Error::Chart`] if plotters fails.
 pub fn histogram(
     title: &str,
     x: &str,
@@ -519,7 +504,7 @@ pub fn histogram(
     })
 }
 
-/// 10 to this power, where it is a whole one.
+/// Formats 10 to this power; empty if the power is not an integer.
 pub(crate) fn power(power: f64) -> String {
     let whole = power.round() as i32;
     match (power - power.round()).abs() < 1e-6 {
@@ -548,7 +533,7 @@ mod tests {
             lines("", ["x", "latency"], [("a, b", points)]).unwrap()
         };
         let wide = chart([2.0, 250.0]);
-        // Of the powers of ten those that lie on the axis.
+        // Powers of ten that lie on the axis.
         let labels: Vec<&str> = wide.svg().lines().map(str::trim).collect();
         assert!(
             ["10", "100", "latency, logarithmic"]

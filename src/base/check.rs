@@ -1,20 +1,18 @@
-//! Checks of what callers give, and checksums.
+//! Checks of arguments and settings.
 
 use crate::base::error::{Error, Result};
 
-/// Timesteps of a run at most: each takes memory.
+/// Maximum number of timesteps of a run, since each takes memory.
 const MOST_TIMESTEPS: usize = 1 << 16;
 
+/// Returns an error if the number of timesteps is 0 or above the maximum.
 pub(crate) fn some_timesteps(name: &'static str, timesteps: usize) -> Result<()> {
-    let expected = match timesteps {
-        0 => "1 or more".into(),
-        1..=MOST_TIMESTEPS => return Ok(()),
-        _ => format!("at most {MOST_TIMESTEPS}"),
-    };
-    Err(Error::parameter(name, timesteps, expected))
+    at_least(1, &[(name, timesteps)])?;
+    let expected = format!("at most {MOST_TIMESTEPS}");
+    require(timesteps <= MOST_TIMESTEPS, name, timesteps, expected)
 }
 
-/// Refuses a setting that does not hold, naming it, what was found and what is expected.
+/// Returns an error with the name of a setting, its value and the expected values unless `holds`.
 pub(crate) fn require(
     holds: bool,
     name: &'static str,
@@ -27,7 +25,7 @@ pub(crate) fn require(
     }
 }
 
-/// Refuses counts below the least that makes sense.
+/// Returns an error for the first count below `least`.
 pub(crate) fn at_least(least: usize, counts: &[(&'static str, usize)]) -> Result<()> {
     let mut counts = counts.iter();
     counts.try_for_each(|&(name, count)| {
@@ -35,7 +33,7 @@ pub(crate) fn at_least(least: usize, counts: &[(&'static str, usize)]) -> Result
     })
 }
 
-/// Refuses an empty list.
+/// Returns an error if the list is empty.
 pub(crate) fn not_empty<T>(name: &'static str, list: &[T]) -> Result<()> {
     require(!list.is_empty(), name, "none", "at least one")
 }

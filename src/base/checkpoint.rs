@@ -1,8 +1,8 @@
-//! Checkpoints: what long work resumes from, in one format for all of it.
+//! Checkpoints: the files that long work resumes from, in one format for all kinds of work.
 //!
-//! A safetensors file. Its tensors are those of the work, if it has any; its metadata says which
-//! version of which work wrote it, what decides the work's result (its *identity*), and how far it
-//! came (its *state*), under the CRC-32 of all of it.
+//! A checkpoint is a safetensors file. Its tensors are those of the work, if any. Its metadata
+//! holds the versions of the format and of the crate, what determines the result of the work (its
+//! *identity*) and its progress (its *state*), with the CRC-32 of all of it.
 
 use std::collections::HashMap;
 use std::fs;
@@ -19,7 +19,7 @@ use crate::base::error::{Error, Result};
 use crate::base::tensors::{NamedTensor, parse, values, write_tensors};
 
 const KEY: &str = "evospike checkpoint";
-/// Up to 4, training and evolution had formats of their own.
+/// Version of the format; up to version 4, training and evolution had formats of their own.
 const VERSION: u32 = 5;
 
 #[derive(Serialize, Deserialize)]
@@ -32,7 +32,7 @@ struct Header<'a> {
     state: &'a RawValue,
 }
 
-/// CRC-32 of the header's text and of the tensors, in the order of their names.
+/// Returns the CRC-32 of the header's text and of the tensors, in the order of their names.
 fn checksum<'b>(text: &str, tensors: impl IntoIterator<Item = (&'b str, &'b [u8])>) -> u32 {
     let mut checksum = Crc::new();
     checksum.update(text.as_bytes());
@@ -47,7 +47,7 @@ fn wrong(path: &Path, place: &str, found: impl ToString, expected: impl ToString
     Error::data(path.display(), place, found, expected)
 }
 
-/// Error of a file that is no checkpoint of this version.
+/// Returns the error of a file that is not a checkpoint of this version.
 pub(crate) fn damaged(path: &Path, found: impl ToString) -> Error {
     let expected = "a whole checkpoint; delete it to start anew";
     wrong(path, "checkpoint", found, expected)
@@ -80,7 +80,7 @@ pub(crate) fn write_checkpoint(
     write_tensors(path, &tensors, (KEY, format!("{checksum:08x} {header}")))
 }
 
-/// The text of a checkpoint's header, checked against its checksum.
+/// Returns the text of a checkpoint's header, checked against its checksum.
 fn header(path: &Path, bytes: &[u8], file: &SafeTensors<'_>) -> Result<String> {
     let metadata = SafeTensors::read_metadata(bytes).ok();
     let metadata = metadata.and_then(|(_, metadata)| metadata.metadata().clone());
@@ -101,11 +101,11 @@ fn header(path: &Path, bytes: &[u8], file: &SafeTensors<'_>) -> Result<String> {
     Ok(text.into())
 }
 
-/// Reads the checkpoint of the work of this identity, or gives none where there is no file.
+/// Reads the checkpoint of the work with this identity; none if there is no file.
 ///
 /// # Errors
-/// Returns an error if the file cannot be read, is damaged, or is of another identity, of which it
-/// names the first difference.
+/// Returns an error if the file cannot be read, is damaged, or belongs to another identity, naming
+/// the first difference.
 pub(crate) fn read_checkpoint<S: for<'de> Deserialize<'de>>(
     path: &Path,
     identity: &impl Serialize,
@@ -156,7 +156,7 @@ pub(crate) fn read_checkpoint<S: for<'de> Deserialize<'de>>(
     Ok(Some((state, tensors)))
 }
 
-/// First place at which two values differ, and what stands there.
+/// Returns the first field in which two values differ, and both values.
 fn difference(place: &str, found: &Value, expected: &Value) -> Option<(String, String, String)> {
     if let (Value::Object(found), Value::Object(expected)) = (found, expected) {
         let mut keys = expected.keys().chain(found.keys());
@@ -172,7 +172,7 @@ fn difference(place: &str, found: &Value, expected: &Value) -> Option<(String, S
     (found != expected).then(|| (place.into(), short(found), short(expected)))
 }
 
-/// A value as text, cut where it is long.
+/// Formats a value as text, truncated to 60 characters.
 fn short(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(60) {

@@ -1,23 +1,23 @@
-//! The one error type: every fallible public function returns [`Result`].
+//! Error type of the crate: every fallible public function returns [`Result`].
 
 use std::any::Any;
 use std::path::{Path, PathBuf};
 
-/// What every fallible function of this crate returns.
+/// Result of a fallible function of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong: where, what was found and what was expected.
+/// Error, with the place, the value found and the value expected.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A setting or argument outside its range.
     #[error("{name}: found {found}, expected {expected}")]
     Parameter {
-        /// The setting's name, as the caller writes it.
+        /// Name of the setting, as the caller writes it.
         name: &'static str,
-        /// The value given.
+        /// Value given.
         found: String,
-        /// The values allowed.
+        /// Values allowed.
         expected: String,
     },
     /// A layer that does not fit its neighbours, or holds values that cannot be simulated.
@@ -25,19 +25,19 @@ pub enum Error {
     Layer {
         /// Position in the network's list of layers, from 0.
         layer: usize,
-        /// What kind of layer it is.
+        /// Kind of the layer.
         kind: &'static str,
-        /// What is there.
+        /// Value found.
         found: String,
-        /// What should be.
+        /// Value expected.
         expected: String,
     },
     /// A network as a whole that cannot be simulated.
     #[error("network: found {found}, expected {expected}")]
     Network {
-        /// What is there.
+        /// Value found.
         found: String,
-        /// What should be.
+        /// Value expected.
         expected: String,
     },
     /// A data file that does not hold what its format promises.
@@ -47,12 +47,12 @@ pub enum Error {
         file: String,
         /// Line or byte offset.
         place: String,
-        /// What is there.
+        /// Value found.
         found: String,
-        /// What should be.
+        /// Value expected.
         expected: String,
     },
-    /// Training left the range of numbers.
+    /// Training diverged: the loss is not finite.
     #[error(
         "training diverged in epoch {epoch}, batch {batch}: the loss is {loss}; try a lower learning rate"
     )]
@@ -61,53 +61,54 @@ pub enum Error {
         epoch: usize,
         /// Batch in the epoch, from 1.
         batch: usize,
-        /// The loss, not finite.
+        /// Loss, not finite.
         loss: f32,
     },
-    /// Long work was told to stop; what it did is kept.
+    /// Long work was told to stop; its progress is saved.
     #[error("{work}: stopped after {stands}; the same call goes on from {}", path.display())]
     Stopped {
-        /// What was at work.
+        /// Name of the work.
         work: String,
-        /// How far it came.
+        /// Progress of the work.
         stands: String,
         /// The checkpoint.
         path: PathBuf,
     },
-    /// Someone else writes there.
+    /// Another process or thread is writing to the same place.
     #[error("{}: another process or notebook cell is writing there: wait for it or stop it", path.display())]
     Busy {
         /// The file or folder.
         path: PathBuf,
     },
-    /// Work in the background did not start.
+    /// Background work could not start.
     #[error("background work: {reason}")]
     Background {
-        /// What the operating system said.
+        /// Reason given by the operating system.
         reason: String,
     },
-    /// Code on another thread panicked, such as a closure of yours.
+    /// Code on another thread panicked, such as a closure of the caller.
     #[error("{work}: panicked: {reason}")]
     Panicked {
-        /// What was at work.
+        /// Name of the work.
         work: String,
-        /// What the panic said.
+        /// Message of the panic.
         reason: String,
     },
-    /// An error of one of the processes that evolve together ([`ranks`](crate::ranks)), known to all.
+    /// Error of one of the processes of a distributed evolution ([`ranks`](crate::ranks)), known to
+    /// all of them.
     #[error("rank {rank}: {reason}")]
     Rank {
-        /// The process, from 0.
+        /// Rank of the process, from 0.
         rank: usize,
-        /// Its error.
+        /// Error of that process.
         reason: String,
     },
-    /// The operating system refused a file or folder.
+    /// The operating system refused access to a file or folder.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// Its reason.
+        /// Reason given by the operating system.
         source: std::io::Error,
     },
     /// A CSV or JSON file could not be written.
@@ -115,18 +116,18 @@ pub enum Error {
     Write {
         /// The file.
         path: PathBuf,
-        /// The writer's reason.
+        /// Reason given by the writer.
         reason: String,
     },
-    /// dfdx reported an error of its device, such as memory it could not get.
+    /// dfdx reported a device error, such as a failed memory allocation.
     #[error("dfdx: {0}")]
     Device(String),
     /// plotters could not draw a chart.
     #[error("chart {chart}: {reason}")]
     Chart {
-        /// The chart's title.
+        /// Title of the chart.
         chart: String,
-        /// The backend's reason.
+        /// Reason given by plotters.
         reason: String,
     },
 }
@@ -179,12 +180,12 @@ impl Error {
         }
     }
 
-    /// For `map_err`: a device error of dfdx.
+    /// Converts a device error of dfdx, for `map_err`.
     pub(crate) fn device(error: impl std::fmt::Debug) -> Self {
         Self::Device(format!("{error:?}"))
     }
 
-    /// For `map_err`: what a writer of some format said, with the file's path.
+    /// Returns a function for `map_err` that adds the path of a file to the error of a writer.
     pub(crate) fn write<E: std::fmt::Display>(path: &Path) -> impl Fn(E) -> Self + '_ {
         |error| Self::Write {
             path: path.to_path_buf(),
@@ -192,7 +193,7 @@ impl Error {
         }
     }
 
-    /// What a panic of some work says.
+    /// Returns the error of a panic, with its message.
     pub(crate) fn panicked(work: impl Into<String>, panic: &(dyn Any + Send)) -> Self {
         let text = panic.downcast_ref::<&str>().map(ToString::to_string);
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
@@ -202,7 +203,7 @@ impl Error {
         }
     }
 
-    /// For `map_err`: an error of the operating system, with its path.
+    /// Returns a function for `map_err` that adds a path to an error of the operating system.
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
         |source| Self::Io {
             path: path.to_path_buf(),

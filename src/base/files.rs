@@ -1,4 +1,4 @@
-//! Files that are whole or not there: CSV, JSON, and all files of one experiment.
+//! Files that appear only when complete: CSV, JSON, and all files of one experiment.
 
 use std::fs;
 use std::io::{ErrorKind, Write as _};
@@ -11,10 +11,10 @@ use super::ranks;
 use crate::base::error::{Error, Result};
 use crate::base::lock::{Lock, beside, open_alone};
 
-/// Writes one CSV file with a header; it appears under its name only when it is complete.
+/// Writes a CSV file with a header; it appears under its name only when it is complete.
 ///
 /// # Errors
-/// The file cannot be written.
+/// Returns an error if the file cannot be written.
 pub fn write_csv<T: Serialize>(
     path: impl AsRef<Path>,
     rows: impl IntoIterator<Item = T>,
@@ -42,7 +42,7 @@ pub fn write_csv<T: Serialize>(
 /// ```
 ///
 /// # Errors
-/// A file that cannot be read; a row that is not of this type.
+/// Returns an error if the file cannot be read or a row is not of this type.
 pub fn read_csv<T: DeserializeOwned>(path: impl AsRef<Path>) -> Result<Vec<T>> {
     let path = path.as_ref();
     let text = fs::read(path).map_err(Error::io(path))?;
@@ -56,20 +56,20 @@ pub fn read_csv<T: DeserializeOwned>(path: impl AsRef<Path>) -> Result<Vec<T>> {
     reader.deserialize().enumerate().map(row).collect()
 }
 
-/// Writes one JSON file; it appears under its name only when it is complete.
+/// Writes a JSON file; it appears under its name only when it is complete.
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let mut text = serde_json::to_string_pretty(value).map_err(Error::write(path))?;
     text.push('\n');
     write_file(path, text.as_bytes())
 }
 
-/// Writes a hidden file beside the file and renames it, so that a reader never sees half of it.
-/// What a killed process left of one, the next overwrites. Of several ranks, the first one writes.
+/// Writes a hidden file beside `path` and renames it, so that a reader never sees half of it. A
+/// hidden file left by a killed process is overwritten. With several ranks, only rank 0 writes.
 pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     if !ranks::leads() {
         return Ok(());
     }
-    // A renamed file would take the place of a device such as /dev/null.
+    // Renaming would replace a device such as /dev/null.
     if path.exists() && !path.is_file() {
         return Err(Error::write(path)("not a file"));
     }
@@ -91,8 +91,8 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     written.map_err(Error::io(path))
 }
 
-/// The files of one experiment: written into a folder of their own, and moved over those of an
-/// earlier run only when all of them are complete. Other files of the folder are left alone.
+/// Output files of one experiment: written into a temporary folder, and moved over those of an
+/// earlier run only when all of them are complete. Other files in the folder are left alone.
 ///
 /// ```no_run
 /// use evospike::report::Output;
@@ -110,11 +110,11 @@ pub struct Output {
 }
 
 impl Output {
-    /// Begins the files of `folder`, which is made if it is missing.
+    /// Starts the files of `folder`, which is created if it is missing.
     ///
     /// # Errors
-    /// The folder cannot be written to; [`Error::Busy`] while another `Output` of it is there, in
-    /// this process or another.
+    /// Returns an error if the folder cannot be written to, and [`Error::Busy`] while another
+    /// `Output` of it exists, in this process or another.
     pub fn new(folder: impl Into<PathBuf>) -> Result<Self> {
         let folder = folder.into();
         let incomplete = folder.join(".incomplete");
@@ -142,7 +142,7 @@ impl Output {
     /// Adds a CSV file with a header.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// Returns an error if the file cannot be written.
     pub fn csv<T: Serialize>(&self, name: &str, rows: impl IntoIterator<Item = T>) -> Result<()> {
         write_csv(self.path(name), rows)
     }
@@ -150,21 +150,21 @@ impl Output {
     /// Adds a JSON file.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// Returns an error if the file cannot be written.
     pub fn json(&self, name: &str, value: &impl Serialize) -> Result<()> {
         write_json(&self.path(name), value)
     }
 
-    /// Where a file of this name is to be written until all are complete, such as by
+    /// Returns the path at which to write a file of this name until all are complete, such as by
     /// [`Chart::save`](crate::plot::Chart::save).
     pub fn path(&self, name: &str) -> PathBuf {
         self.incomplete.join(name)
     }
 
-    /// Moves the files to their folder and gives their paths.
+    /// Moves the files to their folder and returns their paths.
     ///
     /// # Errors
-    /// A file cannot be moved.
+    /// Returns an error if a file cannot be moved.
     pub fn complete(self) -> Result<Vec<PathBuf>> {
         if !ranks::leads() {
             return Ok(Vec::new());
@@ -190,7 +190,7 @@ impl Drop for Output {
     }
 }
 
-/// Four decimals are more than any accuracy here carries, and keep files readable.
+/// Rounds to four decimals, more than any accuracy here needs, which keeps files readable.
 pub(crate) fn rounded(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
 }
@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
-    /// As a killed process leaves it.
+    /// Leaves a file as a killed process does.
     #[test]
     fn leftovers_are_no_results() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,7 +1,8 @@
-//! One writer at a time: what a run goes on from, or writes into, is locked until it ends.
+//! Locks for one writer at a time: a file that a run resumes from, or a folder that it writes into,
+//! is locked until the run ends.
 //!
-//! The operating system locks a hidden file beside it, and unlocks it when the process dies, however
-//! it does; only the empty file then stays, for the next run to lock and remove.
+//! The operating system locks a hidden file beside it, and unlocks it when the process ends, for
+//! whatever reason; then only the empty file remains, which the next run locks and removes.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
@@ -12,14 +13,14 @@ use same_file::Handle;
 use crate::base::error::{Error, Result};
 use crate::base::ranks;
 
-/// A hidden file beside another.
+/// Returns the path of a hidden file beside another file.
 pub(crate) fn beside(path: &Path, extension: &str) -> PathBuf {
     let name = path.file_name().unwrap_or_default();
     path.with_file_name(format!(".{}.{extension}", name.display()))
 }
 
-/// Opens a file, and makes it if it is missing, that nobody else has open by this function: waits
-/// for them, or else gives none.
+/// Opens a file that nobody else has opened by this function, and creates it if it is missing. If
+/// somebody has, waits for them or returns none.
 pub(crate) fn open_alone(path: &Path, wait: bool) -> io::Result<Option<Handle>> {
     loop {
         let mut options = File::options();
@@ -34,14 +35,14 @@ pub(crate) fn open_alone(path: &Path, wait: bool) -> io::Result<Option<Handle>> 
         };
         match locked {
             Err(TryLockError::WouldBlock) => return Ok(None),
-            // Some file systems of clusters have no locks; they have to do without.
+            // Some cluster file systems have no locks; they work without one.
             Err(TryLockError::Error(error)) if error.kind() != ErrorKind::Unsupported => {
                 return Err(error);
             }
             _ => (),
         }
         let file = Handle::from_file(file)?;
-        // Whoever had it may have removed or renamed it just before.
+        // The previous holder may have removed or renamed it just before.
         match Handle::from_path(path) {
             Ok(there) if there == file => return Ok(Some(file)),
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
@@ -50,33 +51,33 @@ pub(crate) fn open_alone(path: &Path, wait: bool) -> io::Result<Option<Handle>> 
     }
 }
 
-/// Held by who writes.
+/// Lock held by the writer of a file or folder.
 #[derive(Debug)]
 pub(crate) struct Lock {
     path: PathBuf,
-    /// None where nobody can write, or another rank does.
+    /// Locked file; none if nobody can write, or if another rank writes.
     file: Option<Handle>,
 }
 
 impl Lock {
-    /// Locks a file, which need not be there.
+    /// Locks a file, which need not exist.
     ///
     /// # Errors
-    /// [`Error::Busy`] where someone else holds it.
+    /// Returns [`Error::Busy`] if somebody else holds the lock.
     pub fn of_file(path: &Path) -> Result<Self> {
         Self::new(path, beside(path, "lock"))
     }
 
-    /// Locks a folder, which is made if it is missing; not what is in folders in it.
+    /// Locks a folder, which is created if it is missing, but not the folders inside it.
     ///
     /// # Errors
-    /// As [`of_file`](Self::of_file).
+    /// Returns the errors of [`of_file`](Self::of_file).
     pub fn of_folder(path: &Path) -> Result<Self> {
         Self::new(path, path.join(".lock"))
     }
 
     fn new(what: &Path, path: PathBuf) -> Result<Self> {
-        // Of several ranks only the first one writes; the others would stand in its way.
+        // Only rank 0 writes; the other ranks would block it.
         if !ranks::leads() {
             return Ok(Self { path, file: None });
         }
@@ -88,7 +89,7 @@ impl Lock {
             }),
             Ok(None) => Err(Error::Busy { path: what.into() }),
             Err(error) => match error.kind() {
-                // What is there can still be read, and nobody else writes either.
+                // Existing files can still be read, and nobody else writes either.
                 ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
                     Ok(Self { path, file: None })
                 }
@@ -127,7 +128,7 @@ mod tests {
         let around = Lock::of_folder(path.parent().unwrap()).unwrap();
         assert!(Lock::of_folder(path.parent().unwrap()).is_err());
         drop((lock, others, around));
-        // Nothing stays, and what a process that was killed left is no lock.
+        // No file remains, and the file of a killed process is not a lock.
         let left = || fs::read_dir(path.parent().unwrap()).unwrap().count();
         assert_eq!(left(), 0);
         fs::write(beside(&path, "lock"), "").unwrap();

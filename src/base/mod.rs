@@ -1,4 +1,4 @@
-//! What every step needs: errors, seeds, ranks, locks, progress.
+//! Common parts of all steps: errors, seeds, ranks, locks, progress.
 
 pub mod background;
 pub(crate) mod chart;

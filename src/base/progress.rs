@@ -1,4 +1,4 @@
-//! Progress of long work: a bar in a terminal, a line now and then elsewhere.
+//! Progress of long work: a progress bar in a terminal, otherwise a line from time to time.
 
 use std::io::IsTerminal;
 use std::sync::PoisonError;
@@ -9,17 +9,18 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::base::background;
 use crate::base::ranks;
 
-/// How often a line is printed where there is no terminal, as in a notebook or a log.
+/// Minimum interval between lines without a terminal, as in a notebook or a log.
 const LINE_EVERY: Duration = Duration::from_secs(10);
-/// Or so many of the time that the work has taken, which keeps the log of a long one short.
+/// Divisor of the elapsed time that gives a longer interval, which keeps the log of long work
+/// short.
 const LINES: u32 = 100;
 
-/// Shows how far a piece of work is: on standard error, or where [`background`] keeps it.
+/// Progress of a piece of work, shown on standard error or kept by [`background`].
 pub(crate) struct Progress {
     label: String,
     total: usize,
     done: usize,
-    /// Of those done, the ones that an earlier run did.
+    /// Number of the steps done that an earlier run did.
     skipped: usize,
     started: Instant,
     last_line: Instant,
@@ -53,7 +54,7 @@ impl Progress {
         }
     }
 
-    /// `steps` were done before the work began.
+    /// Counts `steps` that were done before the work began.
     pub fn skip(&mut self, steps: usize) {
         self.done += steps;
         self.skipped += steps;
@@ -63,7 +64,7 @@ impl Progress {
         }
     }
 
-    /// One more step is done; `message` says how things stand.
+    /// Counts one more step; `message` describes the current state.
     pub fn step(&mut self, message: impl FnOnce() -> String) {
         self.done += 1;
         if let Some(bar) = &self.bar {
@@ -79,7 +80,7 @@ impl Progress {
         }
     }
 
-    /// The work is over, maybe early.
+    /// Ends the progress, also if the work ended early.
     pub fn finish(mut self, message: impl FnOnce() -> String) {
         self.total = self.done;
         match &self.bar {
@@ -99,7 +100,7 @@ impl Progress {
         match &self.background {
             Some(kept) => *kept.lock().unwrap_or_else(PoisonError::into_inner) = line,
             None if !ranks::leads() => (),
-            // In a notebook, standard error is the colour of mistakes.
+            // Notebooks show standard error in the colour of errors.
             None if std::env::var_os("EVCXR_IS_RUNTIME").is_some() => println!("{line}"),
             None => eprintln!("{line}"),
         }

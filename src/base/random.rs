@@ -1,39 +1,39 @@
 //! Seeded randomness: one generator, one independent stream for each step.
 //!
-//! Functions that draw at random take a seed rather than a generator, so that running a notebook
-//! cell a second time gives what it gave the first time. Nothing is drawn from a global generator.
+//! Functions that draw random numbers take a seed instead of a generator, so that a notebook cell
+//! gives the same result when it runs again. No global generator is used.
 
 use rand::{RngExt, SeedableRng};
 pub use rand_chacha::ChaCha8Rng as Rng;
 
-/// What random numbers are drawn for. Each purpose has a stream of its own, so that a step that
-/// draws more numbers does not change the steps after it.
+/// Purpose of random numbers. Each purpose has an independent stream, so that a step that draws
+/// more numbers does not change the steps after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Stream {
-    /// Dividing images into training, held-out and test parts.
+    /// Split of images into training, held-out and test parts.
     Split = 1,
-    /// A network's first weights.
+    /// Initial weights of a network.
     Weights = 2,
-    /// The order of the training images.
+    /// Order of the training images.
     Batches = 3,
-    /// The optimiser of the evolution.
+    /// Optimiser of the evolution.
     Evolution = 4,
-    /// Resamples of images.
+    /// Bootstrap resamples of images.
     Bootstrap = 5,
-    /// What dropout drops.
+    /// Dropout masks.
     Dropout = 6,
-    /// Spikes that images are given to spiking networks as.
+    /// Input spikes that encode images.
     InputSpikes = 7,
-    /// Noise on images, and where attacks on them start.
+    /// Noise on images, and starting points of attacks.
     Attack = 8,
-    /// The trajectories of a sensitivity analysis.
+    /// Trajectories of a sensitivity analysis.
     Sensitivity = 9,
-    /// The first weights of a layer that STDP trains, and the order of the images.
+    /// Initial weights of a layer that STDP trains, and the order of its images.
     Stdp = 10,
 }
 
-/// ChaCha with 8 rounds, whose numbers are the same on every machine: `stream` of `seed`.
+/// Returns the generator of one stream of a seed: ChaCha with 8 rounds, the same on every machine.
 ///
 /// ```
 /// use evospike::random::{rng, Stream};
@@ -44,19 +44,17 @@ pub enum Stream {
 /// assert_ne!(draw(7, Stream::Split), draw(7, Stream::Batches));
 /// ```
 pub fn rng(seed: u64, stream: Stream) -> Rng {
-    let mut rng = Rng::seed_from_u64(seed);
-    rng.set_stream(stream as u64);
-    rng
+    image_rng(seed, stream, 0)
 }
 
-/// A generator for each image, whose numbers do not depend on the other images.
+/// Returns the generator of one image, independent of the other images.
 pub(crate) fn image_rng(seed: u64, stream: Stream, image: usize) -> Rng {
     let mut rng = Rng::seed_from_u64(seed);
     rng.set_stream(stream as u64 | (image as u64) << 32);
     rng
 }
 
-/// A standard normal number, by Box and Muller's method.
+/// Draws a standard normal number (Box-Muller method).
 pub(crate) fn normal(rng: &mut Rng) -> f64 {
     let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
     radius * (std::f64::consts::TAU * rng.random::<f64>()).cos()

@@ -1,13 +1,15 @@
-//! Evolution on several processes, the *ranks* of MPI: on all cores of all nodes of a cluster.
+//! Distributed evolution on several processes, the *ranks* of MPI: on all cores of all nodes of a
+//! cluster.
 //!
 //! Every rank runs the same program on the same data. In each generation the networks to measure
-//! are dealt out to the ranks, and every rank is told the fitness of all, so that their optimisers
-//! stay the same, step by step, and find what one process finds with the same seed, to the last bit.
-//! Rank 0 alone reads and writes checkpoints, writes files, prints, and decides about stopping.
+//! are distributed over the ranks, and every rank receives the fitness of all networks. So the
+//! optimisers of all ranks stay identical, step by step, and give the same result as one process
+//! with the same seed, to the last bit. Only rank 0 reads and writes checkpoints, writes files,
+//! prints, and decides about stopping.
 //!
-//! It takes the feature `mpi`, which needs an MPI library and libclang (Debian: `libopenmpi-dev
-//! openmpi-bin libclang-dev`). `evospike` and `evospike reproduce` then run on ranks wherever
-//! `mpirun` or `srun` starts them; your own program does where its work is [`together`]:
+//! This needs the feature `mpi`, an MPI library and libclang (Debian: `libopenmpi-dev openmpi-bin
+//! libclang-dev`). `evospike` and `evospike reproduce` then run on ranks whenever `mpirun` or
+//! `srun` starts them; your own program does so if its work runs in [`together`]:
 //!
 //! ```no_run
 //! use evospike::{prelude::*, ranks};
@@ -29,15 +31,15 @@
 //! }
 //! ```
 //!
-//! [`evolve`](crate::evolve::evolve), [`evolve_resumable`](crate::evolve::evolve_resumable) and
-//! [`pareto`](crate::evolve::pareto) are dealt out; everything else every rank does for itself. Train
-//! a large network once, beforehand. A grid of experiments needs no ranks: divide a
+//! [`evolve`](crate::evolve::evolve) and [`pareto`](crate::evolve::pareto) are distributed, also
+//! with a checkpoint ([`Resume`](crate::resume::Resume)); every rank does everything else for
+//! itself. Train a large network once, beforehand. A grid of experiments needs no ranks: split a
 //! [`sweep`](crate::sweep) into shards instead.
 //!
 //! # A Slurm script
 //!
-//! One rank a node with all of its cores; the folder is one that all nodes see. After a time limit
-//! or a node's failure the same script goes on from the last generation.
+//! One rank per node with all of its cores; all nodes see the same folder. After a time limit or
+//! the failure of a node the same script resumes from the last generation.
 //!
 //! ```bash
 //! #!/bin/bash
@@ -48,41 +50,42 @@
 //!     --data cifar10 --model vgg15.safetensors --held-out-list held-out.txt --out results/cifar10
 //! ```
 //!
-//! `srun --mpi=pmix` does as well as `mpirun` where Slurm was built with it. Where memory is in
-//! several domains, one rank each may be faster: `--map-by ppr:1:numa --bind-to numa`, and
-//! `RAYON_NUM_THREADS` the cores of one. Threads that may not leave one core,
-//! `mpirun`'s own choice for two ranks, are slow: hence `--bind-to none`. The nodes should have the
-//! same processors: sums of floating-point numbers, and with them fitness, may differ in the last
-//! bit elsewhere.
+//! `srun --mpi=pmix` works instead of `mpirun` if Slurm was built with it. On nodes with several
+//! memory domains (NUMA), one rank per domain may be faster: `--map-by ppr:1:numa --bind-to numa`,
+//! with `RAYON_NUM_THREADS` set to the cores of one domain. Without `--bind-to none`, `mpirun`
+//! binds all threads of each of two ranks to one core, which is slow. The nodes should have the
+//! same processors: sums of floating-point numbers, and with them fitness, may otherwise differ in
+//! the last bit.
 //!
 //! # Errors
 //!
-//! Before an evolution the ranks compare what they are about to evolve, and refuse it where they
-//! differ. An error of a measurement or of a checkpoint is returned by all ranks
+//! Before an evolution the ranks compare their networks, images and settings, and return an error
+//! if they differ. An error of a measurement or of a checkpoint is returned by all ranks
 //! ([`Error::Rank`]); any other error, or a panic, ends the whole job. No rank is left waiting.
 //!
-//! # How far it scales
+//! # Scaling
 //!
-//! A generation has as many networks as the population, and no more ranks have work: 17 of CMA-ES
-//! on 100 genes unless its settings say more, [`population`](crate::evolve::de::DeSettings::population)
-//! times the genes of differential evolution (deferred updating; immediate asks for one network at a
-//! time). A generation takes as long as the rank with the most networks, so the population is best a
-//! multiple of the ranks.
+//! A generation has as many networks as the population, and further ranks have no work. The
+//! population of CMA-ES on 100 genes is 17 unless its settings say otherwise; that of differential
+//! evolution is [`population`](crate::evolve::de::DeSettings::population) times the number of
+//! genes. A generation takes as long as the rank with the most networks, so the population should
+//! be a multiple of the number of ranks.
 //!
-//! What is sent hardly counts. Measured, two ranks of Open MPI on two cores, a half-width VGG15: a
-//! generation of 14 networks sends 716 bytes, 51 a network (77 with a cost and long fractions, by
-//! their digits), and 76 bytes a rank before the first one; an exchange of 1,000 bytes a rank takes
-//! 3 µs. Such a network on 500 images for 56 timesteps, as in `reproduce cifar10`, takes 4 s on both
-//! cores by the 6,852 image-timesteps a second that `cargo bench --bench limits` measured.
+//! Communication is negligible. Measured with two ranks of Open MPI on two cores and a half-width
+//! VGG15: a generation of 14 networks sends 716 bytes, 51 per network (77 with a cost and long
+//! fractions, depending on their digits), and 76 bytes per rank before the first one; an exchange
+//! of 1,000 bytes per rank takes 3 µs. Simulating such a network on 500 images for 56 timesteps, as
+//! in `reproduce cifar10`, takes 4 s on both cores at the 6,852 image-timesteps per second measured
+//! by `cargo bench --bench limits`.
 //!
-//! Reckoned from that, not measured: through a cluster's network an exchange among 100 ranks may
-//! take a millisecond, a four-thousandth of that evaluation. VGG16 on ImageNet has 15.5 G
-//! multiply-accumulates an image, 49 times those of the full-width VGG15 with its 1,766
-//! image-timesteps a second on two cores: 36 a second, or 1,150 on a node of 64 cores if its threads
-//! scale. There 1,000 images for 56 timesteps take 49 s, a population of 100 on 100 nodes as long
-//! for a generation, of which 8 kB are sent. 200 nodes would be no faster with it, and one node takes
-//! 100 times as long. Every rank keeps its images in memory, 150 kB each of ImageNet: give it a folder
-//! of those that are used.
+//! Estimated from that, not measured: an exchange among 100 ranks over a cluster's network may take
+//! a millisecond, 1/4000 of that simulation. VGG16 on ImageNet has 15.5 G multiply-accumulates per
+//! image, 49 times those of the full-width VGG15, which reaches 1,766 image-timesteps per second on
+//! two cores. So VGG16 reaches 36 per second, or 1,150 on a node of 64 cores if its threads scale.
+//! There 1,000 images for 56 timesteps take 49 s; a generation of 100 networks on 100 nodes takes
+//! as long and sends 8 kB. 200 nodes would not be faster with this population, and one node takes
+//! 100 times as long. Every rank keeps its images in memory, 150 kB per image of ImageNet, so give
+//! it a folder with only the images that are used.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -94,13 +97,13 @@ use serde_json::Value;
 
 use crate::base::error::{Error, Result};
 
-/// This process's, 0 where it is alone; it stays when the work together is over.
+/// Rank of this process, 0 if it is alone; kept after the distributed work.
 static RANK: AtomicUsize = AtomicUsize::new(0);
 
-/// Of the ranks that work together now.
+/// Number of ranks that work together.
 static SIZE: AtomicUsize = AtomicUsize::new(1);
 
-/// Held by the evolution that the ranks are at.
+/// Lock held by the evolution that runs on the ranks.
 static BUSY: Mutex<()> = Mutex::new(());
 
 /// Whether this process prints and writes files: it is alone, or rank 0.
@@ -108,12 +111,13 @@ pub fn leads() -> bool {
     RANK.load(Ordering::Relaxed) == 0
 }
 
-/// Does some work on all ranks that `mpirun` or `srun` started, or alone where there are none or
-/// where the crate was built without the feature `mpi`. Once in a program, around all of its work.
+/// Runs some work on all ranks started by `mpirun` or `srun`, or on this process alone if there are
+/// none or the crate was built without the feature `mpi`. Call it once per program, around all of
+/// its work.
 ///
 /// # Errors
-/// That of the work, on all ranks. One that is not an [`Error::Rank`], and so is not known to all,
-/// does not return where there are several: it is printed, and ends all of them.
+/// Returns the error of the work on all ranks. With several ranks, an error other than
+/// [`Error::Rank`] is not known to the other ranks, so it is printed and ends all of them.
 pub fn together<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     let joined = Joined::join();
     let done = work();
@@ -125,7 +129,7 @@ pub fn together<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     done
 }
 
-/// Membership of the ranks; without it, of a program on its own.
+/// MPI session of this process; none if it runs alone.
 #[cfg(feature = "mpi")]
 struct Joined(Option<mpi::environment::Universe>);
 
@@ -137,7 +141,7 @@ impl Joined {
         if !launched() {
             return Self(None);
         }
-        // From whatever thread evolves, one at a time: see `BUSY`.
+        // Any thread may evolve, one at a time: see `BUSY`.
         let universe = mpi::initialize_with_threading(Threading::Serialized);
         if let Some((universe, _)) = &universe {
             let world = universe.world();
@@ -166,7 +170,7 @@ impl Drop for Joined {
         if let Some(universe) = &self.0
             && std::thread::panicking()
         {
-            // To finalise would be to wait for ranks that wait for this one.
+            // Finalising would wait for ranks that wait for this one.
             universe.world().abort(101);
         }
     }
@@ -188,7 +192,8 @@ impl Joined {
     fn abort(&self, _: &Error) {}
 }
 
-/// Whether Open MPI or Slurm started this process as one of several: alone, MPI starts slowly.
+/// Whether Open MPI or Slurm started this process as one of several; otherwise MPI, which starts
+/// slowly, is not started.
 #[cfg(feature = "mpi")]
 fn launched() -> bool {
     let ranks = ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"];
@@ -224,19 +229,19 @@ fn all_gather(own: &[u8]) -> Result<Vec<Vec<u8>>> {
     Ok(parts.map(part).collect())
 }
 
-/// Without the feature there is but one.
+/// Returns the bytes of the only rank, without the feature `mpi`.
 #[cfg(not(feature = "mpi"))]
 fn all_gather(own: &[u8]) -> Result<Vec<Vec<u8>>> {
     Ok(vec![own.to_vec()])
 }
 
-/// The bytes of all ranks, in their order, for those of one.
+/// Function that sends the bytes of this rank and returns those of all ranks in order.
 type Exchange<'a> = Box<dyn Fn(&[u8]) -> Result<Vec<Vec<u8>>> + 'a>;
 
-/// What a rank says, with its errors as text.
+/// Message of a rank, with its errors as text.
 type Said<T> = Result<T, String>;
 
-/// The ranks that an evolution runs on.
+/// Ranks that an evolution runs on.
 pub(crate) struct Ranks<'a> {
     rank: usize,
     size: usize,
@@ -245,11 +250,12 @@ pub(crate) struct Ranks<'a> {
 }
 
 impl Ranks<'_> {
-    /// All ranks that work together, until this is dropped; one where the process is alone.
+    /// Joins all ranks that work together, until the value is dropped; one rank if the process is
+    /// alone.
     pub fn enter() -> Result<Self> {
         let size = SIZE.load(Ordering::Relaxed);
         let busy = (size > 1).then(|| {
-            // What two evolutions say at once would be mixed up.
+            // Messages of two evolutions at once would be mixed up.
             let busy = BUSY.try_lock();
             busy.map_err(|_| Error::parameter("evolve", "two at once", "one at a time on ranks"))
         });
@@ -261,7 +267,7 @@ impl Ranks<'_> {
         })
     }
 
-    /// This process alone, whatever others do.
+    /// Returns this process as the only rank, even if there are others.
     pub fn alone() -> Self {
         Self {
             rank: 0,
@@ -271,7 +277,7 @@ impl Ranks<'_> {
         }
     }
 
-    /// Compares the fields of a value that is to be the same on all ranks.
+    /// Compares the fields of a value that must be the same on all ranks.
     ///
     /// # Errors
     /// Returns an error that names the fields in which a rank differs from rank 0.
@@ -300,7 +306,7 @@ impl Ranks<'_> {
         Ok(())
     }
 
-    /// What rank 0 finds, on all ranks.
+    /// Runs `find` on rank 0 and returns its result on all ranks.
     pub fn lead<T: Serialize + DeserializeOwned>(
         &self,
         find: impl FnOnce() -> Result<T>,
@@ -313,8 +319,8 @@ impl Ranks<'_> {
         heard(0, first)
     }
 
-    /// What the ranks measure of some items, on all ranks in the items' order: each item is dealt to
-    /// one rank. Of several errors, that of the first item.
+    /// Measures the items, distributed over the ranks, and returns the results in order on all
+    /// ranks. Of several errors, it returns that of the first item.
     pub fn share<T: Serialize + DeserializeOwned>(
         &self,
         items: usize,
@@ -336,7 +342,7 @@ impl Ranks<'_> {
         (0..items).map(of).collect()
     }
 
-    /// What every rank says, in their order.
+    /// Returns the messages of all ranks in order.
     fn all<T: Serialize + DeserializeOwned>(&self, own: &T) -> Result<Vec<T>> {
         let wrong = |rank: usize| {
             move |error: serde_json::Error| Error::Rank {
@@ -351,7 +357,7 @@ impl Ranks<'_> {
     }
 }
 
-/// What a rank said, if it said anything.
+/// Returns the result in a rank's message, or an error if there is none.
 fn heard<T>(rank: usize, said: Option<Said<T>>) -> Result<T> {
     let said = said.unwrap_or_else(|| Err("found nothing, expected a result".into()));
     said.map_err(|reason| Error::Rank { rank, reason })

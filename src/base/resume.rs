@@ -1,4 +1,5 @@
-//! Long work that keeps what it did: one loop for training, evolution and the search for compromises.
+//! Resumable work: one loop with checkpoints for training, evolution and the search for
+//! compromises.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,11 +16,11 @@ use crate::base::tensors::NamedTensor;
 
 /// Checkpoint file of long work, which makes it resumable.
 ///
-/// `Resume::at(path)` has a method for each kind of long work, with the arguments of the function or
-/// method that does it without a checkpoint: `train`, `train_through_time`, `evolve` and `pareto`.
-/// The file is written before the first step (an epoch or a generation) and after each. Where it is
-/// there already, the work resumes from it and ends with the very result that it would have had
-/// without a break: killed at any moment, it loses the step that it was in.
+/// `Resume::at(path)` has a method for each kind of long work, with the arguments of the function
+/// or method without a checkpoint: `train`, `train_through_time`, `evolve` and `pareto`. The file
+/// is written before the first step (an epoch or a generation) and after each. If it already
+/// exists, the work resumes from it and ends with the same result as without an interruption: if
+/// the process is killed at any moment, only the current step is lost.
 ///
 /// ```
 /// use evospike::prelude::*;
@@ -34,10 +35,10 @@ use crate::base::tensors::NamedTensor;
 /// ```
 ///
 /// # Errors
-/// Beside the errors of the work itself, each method returns an error if the file cannot be read or
-/// written, is damaged, or is of other work (another network, other weights, images or settings),
-/// naming the first difference: delete the file to start anew. It returns [`Error::Busy`] while other
-/// work writes the file, and [`Error::Stopped`] if it was told to stop.
+/// In addition to the errors of the work itself, each method returns an error if the file cannot be
+/// read or written, is damaged, or belongs to other work (another network, other weights, images or
+/// settings), naming the first difference: delete the file to start anew. It returns
+/// [`Error::Busy`] while other work writes the file, and [`Error::Stopped`] if it was told to stop.
 #[derive(Debug, Clone)]
 pub struct Resume<'a> {
     path: PathBuf,
@@ -45,7 +46,7 @@ pub struct Resume<'a> {
 }
 
 impl Resume<'static> {
-    /// Keeps the work in this file.
+    /// Sets the checkpoint file of the work.
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
@@ -55,7 +56,7 @@ impl Resume<'static> {
 }
 
 impl Resume<'_> {
-    /// Stops the work after the running step when another thread sets `stop`.
+    /// Stops the work after the current step when another thread sets `stop`.
     pub fn stopped_by<'b>(self, stop: &'b AtomicBool) -> Resume<'b> {
         Resume {
             path: self.path,
@@ -64,27 +65,27 @@ impl Resume<'_> {
     }
 }
 
-/// Long work, done in steps.
+/// Long work that is done in steps.
 pub(crate) trait Steps {
-    /// What decides the result: work of the same identity ends with the same result.
+    /// Everything that determines the result: work of the same identity ends with the same result.
     type Identity: Serialize;
-    /// What the work resumes from, beside its tensors.
+    /// State that the work resumes from, in addition to its tensors.
     type State: Serialize + DeserializeOwned;
 
     fn identity(&self) -> Result<Self::Identity>;
     fn state(&self) -> Result<(Self::State, Vec<NamedTensor>)>;
-    /// Takes up the state that an earlier run left; gives the number of its steps that count as
-    /// done in the progress shown.
+    /// Restores the state of an earlier run; returns the number of its steps that count as done in
+    /// the progress shown.
     fn restore(&mut self, state: Self::State, tensors: Vec<NamedTensor>) -> Result<usize>;
-    /// Does one more step and says how the work stands; none where there is nothing left to do.
+    /// Does one more step and describes the progress; none if nothing is left to do.
     fn step(&mut self, ranks: &Ranks<'_>, progress: &mut Progress) -> Result<Option<String>>;
     /// Whether nothing is left to do.
     fn done(&self) -> bool;
-    /// One line on the result.
+    /// Returns one line on the result.
     fn summary(&self) -> String;
 }
 
-/// Identity of some work, its kind and network included.
+/// Identity of some work, with its name.
 #[derive(Serialize)]
 struct Named<'a, I> {
     work: &'a str,
@@ -92,7 +93,7 @@ struct Named<'a, I> {
     identity: I,
 }
 
-/// Does all steps of the work called `name`, for which progress is shown out of `total`.
+/// Does all steps of the work called `name`, showing progress out of `total`.
 pub(crate) fn do_steps<W: Steps>(
     work: &mut W,
     name: &str,
@@ -125,7 +126,7 @@ pub(crate) fn do_steps<W: Steps>(
                 })?;
                 progress.skip(done);
             }
-            // So that it is known at once whether it can be written.
+            // Shows at once whether the file can be written.
             None => ranks.lead(|| save(work, path))?,
         }
     }

@@ -1,13 +1,13 @@
-//! Tables, and how results show themselves in a notebook.
+//! Tables, and the display of results in a notebook.
 
 use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 use serde_json::Value;
 
-/// Gives a type `evcxr_display`, so that a notebook cell that ends in a value shows it: `as table`
-/// by its method `table`, whose title is its one-line `Debug`; `as chart` by its method `chart`;
-/// `as fields` in a table of what it serialises; `as text` as it is printed.
+/// Implements `evcxr_display`, so that a notebook cell that ends in a value shows it: `as table` by
+/// its method `table`, whose title becomes its one-line `Debug`; `as chart` by its method `chart`;
+/// `as fields` as a table of its serialised fields; `as text` by its `Display`.
 macro_rules! show {
     (impl [$($generics:tt)*] $type:ty as table) => {
         impl<$($generics)*> $type {
@@ -54,7 +54,8 @@ macro_rules! show {
 
 pub(crate) use show;
 
-/// Gives a type a `Debug` of one line, so that a forgotten `?` in a notebook prints no pixels.
+/// Implements a `Debug` of one line, so that a forgotten `?` in a notebook does not print all
+/// pixels.
 macro_rules! one_line {
     (impl [$($generics:tt)*] $type:ty: $this:ident, $($line:tt)+) => {
         impl<$($generics)*> std::fmt::Debug for $type {
@@ -68,7 +69,7 @@ macro_rules! one_line {
 
 pub(crate) use one_line;
 
-/// A small table with a title: plain text in a terminal, HTML in a notebook.
+/// Small table with a title: plain text in a terminal, HTML in a notebook.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Table {
     title: String,
@@ -77,7 +78,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table without rows.
+    /// Creates a table without rows.
     pub fn new<const N: usize>(title: impl Into<String>, header: [&str; N]) -> Self {
         Self {
             title: title.into(),
@@ -86,7 +87,7 @@ impl Table {
         }
     }
 
-    /// Table of these rows.
+    /// Creates a table with these rows.
     pub(crate) fn of<H: Into<String>>(
         title: impl Into<String>,
         header: impl IntoIterator<Item = H>,
@@ -99,18 +100,18 @@ impl Table {
         }
     }
 
-    /// Title of the table.
+    /// Returns the title of the table.
     pub(crate) fn title(&self) -> &str {
         &self.title
     }
 
-    /// Appends a row; cells that are missing stay empty, and cells beyond the header are dropped.
+    /// Appends a row; missing cells stay empty, and cells beyond the header are dropped.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         let cells = cells.into_iter().chain(std::iter::repeat(String::new()));
         self.rows.push(cells.take(self.header.len()).collect());
     }
 
-    /// The table as HTML, its text escaped.
+    /// Returns the table as HTML, with its text escaped.
     pub fn html(&self) -> String {
         let row = |cells: &[String], tag: &str| {
             let cells = cells
@@ -155,7 +156,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// A table of all that a value says, each field by its name.
+/// Returns a table of the serialised fields of a value, each by its name.
 pub(crate) fn fields(title: &str, value: &impl Serialize) -> Table {
     fn add(table: &mut Table, name: &str, value: &Value) {
         match value {
@@ -169,11 +170,8 @@ pub(crate) fn fields(title: &str, value: &impl Serialize) -> Table {
         }
     }
     let mut table = Table::new(title, ["field", "value"]);
-    add(
-        &mut table,
-        "",
-        &serde_json::to_value(value).unwrap_or_default(),
-    );
+    let value = serde_json::to_value(value).unwrap_or_default();
+    add(&mut table, "", &value);
     table
 }
 
@@ -183,7 +181,7 @@ pub(crate) fn escape(text: &str) -> String {
         .replace('>', "&gt;")
 }
 
-/// Latency in timesteps as people read it.
+/// Formats a latency in timesteps for display.
 pub(crate) fn latency_text(latency: Option<usize>) -> String {
     latency.map_or("never".into(), |latency| latency.to_string())
 }

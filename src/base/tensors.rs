@@ -10,21 +10,21 @@ use serde::{Deserialize, Serialize};
 use crate::base::error::{Error, Result};
 use crate::base::files::write_file;
 
-/// Tensor of a network.
+/// Named tensor of a network.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct NamedTensor {
-    /// Path that dfdx gives it: places in tuples and a field, such as `0.1.weight`.
+    /// Path given by dfdx: positions in tuples and a field, such as `0.1.weight`.
     pub name: String,
-    /// Sizes, slowest first.
+    /// Size of each dimension, slowest first.
     pub shape: Vec<usize>,
-    /// Values, row by row.
+    /// Values in row-major order.
     pub values: Vec<f32>,
 }
 
 one_line!(impl [] NamedTensor: tensor, "tensor {} {:?}", tensor.name, tensor.shape);
 
 impl NamedTensor {
-    /// Values in little-endian bytes, as files hold them.
+    /// Returns the values as little-endian bytes, as in files.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         self.values.iter().flat_map(|x| x.to_le_bytes()).collect()
     }
@@ -38,7 +38,7 @@ pub(crate) fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>>
     })
 }
 
-/// Values of a tensor of a file, checked.
+/// Returns the checked values of a tensor of a file.
 pub(crate) fn values(
     path: &Path,
     file: &SafeTensors<'_>,
@@ -66,8 +66,8 @@ pub(crate) fn values(
     }
 }
 
-/// Writes a safetensors file of tensors and their bytes, with one entry of metadata: of several, the
-/// order would be random.
+/// Writes a safetensors file of tensors and their bytes, with one metadata entry, since the order
+/// of several would be random.
 pub(crate) fn write_tensors(
     path: &Path,
     tensors: &[(NamedTensor, Vec<u8>)],

@@ -1,4 +1,4 @@
-//! Images that vary from epoch to epoch.
+//! Augmentation of training images.
 
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
@@ -7,30 +7,31 @@ use crate::base::error::{Error, Result};
 use crate::base::random::Rng;
 use crate::data::shape::Shape;
 
-/// How training images vary from epoch to epoch, before they are normalised: torchvision's
+/// Random augmentation of training images in every epoch, before normalisation: torchvision's
 /// `RandomCrop` with padding, then `RandomHorizontalFlip`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Augment {
-    /// Black pixels around an image out of which a part of its old size is cut at random; 0 leaves
-    /// it in its place. Less than the image's height and width.
+    /// Black pixels on each side of an image before a random crop of the original size; 0 for no
+    /// crop. Less than the image's height and width.
     pub crop_padding: usize,
-    /// Whether every second image is mirrored, left to right.
+    /// Flips images horizontally with probability 0.5.
     pub flip: bool,
 }
 
 impl Augment {
-    /// Images as they are.
+    /// No augmentation.
     pub const NONE: Self = Self {
         crop_padding: 0,
         flip: false,
     };
-    /// What networks for CIFAR-10 and CIFAR-100 are commonly trained with.
+    /// Usual augmentation for CIFAR-10 and CIFAR-100: padding 4 and flips.
     pub const CIFAR: Self = Self {
         crop_padding: 4,
         flip: true,
     };
 
-    /// Appends the image, moved and mirrored at random, its padding black: so much in each channel.
+    /// Appends the image, cropped and flipped at random, to `to`. `black` is the value of padding,
+    /// one per channel.
     pub(super) fn vary(
         &self,
         image: &[f32],
@@ -52,7 +53,7 @@ impl Augment {
                 let row = row.checked_sub(padding).filter(|&row| row < height);
                 let row = row.map(|row| &pixels[row * width..][..width]);
                 let pixel = |column: usize| {
-                    // Out of the image lies black, as where it is padded before it is cropped.
+                    // Pixels outside the image are black.
                     let column = (right + column).checked_sub(padding);
                     let pixel = column.and_then(|column| row?.get(column));
                     pixel.copied().unwrap_or(black)

@@ -1,4 +1,4 @@
-//! The handwritten digits that are embedded in the crate.
+//! Handwritten digits embedded in the crate.
 
 use std::io::Read;
 
@@ -9,13 +9,13 @@ use crate::data::images::numbered;
 use crate::data::tasks::Digits;
 use crate::data::tasks::Task;
 
-/// The 1,797 UCI handwritten digits, embedded in the crate.
+/// Loads the 1,797 UCI handwritten digits, which are embedded in the crate.
 ///
 /// E. Alpaydin and C. Kaynak (1998), UCI Machine Learning Repository, doi:10.24432/C50P49,
-/// CC BY 4.0. Pixels are the shares 0, 1/16, ..., 1 of ink.
+/// CC BY 4.0. Pixels have the values 0, 1/16, ..., 1; 1 is ink.
 ///
 /// # Errors
-/// None but a damaged build: the embedded bytes are read with every check.
+/// Returns an error only if the embedded file is damaged.
 pub fn digits() -> Result<Images<Whole, Digits>> {
     let mut text = String::new();
     flate2::read::GzDecoder::new(&include_bytes!("digits.csv.gz")[..])

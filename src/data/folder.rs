@@ -1,4 +1,4 @@
-//! Images in folders, one folder a class.
+//! Images in folders, one folder per class.
 
 use std::fs;
 use std::io::Cursor;
@@ -15,27 +15,27 @@ use crate::data::images::{Images, TrainTest};
 use crate::data::shape::Shape;
 use crate::data::tasks::Task;
 
-/// Images decoded between two steps of the progress.
+/// Number of images decoded per step of the progress bar.
 const CHUNK: usize = 256;
-/// Bytes that one decoded image may take: about 89 million pixels, ten times a large photograph's.
+/// Largest size of a decoded image in bytes: about 89 million pixels, ten times a large photograph.
 const DECODED_LIMIT: u64 = 256 << 20;
-/// Of which for each byte of the file: deflate makes 1032 of one at most, and PNG 8 pixels of 4 bytes
-/// of each of those. JPEG stays far below.
+/// Largest size of a decoded image in bytes per byte of its file: deflate expands a byte to at most
+/// 1032, and PNG each of those to 8 pixels of 4 bytes. JPEG stays far below.
 const DECODED_MOST: u64 = 1032 * 8 * 4;
-/// Longer side of an image that is resized, in shorter sides: resizing takes memory with it.
+/// Limit of an image's aspect ratio for resizing, which takes memory in proportion.
 const ASPECT_LIMIT: u32 = 32;
 
-/// A data set in folders, as ImageNet comes: `train/<class>/*` and `test/<class>/*` (or `val`
-/// where there is no `test`), JPEG or PNG.
+/// Reads a data set of JPEG or PNG files in folders, like ImageNet: `train/<class>/*` and
+/// `test/<class>/*` (or `val` if there is no `test`).
 ///
-/// Classes and files are taken in the order of their names, so an image's
-/// [`index`](Images::index) is its place in the sorted list of all files of its split. Files whose
-/// name starts with a dot are skipped. Images of the task's size are taken as they are. Others are
-/// resized so that their shorter side is 256/224 of the task's (bilinear, antialiased), of which
-/// the middle is cut out: for ImageNet, torchvision's `Resize(256)` and `CenterCrop(224)`. Grey and
-/// colour are converted to what the task has, transparency and orientation tags are ignored.
+/// Classes and files are sorted by name; an image's [`index`](Images::index) is its position in the
+/// sorted list of all files of its split. Files whose name starts with a dot are skipped. Images of
+/// the task's size are used unchanged. Others are resized so that their shorter side is 256/224 of
+/// the task's (bilinear, antialiased) and cropped at the centre: for ImageNet, torchvision's
+/// `Resize(256)` and `CenterCrop(224)`. Grey and colour images are converted to the task's number
+/// of channels; transparency and orientation tags are ignored.
 ///
-/// All pixels stay in memory, a byte each: 150 kB an image for ImageNet.
+/// All pixels stay in memory, one byte per value: 150 kB per image for ImageNet.
 ///
 /// ```no_run
 /// # use evospike::prelude::*;
@@ -47,12 +47,12 @@ const ASPECT_LIMIT: u32 = 32;
 /// ```
 ///
 /// # Errors
-/// As for [`class_folders`], and splits whose classes differ.
+/// Returns an error if [`class_folders`] does, or if the splits have different classes.
 pub fn folder<K: Task>(folder: impl AsRef<Path>) -> Result<TrainTest<K>> {
     let folder = folder.as_ref();
     let test = ["test", "val"].map(|name| folder.join(name));
     let Some(test) = test.iter().find(|folder| folder.is_dir()) else {
-        entries(folder)?; // a folder that is not there is told as such
+        entries(folder)?; // reports a missing folder as such
         let expected = "a folder `test` or `val`";
         return Err(Error::data(
             folder.display(),
@@ -61,7 +61,7 @@ pub fn folder<K: Task>(folder: impl AsRef<Path>) -> Result<TrainTest<K>> {
             expected,
         ));
     };
-    // Both are listed before one is decoded, which takes longer.
+    // Both are listed first: decoding takes long, and an error should come before it.
     let (training, test) = (list::<K>(&folder.join("train"))?, list::<K>(test)?);
     let mut names = training.names.iter().zip(&test.names);
     if let Some((expected, found)) = names.find(|(training, test)| training != test) {
@@ -75,8 +75,8 @@ pub fn folder<K: Task>(folder: impl AsRef<Path>) -> Result<TrainTest<K>> {
     TrainTest::new(decode_all(training)?, decode_all(test)?)
 }
 
-/// Images in folders that are not divided into training and test images: `<class>/*`. Everything
-/// else is as for [`folder`].
+/// Reads images in folders without a division into training and test images: `<class>/*`. Otherwise
+/// the same as [`folder`].
 ///
 /// ```no_run
 /// # use evospike::prelude::*;
@@ -86,10 +86,10 @@ pub fn folder<K: Task>(folder: impl AsRef<Path>) -> Result<TrainTest<K>> {
 /// ```
 ///
 /// # Errors
-/// A task of neither 1 nor 3 channels; folders or files that cannot be read; another number of
-/// classes than the task's; a class without images; a file that is no JPEG or PNG image, breaks
-/// off, is damaged, has more than about 89 million pixels or than its bytes can hold, or, where it
-/// must be resized, is more than 32 times as long as wide.
+/// Returns an error if the task has neither 1 nor 3 channels, a folder or file cannot be read, the
+/// number of classes is not the task's, a class has no images, or a file is not a JPEG or PNG
+/// image, is truncated or damaged, has more than about 89 million pixels or more than its bytes can
+/// hold, or must be resized and has an aspect ratio above 32.
 pub fn class_folders<K: Task>(folder: impl AsRef<Path>) -> Result<Images<Whole, K>> {
     decode_all(list::<K>(folder.as_ref())?)
 }
@@ -101,7 +101,7 @@ struct Listing {
     labels: Vec<u16>,
 }
 
-/// What a folder holds, sorted, less what is hidden.
+/// Lists the files and folders in a folder, sorted, without hidden ones.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
@@ -183,7 +183,7 @@ fn decode_all<K: Task>(listing: Listing) -> Result<Images<Whole, K>> {
     let chunks = listing.files.chunks(CHUNK);
     for (number, (files, pixels)) in chunks.zip(pixels.chunks_mut(CHUNK * size)).enumerate() {
         let images = files.par_iter().zip(pixels.par_chunks_exact_mut(size));
-        // The first, so that the same error is reported every time.
+        // The first error in the order of files, so that every run reports the same one.
         let error = images.find_map_first(|(file, out)| decode(file, K::SHAPE, out).err());
         if let Some(error) = error {
             return Err(error);
@@ -194,7 +194,7 @@ fn decode_all<K: Task>(listing: Listing) -> Result<Images<Whole, K>> {
     Ok(Images::new(pixels, listing.labels, 255.0, listing.names))
 }
 
-/// Writes the image of a file as channels, rows, columns.
+/// Decodes a file to channels x rows x columns.
 fn decode(file: &Path, shape: Shape, out: &mut [u8]) -> Result<()> {
     let wrong = |place: &str, found: String, expected: &str| {
         Error::data(file.display(), place, found, expected)
@@ -239,7 +239,7 @@ fn decode(file: &Path, shape: Shape, out: &mut [u8]) -> Result<()> {
 
 type Raster<P> = ImageBuffer<P, Vec<u8>>;
 
-/// The image in the task's size.
+/// Resizes and crops an image to the task's size.
 fn fit<P: Pixel<Subpixel = u8> + 'static>(image: Raster<P>, shape: Shape) -> Raster<P> {
     let (height, width) = (shape.height as u32, shape.width as u32);
     if image.dimensions() == (width, height) {
@@ -249,7 +249,7 @@ fn fit<P: Pixel<Subpixel = u8> + 'static>(image: Raster<P>, shape: Shape) -> Ras
     let (tall, wide) = (f64::from(image.height()), f64::from(image.width()));
     let (least_tall, least_wide) = (enlarged(height), enlarged(width));
     let scale = (least_tall / tall).max(least_wide / wide);
-    // One side is met exactly, the other is cut to whole pixels as torchvision does.
+    // The shorter side is exact, the other is rounded down, as in torchvision.
     let side = |old: f64, least: f64| ((old * scale + 1e-9) as u32).max(least as u32);
     let (new_tall, new_wide) = (side(tall, least_tall), side(wide, least_wide));
     let resized = resize(&image, new_wide, new_tall, FilterType::Triangle);
@@ -258,7 +258,7 @@ fn fit<P: Pixel<Subpixel = u8> + 'static>(image: Raster<P>, shape: Shape) -> Ras
     crop_imm(&resized, left, top, width, height).to_image()
 }
 
-/// From interleaved channels to one channel after the other.
+/// Copies interleaved channels to one channel after the other.
 fn place<P: Pixel<Subpixel = u8>>(image: Raster<P>, out: &mut [u8]) {
     let channels = usize::from(P::CHANNEL_COUNT);
     let area = out.len() / channels;
@@ -269,15 +269,15 @@ fn place<P: Pixel<Subpixel = u8>>(image: Raster<P>, out: &mut [u8]) {
     }
 }
 
-/// Where a JPEG file ends before its image does; none for other files. The decoder would fill the
-/// missing part with grey and say nothing.
+/// Offset at which a truncated JPEG file ends; none for whole files and other formats. The decoder
+/// would fill the missing part with grey without an error.
 fn jpeg_breaks_off(bytes: &[u8]) -> Option<usize> {
     if !bytes.starts_with(&[0xff, 0xd8]) {
         return None;
     }
     let mut at = 2;
     loop {
-        // In the pixel data, 0xff 0x00 is a byte and 0xd0..=0xd7 are marks to resume at.
+        // In the pixel data, 0xff 0x00 is a byte and 0xd0..=0xd7 are restart markers.
         let rest = bytes.get(at..).unwrap_or_default();
         let marker = rest
             .windows(2)
@@ -288,7 +288,7 @@ fn jpeg_breaks_off(bytes: &[u8]) -> Option<usize> {
         at += marker + 2;
         match (bytes[at - 1], bytes.get(at..at + 2)) {
             (0xd9, _) => return None,
-            (0x01 | 0xd8, _) => {} // nothing belongs to them
+            (0x01 | 0xd8, _) => {} // markers without a segment
             (_, Some(size)) => at += usize::from(u16::from_be_bytes([size[0], size[1]])).max(2),
             (_, None) => return Some(bytes.len()),
         }

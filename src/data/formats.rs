@@ -1,4 +1,4 @@
-//! Data sets in the binary files they are published in, and lists of indices.
+//! Readers of published data sets in binary files: CIFAR and the MNIST family.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
@@ -22,11 +22,11 @@ const CIFAR100_CLASSES: &str = "apple aquarium_fish baby bear beaver bed bee bee
     skunk skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank \
     telephone television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf \
     woman worm";
-/// Superclasses of CIFAR-100, whose labels are read past.
+/// Number of superclasses of CIFAR-100, whose labels are checked and skipped.
 const COARSE_CLASSES: u8 = 20;
 
-/// CIFAR-10 from its binary version: `data_batch_1.bin` to `data_batch_5.bin` and
-/// `test_batch.bin`, in `folder` or in its `cifar-10-batches-bin`.
+/// Reads CIFAR-10 in its binary version: `data_batch_1.bin` to `data_batch_5.bin` and
+/// `test_batch.bin`, in `folder` or in `folder/cifar-10-batches-bin`.
 ///
 /// A. Krizhevsky (2009), Learning Multiple Layers of Features from Tiny Images;
 /// <https://www.cs.toronto.edu/~kriz/cifar.html>.
@@ -40,16 +40,16 @@ const COARSE_CLASSES: u8 = 20;
 /// ```
 ///
 /// # Errors
-/// A file that cannot be read, is empty or does not consist of whole images; a label that is no
-/// class.
+/// Returns an error if a file cannot be read, is empty or does not consist of whole images, or if a
+/// label is out of range.
 pub fn cifar10(folder: impl AsRef<Path>) -> Result<TrainTest<Cifar10>> {
     let folder = inside(folder.as_ref(), "cifar-10-batches-bin");
     let training = [1, 2, 3, 4, 5].map(|number| folder.join(format!("data_batch_{number}.bin")));
     cifar(&training, folder.join("test_batch.bin"), CIFAR10_CLASSES, 1)
 }
 
-/// CIFAR-100, by its 100 fine classes, from its binary version: `train.bin` and `test.bin`, in
-/// `folder` or in its `cifar-100-binary`. Source and use as for [`cifar10`].
+/// Reads CIFAR-100 with its 100 fine classes in its binary version: `train.bin` and `test.bin`, in
+/// `folder` or in `folder/cifar-100-binary`. The source is that of [`cifar10`].
 ///
 /// ```no_run
 /// # use evospike::prelude::*;
@@ -58,14 +58,14 @@ pub fn cifar10(folder: impl AsRef<Path>) -> Result<TrainTest<Cifar10>> {
 /// ```
 ///
 /// # Errors
-/// As for [`cifar10`].
+/// Returns an error in the same cases as [`cifar10`].
 pub fn cifar100(folder: impl AsRef<Path>) -> Result<TrainTest<Cifar100>> {
     let folder = inside(folder.as_ref(), "cifar-100-binary");
     let training = [folder.join("train.bin")];
     cifar(&training, folder.join("test.bin"), CIFAR100_CLASSES, 2)
 }
 
-/// The folder that the published archive unpacks to, where it is there.
+/// Folder to which the published archive unpacks if it exists, otherwise `folder`.
 fn inside(folder: &Path, unpacked: &str) -> PathBuf {
     let unpacked = folder.join(unpacked);
     match unpacked.is_dir() {
@@ -87,7 +87,7 @@ fn cifar<K: Task>(
     )
 }
 
-/// Records of `label_bytes` labels, the last of which counts, and the pixels of an image.
+/// Reads records of `label_bytes` labels, of which the last is used, and the pixels of an image.
 fn cifar_records<K: Task>(
     files: &[PathBuf],
     names: Vec<String>,
@@ -134,9 +134,9 @@ fn cifar_records<K: Task>(
     Ok(Images::new(pixels, labels, 255.0, names))
 }
 
-/// A data set of the MNIST family in IDX files, plain or gzip: `train-images-idx3-ubyte`,
+/// Reads a data set of the MNIST family in IDX files, plain or gzip: `train-images-idx3-ubyte`,
 /// `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`, with or
-/// without `.gz`. The classes are called "0", "1", ...
+/// without `.gz`. The names of classes are "0", "1", ...
 ///
 /// Format: Y. LeCun, C. Cortes and C. Burges, The MNIST database,
 /// <http://yann.lecun.com/exdb/mnist/>.
@@ -149,7 +149,7 @@ fn cifar_records<K: Task>(
 /// ```
 ///
 /// # Errors
-/// As for [`idx_files`].
+/// Returns an error if a file is missing, or in the same cases as [`idx_files`].
 pub fn idx<K: Task>(folder: impl AsRef<Path>) -> Result<TrainTest<K>> {
     let folder = folder.as_ref();
     let read = |split: &str| {
@@ -168,9 +168,8 @@ pub fn idx<K: Task>(folder: impl AsRef<Path>) -> Result<TrainTest<K>> {
     TrainTest::new(read("train")?, read("t10k")?)
 }
 
-/// Images and their labels from two IDX files, plain or gzip, of whatever name: images x rows x
-/// columns bytes (images x channels x rows x columns, where there is more than one channel) and as
-/// many bytes of labels.
+/// Reads images and labels from two IDX files of any name, plain or gzip: images x rows x columns
+/// bytes (images x channels x rows x columns for more than one channel), and one byte per label.
 ///
 /// ```no_run
 /// # use evospike::prelude::*;
@@ -180,9 +179,9 @@ pub fn idx<K: Task>(folder: impl AsRef<Path>) -> Result<TrainTest<K>> {
 /// ```
 ///
 /// # Errors
-/// A file that cannot be read or unpacked, is no IDX file of bytes, holds no image or images of
-/// another size, is shorter or longer than it says; another number of labels than of images; a
-/// label that is no class.
+/// Returns an error if a file cannot be read or unpacked, is not an IDX file of bytes, has no
+/// images or images of another size, or is shorter or longer than its header says, if the numbers
+/// of labels and images differ, or if a label is out of range.
 pub fn idx_files<K: Task>(
     images: impl AsRef<Path>,
     labels: impl AsRef<Path>,
@@ -215,8 +214,8 @@ pub fn idx_files<K: Task>(
     Ok(Images::new(pixels, labels, 255.0, numbered(K::CLASSES)))
 }
 
-/// The bytes of an IDX file whose dimensions after the first are `item`. Memory grows with what is
-/// read, never with what a header says.
+/// Reads the bytes of an IDX file whose dimensions after the first are `item`. Memory grows with
+/// the bytes that are read, never with the sizes in the header.
 fn idx_bytes(path: &Path, item: &[usize]) -> Result<Vec<u8>> {
     let mut file = BufReader::new(File::open(path).map_err(Error::io(path))?);
     let start = file.fill_buf().map_err(Error::io(path))?;
@@ -226,13 +225,9 @@ fn idx_bytes(path: &Path, item: &[usize]) -> Result<Vec<u8>> {
         false => Box::new(file),
     };
     let wrong = |offset: usize, found: String, expected: String| {
-        let of = if packed { " unpacked" } else { "" };
-        Error::data(
-            path.display(),
-            format!("byte {offset}{of}"),
-            found,
-            expected,
-        )
+        let unpacked = if packed { " unpacked" } else { "" };
+        let place = format!("byte {offset}{unpacked}");
+        Error::data(path.display(), place, found, expected)
     };
     let mut read = |offset: usize, limit: u64| {
         let mut bytes = Vec::new();

@@ -1,11 +1,11 @@
 //! Labelled images, their parts and their normalisation.
-
-//! Your own images, as arrays of bytes and labels:
+//!
+//! Images from arrays of bytes and labels:
 //!
 //! ```
 //! use evospike::prelude::*;
 //!
-//! type Stripes = data::Classify<1, 4, 2>; // 1 x 4 x 4 pixels, 2 classes: standing and lying
+//! type Stripes = data::Classify<1, 4, 2>; // 1 x 4 x 4 pixels, 2 classes: vertical and horizontal
 //! let pixel = |i: usize, place: usize| 255 * (place / [1, 4][i % 2] % 2) as u8;
 //! let pixels = (0..200 * 16).map(|n| pixel(n / 16, n % 16)).collect();
 //! let labels = (0..200).map(|i| i % 2).collect();
@@ -21,7 +21,7 @@
 //! # Ok::<(), evospike::Error>(())
 //! ```
 //!
-//! Your own image files, `pets/train/cat/1.jpg` and so on, of any size:
+//! Images from files of any size, such as `pets/train/cat/1.jpg`:
 //!
 //! ```no_run
 //! use evospike::prelude::*;
@@ -57,9 +57,9 @@ use crate::data::augment::Augment;
 use crate::data::shape::Shape;
 use crate::data::tasks::Task;
 
-/// A part of a data set: [`Whole`], [`Training`], [`HeldOut`] or [`Test`].
+/// Part of a data set: [`Whole`], [`Training`], [`HeldOut`] or [`Test`].
 pub trait Part: 'static {
-    /// The part's name as people write it.
+    /// Name of the part, for tables and errors.
     const NAME: &'static str;
 }
 
@@ -75,17 +75,17 @@ macro_rules! parts {
 }
 
 parts! {
-    /// A data set that was not divided yet.
+    /// Data set that is not split yet.
     Whole = "whole",
-    /// Images that train the network and set the thresholds of its conversion.
+    /// Images for training the network and setting the thresholds of its conversion.
     Training = "training",
-    /// Training images that the network was not trained on: evolution chooses by them.
+    /// Images that the network was not trained on, for evolution.
     HeldOut = "held-out",
-    /// Images that choose nothing: results are quoted on them.
+    /// Images for the final results, on which nothing is chosen.
     Test = "test",
 }
 
-/// Where the pixels of a data set are kept; its parts share it.
+/// Pixels and labels of a data set, shared by its parts.
 pub(super) struct Store {
     shape: Shape,
     pixels: Pixels,
@@ -93,23 +93,23 @@ pub(super) struct Store {
     class_names: Vec<String>,
 }
 
-/// Channels, rows, columns of one image after the other.
+/// Pixels, images x channels x rows x columns.
 enum Pixels {
-    /// As data sets have them.
+    /// Bytes of a data set.
     Bytes {
         values: Vec<u8>,
-        /// What a pixel is divided by to lie in 0..=1.
+        /// Divisor that scales pixels to 0..=1.
         full_scale: f32,
     },
-    /// In 0..=1, as attacks leave them: of some images only.
+    /// Pixels in 0..=1, such as those of attacked images, of some images only.
     Shares {
         values: Vec<f32>,
-        /// For each image of the data set, the place of its pixels, where they are among them.
+        /// Position of each image of the data set in `values`, `u32::MAX` for images not in it.
         places: Vec<u32>,
     },
 }
 
-/// The pixels of one image.
+/// Pixels of one image.
 enum Image<'a> {
     Bytes(&'a [u8], f32),
     Shares(&'a [f32]),
@@ -140,7 +140,7 @@ impl Store {
 }
 
 impl Image<'_> {
-    /// In 0..=1.
+    /// Pixels in 0..=1.
     fn shares(&self) -> Vec<f32> {
         match *self {
             Image::Bytes(pixels, full_scale) => {
@@ -152,8 +152,7 @@ impl Image<'_> {
     }
 }
 
-/// How the pixels of each channel become the input of a network: (pixel - mean) / std, where the
-/// pixel lies in 0..=1.
+/// Normalisation of the pixels of each channel: (pixel - mean) / std, for pixels in 0..=1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Normalisation {
     mean: Cow<'static, [f32]>,
@@ -167,7 +166,8 @@ impl Normalisation {
     pub const CIFAR100: Self = Self::of(&[0.5071, 0.4865, 0.4409], &[0.2673, 0.2564, 0.2762]);
     /// Mean and standard deviation of the training images of MNIST.
     pub const MNIST: Self = Self::of(&[0.1307], &[0.3081]);
-    /// The values that torchvision's ImageNet networks were trained with.
+    /// Mean and standard deviation that torchvision's ImageNet networks were trained with, per
+    /// channel.
     pub const IMAGENET: Self = Self::of(&[0.485, 0.456, 0.406], &[0.229, 0.224, 0.225]);
 
     const fn of(mean: &'static [f32], std: &'static [f32]) -> Self {
@@ -177,10 +177,11 @@ impl Normalisation {
         }
     }
 
-    /// A mean and a standard deviation for each channel.
+    /// Creates a normalisation with one mean and one standard deviation per channel.
     ///
     /// # Errors
-    /// Lists of different lengths, a number that is not finite, or a `std` that is not positive.
+    /// Returns an error if the lists have different lengths, a number is not finite, or a `std` is
+    /// not positive.
     pub fn new(mean: impl Into<Vec<f32>>, std: impl Into<Vec<f32>>) -> Result<Self> {
         let normalisation = Self {
             mean: Cow::Owned(mean.into()),
@@ -190,12 +191,12 @@ impl Normalisation {
         Ok(normalisation)
     }
 
-    /// Of each channel, in units of full scale.
+    /// Mean of each channel, where pixels lie in 0..=1.
     pub fn mean(&self) -> &[f32] {
         &self.mean
     }
 
-    /// Of each channel, in units of full scale.
+    /// Standard deviation of each channel, where pixels lie in 0..=1.
     pub fn std(&self) -> &[f32] {
         &self.std
     }
@@ -220,10 +221,11 @@ impl Normalisation {
     }
 }
 
-/// What a network gets of a pixel.
+/// Conversion of pixels to inputs of a network.
 struct Scale {
     normalisation: Option<Normalisation>,
-    /// Of each of the 256 pixel values, for each channel; none of pixels that are no bytes.
+    /// Inputs for the 256 values of a byte, one array per channel; empty for pixels that are no
+    /// bytes.
     inputs: Vec<[f32; 256]>,
 }
 
@@ -234,29 +236,29 @@ impl Scale {
             normalisation,
         };
         if let Pixels::Bytes { full_scale, .. } = store.pixels {
-            let of = |channel| {
+            let inputs = |channel| {
                 std::array::from_fn(|pixel| scale.input(channel, pixel as f32 / full_scale))
             };
-            scale.inputs = (0..store.shape.channels).map(of).collect();
+            scale.inputs = (0..store.shape.channels).map(inputs).collect();
         }
         scale
     }
 
-    /// Of a pixel in 0..=1.
+    /// Input for a pixel in 0..=1.
     fn input(&self, channel: usize, share: f32) -> f32 {
         let normalisation = self.normalisation.as_ref();
         normalisation.map_or(share, |n| (share - n.mean[channel]) / n.std[channel])
     }
 }
 
-/// Labelled images of task `K`, of which part `P` of the data set.
+/// Labelled images of part `P` of a data set for task `K`.
 ///
-/// Cheap to clone: the pixels are shared.
+/// Clones are cheap, because they share the pixels.
 pub struct Images<P: Part, K: Task> {
     pub(super) store: Arc<Store>,
     scale: Arc<Scale>,
     indices: Arc<[usize]>,
-    /// Which images of the store evolution sees, so that a list that names one is told so.
+    /// Indices of the held-out images, for the error of a list that names one of them.
     held_out: Arc<[usize]>,
     types: PhantomData<fn() -> (P, K)>,
 }
@@ -283,7 +285,7 @@ impl<P: Part, K: Task> Images<P, K> {
         self.indices.len()
     }
 
-    /// Whether there is no image.
+    /// True if there are no images.
     pub fn is_empty(&self) -> bool {
         self.indices.is_empty()
     }
@@ -291,30 +293,30 @@ impl<P: Part, K: Task> Images<P, K> {
     /// Label of image `i`, below [`Task::CLASSES`].
     ///
     /// # Panics
-    /// If `i` is not below [`len`](Self::len), as indexing a slice does.
+    /// Panics if `i` is not below [`len`](Self::len).
     pub fn label(&self, i: usize) -> usize {
         self.store.labels[self.indices[i]].into()
     }
 
-    /// Place of image `i` in the order in which the data set is read, from 0. Parts keep it, and
-    /// index files ([`listed`](Self::listed)) mean it.
+    /// Index of image `i` in the order in which the data set is read, from 0. It is the same in
+    /// every part, and is the one in lists of images ([`listed`](Self::listed)).
     ///
     /// # Panics
-    /// If `i` is not below [`len`](Self::len), as indexing a slice does.
+    /// Panics if `i` is not below [`len`](Self::len).
     pub fn index(&self, i: usize) -> usize {
         self.indices[i]
     }
 
-    /// Pixels of image `i` in 0..=1, before any normalisation: channels, rows, columns.
+    /// Pixels of image `i` in 0..=1 before normalisation, channels x rows x columns.
     ///
     /// # Panics
-    /// If `i` is not below [`len`](Self::len), as indexing a slice does.
+    /// Panics if `i` is not below [`len`](Self::len).
     pub fn pixels(&self, i: usize) -> Vec<f32> {
         self.store.image(self.indices[i]).shares()
     }
 
-    /// The same images with other pixels, such as attacked ones: in 0..=1, channels, rows, columns
-    /// of one image after the other.
+    /// Replaces the pixels, for example by attacked ones. `pixels` are values in 0..=1, images x
+    /// channels x rows x columns.
     ///
     /// ```
     /// # use evospike::prelude::*;
@@ -327,7 +329,8 @@ impl<P: Part, K: Task> Images<P, K> {
     /// ```
     ///
     /// # Errors
-    /// A number of pixels that is not the images', or a pixel outside 0..=1.
+    /// Returns an error if the number of pixels is not that of the images, or if a pixel is outside
+    /// 0..=1.
     pub fn with_pixels(&self, pixels: Vec<f32>) -> Result<Self> {
         let size = K::SHAPE.size();
         if pixels.len() != self.len() * size {
@@ -361,21 +364,21 @@ impl<P: Part, K: Task> Images<P, K> {
         })
     }
 
-    /// What a network sees of image `i`: its normalised pixels, or those of
-    /// [`pixels`](Self::pixels) where there is no normalisation. Channels, rows, columns.
+    /// Input of a network for image `i`, channels x rows x columns: the normalised pixels, or
+    /// [`pixels`](Self::pixels) if there is no normalisation.
     ///
     /// # Panics
-    /// If `i` is not below [`len`](Self::len), as indexing a slice does.
+    /// Panics if `i` is not below [`len`](Self::len).
     pub fn input(&self, i: usize) -> Vec<f32> {
         self.view().input(i)
     }
 
-    /// What every class is called.
+    /// Names of the classes.
     pub fn class_names(&self) -> &[String] {
         &self.store.class_names
     }
 
-    /// The same images, given to networks as (pixel - mean) / std.
+    /// Sets the normalisation: the input of a network is (pixel - mean) / std.
     ///
     /// ```
     /// # use evospike::prelude::*;
@@ -385,7 +388,7 @@ impl<P: Part, K: Task> Images<P, K> {
     /// ```
     ///
     /// # Errors
-    /// A normalisation for another number of channels.
+    /// Returns an error if the normalisation is for another number of channels.
     pub fn normalised(&self, normalisation: &Normalisation) -> Result<Self> {
         normalisation.check(K::SHAPE.channels)?;
         let scale = Scale::new(&self.store, Some(normalisation.clone()));
@@ -395,28 +398,28 @@ impl<P: Part, K: Task> Images<P, K> {
         })
     }
 
-    /// The normalisation of the images, where they have one.
+    /// Normalisation of the images; none if the input of a network is the pixels.
     pub fn normalisation(&self) -> Option<&Normalisation> {
         self.scale.normalisation.as_ref()
     }
 
-    /// These images in the order of others, which are the same ones.
+    /// Reorders the images like `others`, which must be the same images.
     pub(crate) fn in_order_of(&self, others: &Self) -> Self {
         self.part(Arc::clone(&others.indices))
     }
 
-    /// The first `count` images (all, where there are fewer).
+    /// Takes the first `count` images, or all if there are fewer.
     pub fn take(&self, count: usize) -> Self {
         self.range(0..count)
     }
 
-    /// The images of a range of places (as far as there are).
+    /// Takes the images of a range of positions, or those of them that exist.
     pub fn range(&self, range: std::ops::Range<usize>) -> Self {
         let end = range.end.min(self.len());
         self.part(&self.indices[range.start.min(end)..end])
     }
 
-    /// The images that a file lists, in its order: one [`index`](Self::index) a line.
+    /// Takes the images listed in a file, in its order: one [`index`](Self::index) per line.
     ///
     /// ```no_run
     /// # use evospike::prelude::*;
@@ -427,8 +430,8 @@ impl<P: Part, K: Task> Images<P, K> {
     /// ```
     ///
     /// # Errors
-    /// A file that cannot be read or lists nothing; a line that is no index, names an image twice,
-    /// or names one that is not in this part, such as a held-out image.
+    /// Returns an error if the file cannot be read or is empty, or if a line is not an index,
+    /// repeats one, or names an image that is not in this part, such as a held-out image.
     pub fn listed(&self, path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let mut mine = vec![false; self.store.labels.len()];
@@ -453,7 +456,7 @@ impl<P: Part, K: Task> Images<P, K> {
         Ok(self.part(indices))
     }
 
-    /// Images of the store by class.
+    /// Indices of the images of each class.
     fn classes(&self) -> Vec<Vec<usize>> {
         let mut classes = vec![Vec::new(); K::CLASSES];
         for i in 0..self.len() {
@@ -462,7 +465,7 @@ impl<P: Part, K: Task> Images<P, K> {
         classes
     }
 
-    /// The parts' view without types, for the engine.
+    /// View without types, for the engine.
     pub(crate) fn view(&self) -> Samples<'_> {
         Samples {
             store: &self.store,
@@ -488,8 +491,8 @@ impl<P: Part, K: Task> Images<P, K> {
 }
 
 impl<K: Task> Images<HeldOut, K> {
-    /// The held-out images to train on: for a method that is to have seen what evolution sees.
-    /// Nothing can be chosen on them any more.
+    /// Turns the held-out images into training images, for a method that may train on the images
+    /// that evolution uses. They can no longer be used for choices.
     pub fn into_training(self) -> Images<Training, K> {
         Images {
             store: self.store,
@@ -509,7 +512,7 @@ show!(impl [K: Task] TrainTest<K> as table);
 
 show!(Normalisation, Augment, Shares as fields);
 
-/// How many images there are in the parts of a data set.
+/// Table of the number of images in the parts of a data set.
 fn parts<K: Task>(parts: &[(&str, usize)]) -> Table {
     let title = format!("{} classes, {}", K::CLASSES, K::SHAPE);
     let mut table = Table::new(title, ["part", "images"]);
@@ -535,7 +538,7 @@ impl<K: Task> TrainTest<K> {
     }
 }
 
-/// Images without the types: what the compiled engine reads.
+/// Images without types, for the engine.
 #[derive(Clone, Copy)]
 pub(crate) struct Samples<'a> {
     store: &'a Store,
@@ -548,7 +551,7 @@ impl<'a> Samples<'a> {
         self.indices.len()
     }
 
-    /// Refuses no images.
+    /// Returns an error if there are no images.
     pub fn check_some(&self) -> Result<()> {
         match self.len() {
             0 => Err(Error::parameter("images", "none", "at least one")),
@@ -564,19 +567,19 @@ impl<'a> Samples<'a> {
         self.store.labels[self.indices[i]].into()
     }
 
-    /// Place of image `i` in the data set.
+    /// Index of image `i` in the data set.
     pub fn index(&self, i: usize) -> usize {
         self.indices[i]
     }
 
-    /// The largest magnitude that an input of a network can have, whichever the image.
+    /// Largest magnitude of an input for any image.
     pub fn peak(&self) -> f32 {
         let extremes = (0..self.store.shape.channels)
             .flat_map(|channel| [0.0, 1.0].map(|share| self.scale.input(channel, share)));
         extremes.fold(0.0, |peak, input| peak.max(input.abs()))
     }
 
-    /// Image `i` as the network sees it: channels, rows, columns.
+    /// Input of a network for image `i`, channels x rows x columns.
     pub fn input(&self, i: usize) -> Vec<f32> {
         let area = self.store.shape.height * self.store.shape.width;
         let mut input = Vec::with_capacity(self.store.shape.size());
@@ -595,7 +598,7 @@ impl<'a> Samples<'a> {
         input
     }
 
-    /// CRC-32 of what a network sees of the images and of their labels, in their order.
+    /// CRC-32 of the images' inputs and labels, in order.
     pub fn checksum(&self) -> u32 {
         let mut checksum = flate2::Crc::new();
         for input in self.scale.inputs.iter().flatten() {
@@ -615,42 +618,42 @@ impl<'a> Samples<'a> {
         checksum.sum()
     }
 
-    /// Some images, one after the other.
-    pub fn batch(&self, of: &[usize]) -> Vec<f32> {
-        let mut batch = Vec::with_capacity(of.len() * self.store.shape.size());
-        of.iter().for_each(|&i| batch.extend(self.input(i)));
+    /// Inputs of a batch of images, images x channels x rows x columns.
+    pub fn batch(&self, images: &[usize]) -> Vec<f32> {
+        let mut batch = Vec::with_capacity(images.len() * self.store.shape.size());
+        images.iter().for_each(|&i| batch.extend(self.input(i)));
         batch
     }
 
-    /// Some images, one after the other, each moved and mirrored at random. `augment` was checked.
-    pub fn augmented(&self, of: &[usize], augment: Augment, rng: &mut Rng) -> Vec<f32> {
+    /// Inputs of a batch of images, each augmented at random. `augment` must have been checked.
+    pub fn augmented(&self, images: &[usize], augment: Augment, rng: &mut Rng) -> Vec<f32> {
         if augment == Augment::NONE {
-            return self.batch(of);
+            return self.batch(images);
         }
         let shape = self.store.shape;
-        // Padding is black: what the network gets of a pixel of 0, not an input of 0.
+        // Padding is black: the input for a pixel of 0, which is not 0 with a normalisation.
         let black: Vec<f32> = (0..shape.channels)
             .map(|c| self.scale.input(c, 0.0))
             .collect();
-        let mut batch = Vec::with_capacity(of.len() * shape.size());
-        for &i in of {
+        let mut batch = Vec::with_capacity(images.len() * shape.size());
+        for &i in images {
             augment.vary(&self.input(i), shape, &black, rng, &mut batch);
         }
         batch
     }
 }
 
-/// Which share of each class goes where; the rest is the training part.
+/// Shares of each class that become the held-out and the test part; the rest is for training.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Shares {
-    /// For evolution, 0..1.
+    /// Share for evolution, between 0 and 1.
     pub held_out: f64,
-    /// For the results, 0..1.
+    /// Share for the final results, between 0 and 1.
     pub test: f64,
 }
 
 impl Default for Shares {
-    /// A quarter each.
+    /// A quarter for each.
     fn default() -> Self {
         Self {
             held_out: 0.25,
@@ -659,22 +662,22 @@ impl Default for Shares {
     }
 }
 
-/// A data set divided into its three parts.
+/// Data set split into its three parts.
 #[derive(Clone)]
 pub struct Split<K: Task> {
-    /// Trains the network and sets its thresholds.
+    /// Images for training the network and setting its thresholds.
     pub training: Images<Training, K>,
-    /// Guides evolution.
+    /// Images for evolution.
     pub held_out: Images<HeldOut, K>,
-    /// Measures the result.
+    /// Images for the final results.
     pub test: Images<Test, K>,
 }
 
 impl<K: Task> Images<Whole, K> {
-    /// Divides every class in the same shares, at random.
+    /// Splits every class at random in the same shares.
     ///
     /// # Errors
-    /// A share outside 0..1, shares that leave no training image, or a part without images.
+    /// Returns an error if a share is not between 0 and 1, or a part would have no images.
     pub fn split(&self, shares: Shares, seed: u64) -> Result<Split<K>> {
         for (name, share) in [
             ("shares.held_out", shares.held_out),
@@ -710,12 +713,15 @@ impl<K: Task> Images<Whole, K> {
             })
     }
 
-    /// The parts, each in a random order; the name of a part without images.
+    /// Shuffles each part.
+    ///
+    /// # Errors
+    /// Returns the name of a part without images.
     fn divide<P: Part>(
         &self,
         mut training: Vec<usize>,
         mut held_out: Vec<usize>,
-        (test_of, mut test): (&Images<P, K>, Vec<usize>),
+        (test_images, mut test): (&Images<P, K>, Vec<usize>),
         rng: &mut Rng,
     ) -> Result<Split<K>, &'static str> {
         for (name, part) in [
@@ -726,23 +732,23 @@ impl<K: Task> Images<Whole, K> {
             if part.is_empty() {
                 return Err(name);
             }
-            // Mixed classes, so that the first n images of a part are a fair sample of it.
+            // Classes are mixed, so that the first n images of a part are a random sample of it.
             part.shuffle(rng);
         }
         let held_out: Arc<[usize]> = held_out.into();
-        let of_training = Self {
+        let training_images = Self {
             held_out: Arc::clone(&held_out),
             ..self.clone()
         };
         Ok(Split {
-            training: of_training.part(training),
-            held_out: of_training.part(held_out),
-            test: test_of.part(test),
+            training: training_images.part(training),
+            held_out: training_images.part(held_out),
+            test: test_images.part(test),
         })
     }
 
-    /// Images from arrays: `pixels` of 0..=255 as channels, rows, columns of one image after the
-    /// other, and a label for each. The classes are called "0", "1", ...
+    /// Creates images from arrays: `pixels` of 0..=255, images x channels x rows x columns, and one
+    /// label per image. The names of the classes are "0", "1", ...
     ///
     /// ```
     /// # use evospike::prelude::*;
@@ -753,7 +759,8 @@ impl<K: Task> Images<Whole, K> {
     /// ```
     ///
     /// # Errors
-    /// No image, a number of pixels that is not the images', or a label that is no class.
+    /// Returns an error if there are no images, the number of pixels is not that of the images, or
+    /// a label is out of range.
     pub fn from_arrays(pixels: Vec<u8>, labels: Vec<u16>) -> Result<Self> {
         if labels.is_empty() {
             return Err(Error::parameter("labels", "none", "at least one"));
@@ -778,7 +785,7 @@ impl<K: Task> Images<Whole, K> {
         Ok(Self::new(pixels, labels, 255.0, numbered(K::CLASSES)))
     }
 
-    /// All checks are the caller's.
+    /// Creates images without checks.
     pub(super) fn new(
         values: Vec<u8>,
         labels: Vec<u16>,
@@ -805,20 +812,20 @@ pub(super) fn numbered(classes: usize) -> Vec<String> {
     (0..classes).map(|class| class.to_string()).collect()
 }
 
-/// A data set that comes with a test part of its own, in reading order.
+/// Data set with a test part of its own, in the order of its files.
 #[derive(Clone)]
 pub struct TrainTest<K: Task> {
-    /// To be divided into training and held-out images.
+    /// Images to be split into training and held-out images.
     pub training: Images<Whole, K>,
-    /// Chooses nothing.
+    /// Images for the final results.
     pub test: Images<Test, K>,
 }
 
 impl<K: Task> TrainTest<K> {
-    /// Makes `test` the test part of `training`.
+    /// Combines training and test images to a data set.
     ///
     /// # Errors
-    /// Parts that differ in the names of their classes or in their normalisation.
+    /// Returns an error if the names of classes or the normalisations differ.
     pub fn new(training: Images<Whole, K>, test: Images<Whole, K>) -> Result<Self> {
         let mut names = training.class_names().iter().zip(test.class_names());
         if let Some((expected, found)) = names.find(|(training, test)| training != test) {
@@ -841,10 +848,10 @@ impl<K: Task> TrainTest<K> {
         })
     }
 
-    /// Both parts with [`Images::normalised`].
+    /// Sets the normalisation of both parts, see [`Images::normalised`].
     ///
     /// # Errors
-    /// A normalisation for another number of channels.
+    /// Returns an error if the normalisation is for another number of channels.
     pub fn normalised(&self, normalisation: &Normalisation) -> Result<Self> {
         Ok(Self {
             training: self.training.normalised(normalisation)?,
@@ -852,14 +859,14 @@ impl<K: Task> TrainTest<K> {
         })
     }
 
-    /// Takes a `share` of every class out of the training images, at random, for evolution. The
-    /// images of each part come in a random order.
+    /// Holds out a random `share` of the training images of every class, for evolution. The images
+    /// of each part are in a random order.
     ///
-    /// A network that was trained elsewhere has memorised its training images: use
-    /// [`hold_out_listed`](Self::hold_out_listed) with those it was not trained on.
+    /// A network that was trained elsewhere has seen its training images: use
+    /// [`hold_out_listed`](Self::hold_out_listed) with images that it was not trained on.
     ///
     /// # Errors
-    /// A share outside 0..1, or one that leaves a part without images.
+    /// Returns an error if the share is not between 0 and 1, or a part would have no images.
     pub fn hold_out(&self, share: f64, seed: u64) -> Result<Split<K>> {
         let expected = "a share between 0 and 1 that leaves images to every part";
         if !(share > 0.0 && share < 1.0) {
@@ -877,12 +884,12 @@ impl<K: Task> TrainTest<K> {
             .map_err(|_| Error::parameter("share", share, expected))
     }
 
-    /// Takes the training images that a file lists, one [`index`](Images::index) a line, for
-    /// evolution: for a network that was trained elsewhere, those it was not trained on. The
-    /// images of each part come in a random order, by `seed`.
+    /// Holds out the training images that a file lists, one [`index`](Images::index) per line, for
+    /// evolution: for a network that was trained elsewhere, the images that it was not trained on.
+    /// The images of each part are in a random order, which depends on `seed`.
     ///
     /// # Errors
-    /// As for [`Images::listed`], and a list that leaves no image to train on.
+    /// Returns an error in the same cases as [`Images::listed`], or if no training images remain.
     pub fn hold_out_listed(&self, path: impl AsRef<Path>, seed: u64) -> Result<Split<K>> {
         let path = path.as_ref();
         let held_out = self.training.listed(path)?.indices.to_vec();

@@ -1,4 +1,4 @@
-//! Lists of images in text files, by their place in the data set.
+//! Text files of indices of images.
 
 use std::fs::File;
 use std::io::Read;
@@ -6,12 +6,12 @@ use std::path::Path;
 
 use crate::base::error::{Error, Result};
 
-/// The lines of a file as indices below `images`, each at most once.
+/// Reads indices below `images`, one per line and each at most once.
 pub(super) fn index_file(path: &Path, images: usize) -> Result<Vec<usize>> {
     let wrong = |place: String, found: String, expected: String| {
         Error::data(path.display(), place, found, expected)
     };
-    // Indices come once each, so a longer file is something else; it is not read to its end.
+    // A longer file is no list of unique indices and is not read to its end.
     let limit = 32 * (images as u64 + 1);
     let file = File::open(path).map_err(Error::io(path))?;
     let mut bytes = Vec::new();
@@ -53,7 +53,7 @@ pub(super) fn index_file(path: &Path, images: usize) -> Result<Vec<usize>> {
     Ok(indices)
 }
 
-/// Enough of a line to know it by.
+/// Start of a line, for error messages.
 fn shown(line: &str) -> String {
     line.chars().take(40).collect()
 }

@@ -1,9 +1,9 @@
-//! Images and labels, and the three parts of them that must not mix.
+//! Images and labels in three parts that must not mix: training, held-out and test.
 //!
-//! The part is in the type. [`Images<Training, K>`](Images) trains a network and sets its
-//! thresholds, [`Images<HeldOut, K>`](Images) is what evolution and every other choice may look
-//! at, and [`Images<Test, K>`](Images) can only be measured on: no function that trains, converts
-//! or evolves takes it.
+//! The part is in the type. [`Images<Training, K>`](Images) are for training a network and setting
+//! its thresholds, [`Images<HeldOut, K>`](Images) for evolution and every other choice, and
+//! [`Images<Test, K>`](Images) only for measuring: no function that trains, converts or evolves
+//! takes them.
 //!
 //! ```compile_fail,E0308
 //! # use evospike::prelude::*;
@@ -14,9 +14,9 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Sets that come with a test part are read as [`TrainTest`]: [`cifar10`], [`cifar100`], [`idx`]
-//! for the MNIST family, [`folder`] for images in folders, and [`Images::from_arrays`] for
-//! anything else.
+//! Data sets that have a test part are read as [`TrainTest`]: [`cifar10`], [`cifar100`], [`idx`]
+//! for the MNIST family, [`folder`](fn@folder) for images in folders, and [`Images::from_arrays`]
+//! for anything else.
 //!
 //! ```no_run
 //! use evospike::prelude::*;

@@ -4,19 +4,20 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::Serialize;
+
 /// Shape of an image or of a layer's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shape {
-    /// Feature maps; colours of an image.
+    /// Number of feature maps, or of colours of an image.
     pub channels: usize,
-    /// Rows.
+    /// Number of rows.
     pub height: usize,
-    /// Columns.
+    /// Number of columns.
     pub width: usize,
 }
 
 impl Shape {
-    /// A shape of `channels` x `height` x `width`.
+    /// Creates a shape of `channels` x `height` x `width`.
     pub const fn new(channels: usize, height: usize, width: usize) -> Self {
         Self {
             channels,

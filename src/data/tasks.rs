@@ -1,10 +1,10 @@
-//! What networks classify: shape of the images and number of classes.
+//! Classification tasks: shape of the images and number of classes.
 
 use crate::data::shape::Shape;
 
-/// A classification task: the shape of its images and the number of its classes.
+/// Classification task: shape of its images and number of its classes.
 pub trait Task: 'static {
-    /// Channels, height and width of an image.
+    /// Shape of an image: channels x height x width.
     const SHAPE: Shape;
     /// Number of classes.
     const CLASSES: usize;
@@ -27,10 +27,10 @@ impl<const CHANNELS: usize, const SIDE: usize, const CLASSES: usize> Task
     };
 }
 
-/// The UCI handwritten digits: 1 x 8 x 8 pixels, 10 classes.
+/// UCI handwritten digits: 1 x 8 x 8 pixels, 10 classes.
 pub type Digits = Classify<1, 8, 10>;
 
-/// MNIST and its kin with ten classes (Fashion-MNIST, KMNIST): 1 x 28 x 28 pixels.
+/// MNIST, Fashion-MNIST or KMNIST: 1 x 28 x 28 pixels, 10 classes.
 pub type Mnist = Classify<1, 28, 10>;
 
 /// CIFAR-10: 3 x 32 x 32 pixels, 10 classes.

@@ -1,4 +1,4 @@
-//! The conversion that an evolution starts from and is compared with.
+//! Baseline conversion that an evolution starts from and is compared with.
 
 use crate::ann::networks::Network;
 use crate::base::error::{Error, Result};
@@ -10,8 +10,8 @@ use crate::simulate::network::Snn;
 use crate::simulate::settings::SimulateSettings;
 
 impl<N: Network> Conversion<N> {
-    /// The best of the usual conversions ([`Balance::SWEEP`]): that of the lowest latency on
-    /// held-out images, and of those the one of the least deficit before it.
+    /// Returns the best of the usual conversions ([`Balance::SWEEP`]): the one with the lowest
+    /// latency on held-out images, and among equals the one with the smallest deficit before it.
     ///
     /// ```no_run
     /// # use evospike::prelude::*;
@@ -35,7 +35,7 @@ impl<N: Network> Conversion<N> {
         let mut best: Option<(Fitness, Balance, Snn<N>)> = None;
         for balance in Balance::SWEEP {
             let snn = match self.balance(balance) {
-                // So low a percentile that a sparse layer's threshold is 0 is no candidate.
+                // A percentile so low that the threshold of a sparse layer is 0 is no candidate.
                 Err(Error::Layer { .. }) => continue,
                 snn => snn?,
             };

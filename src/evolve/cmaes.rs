@@ -1,10 +1,11 @@
-//! CMA-ES, the evolution strategy with covariance matrix adaptation, as Hansen's tutorial gives it
-//! (arXiv 1604.00772, 2016: the algorithm is its figure 6, the default parameters its table 1, with
-//! negative weights), in ask and tell form.
+//! CMA-ES, the evolution strategy with covariance matrix adaptation, after Hansen's tutorial (arXiv
+//! 1604.00772, 2016: the algorithm of figure 6 with the default parameters of table 1, including
+//! negative weights), in ask-and-tell form.
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::error::{Error, Result};
+use crate::base::check::require;
+use crate::base::error::Result;
 use crate::base::random::{Rng, Stream, normal, rng};
 use crate::base::table::show;
 use crate::evolve::optimise::{Best, Bounds, Cost, Optimise, better, check_members, check_told};
@@ -12,16 +13,17 @@ use crate::evolve::optimise::{Best, Bounds, Cost, Optimise, better, check_member
 /// Settings of [`CmaEs`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CmaEsSettings {
-    /// Points of a generation, 2 or more; none: 4 + floor(3 ln genes).
+    /// Number of points per generation, 2 or more; none: 4 + floor(3 ln genes).
     pub population: Option<usize>,
-    /// First standard deviation of each gene, as a share of the width of its bounds; 0..=1, not 0.
+    /// Initial standard deviation of each gene, as a fraction of the width of its bounds, above 0
+    /// and at most 1.
     pub sigma: f64,
 }
 
 show!(CmaEsSettings as fields);
 
 impl Default for CmaEsSettings {
-    /// The tutorial's: a deviation of 0.3 widths.
+    /// Returns the default of the tutorial, a standard deviation of 0.3 widths.
     fn default() -> Self {
         Self {
             population: None,
@@ -33,16 +35,14 @@ impl Default for CmaEsSettings {
 impl CmaEsSettings {
     pub(crate) fn check(&self) -> Result<()> {
         check_members("population", self.population.unwrap_or(2), 2)?;
-        if !(self.sigma > 0.0 && self.sigma <= 1.0) {
-            return Err(Error::parameter("sigma", self.sigma, "0 to 1, not 0"));
-        }
-        Ok(())
+        let holds = self.sigma > 0.0 && self.sigma <= 1.0;
+        require(holds, "sigma", self.sigma, "0 to 1, not 0")
     }
 }
 
-/// What table 1 derives from the number of genes n and the population.
+/// Parameters that table 1 derives from the number of genes n and the population.
 struct Parameters {
-    /// w, the best point's first; the later half is negative.
+    /// Weights w, that of the best point first; the second half is negative.
     weights: Vec<f64>,
     mu_eff: f64,
     c_sigma: f64,
@@ -92,13 +92,13 @@ impl Parameters {
     }
 }
 
-/// CMA-ES, minimising any ordered fitness: only ranks count.
+/// CMA-ES optimiser, minimising any ordered fitness: only ranks count.
 ///
-/// It works in the unit box of the bounds, where a point outside stands for one inside by pycma's
-/// `BoundTransform` (Hansen's reference implementation): smoothly folded back at every bound, so
-/// that the minimum may lie on one. It is [`done`](Optimise::done) by the tutorial's appendix B.3:
-/// once all steps are shorter than 1e-12 times the first, have grown by 1e4, or the covariance
-/// matrix has a condition number above 1e14.
+/// It searches the unit box of the bounds. A point outside is mapped into it by pycma's
+/// `BoundTransform` (Hansen's reference implementation), which folds smoothly at every bound, so
+/// that the minimum may lie on a bound. It is [`done`](Optimise::done) by the criteria of the
+/// tutorial's appendix B.3: all steps are shorter than 1e-12 times the initial ones, have grown by
+/// 1e4, or the covariance matrix has a condition number above 1e14.
 pub struct CmaEs<F> {
     parameters: Parameters,
     bounds: Bounds,
@@ -110,10 +110,12 @@ pub struct CmaEs<F> {
     path_sigma: Vec<f64>,
     path_c: Vec<f64>,
     covariance: Matrix,
-    /// Eigenvectors B of the covariance matrix, one a row, and the square roots D of its eigenvalues.
+    /// Eigenvectors B of the covariance matrix, one per row, and the square roots D of its
+    /// eigenvalues.
     axes: Matrix,
     lengths: Vec<f64>,
-    /// What is asked for, as steps y from the mean in units of sigma; none once the search is done.
+    /// Points to measure, as steps y from the mean in units of sigma; empty once the search is
+    /// done.
     steps: Vec<Vec<f64>>,
     best: Best<F>,
 }
@@ -121,10 +123,10 @@ pub struct CmaEs<F> {
 type Matrix = Vec<Vec<f64>>;
 
 impl<F: Cost> CmaEs<F> {
-    /// Starts in the box `bounds`, its first mean at `x0` or in the middle.
+    /// Creates the optimiser in the box `bounds`, with its initial mean at `x0` or in the middle.
     ///
     /// # Errors
-    /// Settings, bounds or `x0` out of range.
+    /// Returns an error if the settings, the bounds or `x0` are out of range.
     pub fn new(
         bounds: &[[f64; 2]],
         x0: Option<&[f64]>,
@@ -175,14 +177,14 @@ impl<F: Cost> CmaEs<F> {
         self.steps = (0..self.parameters.weights.len()).map(draw).collect();
     }
 
-    /// The point that a step from the mean leads to.
+    /// Returns the point at a step from the mean.
     fn place(&self, step: &[f64]) -> Vec<f64> {
         let axes = self.mean.iter().zip(step);
         let unit: Vec<f64> = axes.map(|(m, y)| fold(m + self.sigma * y)).collect();
         self.bounds.point(&unit)
     }
 
-    /// C^(-1/2) y.
+    /// Returns C^(-1/2) y.
     fn whiten(&self, y: &[f64]) -> Vec<f64> {
         let mut white = vec![0.0; y.len()];
         for (axis, length) in self.axes.iter().zip(&self.lengths) {
@@ -191,7 +193,7 @@ impl<F: Cost> CmaEs<F> {
         white
     }
 
-    /// Moves mean, step size and covariance matrix; the steps come the best first.
+    /// Updates mean, step size and covariance matrix from the steps, sorted from best to worst.
     fn update(&mut self, steps: &[Vec<f64>]) {
         let n = self.mean.len();
         let Parameters {
@@ -211,23 +213,15 @@ impl<F: Cost> CmaEs<F> {
         }
         add(&mut self.mean, self.sigma, &shift);
         let white = self.whiten(&shift);
-        decay(
-            &mut self.path_sigma,
-            c_sigma,
-            (c_sigma * (2.0 - c_sigma) * mu_eff).sqrt(),
-            &white,
-        );
+        let factor = (c_sigma * (2.0 - c_sigma) * mu_eff).sqrt();
+        decay(&mut self.path_sigma, c_sigma, factor, &white);
         self.generation += 1.0;
         let length = dot(&self.path_sigma, &self.path_sigma).sqrt();
         self.sigma *= ((c_sigma / d_sigma) * (length / chi - 1.0)).exp();
         let settled = (1.0 - (1.0 - c_sigma).powf(2.0 * self.generation)).sqrt();
         let h = f64::from(length / settled < (1.4 + 2.0 / (n as f64 + 1.0)) * chi);
-        decay(
-            &mut self.path_c,
-            c_c,
-            h * (c_c * (2.0 - c_c) * mu_eff).sqrt(),
-            &shift,
-        );
+        let factor = h * (c_c * (2.0 - c_c) * mu_eff).sqrt();
+        decay(&mut self.path_c, c_c, factor, &shift);
         let kept =
             1.0 + c_1 * (1.0 - h) * c_c * (2.0 - c_c) - c_1 - c_mu * weights.iter().sum::<f64>();
         let mut covariance = std::mem::take(&mut self.covariance);
@@ -236,7 +230,7 @@ impl<F: Cost> CmaEs<F> {
         }
         add_outer(&mut covariance, c_1, &self.path_c);
         for (step, &w) in steps.iter().zip(weights) {
-            // Scaled where negative, so that the matrix stays positive definite.
+            // Negative weights are scaled, so that the matrix stays positive definite.
             let w = match w >= 0.0 {
                 true => w,
                 false => {
@@ -249,7 +243,7 @@ impl<F: Cost> CmaEs<F> {
         self.covariance = covariance;
     }
 
-    /// Whether to go on: the eigenvalues are known, and no rule of appendix B.3 holds.
+    /// Updates the eigenvalues and returns whether to continue: no criterion of appendix B.3 holds.
     fn decompose(&mut self) -> bool {
         let (values, axes) = eigen(&self.covariance);
         let (least, most) = values
@@ -275,7 +269,8 @@ impl<F: Cost> Optimise<F> for CmaEs<F> {
         self.best.keep(&self.ask(), &fitness);
         let steps = std::mem::take(&mut self.steps);
         let mut ranked: Vec<usize> = (0..steps.len()).collect();
-        // Counted, since a sort may rely on an order that `PartialOrd` does not promise.
+        // Counts better points, since sorting needs a total order, which `PartialOrd` does not
+        // promise.
         ranked.sort_by_cached_key(|&i| fitness.iter().filter(|f| better(*f, &fitness[i])).count());
         let ranked: Vec<Vec<f64>> = ranked.iter().map(|&i| steps[i].clone()).collect();
         self.update(&ranked);
@@ -298,11 +293,11 @@ impl<F: Cost> Optimise<F> for CmaEs<F> {
     }
 }
 
-/// Width of the part of the unit interval, on either side of a bound, where [`fold`] is a parabola.
+/// Width of the part of the unit interval next to each bound in which [`fold`] is a parabola.
 const RIM: f64 = 0.05;
 
-/// pycma's `BoundTransform` for the bounds 0 and 1, with its rim at 0 at both: the identity but for
-/// parabolas within the rims, mirrored at -rim and 1 + rim, where its slope is 0.
+/// Maps a number into 0..=1 by pycma's `BoundTransform`: the identity except for parabolas within
+/// the rims, mirrored at -rim and 1 + rim, where its slope is 0.
 fn fold(x: f64) -> f64 {
     let period = 2.0 * (1.0 + 2.0 * RIM);
     let x = (x + RIM).rem_euclid(period);
@@ -316,7 +311,7 @@ fn fold(x: f64) -> f64 {
     }
 }
 
-/// What [`fold`] takes to `x`.
+/// Returns the number that [`fold`] maps to `x`.
 fn unfold(x: f64) -> f64 {
     if x < RIM {
         2.0 * (RIM * x).sqrt() - RIM
@@ -337,7 +332,7 @@ fn add(to: &mut [f64], factor: f64, what: &[f64]) {
     }
 }
 
-/// The path keeps 1 - `rate` of itself.
+/// Updates an evolution path, which keeps the share 1 - `rate` of itself.
 fn decay(path: &mut [f64], rate: f64, factor: f64, step: &[f64]) {
     for (path, step) in path.iter_mut().zip(step) {
         *path = (1.0 - rate) * *path + factor * step;
@@ -355,8 +350,8 @@ fn identity(n: usize) -> Matrix {
     (0..n).map(row).collect()
 }
 
-/// Eigenvalues of a symmetric matrix and their eigenvectors, one a row, by Jacobi's cyclic method
-/// (Golub and Van Loan, Matrix Computations, section 8.5).
+/// Returns the eigenvalues of a symmetric matrix and their eigenvectors, one per row, by Jacobi's
+/// cyclic method (Golub and Van Loan, Matrix Computations, section 8.5).
 fn eigen(symmetric: &Matrix) -> (Vec<f64>, Matrix) {
     let n = symmetric.len();
     let mut a = symmetric.clone();

@@ -1,10 +1,10 @@
-//! Differential evolution (Storn and Price, J. Global Optim. 11:341, 1997) as SciPy's
-//! `differential_evolution` does it, in ask and tell form.
+//! Differential evolution (Storn and Price, J. Global Optim. 11:341, 1997) as in SciPy's
+//! `differential_evolution`, in ask-and-tell form.
 //!
 //! On the same problem it needs as many evaluations and ends as near the minimum as SciPy's, by
-//! statistical test; random numbers differ. Left out are SciPy's polishing of the result by a
-//! gradient method, constraints, whole-numbered genes and strategies of one's own; how many
-//! generations to ask for is up to the caller.
+//! statistical test; random numbers differ. SciPy's polishing of the result by a gradient method,
+//! constraints, integer genes and custom strategies are left out; the caller chooses the number of
+//! generations.
 
 use rand::RngExt;
 use rand::seq::{SliceRandom, index};
@@ -16,8 +16,8 @@ use crate::base::random::{Rng, Stream, rng};
 use crate::base::table::show;
 use crate::evolve::optimise::{Bounds, Cost, Optimise, better, check_members, check_told};
 
-/// What a mutant is made of, in the notation of Storn and Price (1997) and SciPy. F is the
-/// mutation factor, r are members drawn without repetition.
+/// Mutation strategy, in the notation of Storn and Price (1997) and SciPy. F is the mutation
+/// factor, r are members drawn without repetition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mutation {
     /// best + F (r0 - r1)
@@ -45,23 +45,23 @@ impl Mutation {
     }
 }
 
-/// Which genes of the mutant a trial takes.
+/// Crossover strategy, which chooses the genes that a trial takes from the mutant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Crossover {
-    /// Each with the probability `recombination`, and one at least.
+    /// Each gene with the probability `recombination`, and at least one.
     Binomial,
-    /// A run of neighbours, its length geometric in `recombination`.
+    /// Consecutive genes, their number geometrically distributed with `recombination`.
     Exponential,
 }
 
-/// The first population, in the box of the bounds.
+/// Initial population, in the box of the bounds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Init {
-    /// One point in each of as many slices of every axis as there are members (McKay et al.,
-    /// Technometrics 21:239, 1979).
+    /// Latin hypercube sampling: every axis is divided into as many intervals as there are members,
+    /// with one point in each (McKay et al., Technometrics 21:239, 1979).
     LatinHypercube,
-    /// These points, which also give the number of members; what lies outside the bounds is moved to
-    /// their edge.
+    /// These points, which also set the number of members; points outside the bounds are moved to
+    /// the nearest bound.
     Given(Vec<Vec<f64>>),
 }
 
@@ -69,25 +69,25 @@ pub enum Init {
 /// which lets a whole generation be measured in parallel.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeSettings {
-    /// Makes the mutant.
+    /// Mutation strategy.
     pub mutation: Mutation,
-    /// Mixes it with its parent.
+    /// Crossover of the mutant with its parent.
     pub crossover: Crossover,
-    /// F is drawn from this range anew each generation (dithering); 0..2, the first below the second
-    /// or equal.
+    /// Range of the mutation factor F, drawn anew in each generation (dithering); 0 <= first <=
+    /// second < 2.
     pub factor: [f64; 2],
-    /// Probability CR that a gene comes from the mutant, 0..=1.
+    /// Crossover probability CR, that a gene comes from the mutant, 0..=1.
     pub recombination: f64,
-    /// Members of the population for each gene whose bounds differ; 5 members at least, and one
-    /// more than the mutation draws.
+    /// Number of members per gene whose bounds differ; the population has at least 5 members, and
+    /// at least one more than the mutation draws.
     pub population: usize,
-    /// Makes the first population.
+    /// Initial population.
     pub init: Init,
-    /// Relative tolerance: the search is done once, after a generation, the standard deviation of
-    /// the population's fitness is at most `atol` + `tol` |mean|. Fitness that is no number, by
+    /// Relative tolerance: the search is done when, after a generation, the standard deviation of
+    /// the population's fitness is at most `atol` + `tol` |mean|. Fitness that is not a number, by
     /// [`Cost::number`], or not finite never ends a search.
     pub tol: f64,
-    /// Absolute tolerance.
+    /// Absolute tolerance, in units of the fitness.
     pub atol: f64,
 }
 
@@ -125,7 +125,7 @@ impl DeSettings {
         Ok(())
     }
 
-    /// The first population, in the unit box.
+    /// Returns the initial population, in the unit box.
     fn first(&self, bounds: &Bounds, rng: &mut Rng) -> Result<Vec<Vec<f64>>> {
         let genes = bounds.genes();
         let least = (self.mutation.members() + 1).max(5);
@@ -155,11 +155,11 @@ fn latin_hypercube(members: usize, genes: usize, rng: &mut Rng) -> Vec<Vec<f64>>
     points
 }
 
-/// Differential evolution, minimising any ordered fitness.
+/// Differential evolution optimiser, minimising any ordered fitness.
 ///
-/// [`ask`](Optimise::ask) gives the points to measure, [`tell`](Optimise::tell) takes their
-/// fitness: first the initial population, then trials, each of which replaces its parent if it is no
-/// worse. A trial's genes outside the bounds are drawn anew, uniformly.
+/// [`ask`](Optimise::ask) returns the points to measure, [`tell`](Optimise::tell) takes their
+/// fitness: first the initial population, then trials. A trial replaces its parent if it is not
+/// worse. Genes of a trial outside the bounds are drawn anew, uniformly.
 ///
 /// ```
 /// use evospike::evolve::de::{DeSettings, DifferentialEvolution};
@@ -178,23 +178,23 @@ pub struct DifferentialEvolution<F> {
     settings: DeSettings,
     bounds: Bounds,
     rng: Rng,
-    /// In units of the bounds. The best member is the first.
+    /// Members in units of the bounds, the best one first.
     population: Vec<Vec<f64>>,
-    /// Of the population; empty until the first one is told.
+    /// Fitness of each member; empty until the first [`tell`](Optimise::tell).
     fitness: Vec<F>,
-    /// F of this generation.
+    /// Mutation factor F of this generation.
     factor: f64,
-    /// What is asked for, in units of the bounds: the first population or trials; nothing once the
+    /// Points to measure, in units of the bounds: the initial population or trials; empty once the
     /// search has converged.
     trials: Vec<Vec<f64>>,
 }
 
 impl<F: Cost> DifferentialEvolution<F> {
-    /// Starts in the box `bounds`, where equal bounds fix a gene; `x0`, where given, is a member of
-    /// the initial population.
+    /// Creates the optimiser in the box `bounds`, in which equal bounds fix a gene; `x0`, if given,
+    /// is a member of the initial population.
     ///
     /// # Errors
-    /// Settings, bounds or `x0` out of range.
+    /// Returns an error if the settings, the bounds or `x0` are out of range.
     pub fn new(
         bounds: &[[f64; 2]],
         x0: Option<&[f64]>,
@@ -219,7 +219,7 @@ impl<F: Cost> DifferentialEvolution<F> {
         })
     }
 
-    /// Fitness of every member of the population, the best first.
+    /// Returns the fitness of every member of the population, the best first.
     pub fn fitness(&self) -> &[F] {
         &self.fitness
     }
@@ -231,7 +231,7 @@ impl<F: Cost> DifferentialEvolution<F> {
             let mean = numbers.iter().sum::<f64>() / members;
             let squares = numbers.iter().map(|x| (x - mean) * (x - mean));
             let deviation = (squares.sum::<f64>() / members).sqrt();
-            // False where a number is not finite.
+            // False if a number is not finite.
             deviation <= self.settings.atol + self.settings.tol * mean.abs()
         })
     }
@@ -239,7 +239,7 @@ impl<F: Cost> DifferentialEvolution<F> {
     fn trial(&mut self, parent: usize) -> Vec<f64> {
         let (genes, members) = (self.bounds.genes(), self.population.len());
         let drawn = index::sample(&mut self.rng, members - 1, self.settings.mutation.members());
-        // Members but the parent, which may be the best one.
+        // Members except the parent, which may be the best one.
         let r = |i: usize, gene: usize| {
             let other = drawn.index(i);
             self.population[other + usize::from(other >= parent)][gene]

@@ -1,10 +1,11 @@
-//! How good a network is: objectives, and their measurement on held-out images.
+//! Fitness of a network: objectives, and their measurement on held-out images.
 
 use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::error::{Error, Result};
+use crate::base::check::require;
+use crate::base::error::Result;
 use crate::base::table::show;
 use crate::data::images::{Images, Part};
 use crate::data::tasks::Task;
@@ -15,50 +16,53 @@ use crate::simulate::neurons::Neurons;
 use crate::simulate::settings::SimulateSettings;
 use crate::simulate::simulator::{Simulation, Simulator};
 
-/// What evolution makes small.
+/// Objective to minimise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub enum Objective {
-    /// The latency, and between equal latencies how far the accuracy stayed below the target
-    /// before it: the paper's. Latency alone would be a plateau of whole numbers, undefined where
-    /// the target is never reached.
+    /// Latency, and between equal latencies the deficit: percentage points below the target, summed
+    /// over the timesteps before it. This is the objective of the paper. The latency alone is an
+    /// integer with many equal values, undefined if the target is never reached.
     #[default]
     Latency,
-    /// Timesteps with an accuracy below the target, averaged over all targets from the ANN's
-    /// accuracy to twice the margin below it. A latency is decided by the last images to turn
-    /// right; this average counts all of them, so that on few images it is less a matter of luck.
+    /// Mean latency: number of timesteps with an accuracy below the target, averaged over all
+    /// targets from the ANN's accuracy to twice the margin below it. A latency depends on the last
+    /// images to become correct; this average depends on all images, so it is less noisy on few
+    /// images.
     MeanLatency,
     /// Percentage of images that are wrong after a timestep.
     ErrorAt {
-        /// From 1.
+        /// Timestep, from 1.
         timestep: usize,
     },
-    /// Area between the ANN's accuracy and the curve: percentage points below it, summed over
-    /// all timesteps.
+    /// Area between the ANN's accuracy and the accuracy curve: percentage points below the ANN,
+    /// summed over all timesteps.
     Area,
-    /// The latency in timesteps, and `price` more for every energy of the ANN that is spent up to
-    /// it ([`Energy::ratio`](crate::simulate::energy::Energy::ratio)).
+    /// Latency in timesteps, plus `price` times the energy up to it divided by the ANN's energy
+    /// ([`Energy::ratio`](crate::simulate::energy::Energy::ratio)).
     LatencyAndEnergy {
-        /// Timesteps that an energy of the ANN is worth, 0 or more.
+        /// Price of the ANN's energy in timesteps, 0 or more.
         price: f64,
     },
 }
 
 impl Objective {
-    /// Refuses settings out of range, so that nothing runs first.
+    /// Returns an error if a setting is out of range, before any work.
     pub(crate) fn check(self, timesteps: usize) -> Result<()> {
         match self {
-            Self::ErrorAt { timestep } if !(1..=timesteps).contains(&timestep) => {
+            Self::ErrorAt { timestep } => {
                 let expected = format!("1..={timesteps}, those of the simulation");
-                Err(Error::parameter("timestep", timestep, expected))
+                let holds = (1..=timesteps).contains(&timestep);
+                require(holds, "timestep", timestep, expected)
             }
-            Self::LatencyAndEnergy { price } if !(price >= 0.0 && price.is_finite()) => {
-                Err(Error::parameter("price", price, "0 or more timesteps"))
+            Self::LatencyAndEnergy { price } => {
+                let holds = price >= 0.0 && price.is_finite();
+                require(holds, "price", price, "0 or more timesteps")
             }
             _ => Ok(()),
         }
     }
 
-    /// What its cost is called in charts; none of [`Latency`](Self::Latency).
+    /// Returns the axis label of the objective in charts.
     pub(crate) fn label(self) -> String {
         match self {
             Self::Latency => "latency (timesteps)".into(),
@@ -70,40 +74,40 @@ impl Objective {
     }
 }
 
-/// How good a network is on some images; the smaller by its objective, the better.
+/// Fitness of a network on some images, ordered by its objective; smaller is better.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Fitness {
-    /// First timestep from which the accuracy stays at or above the target; one more than there
-    /// are timesteps where it does not.
+    /// First timestep from which the accuracy stays at or above the target; the number of timesteps
+    /// + 1 if there is none.
     pub latency: usize,
-    /// Percentage points below the target, summed over the timesteps before the latency.
+    /// Deficit: percentage points below the target, summed over the timesteps before the latency.
     pub deficit: f64,
-    /// What the objective makes small, where that is not the latency itself; between equal ones the
-    /// latency decides.
+    /// Value of the objective, if it is not the latency itself; between equal values the latency
+    /// decides.
     pub cost: Option<f64>,
 }
 
 show!(Fitness as fields);
 
 impl Fitness {
-    /// Worse than any network's: that of one that was not measured to the end.
+    /// Fitness worse than that of any network, for one that was not measured to the end.
     pub(crate) const WORST: Self = Self {
         latency: usize::MAX,
         deficit: f64::INFINITY,
         cost: Some(f64::INFINITY),
     };
 
-    /// None where the network was stopped early.
+    /// Returns the fitness; none if the network was stopped early.
     pub(crate) fn measured(self) -> Option<Self> {
         (self.latency != Self::WORST.latency).then_some(self)
     }
 
-    /// What charts show.
+    /// Returns the value shown in charts.
     pub(crate) fn value(&self) -> f64 {
         self.cost.unwrap_or(self.latency as f64)
     }
 
-    /// The first number decides, the second between equals.
+    /// Returns the sort key: the first number decides, the second between equals.
     fn order(&self) -> [f64; 2] {
         match self.cost {
             None => [self.latency as f64, self.deficit],
@@ -126,19 +130,19 @@ impl PartialOrd for Fitness {
 
 impl Cost for Fitness {}
 
-/// When the simulation of a network that cannot win stops before the end.
+/// Early stopping of the simulation of a network that cannot win.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub enum Stopping {
     /// Never: every network runs on all images for all timesteps.
     Never,
-    /// When it is certain that it cannot win: after as many timesteps as its rival's latency (of
-    /// [`Objective::Latency`]) or cost (of [`Objective::MeanLatency`]), on all images. Other
-    /// objectives know no such timestep. The same network is found as with `Never`.
+    /// When it is certain that it cannot win: after as many timesteps as its rival's latency (with
+    /// [`Objective::Latency`]) or cost (with [`Objective::MeanLatency`]), on all images. Other
+    /// objectives have no such timestep. The result is the same as with `Never`.
     #[default]
     Certain,
 }
 
-/// Measures networks on images.
+/// Evaluator of networks on images.
 pub(crate) struct Evaluator<'a> {
     network: &'a SpikingNetwork,
     simulator: Simulator<'a>,
@@ -148,7 +152,7 @@ pub(crate) struct Evaluator<'a> {
 }
 
 impl<'a> Evaluator<'a> {
-    /// On whatever part of the data; evolution itself only has held-out images.
+    /// Creates an evaluator on any part of the data; evolution itself only has held-out images.
     pub fn new<P: Part, K: Task>(
         network: &'a SpikingNetwork,
         images: &'a Images<P, K>,
@@ -159,10 +163,9 @@ impl<'a> Evaluator<'a> {
         let timesteps = run.timesteps;
         objective.check(timesteps)?;
         target.check_on(images.len())?;
-        if objective == Objective::MeanLatency && target.margin() == 0.0 {
-            let expected = "a target below the ANN's accuracy, to average down to twice as far";
-            return Err(Error::parameter("target", "a margin of 0", expected));
-        }
+        let holds = objective != Objective::MeanLatency || target.margin() != 0.0;
+        let expected = "a target below the ANN's accuracy, to average down to twice as far";
+        require(holds, "target", "a margin of 0", expected)?;
         Ok(Self {
             simulator: network.simulator(images, run.code)?,
             network,
@@ -172,8 +175,8 @@ impl<'a> Evaluator<'a> {
         })
     }
 
-    /// Of a timestep, the share of targets from the ANN's accuracy to twice the margin below it
-    /// that the accuracy does not reach.
+    /// Returns the share of targets, from the ANN's accuracy to twice the margin below it, that an
+    /// accuracy this far below the ANN does not reach.
     fn below(&self, points_below_ann: f64) -> f64 {
         let points = 2.0 * self.target.margin();
         points_below_ann.clamp(0.0, points) / points
@@ -204,8 +207,8 @@ impl<'a> Evaluator<'a> {
         })
     }
 
-    /// Latency, percentage of images that are wrong in the end, and energy up to the latency over
-    /// the ANN's.
+    /// Measures the latency, the percentage of images that are wrong after the last timestep, and
+    /// the energy up to the latency divided by the ANN's.
     pub fn compromise(&self, neurons: &[Neurons]) -> Result<(usize, f64, f64)> {
         let run = self.simulator.run(neurons, self.timesteps)?;
         let (latency, _) = run.curve.shortfall(self.target);
@@ -219,8 +222,8 @@ impl<'a> Evaluator<'a> {
         self.of(&self.simulator.run(neurons, self.timesteps)?)
     }
 
-    /// The fitness, or [`Fitness::WORST`] of a network that was stopped since it cannot win against
-    /// `rival`.
+    /// Measures the fitness; returns [`Fitness::WORST`] for a network that was stopped because it
+    /// cannot win against `rival`.
     pub fn against(
         &self,
         neurons: &[Neurons],

@@ -1,4 +1,4 @@
-//! How an evolution went: the state after each generation, its rows and its chart.
+//! History of an evolution: the state after each generation, its rows and its chart.
 
 use plotters::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -9,62 +9,63 @@ use crate::base::files::rounded;
 use crate::base::table::show;
 use crate::evolve::fitness::Fitness;
 
-/// The state of an evolution after one generation.
+/// State of an evolution after one generation.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Generation {
-    /// 0 is the initial population.
+    /// Number of the generation; 0 is the initial population.
     pub generation: usize,
-    /// Networks simulated so far.
+    /// Number of networks simulated so far.
     pub evaluations: usize,
-    /// Of these, the ones that were stopped early.
+    /// Number of these networks that were stopped early.
     pub stopped: usize,
-    /// The best network so far; of this generation where its images are a batch.
+    /// Fitness of the best network so far; of this generation if it is measured on a batch.
     pub best: Fitness,
-    /// The median network of this generation, or its parent's where the parent is better.
+    /// Median fitness of this generation, where a network counts with its parent's fitness if that
+    /// is better.
     pub median: Fitness,
-    /// The networks of this generation that a quarter of it is better, or worse, than; as the median.
+    /// Lower and upper quartile of the fitness of this generation, counted like the median.
     pub quartiles: [Fitness; 2],
 }
 
 show!(Generation as fields);
 
-/// One line of `convergence.csv`.
+/// Row of `convergence.csv`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ConvergenceRow {
-    /// What the run was seeded with.
+    /// Seed of the run.
     pub seed: u64,
-    /// Of the neurons, in thresholds.
+    /// Initial membrane potential of the neurons, in thresholds.
     pub initial_potential: f32,
-    /// How far below the ANN's accuracy the target lies, in percentage points.
+    /// Margin of the target below the ANN's accuracy, in percentage points.
     pub margin_points: f64,
-    /// 0 is the initial population.
+    /// Number of the generation; 0 is the initial population.
     pub generation: usize,
-    /// Networks simulated so far.
+    /// Number of networks simulated so far.
     pub evaluations: usize,
-    /// Of the best member on held-out images, see [`Fitness`]; one more
-    /// than there are timesteps where the target is not reached.
+    /// Latency of the best member on held-out images, see [`Fitness`]; the number of timesteps + 1
+    /// if the target is not reached.
     pub best_latency_timesteps: usize,
-    /// Of the best member: percentage points below the target, summed over the timesteps before.
+    /// Deficit of the best member: percentage points below the target, summed over the timesteps
+    /// before its latency.
     pub best_deficit_points: f64,
-    /// Of the best member, what the objective makes small, where that is not the latency.
+    /// Objective of the best member, if it is not the latency.
     pub best_cost: Option<f64>,
-    /// Of the median member; empty where it was stopped early.
+    /// Latency of the median member; empty if it was stopped early.
     pub median_latency_timesteps: Option<usize>,
-    /// As the latency.
+    /// Deficit of the median member; empty if it was stopped early.
     pub median_deficit_points: Option<f64>,
-    /// As for the best member.
+    /// Objective of the median member, if it is not the latency.
     pub median_cost: Option<f64>,
-    /// Of the member that a quarter of the generation is better than, what the objective makes small;
-    /// empty where it was stopped early.
+    /// Lower quartile of the objective in this generation; empty if that member was stopped early.
     #[serde(default)]
     pub lower_quartile: Option<f64>,
-    /// Of the member that a quarter of the generation is worse than.
+    /// Upper quartile of the objective in this generation; empty if that member was stopped early.
     #[serde(default)]
     pub upper_quartile: Option<f64>,
 }
 
 impl ConvergenceRow {
-    /// The row of one generation.
+    /// Creates the row of one generation.
     pub fn new(seed: u64, initial_potential: f32, margin_points: f64, state: &Generation) -> Self {
         let median = state.median.measured();
         let value = |fitness: Fitness| Some(rounded(fitness.measured()?.value()));
@@ -87,12 +88,12 @@ impl ConvergenceRow {
     }
 }
 
-/// Fitness of the best and the median network over the generations of an evolution, and between which
-/// values half of a generation lies; `label` names the fitness and its unit. Where most of a
-/// generation was stopped early, what is unknown of it is left out.
+/// Draws the fitness of the best and the median network over the generations of an evolution, with
+/// a band from the lower to the upper quartile; `label` names the fitness and its unit. Values that
+/// are unknown because networks were stopped early are left out.
 ///
 /// # Errors
-/// [`Error::Chart`] when plotters fails.
+/// Returns [`Error::Chart`] if plotters fails.
 pub fn convergence_chart(title: &str, label: &str, generations: &[Generation]) -> Result<Chart> {
     draw(title, 3, |area| {
         let value = |fitness: &Fitness| fitness.measured().map(|fitness| fitness.value());
@@ -107,7 +108,7 @@ pub fn convergence_chart(title: &str, label: &str, generations: &[Generation]) -
         let last = generations.last().map_or(1, |g| g.generation.max(1)) as f64;
         let up = 0.0..highest * 1.1;
         let mut axes = axes(area, title, ["generation", label], 0.0..last, up)?;
-        // Its lower end is known wherever its upper end is.
+        // The lower quartile is known wherever the upper one is.
         let above = high.iter().map(|p| p.0);
         let below = low.iter().filter(|p| above.clone().any(|x| x == p.0)).rev();
         let band: Vec<(f64, f64)> = high.iter().chain(below).copied().collect();

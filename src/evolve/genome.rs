@@ -1,33 +1,36 @@
-//! What evolution changes: parameters of every layer of neurons, as a list of numbers.
+//! Genome: the parameters of every layer of neurons that evolution changes, as a list of numbers.
 //!
-//! A [`Gene`] names a parameter. A genome is a list of genes with their ranges; it has a value for
-//! every layer (for every group of channels of a layer) of each, in that order.
+//! A [`Gene`] names a parameter. A genome is a list of genes with their ranges; it has one value
+//! per layer for each gene, in that order.
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::error::{Error, Result};
+use crate::base::check::require;
+use crate::base::error::Result;
 use crate::simulate::neurons::{Charge, Neurons, times};
 
-/// A parameter that evolution changes in every layer of neurons.
+/// Parameter that evolution changes in every layer of neurons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Gene {
-    /// Factor on the threshold, and on the charge of a spike with it: smaller spikes and more of
-    /// them, which say the same. 1 changes nothing.
+    /// Factor on the threshold and on the charge of a spike: below 1, spikes are smaller and more
+    /// frequent, and represent the same activation. 1 changes nothing.
     Scale,
-    /// Factor on the threshold alone, the synapses left as they are: below 1 more spikes of the
-    /// same size, which say more than the ANN's activation and say it earlier. 1 changes nothing.
+    /// Factor on the threshold alone, with the synapses unchanged: below 1, there are more spikes
+    /// of the same size, which represent more than the ANN's activation, earlier. 1 changes
+    /// nothing.
     ///
-    /// The paper's. Where no layer has a bias, a layer that says more makes all layers after it say
-    /// more, which no class gains by, and `Scale` reaches the same networks by other numbers.
+    /// This is the gene of the paper. In a network without biases, a larger output of one layer
+    /// scales all layers after it, which favours no class, so `Scale` reaches the same networks
+    /// with other values.
     Threshold,
-    /// The leak λ, above 0, at most 1; 1 is none.
+    /// Leak λ, above 0, at most 1; 1 is no leak.
     Leak,
-    /// The initial membrane potential, in thresholds.
+    /// Initial membrane potential, in thresholds.
     Initial,
 }
 
 impl Gene {
-    /// The value that leaves a layer as it is.
+    /// Returns the value that leaves a layer unchanged.
     fn neutral(self, neurons: &Neurons) -> f64 {
         match self {
             Self::Scale | Self::Threshold => 1.0,
@@ -36,7 +39,7 @@ impl Gene {
         }
     }
 
-    /// Values that make sense at all.
+    /// Returns the allowed values, as a range and in words.
     fn limits(self) -> ([f64; 2], &'static str) {
         match self {
             Self::Scale | Self::Threshold => ([f64::MIN_POSITIVE, f64::MAX], "factors above 0"),
@@ -47,8 +50,8 @@ impl Gene {
 
     fn express(self, neurons: &mut Neurons, value: f64) {
         match self {
-            // A charge that the threshold decides follows it; one that a gene before fixed must be
-            // made to.
+            // A charge that follows the threshold is scaled with it; one fixed by an earlier gene
+            // is scaled here.
             Self::Scale => {
                 neurons.scale_thresholds(value);
                 if let Charge::Fixed(charge) = &mut neurons.charge {
@@ -71,48 +74,46 @@ pub(crate) struct Genome<'a> {
     neurons: &'a [Neurons],
 }
 
-/// Refuses ranges that no network can have.
+/// Returns an error if a range is not allowed for any network.
 pub(crate) fn check(genes: &[(Gene, [f64; 2])]) -> Result<()> {
-    if genes.is_empty() {
-        return Err(Error::parameter("genome", "no gene", "at least one"));
-    }
+    require(!genes.is_empty(), "genome", "no gene", "at least one")?;
     for &(gene, [low, high]) in genes {
         let ([least, most], expected) = gene.limits();
-        if !(least <= low && low < high && high <= most) {
-            let found = format!("{gene:?} in {low}..={high}");
-            let expected = format!("{expected}, the first below the second");
-            return Err(Error::parameter("genome", found, expected));
-        }
+        let holds = least <= low && low < high && high <= most;
+        let found = format!("{gene:?} in {low}..={high}");
+        let expected = format!("{expected}, the first below the second");
+        require(holds, "genome", found, expected)?;
     }
     Ok(())
 }
 
 impl<'a> Genome<'a> {
+    /// Creates a genome for these neurons.
+    ///
     /// # Errors
-    /// Ranges out of range or that leave the network as it is out.
+    /// Returns an error if a range is not allowed, or does not include the network as it is.
     pub fn new(genes: &'a [(Gene, [f64; 2])], neurons: &'a [Neurons]) -> Result<Self> {
         check(genes)?;
         for &(gene, [low, high]) in genes {
             for neurons in neurons {
                 let neutral = gene.neutral(neurons);
-                if !(low..=high).contains(&neutral) {
-                    let found = format!("{gene:?} in {low}..={high}");
-                    let expected = format!("a range that holds {neutral}, the network as it is");
-                    return Err(Error::parameter("genome", found, expected));
-                }
+                let holds = (low..=high).contains(&neutral);
+                let found = format!("{gene:?} in {low}..={high}");
+                let expected = format!("a range that holds {neutral}, the network as it is");
+                require(holds, "genome", found, expected)?;
             }
         }
         Ok(Self { genes, neurons })
     }
 
-    /// The range of every value.
+    /// Returns the range of every value.
     pub fn bounds(&self) -> Vec<[f64; 2]> {
         let genes = self.genes.iter();
         let ranges = genes.flat_map(|&(_, range)| vec![range; self.neurons.len()]);
         ranges.collect()
     }
 
-    /// The values that leave the network as it is.
+    /// Returns the values that leave the network unchanged.
     pub fn neutral(&self) -> Vec<f64> {
         let of = |&(gene, _): &(Gene, _)| {
             let layers = self.neurons.iter();
@@ -121,7 +122,7 @@ impl<'a> Genome<'a> {
         self.genes.iter().flat_map(of).collect()
     }
 
-    /// The network with these values, one within each of the bounds.
+    /// Returns the neurons with these values, each within its bounds.
     pub fn express(&self, values: &[f64]) -> Vec<Neurons> {
         let mut changed = self.neurons.to_vec();
         let layers = self.neurons.len();

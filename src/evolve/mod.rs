@@ -1,8 +1,9 @@
 //! Neuroevolution: a gradient-free optimiser tunes the neurons of a converted network, with the
 //! simulated spiking network's own latency and accuracy as its feedback (Lu and Sengupta 2022).
 //!
-//! What is changed is a genome ([`Gene`]), what is made small an [`Objective`], and who searches a
-//! [`Search`]: differential evolution, as in the paper, or another optimiser.
+//! A genome ([`Gene`]) lists the parameters to change, an [`Objective`] is minimised, and a
+//! [`Search`](search::Search) is the optimiser: differential evolution, as in the paper, or another
+//! one.
 
 pub(crate) mod baseline;
 pub mod cmaes;

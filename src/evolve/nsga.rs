@@ -1,12 +1,13 @@
-//! NSGA-II, the elitist non-dominated sorting genetic algorithm (Deb, Pratap, Agarwal and Meyarivan,
-//! IEEE Trans. Evol. Comput. 6:182, 2002), in ask and tell form: for several objectives at once,
-//! such as latency, accuracy lost and energy.
+//! NSGA-II, the elitist non-dominated sorting genetic algorithm (Deb, Pratap, Agarwal and
+//! Meyarivan, IEEE Trans. Evol. Comput. 6:182, 2002), in ask-and-tell form: for several objectives
+//! at once, such as latency, accuracy lost and energy.
 
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use crate::base::error::{Error, Result};
+use crate::base::check::require;
+use crate::base::error::Result;
 use crate::base::random::{Rng, Stream, rng};
 use crate::base::table::show;
 use crate::evolve::optimise::{Bounds, check_members, check_told, uniform};
@@ -14,16 +15,16 @@ use crate::evolve::optimise::{Bounds, check_members, check_told, uniform};
 /// Settings of [`Nsga2`]; the defaults are the paper's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NsgaSettings {
-    /// Members of the population, 2 or more.
+    /// Number of members of the population, 2 or more.
     pub population: usize,
     /// Probability that two parents are crossed, 0..=1.
     pub crossover: f64,
-    /// Distribution index of the simulated binary crossover; the larger, the nearer children are to
-    /// their parents.
+    /// Distribution index of the simulated binary crossover; with larger values, children are
+    /// nearer to their parents.
     pub crossover_index: f64,
     /// Probability that a gene mutates, 0..=1; none: 1 / genes.
     pub mutation: Option<f64>,
-    /// Distribution index of the polynomial mutation; the larger, the smaller its steps.
+    /// Distribution index of the polynomial mutation; with larger values, its steps are smaller.
     pub mutation_index: f64,
 }
 
@@ -46,40 +47,39 @@ impl NsgaSettings {
         check_members("population", self.population, 2)?;
         let mutation = self.mutation.unwrap_or(0.0);
         for (name, probability) in [("crossover", self.crossover), ("mutation", mutation)] {
-            if !(0.0..=1.0).contains(&probability) {
-                return Err(Error::parameter(name, probability, "0 to 1"));
-            }
+            let holds = (0.0..=1.0).contains(&probability);
+            require(holds, name, probability, "0 to 1")?;
         }
         for (name, index) in [
             ("crossover_index", self.crossover_index),
             ("mutation_index", self.mutation_index),
         ] {
-            if !(0.0..f64::INFINITY).contains(&index) {
-                return Err(Error::parameter(name, index, "0 or more, finite"));
-            }
+            let holds = (0.0..f64::INFINITY).contains(&index);
+            require(holds, name, index, "0 or more, finite")?;
         }
         Ok(())
     }
 }
 
 struct Member {
-    /// In units of the bounds.
+    /// Genes in units of the bounds.
     genes: Vec<f64>,
     objectives: Vec<f64>,
-    /// The front it is in; 0 is dominated by none.
+    /// Front of the member; members of front 0 are not dominated.
     rank: usize,
-    /// How far its neighbours in its front are from each other; infinite at the ends.
+    /// Crowding distance between its neighbours in its front; infinite at the ends.
     crowding: f64,
 }
 
 impl Member {
-    /// The crowded-comparison operator.
+    /// Whether this member wins by the crowded-comparison operator.
     fn beats(&self, other: &Self) -> bool {
         self.rank < other.rank || self.rank == other.rank && self.crowding > other.crowding
     }
 }
 
-/// NSGA-II, minimising vectors of objectives. An objective that is NaN counts as infinite.
+/// NSGA-II optimiser, minimising vectors of objectives. An objective that is NaN counts as
+/// infinite.
 ///
 /// ```
 /// use evospike::evolve::nsga::{Nsga2, NsgaSettings};
@@ -98,15 +98,15 @@ pub struct Nsga2 {
     bounds: Bounds,
     rng: Rng,
     members: Vec<Member>,
-    /// What is asked for, in units of the bounds: the first population or children.
+    /// Points to measure, in units of the bounds: the initial population or children.
     points: Vec<Vec<f64>>,
 }
 
 impl Nsga2 {
-    /// Starts in the box `bounds` with uniform points, `x0` among them where given.
+    /// Creates the optimiser in the box `bounds` with uniform points, `x0` among them if given.
     ///
     /// # Errors
-    /// Settings, bounds or `x0` out of range.
+    /// Returns an error if the settings, the bounds or `x0` are out of range.
     pub fn new(
         bounds: &[[f64; 2]],
         x0: Option<&[f64]>,
@@ -130,8 +130,7 @@ impl Nsga2 {
         })
     }
 
-    /// The points whose objectives are to be told next, one value a gene; asking twice gives the
-    /// same.
+    /// Returns the points to measure next, one value per gene; calling it twice returns the same.
     pub fn ask(&self) -> Vec<Vec<f64>> {
         self.bounds.points(&self.points)
     }
@@ -139,19 +138,18 @@ impl Nsga2 {
     /// Takes the objectives of the points asked for, in their order.
     ///
     /// # Errors
-    /// Not one vector a point, all of one length, at least 1; nothing is changed then.
+    /// Returns an error if there is not one vector per point, or they do not all have the same
+    /// length of 1 or more; then nothing is changed.
     pub fn tell(&mut self, objectives: Vec<Vec<f64>>) -> Result<()> {
         check_told(&self.points, &objectives)?;
         let expected = match self.members.first() {
             Some(member) => member.objectives.len(),
             None => objectives[0].len().max(1),
         };
-        if let Some(odd) = objectives.iter().find(|x| x.len() != expected) {
-            return Err(Error::parameter(
-                "objectives",
-                format!("{} for a point", odd.len()),
-                format!("{expected}, as for the others"),
-            ));
+        for told in &objectives {
+            let found = format!("{} for a point", told.len());
+            let others = format!("{expected}, as for the others");
+            require(told.len() == expected, "objectives", found, others)?;
         }
         let points = std::mem::take(&mut self.points);
         let number = |x: f64| if x.is_nan() { f64::INFINITY } else { x };
@@ -167,8 +165,8 @@ impl Nsga2 {
         Ok(())
     }
 
-    /// The points of the population that no other one dominates, with their objectives; none before
-    /// the first [`tell`](Self::tell).
+    /// Returns the points of the population that no other one dominates, with their objectives;
+    /// empty before the first [`tell`](Self::tell).
     pub fn front(&self) -> Vec<(Vec<f64>, Vec<f64>)> {
         let first = self.members.iter().filter(|member| member.rank == 0);
         first
@@ -176,7 +174,7 @@ impl Nsga2 {
             .collect()
     }
 
-    /// Ranks parents and children and keeps the best, section III.
+    /// Ranks parents and children and keeps the best ones (section III of the paper).
     fn select(&mut self) {
         for (rank, front) in fronts(&self.members).iter().enumerate() {
             for (&i, crowding) in front.iter().zip(crowding(&self.members, front)) {
@@ -191,7 +189,7 @@ impl Nsga2 {
         self.members.truncate(self.settings.population);
     }
 
-    /// Every member takes part in two tournaments, as in the authors' program.
+    /// Creates children; every member takes part in two tournaments, as in the authors' program.
     fn breed(&mut self) {
         let size = self.settings.population;
         let mut entrants = Vec::new();
@@ -221,7 +219,7 @@ fn dominates(a: &[f64], b: &[f64]) -> bool {
     a.iter().zip(b).all(|(a, b)| a <= b) && a != b
 }
 
-/// Fast non-dominated sort: members' places, front by front.
+/// Returns the indices of members, front by front (fast non-dominated sort).
 fn fronts(members: &[Member]) -> Vec<Vec<usize>> {
     let dominates = |i: usize, j: usize| dominates(&members[i].objectives, &members[j].objectives);
     let all = 0..members.len();
@@ -246,7 +244,7 @@ fn fronts(members: &[Member]) -> Vec<Vec<usize>> {
     fronts
 }
 
-/// Crowding distances of a front, in its order.
+/// Returns the crowding distances of a front, in its order.
 fn crowding(members: &[Member], front: &[usize]) -> Vec<f64> {
     let mut distances = vec![0.0; front.len()];
     let mut order: Vec<usize> = (0..front.len()).collect();
@@ -266,8 +264,8 @@ fn crowding(members: &[Member], front: &[usize]) -> Vec<f64> {
     distances
 }
 
-/// Simulated binary crossover within the unit box, as in the authors' program: each gene with
-/// probability one half.
+/// Crosses two children by simulated binary crossover within the unit box, as in the authors'
+/// program: each gene with probability 0.5.
 fn cross(children: &mut [Vec<f64>; 2], settings: &NsgaSettings, rng: &mut Rng) {
     if rng.random::<f64>() >= settings.crossover {
         return;
@@ -280,7 +278,8 @@ fn cross(children: &mut [Vec<f64>; 2], settings: &NsgaSettings, rng: &mut Rng) {
         }
         let (low, high) = (a.min(*b), a.max(*b));
         let u: f64 = rng.random();
-        // Half of how far the children are apart; `room` is the way from a parent to its bound.
+        // Half the distance between the children; `room` is the distance from a parent to its
+        // bound.
         let spread = |room: f64| {
             let alpha = 2.0 - (1.0 + 2.0 * room / (high - low)).powf(-power);
             let beta = match u <= 1.0 / alpha {
@@ -298,7 +297,7 @@ fn cross(children: &mut [Vec<f64>; 2], settings: &NsgaSettings, rng: &mut Rng) {
     }
 }
 
-/// Polynomial mutation within the unit box, as in the authors' program.
+/// Mutates a child by polynomial mutation within the unit box, as in the authors' program.
 fn mutate(child: &mut [f64], settings: &NsgaSettings, rng: &mut Rng) {
     let power = settings.mutation_index + 1.0;
     let probability = settings.mutation.unwrap_or(1.0 / child.len() as f64);

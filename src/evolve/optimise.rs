@@ -1,17 +1,18 @@
-//! What gradient-free optimisers have in common: they are asked for points and told their fitness.
+//! Common interface of gradient-free optimisers: they ask for points and are told their fitness.
 
 use std::cmp::Ordering;
 
 use rand::RngExt;
 
-use crate::base::error::Error;
+use crate::base::check::require;
 use crate::base::error::Result;
 use crate::base::random::Rng;
-/// What an optimiser makes small. Only its order counts; a value that compares to nothing, such as
-/// NaN, is worse than every value that does.
+
+/// Objective to minimise. Only the order of values counts; a value that cannot be compared, such as
+/// NaN, is worse than every value that can.
 pub trait Cost: PartialOrd + Clone {
-    /// The value as a number, for stopping rules that need more than the order. Where there is none,
-    /// they never stop a search.
+    /// Returns the value as a number, for stopping rules that need more than the order. Without a
+    /// number, they never stop a search.
     fn number(&self) -> Option<f64> {
         None
     }
@@ -32,64 +33,62 @@ pub(crate) fn better<F: PartialOrd>(a: &F, b: &F) -> bool {
     }
 }
 
-/// An optimiser in ask and tell form: [`ask`](Self::ask), measure, [`tell`](Self::tell), again.
+/// Optimiser in ask-and-tell form: call [`ask`](Self::ask), measure the points, call
+/// [`tell`](Self::tell), and repeat.
 ///
-/// Its random numbers are a matter of its seed: an optimiser that is started again and told the same
-/// asks the same.
+/// Its random numbers depend only on its seed: an optimiser that is created again and told the same
+/// fitness asks for the same points.
 pub trait Optimise<F> {
-    /// The points whose fitness is to be told next, each one value a gene, within the bounds; none
-    /// once the search is [`done`](Self::done). Asking twice gives the same.
+    /// Returns the points to measure next, one value per gene, within the bounds; empty once the
+    /// search is [`done`](Self::done). Calling it twice returns the same.
     fn ask(&self) -> Vec<Vec<f64>>;
 
     /// Takes the fitness of the points asked for, in their order.
     ///
     /// # Errors
-    /// Not one fitness a point; nothing is changed then.
+    /// Returns an error if there is not one fitness per point; then nothing is changed.
     fn tell(&mut self, fitness: Vec<F>) -> Result<()>;
 
-    /// The best point so far and its fitness; none before the first [`tell`](Self::tell).
+    /// Returns the best point so far and its fitness; none before the first [`tell`](Self::tell).
     fn best(&self) -> Option<(Vec<f64>, F)>;
 
-    /// What the search takes for the best after all that it was told, not a point that it asked for:
-    /// the mean of CMA-ES, none elsewhere. Where fitness is a matter of luck, it is the better
-    /// answer.
+    /// Returns the estimate of the minimum after all that the optimiser was told, which need not be
+    /// a point that was measured: the mean of CMA-ES, none elsewhere. It is the better result if
+    /// fitness is noisy.
     fn mean(&self) -> Option<Vec<f64>> {
         None
     }
 
-    /// For each point asked for, the fitness that it must not exceed to matter, so that a worse one
-    /// need not be measured to the end: its parent's in differential evolution, none elsewhere.
+    /// Returns for each point to measure the fitness that it must not exceed to matter, so that a
+    /// worse one need not be measured to the end: its parent's in differential evolution, none
+    /// elsewhere.
     fn rivals(&self) -> Vec<Option<F>> {
         self.ask().iter().map(|_| None).collect()
     }
 
-    /// Whether there is nothing more to ask.
+    /// Whether the search has ended.
     fn done(&self) -> bool;
 }
 
-/// Members of a population at most, which are all in memory.
+/// Maximum number of members of a population, which are all in memory.
 const MOST_MEMBERS: usize = 1 << 16;
 
+/// Returns an error if the number of members is below `least` or above the maximum.
 pub(crate) fn check_members(name: &'static str, members: usize, least: usize) -> Result<()> {
-    match (least..=MOST_MEMBERS).contains(&members) {
-        true => Ok(()),
-        false => {
-            let expected = format!("{least} to {MOST_MEMBERS}");
-            Err(Error::parameter(name, members, expected))
-        }
-    }
+    let holds = (least..=MOST_MEMBERS).contains(&members);
+    let expected = format!("{least} to {MOST_MEMBERS}");
+    require(holds, name, members, expected)
 }
 
-/// Searches know points of the unit box only; these are the real axes, in order.
+/// Bounds of every gene, in order; optimisers themselves work in the unit box.
 pub(crate) struct Bounds(Vec<[f64; 2]>);
 
 impl Bounds {
     pub fn new(bounds: &[[f64; 2]]) -> Result<Self> {
         let ordered = |[low, high]: &[f64; 2]| low <= high && (high - low).is_finite();
-        if bounds.is_empty() || !bounds.iter().all(ordered) {
-            let expected = "at least one finite pair, the first below the second or equal";
-            return Err(Error::parameter("bounds", format!("{bounds:?}"), expected));
-        }
+        let holds = !bounds.is_empty() && bounds.iter().all(ordered);
+        let expected = "at least one finite pair, the first below the second or equal";
+        require(holds, "bounds", format!("{bounds:?}"), expected)?;
         Ok(Self(bounds.to_vec()))
     }
 
@@ -97,12 +96,12 @@ impl Bounds {
         self.0.len()
     }
 
-    /// Genes that are not fixed by equal bounds.
+    /// Returns the number of genes that are not fixed by equal bounds.
     pub fn free_genes(&self) -> usize {
         self.0.iter().filter(|[low, high]| low < high).count()
     }
 
-    /// From the unit box into the bounds.
+    /// Maps a point from the unit box into the bounds.
     pub fn point(&self, unit: &[f64]) -> Vec<f64> {
         let axes = unit.iter().zip(&self.0);
         axes.map(|(x, &[low, high])| (low + x * (high - low)).clamp(low, high))
@@ -113,7 +112,7 @@ impl Bounds {
         units.iter().map(|unit| self.point(unit)).collect()
     }
 
-    /// Into the unit box; what lies outside the bounds goes to its edge.
+    /// Maps a point into the unit box; points outside the bounds are moved to the nearest bound.
     pub fn unit(&self, point: &[f64]) -> Vec<f64> {
         let axes = point.iter().zip(&self.0);
         axes.map(|(x, &[low, high])| match high - low {
@@ -123,35 +122,29 @@ impl Bounds {
         .collect()
     }
 
-    /// Into the unit box.
+    /// Maps a starting point into the unit box, or returns an error if it is outside the bounds.
     pub fn unit_start(&self, x0: &[f64]) -> Result<Vec<f64>> {
         let inside = |(x, [low, high]): (&f64, &[f64; 2])| (low..=high).contains(&x);
-        if x0.len() != self.genes() || !x0.iter().zip(&self.0).all(inside) {
-            let expected = format!("a point in {:?}", self.0);
-            return Err(Error::parameter("x0", format!("{x0:?}"), expected));
-        }
+        let holds = x0.len() == self.genes() && x0.iter().zip(&self.0).all(inside);
+        let expected = format!("a point in {:?}", self.0);
+        require(holds, "x0", format!("{x0:?}"), expected)?;
         Ok(self.unit(x0))
     }
 }
 
-/// One number in 0..1 for each gene.
+/// Draws one number in 0..1 for each gene.
 pub(crate) fn uniform(rng: &mut Rng, genes: usize) -> Vec<f64> {
     (0..genes).map(|_| rng.random()).collect()
 }
 
-/// That there is one fitness a point.
+/// Returns an error if there is not one fitness per point.
 pub(crate) fn check_told<F>(points: &[Vec<f64>], fitness: &[F]) -> Result<()> {
-    if fitness.len() == points.len() {
-        return Ok(());
-    }
-    Err(Error::parameter(
-        "fitness",
-        format!("{} values", fitness.len()),
-        format!("{}, one a point asked for", points.len()),
-    ))
+    let found = format!("{} values", fitness.len());
+    let expected = format!("{}, one a point asked for", points.len());
+    require(fitness.len() == points.len(), "fitness", found, expected)
 }
 
-/// The best of all points told.
+/// Best point of all points told.
 pub(crate) struct Best<F>(Option<(Vec<f64>, F)>);
 
 impl<F: Cost> Best<F> {
@@ -161,11 +154,8 @@ impl<F: Cost> Best<F> {
 
     pub fn keep(&mut self, points: &[Vec<f64>], fitness: &[F]) {
         for (point, fitness) in points.iter().zip(fitness) {
-            if self
-                .0
-                .as_ref()
-                .is_none_or(|(_, best)| better(fitness, best))
-            {
+            let best = self.0.as_ref();
+            if best.is_none_or(|(_, best)| better(fitness, best)) {
                 self.0 = Some((point.clone(), fitness.clone()));
             }
         }

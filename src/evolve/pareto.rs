@@ -1,6 +1,5 @@
-//! Compromises between latency, error and energy, by NSGA-II.
+//! Pareto front: compromises between latency, error and energy, by NSGA-II.
 
-use crate::base::table::one_line;
 use plotters::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -12,45 +11,38 @@ use crate::base::chart::{
 use crate::base::error::Result;
 use crate::base::progress::Progress;
 use crate::base::ranks::Ranks;
-use crate::base::resume::Resume;
-use crate::base::resume::Steps;
-use crate::base::resume::do_steps;
-use crate::base::table::Table;
-use crate::base::table::show;
+use crate::base::resume::{Resume, Steps, do_steps};
+use crate::base::table::{Table, one_line, show};
 use crate::base::tensors::NamedTensor;
-use crate::data::images::HeldOut;
-use crate::data::images::Images;
-use crate::evolve::fitness::Evaluator;
-use crate::evolve::fitness::Objective;
-use crate::evolve::fitness::Stopping;
+use crate::data::images::{HeldOut, Images};
+use crate::evolve::fitness::{Evaluator, Objective, Stopping};
 use crate::evolve::genome::Genome;
-use crate::evolve::nsga::Nsga2;
-use crate::evolve::nsga::NsgaSettings;
+use crate::evolve::nsga::{Nsga2, NsgaSettings};
 use crate::evolve::search::Search;
 use crate::evolve::settings::EvolveSettings;
 use crate::metrics::Target;
 use crate::simulate::network::Snn;
 
-/// A network of [`Front`].
+/// Network of a [`Front`].
 pub struct Compromise<N: Network> {
-    /// The network.
+    /// Spiking network.
     pub snn: Snn<N>,
-    /// Its genome, as [`Evolution::genes`].
+    /// Genome of the network, as in [`Evolution::genes`](crate::evolve::Evolution::genes).
     pub genes: Vec<f64>,
-    /// On the held-out images; one more than there are timesteps where the target is not reached.
+    /// Latency on the held-out images; the number of timesteps + 1 if the target is not reached.
     pub latency: usize,
     /// Percentage of held-out images that are wrong after the last timestep.
     pub error_percent: f64,
-    /// Energy up to the latency, over the ANN's.
+    /// Energy up to the latency, divided by the ANN's.
     pub energy_ratio: f64,
 }
 
-/// What [`pareto`] found: networks of which none is better than another in one of latency, error
-/// and energy without being worse in another. The lowest latency first.
+/// Result of [`pareto`]: networks of which none is better than another in latency, error or energy
+/// without being worse in another of these. Sorted by latency, lowest first.
 pub struct Front<N: Network> {
-    /// The networks.
+    /// Networks of the front.
     pub networks: Vec<Compromise<N>>,
-    /// Latency, error (%) and energy (over the ANN's) of every network that was tried.
+    /// Latency, error (%) and energy (divided by the ANN's) of every network that was tried.
     pub tried: Vec<[f64; 3]>,
 }
 
@@ -63,7 +55,7 @@ one_line!(
 );
 
 impl<N: Network> Front<N> {
-    /// Every network that was tried, for a CSV file.
+    /// Returns one row per network that was tried, for a CSV file.
     pub fn rows(&self) -> Vec<CompromiseRow> {
         let on = |tried: &[f64; 3]| self.objectives().any(|best| best == *tried);
         let row = |tried: &[f64; 3]| CompromiseRow {
@@ -75,10 +67,10 @@ impl<N: Network> Front<N> {
         self.tried.iter().map(row).collect()
     }
 
-    /// Latency against energy: the front among all networks that were tried.
+    /// Draws latency against energy: the front among all networks that were tried.
     ///
     /// # Errors
-    /// [`Error::Chart`] when plotters fails.
+    /// Returns [`Error::Chart`] if plotters fails.
     pub fn chart(&self, title: &str) -> Result<Chart> {
         front_chart(title, &self.tried, &self.objectives().collect::<Vec<_>>())
     }
@@ -106,25 +98,26 @@ impl<N: Network> Front<N> {
 
 show!(impl [N: Network] Front<N> as table);
 
-/// One line of `pareto.csv`: a network that a search for compromises tried, on held-out images.
+/// Row of `pareto.csv`: a network tried by a search for compromises, on held-out images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CompromiseRow {
-    /// One more than there are timesteps where the target is not reached.
+    /// Latency; the number of timesteps + 1 if the target is not reached.
     pub latency_timesteps: usize,
     /// Percentage of images that are wrong after the last timestep.
     pub error_percent: f64,
-    /// Up to the latency, over the ANN's.
+    /// Energy up to the latency, divided by the ANN's.
     pub energy_ratio: f64,
-    /// Whether it is one of the front: none of those is better than another.
+    /// Whether the network belongs to the front, where none is better than another.
     pub on_front: bool,
 }
 
-/// Networks by latency (timesteps) and energy (over the ANN's), dots whose colour is the place of
-/// their error among all, dark for the smallest, with rings around those of the front, which are
-/// among all. Each is given as latency, error (%) and energy. Axes are logarithmic as those of [`lines`].
+/// Draws networks by latency (timesteps) and energy (divided by the ANN's) as dots. Their colour is
+/// the rank of their error among all, dark for the smallest; rings mark the networks of the front,
+/// which are among all. Each network is given as latency, error (%) and energy. Axes are
+/// logarithmic by the rule of [`lines`](crate::plot::lines).
 ///
 /// # Errors
-/// [`Error::Chart`] when plotters fails.
+/// Returns [`Error::Chart`] if plotters fails.
 pub fn front_chart(title: &str, all: &[[f64; 3]], front: &[[f64; 3]]) -> Result<Chart> {
     let points = || all.iter().chain(front);
     let mut errors: Vec<f64> = points().map(|p| p[1]).collect();
@@ -151,20 +144,16 @@ pub fn front_chart(title: &str, all: &[[f64; 3]], front: &[[f64; 3]]) -> Result<
         let what = "front: none is better than another in latency, energy and error";
         let mut entries = vec![(what.into(), Key::Ring)];
         for place in marks {
-            let error = errors
-                .get(place)
-                .copied()
-                .map(|error| plain_number((error * 100.0).round() / 100.0));
+            let error = errors.get(place);
+            let error = error.map(|error| plain_number((error * 100.0).round() / 100.0));
             let which = match place {
                 0 => "smallest",
                 _ if place == last => "largest",
                 _ => "middle one",
             };
             let error = error.unwrap_or_else(|| "none".into());
-            entries.push((
-                format!("error {error} %, the {which}"),
-                Key::Shade(share(place)),
-            ));
+            let label = format!("error {error} %, the {which}");
+            entries.push((label, Key::Shade(share(place))));
         }
         legend(area, &entries)?;
         let row = |points: &[[f64; 3]], of: &str| {
@@ -175,22 +164,15 @@ pub fn front_chart(title: &str, all: &[[f64; 3]], front: &[[f64; 3]]) -> Result<
             points.iter().map(row).collect::<Vec<_>>()
         };
         let rows = row(front, "front").into_iter().chain(row(all, "tried"));
-        table(
-            [
-                "network",
-                "latency_timesteps",
-                "error_percent",
-                "energy_over_ann",
-            ],
-            rows,
-        )
+        let [latency, error] = ["latency_timesteps", "error_percent"];
+        table(["network", latency, error, "energy_over_ann"], rows)
     })
 }
 
-/// Searches the compromises between latency, error after the last timestep, and energy up to the
+/// Searches for compromises between latency, error after the last timestep, and energy up to the
 /// latency, by NSGA-II (Deb et al. 2002), on held-out images. The settings `search`, `objective`,
-/// `stopping` and `batch` have no effect: three numbers are minimised at once, and each network is
-/// measured to the end on all images. [`Resume::pareto`] keeps a checkpoint of it.
+/// `stopping` and `batch` have no effect: three objectives are minimised at once, and each network
+/// is measured to the end on all images. [`Resume::pareto`] adds a checkpoint.
 ///
 /// ```no_run
 /// # use evospike::prelude::*;
@@ -214,7 +196,7 @@ pub fn pareto<N: Network>(
 }
 
 impl Resume<'_> {
-    /// [`pareto`] with a checkpoint, written before the first generation and after each.
+    /// Runs [`pareto`] with a checkpoint, written before the first generation and after each.
     ///
     /// # Errors
     /// Returns the errors of [`pareto`], and those of [`Resume`].
@@ -285,7 +267,7 @@ fn run<N: Network>(
     })
 }
 
-/// A search for compromises and how far it came.
+/// Search for compromises, with its progress.
 struct ParetoRun<'a> {
     search: Nsga2,
     evaluator: Evaluator<'a>,
@@ -296,7 +278,7 @@ struct ParetoRun<'a> {
     told: Vec<Vec<[f64; 3]>>,
 }
 
-/// What decides the result of a search, but for the number of generations.
+/// Everything that determines the result of a search, except the number of generations.
 #[derive(Clone, Serialize)]
 struct Identity {
     nsga: NsgaSettings,
@@ -371,7 +353,7 @@ mod tests {
             let circles = lines.filter(|line| line.contains("<circle") && line.contains(with));
             circles.count()
         };
-        // One ring and three dots are the legend's.
+        // One ring and three dots belong to the legend.
         assert_eq!(circles("r=\"8\""), 2 + 1);
         assert_eq!(circles("r=\"4\""), 3 + 3);
         for error in [

@@ -1,6 +1,5 @@
 //! Evolution of the neurons of a network.
 
-use crate::base::table::one_line;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +11,7 @@ use crate::base::error::Result;
 use crate::base::progress::Progress;
 use crate::base::ranks::Ranks;
 use crate::base::resume::{Resume, Steps, do_steps};
-use crate::base::table::show;
+use crate::base::table::{one_line, show};
 use crate::base::tensors::NamedTensor;
 use crate::data::images::{HeldOut, Images};
 use crate::evolve::fitness::{Fitness, Objective};
@@ -26,24 +25,24 @@ use crate::simulate::neurons::Neurons;
 
 /// Result of [`evolve`].
 pub struct Evolution<N: Network> {
-    /// Best network; where generations are measured on batches, that of the optimiser's mean.
+    /// Best network; if generations are measured on batches, the network of the optimiser's mean.
     pub snn: Snn<N>,
-    /// Genome of the network: the values of every layer for each gene of the settings in order.
+    /// Genome of the network: for each gene of the settings in order, one value per layer.
     pub genes: Vec<f64>,
     /// Fitness of the network on all held-out images.
     pub fitness: Fitness,
     /// State after each generation.
     pub generations: Vec<Generation>,
-    /// Wall time of all generations in seconds, those before an interruption included.
+    /// Wall time of all generations in seconds, including those before an interruption.
     pub seconds: f64,
     objective: Objective,
 }
 
 impl<N: Network> Evolution<N> {
-    /// Chart of the fitness over the generations.
+    /// Draws the fitness over the generations.
     ///
     /// # Errors
-    /// [`Error::Chart`](crate::Error::Chart) when plotters fails.
+    /// Returns [`Error::Chart`](crate::Error::Chart) if plotters fails.
     pub fn convergence(&self, title: &str) -> Result<Chart> {
         let label = format!("{} on held-out images", self.objective.label());
         convergence_chart(title, &label, &self.generations)
@@ -63,7 +62,7 @@ one_line!(
 
 show!(impl [N: Network] Evolution<N> as chart);
 
-/// Evolves the neurons of a network on held-out images. [`Resume::evolve`] keeps a checkpoint of it.
+/// Evolves the neurons of a network on held-out images. [`Resume::evolve`] adds a checkpoint.
 ///
 /// ```no_run
 /// # use evospike::prelude::*;
@@ -91,8 +90,8 @@ pub fn evolve<N: Network>(
 }
 
 impl Resume<'_> {
-    /// [`evolve`] with a checkpoint, written before the first generation and after each. More
-    /// generations than before continue an evolution.
+    /// Runs [`evolve`] with a checkpoint, written before the first generation and after each. A
+    /// larger number of generations than before continues an evolution.
     ///
     /// # Errors
     /// Returns the errors of [`evolve`], and those of [`Resume`].
@@ -148,7 +147,7 @@ fn run<N: Network>(
     })
 }
 
-/// An evolution and how far it came.
+/// Evolution, with its progress.
 struct EvolutionRun<'a, N: Network> {
     snn: &'a Snn<N>,
     images: &'a Images<HeldOut, N::Task>,
@@ -156,26 +155,26 @@ struct EvolutionRun<'a, N: Network> {
     settings: &'a EvolveSettings,
     genome: Genome<'a>,
     search: Box<dyn Optimise<Fitness> + Send>,
-    /// Images that a generation is measured on.
+    /// Number of images that a generation is measured on.
     batch: usize,
     generations: Vec<Generation>,
     state: State,
 }
 
-/// What an evolution resumes from. An optimiser that is started again and told the same asks the
-/// same, so the fitness of every generation is all that must be kept.
+/// State that an evolution resumes from. An optimiser that is created again and told the same
+/// fitness asks for the same points, so only the fitness of every generation is kept.
 #[derive(Clone, Default, Serialize, Deserialize)]
 struct State {
-    /// Fitness of each network of each generation; none where it was stopped early.
+    /// Fitness of each network of each generation; none if it was stopped early.
     told: Vec<Vec<Option<Fitness>>>,
     /// Number of generations, and the fitness of the optimiser's mean on all images after them.
     mean: Option<(usize, Fitness)>,
-    /// Wall time of the generations.
+    /// Wall time of the generations in seconds.
     seconds: f64,
 }
 
-/// What decides the result of an evolution, but for the number of generations: more of them
-/// continue it.
+/// Everything that determines the result of an evolution, except the number of generations: more
+/// generations continue it.
 #[derive(Clone, Serialize)]
 pub(super) struct Identity {
     /// CRC-32 of the layers, weights included.
@@ -183,7 +182,7 @@ pub(super) struct Identity {
     settings: EvolveSettings,
     neurons: Vec<Neurons>,
     images: usize,
-    /// CRC-32 of what the network sees of them and of their labels.
+    /// CRC-32 of the network's inputs for these images and of their labels.
     images_checksum: u32,
     target: String,
     /// CRC-32 of which images the ANN classified correctly.
@@ -213,12 +212,12 @@ impl Identity {
 }
 
 impl<N: Network> EvolutionRun<'_, N> {
-    /// The mean of the optimiser, where that is the result.
+    /// Returns the mean of the optimiser, if that is the result.
     fn mean(&self) -> Option<Vec<f64>> {
         self.settings.batch.and_then(|_| self.search.mean())
     }
 
-    /// Whether all generations are there.
+    /// Whether all generations are done.
     fn complete(&self) -> bool {
         self.generations.len() > self.settings.generations || self.search.done()
     }

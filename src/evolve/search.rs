@@ -1,10 +1,12 @@
-//! What gradient-free optimisers have in common: they are asked for points and told their fitness.
+//! Choice of a gradient-free optimiser and its settings.
 //!
-//! A [`Search`] is an optimiser's settings and starts it; every optimiser is an [`Optimise`].
+//! A [`Search`] holds the settings of an optimiser and starts it; every optimiser is an
+//! [`Optimise`].
 //!
 //! ```
 //! use evospike::evolve::cmaes::CmaEsSettings;
-//! use evospike::evolve::search::{Optimise, Search};
+//! use evospike::evolve::optimise::Optimise;
+//! use evospike::evolve::search::Search;
 //!
 //! let search = Search::CmaEs(CmaEsSettings::default());
 //! let mut optimiser = search.start::<f64>(&[[-5.0, 4.0]; 3], None, 0)?;
@@ -19,36 +21,32 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::error::{Error, Result};
+use crate::base::check::require;
+use crate::base::error::Result;
 use crate::base::random::{Rng, Stream, rng};
 use crate::evolve::cmaes::{CmaEs, CmaEsSettings};
 use crate::evolve::de::{DeSettings, DifferentialEvolution};
-use crate::evolve::optimise::Best;
-use crate::evolve::optimise::Bounds;
-use crate::evolve::optimise::Cost;
-use crate::evolve::optimise::Optimise;
-use crate::evolve::optimise::check_members;
-use crate::evolve::optimise::check_told;
-use crate::evolve::optimise::uniform;
+use crate::evolve::optimise::{Best, Bounds, Cost, Optimise, check_members, check_told, uniform};
 
-/// An optimiser and its settings.
+/// Optimiser and its settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Search {
     /// Differential evolution.
     De(DeSettings),
     /// Evolution strategy with covariance matrix adaptation.
     CmaEs(CmaEsSettings),
-    /// Points drawn uniformly from the bounds, the start first: what every optimiser must beat.
+    /// Random search: points drawn uniformly from the bounds, the start first; a baseline for every
+    /// other optimiser.
     Random {
-        /// Points asked for at a time.
+        /// Number of points per generation.
         population: usize,
     },
-    /// The same value for all genes: a search over one parameter. All points are asked for at once,
-    /// the start first where there is one, and each once. The values divide the range that all
-    /// bounds have in common evenly, its ends included: by ratio where it lies above 0, as suits
-    /// factors, else by difference.
+    /// Grid search over one parameter, with the same value for all genes. All points are asked for
+    /// at once, the start first if there is one, and each once. The values divide the range common
+    /// to all bounds evenly, including its ends: on a logarithmic scale if the range lies above 0,
+    /// as suits factors, else on a linear scale.
     Sweep {
-        /// Values, 2 or more.
+        /// Number of values, 2 or more.
         points: usize,
     },
 }
@@ -60,7 +58,7 @@ impl Default for Search {
 }
 
 impl Search {
-    /// Refuses settings out of range, so that nothing runs first.
+    /// Returns an error if a setting is out of range, before any work.
     pub(crate) fn check(&self) -> Result<()> {
         match self {
             Self::De(settings) => settings.check(),
@@ -70,11 +68,12 @@ impl Search {
         }
     }
 
-    /// Starts in the box `bounds`, a pair of least and greatest value for each gene. `x0`, a point
-    /// in it, is among the first points; it is the first mean of CMA-ES.
+    /// Creates the optimiser in the box `bounds`, a pair of lowest and highest value for each gene.
+    /// `x0`, a point in the box, is among the first points; for CMA-ES it is the initial mean.
     ///
     /// # Errors
-    /// Settings, bounds or `x0` out of range; a sweep whose bounds have no range in common.
+    /// Returns an error if the settings, the bounds or `x0` are out of range, or the bounds of a
+    /// sweep have no range in common.
     pub fn start<F: Cost + Send + 'static>(
         &self,
         bounds: &[[f64; 2]],
@@ -82,14 +81,9 @@ impl Search {
         seed: u64,
     ) -> Result<Box<dyn Optimise<F> + Send>> {
         self.check()?;
-        Ok(match *self {
-            Self::De(ref settings) => Box::new(DifferentialEvolution::new(
-                bounds,
-                x0,
-                settings.clone(),
-                seed,
-            )?),
-            Self::CmaEs(ref settings) => Box::new(CmaEs::new(bounds, x0, settings.clone(), seed)?),
+        Ok(match self.clone() {
+            Self::De(settings) => Box::new(DifferentialEvolution::new(bounds, x0, settings, seed)?),
+            Self::CmaEs(settings) => Box::new(CmaEs::new(bounds, x0, settings, seed)?),
             Self::Random { population } => {
                 Box::new(RandomSearch::new(bounds, x0, population, seed)?)
             }
@@ -163,10 +157,8 @@ impl<F: Cost> Sweep<F> {
         let checked = Bounds::new(bounds)?;
         let low = bounds.iter().fold(f64::NEG_INFINITY, |x, b| x.max(b[0]));
         let high = bounds.iter().fold(f64::INFINITY, |x, b| x.min(b[1]));
-        if low >= high {
-            let expected = "a range that all genes have in common, to sweep";
-            return Err(Error::parameter("bounds", format!("{bounds:?}"), expected));
-        }
+        let expected = "a range that all genes have in common, to sweep";
+        require(low < high, "bounds", format!("{bounds:?}"), expected)?;
         let value = |i: usize| {
             let share = i as f64 / (points - 1) as f64;
             let value = match low > 0.0 {
@@ -176,13 +168,12 @@ impl<F: Cost> Sweep<F> {
             };
             vec![value.clamp(low, high); bounds.len()]
         };
-        let x0 = x0.map(|x0| checked.unit_start(x0).map(|_| x0.to_vec()));
-        let x0 = x0.transpose()?;
-        let grid = (0..points)
-            .map(value)
-            .filter(|point| x0.as_ref() != Some(point));
+        if let Some(x0) = x0 {
+            checked.unit_start(x0)?;
+        }
+        let grid = (0..points).map(value).filter(|point| x0 != Some(point));
         Ok(Self {
-            points: x0.iter().cloned().chain(grid).collect(),
+            points: x0.map(<[f64]>::to_vec).into_iter().chain(grid).collect(),
             best: Best::new(),
         })
     }

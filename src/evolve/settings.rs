@@ -1,50 +1,47 @@
 //! Settings of an evolution.
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::ann::networks::Network;
-use crate::base::check::some_timesteps;
-use crate::base::error::Error;
+use crate::base::check::{require, some_timesteps};
 use crate::base::error::Result;
 use crate::base::table::show;
-use crate::data::images::HeldOut;
-use crate::data::images::Images;
+use crate::data::images::{HeldOut, Images};
 use crate::evolve::de::DeSettings;
-use crate::evolve::fitness::Evaluator;
-use crate::evolve::fitness::Objective;
-use crate::evolve::fitness::Stopping;
+use crate::evolve::fitness::{Evaluator, Objective, Stopping};
 use crate::evolve::genome::Gene;
 use crate::evolve::search::Search;
 use crate::metrics::Target;
 use crate::simulate::codes::InputCode;
 use crate::simulate::network::Snn;
 use crate::simulate::settings::SimulateSettings;
+
 show!(EvolveSettings as fields);
 
-/// Settings of [`evolve`].
+/// Settings of [`evolve`](crate::evolve::evolve).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvolveSettings {
-    /// The optimiser.
+    /// Optimiser and its settings.
     pub search: Search,
-    /// What is made small.
+    /// Objective to minimise.
     pub objective: Objective,
-    /// What is changed, and the range of its values; holds the network as it is.
+    /// Genes to change and the range of their values, which includes the network as it is.
     pub genome: Vec<(Gene, [f64; 2])>,
     /// Number of generations after the initial population.
     pub generations: usize,
-    /// Timesteps of each simulation.
+    /// Number of timesteps per simulation.
     pub timesteps: usize,
-    /// When the simulation of a network that cannot win stops early.
+    /// Early stopping of the simulation of a network that cannot win.
     pub stopping: Stopping,
-    /// Images that a generation is measured on: the next so many of all, round and round; none:
-    /// all of them. So evolution cannot fit the few images that it can afford. For
-    /// [`Search::CmaEs`], which compares networks of one generation only, and ends at its mean.
+    /// Number of images per generation (batch): each generation uses the next images, through all
+    /// of them in turn; none: all images. This avoids overfitting to the few images that fit the
+    /// available time. Only for [`Search::CmaEs`], which compares only networks of the same
+    /// generation; the result is its mean.
     pub batch: Option<usize>,
-    /// Seeds the optimiser.
+    /// Seed of the optimiser.
     pub seed: u64,
-    /// How images are given to the network.
-    // Left out where it is the usual one: files of evolutions without a choice are still theirs.
+    /// Input coding of the images.
+    // Left out if it is the default, so that files of evolutions without this setting stay valid.
     #[serde(default, skip_serializing_if = "InputCode::is_direct")]
     pub code: InputCode,
 }
@@ -69,33 +66,26 @@ impl Default for EvolveSettings {
 }
 
 impl EvolveSettings {
-    /// Refuses settings out of range, so that nothing runs first.
+    /// Returns an error if a setting is out of range, before any work.
     pub(crate) fn check(&self) -> Result<()> {
         self.search.check()?;
         some_timesteps("timesteps", self.timesteps)?;
         super::genome::check(&self.genome)?;
-        match (self.batch, &self.search) {
-            (None, _) | (Some(1..), Search::CmaEs(_)) => (),
-            (Some(0), _) => return Err(Error::parameter("batch", 0, "1 image or more")),
-            (Some(_), search) => {
-                let expected = "Search::CmaEs; others compare generations with each other";
-                return Err(Error::parameter(
-                    "batch",
-                    format!("one of {search:?}"),
-                    expected,
-                ));
-            }
+        if let Some(batch) = self.batch {
+            require(batch > 0, "batch", batch, "1 image or more")?;
+            let holds = matches!(self.search, Search::CmaEs(_));
+            let found = format!("one of {:?}", self.search);
+            let expected = "Search::CmaEs; others compare generations with each other";
+            require(holds, "batch", found, expected)?;
         }
         self.objective.check(self.timesteps)
     }
 
-    /// How many of so many images a generation is measured on.
+    /// Returns the number of images that a generation is measured on, out of `images`.
     pub(crate) fn batch_of(&self, images: usize) -> Result<usize> {
         let batch = self.batch.unwrap_or(images);
-        if batch > images {
-            let expected = format!("at most the {images} held-out images");
-            return Err(Error::parameter("batch", batch, expected));
-        }
+        let expected = format!("at most the {images} held-out images");
+        require(batch <= images, "batch", batch, expected)?;
         Ok(batch)
     }
 

@@ -11,49 +11,47 @@ use crate::base::error::Result;
 use crate::base::files::rounded;
 use crate::simulate::network::Snn;
 
-/// One line of `thresholds.csv`.
+/// Row of `thresholds.csv`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ThresholdRow {
-    /// What the run was seeded with.
+    /// Seed of the run.
     pub seed: u64,
-    /// Of the network before evolution, in thresholds.
+    /// Initial membrane potential of the network before evolution, in thresholds.
     pub initial_potential: f32,
-    /// How far below the ANN's accuracy the target lies, in percentage points.
+    /// Margin of the target below the ANN's accuracy, in percentage points.
     pub margin_points: f64,
     /// Layer of neurons, from 0.
     pub layer: usize,
-    /// In the layer.
+    /// Number of neurons in the layer.
     pub neurons: usize,
-    /// As converted, in units of the ReLU's output.
+    /// Threshold after conversion, in units of the ReLU's output.
     pub baseline_threshold: f32,
-    /// As evolved.
+    /// Threshold after evolution, in units of the ReLU's output.
     pub evolved_threshold: f32,
-    /// Evolved / baseline.
+    /// Evolved threshold / baseline threshold.
     pub scale: f64,
-    /// Evolved / baseline of what a spike carries: where it is the scale, the thresholds changed as
-    /// those of balancing do; where it is not, the layer's output changed its gain.
+    /// Evolved / baseline charge of a spike: if it equals the scale, the thresholds changed as
+    /// those of balancing do; if not, the gain of the layer changed.
     pub charge_scale: f64,
 }
 
 impl ThresholdRow {
-    /// The rows of a network before and after evolution, a layer each.
+    /// Returns the rows of a network before and after evolution, one per layer.
     pub fn of<N: Network>(
         seed: u64,
         margin_points: f64,
         before: &Snn<N>,
         after: &Snn<N>,
     ) -> Vec<Self> {
-        let initial: Vec<f32> = before.neurons().iter().map(|n| n.initial).collect();
-        let (before_thresholds, after_thresholds) = (before.thresholds(), after.thresholds());
         let charge = |snn: &Snn<N>, layer: usize| -> f64 {
             let charges = snn.neurons()[layer].charges();
             charges.iter().map(|&x| f64::from(x)).sum::<f64>() / charges.len() as f64
         };
-        let thresholds = before_thresholds.into_iter().zip(after_thresholds);
+        let thresholds = before.thresholds().into_iter().zip(after.thresholds());
         let layers = thresholds.zip(before.sizes()).enumerate();
-        let row = |(layer, ((was, is), neurons))| Self {
+        let row = |(layer, ((was, is), neurons)): (usize, ((f32, f32), usize))| Self {
             seed,
-            initial_potential: initial[layer],
+            initial_potential: before.neurons()[layer].initial,
             margin_points,
             layer,
             neurons,
@@ -66,10 +64,10 @@ impl ThresholdRow {
     }
 }
 
-/// Threshold of every layer before and after evolution.
+/// Draws the threshold of every layer before and after evolution.
 ///
 /// # Errors
-/// [`Error::Chart`] when plotters fails.
+/// Returns [`Error::Chart`] if plotters fails.
 pub fn thresholds_chart<R: Borrow<ThresholdRow>>(
     title: &str,
     layers: impl IntoIterator<Item = R>,
@@ -78,16 +76,10 @@ pub fn thresholds_chart<R: Borrow<ThresholdRow>>(
     draw(title, 2, |area| {
         let values = |row: &ThresholdRow| [row.baseline_threshold, row.evolved_threshold];
         let highest = layers.iter().flat_map(values).fold(0.0, f32::max);
-        let mut axes = axes(
-            area,
-            title,
-            [
-                "layer of neurons (from 0; above the bars: evolved / baseline)",
-                "threshold",
-            ],
-            -0.5..layers.len() as f64 - 0.5,
-            0.0..f64::from(highest) * 1.15,
-        )?;
+        let x_title = "layer of neurons (from 0; above the bars: evolved / baseline)";
+        let x = -0.5..layers.len() as f64 - 0.5;
+        let y = 0.0..f64::from(highest) * 1.15;
+        let mut axes = axes(area, title, [x_title, "threshold"], x, y)?;
         for i in 0..2 {
             let colour = colour(i);
             let bars = layers.iter().map(|row| {
@@ -100,11 +92,8 @@ pub fn thresholds_chart<R: Borrow<ThresholdRow>>(
         let notes = layers.iter().map(|row| {
             let height = f64::from(values(row)[0].max(values(row)[1])) + f64::from(highest) * 0.06;
             let style = (FONT, 15).into_font().color(&BLACK);
-            Text::new(
-                format!("× {:.2}", row.scale),
-                (row.layer as f64 - 0.16, height),
-                style,
-            )
+            let place = (row.layer as f64 - 0.16, height);
+            Text::new(format!("× {:.2}", row.scale), place, style)
         });
         axes.draw_series(notes.collect::<Vec<_>>())?;
         let entries = [
@@ -113,16 +102,10 @@ pub fn thresholds_chart<R: Borrow<ThresholdRow>>(
         ];
         legend(area, &entries)?;
         let row = |row: &ThresholdRow| {
-            let [baseline, evolved] = values(row);
-            [
-                row.layer.to_string(),
-                baseline.to_string(),
-                evolved.to_string(),
-            ]
+            let [baseline, evolved] = values(row).map(|threshold| threshold.to_string());
+            [row.layer.to_string(), baseline, evolved]
         };
-        table(
-            ["layer", "baseline_threshold", "evolved_threshold"],
-            layers.iter().map(row),
-        )
+        let header = ["layer", "baseline_threshold", "evolved_threshold"];
+        table(header, layers.iter().map(row))
     })
 }

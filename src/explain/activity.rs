@@ -1,33 +1,34 @@
-//! Activity over time: how it fills the layers, and where in an image.
+//! Activity over time: firing rates, first spikes, and maps of activity in an image.
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::chart;
 use crate::base::chart::Chart;
-use crate::base::error::{Error, Result};
+use crate::base::check::require;
+use crate::base::error::Result;
 use crate::base::files::rounded;
 use crate::data::images::{Images, Part};
 use crate::data::tasks::Task;
-use crate::explain::scales::{LAYER, heat_map, lines, one};
+use crate::explain::charts::{LAYER, heat_map, lines, one};
 use crate::simulate::codes::InputCode;
 use crate::simulate::network::SpikingNetwork;
 use crate::simulate::simulator::Simulation;
 use crate::simulate::synapses::Stage;
 
-/// Activity of one layer in one timestep.
+/// Firing rate of one layer in one timestep.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FiringRateRow {
-    /// Which network.
+    /// Name of the network.
     pub network: String,
     /// Layer of neurons, from 0.
     pub layer: usize,
-    /// From 1.
+    /// Timestep, from 1.
     pub timestep: usize,
-    /// Share of the neurons that fire in it, averaged over images.
+    /// Share of the neurons that fire in the timestep, in percent, averaged over images.
     pub firing_rate_percent: f64,
 }
 
-/// The firing rate of each layer in each timestep of a run.
+/// Computes the firing rate of each layer in each timestep of a run.
 pub fn firing_rates(network: &str, run: &Simulation) -> Vec<FiringRateRow> {
     let images = run.curve.images();
     // The output layer, the last, does not spike.
@@ -48,10 +49,10 @@ pub fn firing_rates(network: &str, run: &Simulation) -> Vec<FiringRateRow> {
     rows.collect()
 }
 
-/// The firing rates (%) of one network as colours, layers over timesteps.
+/// Draws the firing rates (%) of one network as a heat map, layers over timesteps.
 ///
 /// # Errors
-/// Rows of several networks, or none; [`Error::Chart`] when plotters fails.
+/// Returns an error for rows of several networks or no rows, or if plotters fails.
 pub fn firing_rates_chart(title: &str, rows: &[FiringRateRow]) -> Result<Chart> {
     one("networks", rows.iter().map(|row| &row.network))?;
     let cells = rows.iter().map(|row| {
@@ -61,30 +62,31 @@ pub fn firing_rates_chart(title: &str, rows: &[FiringRateRow]) -> Result<Chart> 
     heat_map(title, ["timestep", LAYER], cells)
 }
 
-/// When the neurons of one layer first fire.
+/// Timesteps of the first spikes of one layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FirstSpikeRow {
-    /// Which network.
+    /// Name of the network.
     pub network: String,
     /// Layer of neurons, from 0.
     pub layer: usize,
-    /// In the layer.
+    /// Number of neurons in the layer.
     pub neurons: usize,
-    /// Of the whole run.
+    /// Number of timesteps of the run.
     pub timesteps: usize,
-    /// Share of neurons that fire at all in the run, averaged over images.
+    /// Share of neurons that fire in the run, in percent, averaged over images.
     pub fired_percent: f64,
-    /// Mean timestep of the first spike, from 1, of those that fire; empty where none does.
+    /// Mean timestep of the first spike, from 1, over neurons that fire; empty where none does.
     pub mean_timestep: Option<f64>,
-    /// The first timestep by which half of them have fired.
+    /// Timestep, from 1, by which half of the neurons that fire have fired; empty where none does.
     pub median_timestep: Option<usize>,
 }
 
-/// When the neurons of each layer first fire, over all images and neurons: how fast information
-/// travels through the network.
+/// Computes the timesteps of the first spikes of each layer, over all images and neurons: the speed
+/// at which information travels through the network.
 ///
 /// # Errors
-/// No image, no timestep; images of another shape, or of more classes, than the network's.
+/// Returns an error if there are no images or timesteps, or if the images have another shape or
+/// more classes than the network.
 pub fn first_spikes<P: Part, K: Task>(
     network: &str,
     snn: &SpikingNetwork,
@@ -117,10 +119,10 @@ pub fn first_spikes<P: Part, K: Task>(
     Ok(layers.map(row).collect())
 }
 
-/// The mean timestep of the first spike of each layer, a line a network.
+/// Draws the mean timestep of the first spike over layers, one line per network.
 ///
 /// # Errors
-/// [`Error::Chart`] when plotters fails.
+/// Returns an error if plotters fails.
 pub fn first_spikes_chart(title: &str, rows: &[FirstSpikeRow]) -> Result<Chart> {
     let lines = lines(rows.iter().filter_map(|row| {
         let at = (row.layer as f64, row.mean_timestep?);
@@ -129,32 +131,35 @@ pub fn first_spikes_chart(title: &str, rows: &[FirstSpikeRow]) -> Result<Chart> 
     chart::lines(title, [LAYER, "mean timestep of the first spike"], lines)
 }
 
-/// One place of a spike activation map.
+/// Score of one position of a spike activation map.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ActivationMapRow {
-    /// Which network.
+    /// Name of the network.
     pub network: String,
     /// Layer of neurons, from 0.
     pub layer: usize,
-    /// From 1.
+    /// Timestep, from 1.
     pub timestep: usize,
-    /// Of the layer's output, from 0 at the top.
+    /// Row of the layer's output, from 0 at the top.
     pub row: usize,
-    /// Of the layer's output, from 0 at the left.
+    /// Column of the layer's output, from 0 at the left.
     pub column: usize,
-    /// Sum over channels.
+    /// Score, summed over channels.
     pub score: f64,
 }
 
-/// The spike activation map of a layer on one input (Kim and Panda 2021, "Visual explanations from
-/// spiking neural networks using inter-spike intervals", Sci. Rep. 11:19037) after each of some
-/// timesteps t: a neuron that fires in t scores the sum of exp(-γ (t - t')) over the timesteps
-/// t' < t in which it fired before, one that does not fire scores 0, and the scores of all channels
-/// are summed. The input is as for [`SpikingNetwork::trace`]; `gamma`, γ, is 0.5 in the authors'
-/// program.
+/// Computes the spike activation map of a layer on one input (Kim and Panda 2021, "Visual
+/// explanations from spiking neural networks using inter-spike intervals", Sci. Rep. 11:19037) in
+/// each of `timesteps`.
+///
+/// In timestep t, the score of a neuron that fires is the sum of exp(-γ (t - t')) over the
+/// timesteps t' < t in which it fired before; the score of a neuron that does not fire is 0. Scores
+/// are summed over channels. `input` has the order of [`SpikingNetwork::trace`]. `gamma` is γ, 0.5
+/// in the authors' program.
 ///
 /// # Errors
-/// A layer that the network does not have; no timestep; a γ below 0; an input that does not fit.
+/// Returns an error if the network does not have the layer, there are no timesteps, γ is below 0 or
+/// the input does not fit.
 pub fn activation_map(
     network: &str,
     snn: &SpikingNetwork,
@@ -164,17 +169,13 @@ pub fn activation_map(
     gamma: f64,
 ) -> Result<Vec<ActivationMapRow>> {
     let layers = snn.neurons().len();
-    if layer >= layers {
-        let expected = format!("less than {layers}, the layers of neurons");
-        return Err(Error::parameter("layer", layer, expected));
-    }
-    if !(gamma >= 0.0 && gamma.is_finite()) {
-        return Err(Error::parameter("gamma", gamma, "0 or more"));
-    }
-    if timesteps.is_empty() || timesteps.contains(&0) {
-        let found = format!("{timesteps:?}");
-        return Err(Error::parameter("timesteps", found, "some, 1 or more each"));
-    }
+    let expected = format_args!("less than {layers}, the layers of neurons");
+    require(layer < layers, "layer", layer, expected)?;
+    let good = gamma >= 0.0 && gamma.is_finite();
+    require(good, "gamma", gamma, "0 or more")?;
+    let found = format_args!("{timesteps:?}");
+    let good = !timesteps.is_empty() && !timesteps.contains(&0);
+    require(good, "timesteps", found, "some, 1 or more each")?;
     let last = timesteps.iter().copied().max().unwrap_or(0);
     let trace = snn.trace(input, last)?;
     let shape = snn.stages.stages[layer].output;
@@ -207,10 +208,11 @@ pub fn activation_map(
     Ok(rows)
 }
 
-/// One map as colours, its first row at the top.
+/// Draws one map as a heat map, its first row at the top.
 ///
 /// # Errors
-/// Rows of several networks, layers or timesteps, or none; [`Error::Chart`] when plotters fails.
+/// Returns an error for rows of several networks, layers or timesteps or no rows, or if plotters
+/// fails.
 pub fn activation_map_chart(title: &str, rows: &[ActivationMapRow]) -> Result<Chart> {
     one("networks", rows.iter().map(|row| &row.network))?;
     one("layers", rows.iter().map(|row| row.layer))?;

@@ -1,14 +1,15 @@
-//! What a layer says less what the ANN says, divided by cause.
+//! Conversion error of each layer, split by cause.
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::chart;
 use crate::base::chart::Chart;
+use crate::base::check::require;
 use crate::base::error::{Error, Result};
 use crate::base::files::rounded;
 use crate::data::images::{Images, Part};
 use crate::data::tasks::Task;
-use crate::explain::scales::{LAYER, lines, one};
+use crate::explain::charts::{LAYER, lines, one};
 use crate::simulate::codes::InputCode;
 use crate::simulate::network::SpikingNetwork;
 use crate::simulate::neurons::{Neurons, Reset};
@@ -18,17 +19,17 @@ use crate::simulate::synapses::to_channels_last;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ErrorPart {
-    /// The layers before say something else than the ANN's, or a current was added.
+    /// Errors of the layers before, or an added current.
     Inherited,
-    /// A spike carries another charge than the threshold.
+    /// Charges of spikes other than the threshold.
     Gain,
-    /// No more than a spike a timestep can be said.
+    /// Clipping: a neuron fires at most once per timestep.
     Clipping,
-    /// Only whole spikes can be said.
+    /// Quantisation: the number of spikes is an integer.
     Quantisation,
-    /// The input is not the same at every timestep.
+    /// Unevenness: the input is not the same in every timestep.
     Unevenness,
-    /// All of them: what the layer says less what the ANN's says.
+    /// Sum of all causes: output of the spiking layer minus activation of the ANN's.
     Total,
 }
 
@@ -43,41 +44,41 @@ impl ErrorPart {
     ];
 }
 
-/// One part of the conversion error of one layer.
+/// Part of the conversion error of one layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ConversionErrorRow {
-    /// Which network.
+    /// Name of the network.
     pub network: String,
     /// Layer of neurons, from 0.
     pub layer: usize,
-    /// T: what was said in timesteps 1..=T.
+    /// T, the last of the timesteps 1..=T over which spikes are counted.
     pub timestep: usize,
-    /// The cause.
+    /// Cause of this part.
     pub part: ErrorPart,
     /// Mean over neurons and images, in percent of the root mean square of the ANN's activations.
     pub mean_percent: f64,
     /// Root mean square over neurons and images, in percent of that of the ANN's activations.
     pub rms_percent: f64,
-    /// Mean magnitude of what is left of the input in the membrane, |v(T) - v(0)| / θ, neurons that
-    /// are held below 0 and those that are clipped included; only where the part is the total.
+    /// Mean of |v(T) - v(0)| / θ, the input that is left in the membrane, including neurons that
+    /// are held below 0 and those that are clipped. Only for [`ErrorPart::Total`].
     pub residual_thresholds: Option<f64>,
 }
 
-/// How far computed potentials may be from the engine's, which adds up single-precision currents in
-/// another order: in thresholds, for each timestep. A potential so near to a whole number of
+/// Tolerance of computed potentials, in thresholds per timestep, since the engine adds up currents
+/// in single precision and in another order. A potential this close to an integer number of
 /// thresholds counts as on the side on which the neuron was.
 const TOLERANCE: f64 = 1e-5;
 
-/// The difference between what a layer says and what the ANN's says, divided by cause (after Bu et
-/// al. 2022, "Optimal ANN-SNN Conversion", section 3, whose parts are clipping, quantisation and
-/// unevenness).
+/// Computes the difference between the output of each spiking layer and the activation of the ANN's
+/// layer, split by cause (after Bu et al. 2022, "Optimal ANN-SNN Conversion", section 3, whose
+/// parts are clipping, quantisation and unevenness).
 ///
-/// Of a neuron let z be the mean input current over timesteps 1..=T, given the charges that arrived
-/// from the layers before, with the bias and its own current; θ the threshold, c the charge of a
-/// spike, v the initial potential, n the number of spikes, and a the ANN's activation on the same
-/// image (with the weights of the spiking network). With clip(z) = z limited to 0..=θ
-/// and m = floor((zT + v) / θ) limited to 0..=T, the spikes that an even input would cause,
-/// c n / T - a is the sum of
+/// For a neuron, let z be the mean input current over timesteps 1..=T, from the charges that
+/// arrived from the layers before, the bias and the neuron's own current; θ the threshold, c the
+/// charge of a spike, v the initial potential, n the number of spikes, and a the ANN's activation
+/// on the same image (with the weights of the spiking network). The output of the neuron is c n /
+/// T. With clip(z) = z limited to 0..=θ, and m = floor((zT + v) / θ) limited to 0..=T, the number
+/// of spikes for an even input, the error c n / T - a is the sum of
 ///
 /// ```text
 /// inherited     max(z, 0) - a
@@ -87,16 +88,17 @@ const TOLERANCE: f64 = 1e-5;
 /// unevenness    c (n - m) / T
 /// ```
 ///
-/// exactly. (A [`Qcfs`](crate::ann::modules::Qcfs) quantises a itself: what that changes is inherited.) A
-/// potential within 1e-5 T thresholds of a whole number counts as on the side on which
-/// the neuron was, so that rounding makes no unevenness. An initial potential outside 0..θ shows as
-/// unevenness too, where a neuron starts later or goes on longer than m supposes. Images are given
-/// directly. Each timestep asked for costs a dense pass an image besides the simulation: some ten
-/// images are enough.
+/// exactly. (A [`Qcfs`](crate::ann::modules::Qcfs) quantises a itself; the effect counts as
+/// inherited.) A potential within 1e-5 T thresholds of an integer counts as on the side on which
+/// the neuron was, so that rounding causes no unevenness. An initial potential outside 0..θ shows
+/// as unevenness too, because the neuron fires for a shorter or longer time than m assumes. The
+/// input code is direct. Each of `timesteps` costs a dense forward pass per image besides the
+/// simulation; some ten images are enough.
 ///
 /// # Errors
-/// Neurons with leak, hard reset or refractory period; a layer whose activations are all 0; no
-/// image, no timestep; images of another shape, or of more classes, than the network's.
+/// Returns an error for neurons with leak, hard reset or refractory period, for a layer whose
+/// activations are all 0, if there are no images or timesteps, or if the images have another shape
+/// or more classes than the network.
 pub fn conversion_error<P: Part, K: Task>(
     network: &str,
     snn: &SpikingNetwork,
@@ -109,10 +111,9 @@ pub fn conversion_error<P: Part, K: Task>(
     let mut timesteps = timesteps.to_vec();
     timesteps.sort_unstable();
     timesteps.dedup();
-    if timesteps.first().is_none_or(|&first| first == 0) {
-        let found = format!("{timesteps:?}");
-        return Err(Error::parameter("timesteps", found, "some, 1 or more each"));
-    }
+    let good = timesteps.first().is_some_and(|&first| first > 0);
+    let found = format_args!("{timesteps:?}");
+    require(good, "timesteps", found, "some, 1 or more each")?;
     let simulator = snn.simulator(images, InputCode::Direct)?;
     let sums = simulator.spikes_up_to(snn.neurons(), &timesteps, |image, spikes| {
         error_sums(snn, &images.input(image), &timesteps, spikes)
@@ -120,7 +121,7 @@ pub fn conversion_error<P: Part, K: Task>(
     let mut rows = Vec::new();
     for (i, &timestep) in timesteps.iter().enumerate() {
         for (layer, stage) in snn.stages.stages[..snn.neurons().len()].iter().enumerate() {
-            // Of images in order, so that the sums are the same with any number of threads.
+            // In the order of the images, so that sums do not depend on the number of threads.
             let mut all = ErrorSums::default();
             sums.iter().for_each(|sums| all.add(&sums[i][layer]));
             let count = (stage.output.size() * images.len()) as f64;
@@ -129,7 +130,7 @@ pub fn conversion_error<P: Part, K: Task>(
                 let found = format!("activations of root mean square {activation}");
                 return Err(Error::layer(layer, "neurons", found, "one above 0, finite"));
             }
-            let of = |(part, [sum, squares]): (ErrorPart, [f64; 2])| ConversionErrorRow {
+            let row = |(part, [sum, squares]): (ErrorPart, [f64; 2])| ConversionErrorRow {
                 network: network.into(),
                 layer,
                 timestep,
@@ -139,7 +140,7 @@ pub fn conversion_error<P: Part, K: Task>(
                 residual_thresholds: (part == ErrorPart::Total)
                     .then(|| rounded(all.residual / count)),
             };
-            rows.extend(ErrorPart::ALL.into_iter().zip(all.parts).map(of));
+            rows.extend(ErrorPart::ALL.into_iter().zip(all.parts).map(row));
         }
     }
     Ok(rows)
@@ -160,12 +161,12 @@ fn check_plain(layer: usize, neurons: &Neurons) -> Result<()> {
     Err(Error::layer(layer, "neurons", found, expected))
 }
 
-/// Over neurons and images.
+/// Sums over neurons and images.
 #[derive(Default)]
 struct ErrorSums {
-    /// Of each of [`ErrorPart::ALL`] the sum, and that of squares.
+    /// Sum and sum of squares of each of [`ErrorPart::ALL`].
     parts: [[f64; 2]; 6],
-    /// Sum of squares of the ANN's.
+    /// Sum of squares of the ANN's activations.
     activation: f64,
     residual: f64,
 }
@@ -182,8 +183,8 @@ impl ErrorSums {
 
     fn neuron(&mut self, neuron: &Neuron, spikes: u32, timesteps: usize) {
         let (parts, steps) = (neuron.parts(spikes, timesteps), timesteps as f64);
-        let said = neuron.charge * f64::from(spikes) / steps;
-        let all = parts.into_iter().chain([said - neuron.activation]);
+        let output = neuron.charge * f64::from(spikes) / steps;
+        let all = parts.into_iter().chain([output - neuron.activation]);
         for ([sum, squares], part) in self.parts.iter_mut().zip(all) {
             *sum += part;
             *squares += part * part;
@@ -195,21 +196,21 @@ impl ErrorSums {
 
 /// One neuron on one image.
 pub(super) struct Neuron {
-    /// Mean current.
+    /// Mean input current per timestep.
     pub(super) input: f64,
     pub(super) threshold: f64,
     pub(super) charge: f64,
-    /// Potential at first, in thresholds.
+    /// Initial potential, in thresholds.
     pub(super) initial: f64,
-    /// The ANN's.
+    /// Activation of the ANN.
     pub(super) activation: f64,
 }
 
 impl Neuron {
-    /// All but the total.
+    /// Computes all parts but the total.
     pub(super) fn parts(&self, spikes: u32, timesteps: usize) -> [f64; 5] {
         let (steps, spikes) = (timesteps as f64, f64::from(spikes));
-        let said = self.input.max(0.0);
+        let relu = self.input.max(0.0);
         let share = (self.input / self.threshold).clamp(0.0, 1.0);
         let potential = self.input * steps / self.threshold + self.initial;
         let slack = TOLERANCE * steps;
@@ -217,16 +218,16 @@ impl Neuron {
         let [least, most] = [least, most].map(|x| x.floor().clamp(0.0, steps));
         let even = spikes.max(least).min(most);
         [
-            said - self.activation,
+            relu - self.activation,
             (self.charge - self.threshold) * share,
-            self.threshold * share - said,
+            self.threshold * share - relu,
             self.charge * (even / steps - share),
             self.charge * (spikes - even) / steps,
         ]
     }
 }
 
-/// Sums over the neurons of one image, by timestep and layer, from the spikes of each neuron.
+/// Sums over the neurons of one image for each timestep and layer, from the spikes of each neuron.
 fn error_sums(
     snn: &SpikingNetwork,
     input: &[f32],
@@ -238,17 +239,17 @@ fn error_sums(
     to_channels_last(stages.input, input, &mut image);
     let ann = stages.forward(&image);
     let at = |(&timesteps, spikes): (&usize, &Vec<Vec<u32>>)| {
-        let said = |layer: usize, _: &[f32]| {
+        let output = |layer: usize, _: &[f32]| {
             let charges = snn.neurons()[layer].charges().iter().cycle();
-            let said = spikes[layer].iter().zip(charges);
-            said.map(|(&n, &charge)| (f64::from(charge) * f64::from(n) / timesteps as f64) as f32)
-                .collect()
+            let spikes = spikes[layer].iter().zip(charges);
+            let mean = |(&n, &c)| (f64::from(c) * f64::from(n) / timesteps as f64) as f32;
+            spikes.map(mean).collect()
         };
-        let inputs = stages.currents(&image, said);
+        let inputs = stages.currents(&image, output);
         let ann = stages.stages.iter().zip(&ann);
         let layers = snn.neurons().iter().zip(spikes).zip(ann.zip(inputs));
         let sums = layers.map(|((neurons, spikes), ((stage, ann), inputs))| {
-            // One value for the layer or one a channel, and channels vary fastest.
+            // One value per layer or one per channel; channels vary fastest.
             let own = |values: &[f32], i: usize| f64::from(values[i % values.len()]);
             let mut sums = ErrorSums::default();
             for (i, (&input, &spikes)) in inputs.iter().zip(spikes).enumerate() {
@@ -268,10 +269,10 @@ fn error_sums(
     timesteps.iter().zip(spikes).map(at).collect()
 }
 
-/// The root mean square of every part in each layer, of one network after one timestep.
+/// Draws the root mean square of every part over layers, for one network and timestep.
 ///
 /// # Errors
-/// Rows of several networks or timesteps, or none; [`Error::Chart`] when plotters fails.
+/// Returns an error for rows of several networks or timesteps or no rows, or if plotters fails.
 pub fn conversion_error_chart(title: &str, rows: &[ConversionErrorRow]) -> Result<Chart> {
     one("networks", rows.iter().map(|row| &row.network))?;
     one("timesteps", rows.iter().map(|row| row.timestep))?;

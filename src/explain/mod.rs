@@ -1,16 +1,18 @@
-//! What evolution changed, and why: measurements that explain an evolved network.
+//! Measurements that explain what evolution changed in a network, and why.
 //!
-//! - [`scales`] and [`agreement`]: whether evolutions of other seeds found the same;
+//! - [`scales`](fn@scales) and [`agreement`]: whether evolutions with other seeds found the same
+//!   thresholds;
 //! - [`firing_rates`] and [`first_spikes`]: how activity fills the layers over time;
-//! - [`conversion_error`]: what each layer says less what the ANN says, divided by cause;
-//! - [`threshold_sensitivity`] and [`elementary_effects`]: which layer's threshold matters;
-//! - [`layer_statistics`], [`activation_statistics`] and [`correlations`]: what the scales follow;
-//! - [`activation_map`]: where in an image a layer's spikes come close together.
+//! - [`conversion_error`]: difference between layers of the network and of the ANN, by cause;
+//! - [`threshold_sensitivity`] and [`elementary_effects`]: the layers whose thresholds matter;
+//! - [`layer_statistics`], [`activation_statistics`] and [`correlations`](fn@correlations):
+//!   statistics of layers that correlate with the scales;
+//! - [`activation_map`]: places in an image where a layer's spikes follow each other closely.
 //!
-//! Each gives tidy rows for [`write_csv`](crate::report::write_csv), and each has a chart of them.
-//! They run on images of any part, so that clean and attacked images can be compared; layers of
-//! neurons are numbered from 0, timesteps from 1. A network is asked for as
-//! [`snn.network()`](crate::convert::Snn::network).
+//! Each function gives tidy rows for [`write_csv`](crate::report::write_csv), and each kind of rows
+//! has a chart. The images can be of any part of the data, so that clean and attacked images can be
+//! compared. Layers of neurons are numbered from 0, timesteps from 1. The plain network of an `Snn`
+//! is [`snn.network()`](crate::simulate::Snn::network).
 //!
 //! ```
 //! use evospike::prelude::*;
@@ -29,9 +31,12 @@
 //! ```
 
 pub(crate) mod activity;
+mod charts;
 pub(crate) mod conversion;
+pub(crate) mod correlations;
 pub(crate) mod scales;
 pub(crate) mod sensitivity;
+mod stats;
 #[cfg(test)]
 mod tests;
 
@@ -40,7 +45,11 @@ pub use activity::{
     firing_rates, firing_rates_chart, first_spikes, first_spikes_chart,
 };
 pub use conversion::{ConversionErrorRow, ErrorPart, conversion_error, conversion_error_chart};
-pub use scales::*;
+pub use correlations::{
+    CorrelationRow, StatisticRow, activation_statistics, correlations, correlations_chart,
+    layer_statistics,
+};
+pub use scales::{ScaleRow, agreement, scales, scales_chart};
 pub use sensitivity::{
     EffectRow, Effects, SensitivityRow, elementary_effects, elementary_effects_chart, morris,
     threshold_sensitivity, threshold_sensitivity_chart,

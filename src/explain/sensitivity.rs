@@ -1,4 +1,4 @@
-//! Which layer's threshold, and which value of a genome, matters.
+//! Sensitivity of latency to the thresholds of each layer, and of the objective to each gene.
 
 use rand::RngExt;
 use rand::seq::SliceRandom;
@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::chart;
 use crate::base::chart::Chart;
-use crate::base::error::{Error, Result};
+use crate::base::check::{at_least, require};
+use crate::base::error::Result;
 use crate::base::files::rounded;
 use crate::base::progress::Progress;
 use crate::base::random::{Stream, rng};
@@ -15,36 +16,38 @@ use crate::data::tasks::Task;
 use crate::evolve::fitness::Evaluator;
 use crate::evolve::genome::Genome;
 use crate::evolve::settings::EvolveSettings;
-use crate::explain::scales::{LAYER, heat_map, lines, mean, one, standard_deviation};
+use crate::explain::charts::{LAYER, heat_map, lines, one};
+use crate::explain::stats::{mean, standard_deviation};
 use crate::metrics::Target;
 use crate::simulate::network::SpikingNetwork;
 use crate::simulate::neurons::Charge;
 
-/// A network with the thresholds of one layer multiplied.
+/// Latency with the thresholds of one layer multiplied by a factor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SensitivityRow {
-    /// Which network.
+    /// Name of the network.
     pub network: String,
     /// Layer of neurons, from 0.
     pub layer: usize,
-    /// On its thresholds; the charge of a spike stays.
+    /// Factor on the layer's thresholds. Charges of spikes stay the same.
     pub factor: f64,
-    /// Empty where the target is never reached.
+    /// Latency in timesteps; empty where the target is not reached.
     pub latency_timesteps: Option<usize>,
     /// Percentage points below the target, summed over the timesteps before the latency.
     pub deficit_points: f64,
-    /// What the objective makes small, where that is not the latency.
+    /// Value of the objective, where that is not the latency.
     pub cost: Option<f64>,
 }
 
-/// The latency with the thresholds of one layer at a time multiplied by each of some factors, as
-/// [`Gene::Threshold`](crate::evolve::Gene) does: what the layer's threshold alone decides. Of the
-/// settings, the objective and the timesteps count; with
-/// [`Objective::MeanLatency`](crate::evolve::Objective) small effects show too.
+/// Computes the latency with the thresholds of one layer at a time multiplied by each factor, as
+/// [`Gene::Threshold`](crate::evolve::Gene) does. Only the objective and the timesteps of the
+/// settings are used; with [`Objective::MeanLatency`](crate::evolve::Objective) small effects show
+/// too.
 ///
 /// # Errors
-/// Settings out of range, a factor that is not above 0, a target made on other images, no image, or
-/// images of another shape or of more classes than the network's.
+/// Returns an error if settings are out of range, a factor is not above 0, the target was made on
+/// other images, there are no images, or the images have another shape or more classes than the
+/// network.
 pub fn threshold_sensitivity<P: Part, K: Task>(
     network: &str,
     snn: &SpikingNetwork,
@@ -54,8 +57,9 @@ pub fn threshold_sensitivity<P: Part, K: Task>(
     factors: &[f64],
 ) -> Result<Vec<SensitivityRow>> {
     settings.check()?;
-    if let Some(bad) = factors.iter().find(|&&f| !(f > 0.0 && f.is_finite())) {
-        return Err(Error::parameter("factors", bad, "finite factors above 0"));
+    for &factor in factors {
+        let good = factor > 0.0 && factor.is_finite();
+        require(good, "factors", factor, "finite factors above 0")?;
     }
     let evaluator = Evaluator::new(snn, images, target, settings.objective, settings.run())?;
     let layers = snn.neurons().len();
@@ -82,11 +86,11 @@ pub fn threshold_sensitivity<P: Part, K: Task>(
     Ok(rows)
 }
 
-/// The cost of one network as colours, layers over factors; the latency where that is what the
-/// objective makes small.
+/// Draws the objective of one network as a heat map, layers over factors; the latency where that is
+/// the objective.
 ///
 /// # Errors
-/// Rows of several networks, or none; [`Error::Chart`] when plotters fails.
+/// Returns an error for rows of several networks or no rows, or if plotters fails.
 pub fn threshold_sensitivity_chart(title: &str, rows: &[SensitivityRow]) -> Result<Chart> {
     one("networks", rows.iter().map(|row| &row.network))?;
     let cells = rows.iter().map(|row| {
@@ -97,22 +101,23 @@ pub fn threshold_sensitivity_chart(title: &str, rows: &[SensitivityRow]) -> Resu
     heat_map(title, ["factor on the layer's thresholds", LAYER], cells)
 }
 
-/// Elementary effects of one input of a function: how much it changes while the input goes through
-/// its whole range, were it linear.
+/// Elementary effects of one input of a function: changes of its value, extrapolated linearly to
+/// the whole range of the input.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Effects {
-    /// μ, the mean.
+    /// μ, the mean effect.
     pub mu: f64,
-    /// μ*, the mean magnitude: how much the input matters.
+    /// μ*, the mean magnitude of the effect: the importance of the input.
     pub mu_star: f64,
-    /// σ, the standard deviation: how far that depends on where it and the other inputs are.
+    /// σ, the standard deviation of the effect: curvature, and interaction with other inputs.
     pub sigma: f64,
 }
 
-/// Morris's screening of a function's inputs (Morris 1991, "Factorial sampling plans for preliminary
-/// computational experiments"; μ* of Campolongo et al. 2007): on random trajectories over a grid of
-/// four levels each input takes one step, of two thirds of its range. One evaluation for each
-/// bound and one more, on each trajectory; 10 to 50 trajectories are usual.
+/// Screens the inputs of a function by Morris's method (Morris 1991, "Factorial sampling plans for
+/// preliminary computational experiments"; μ* of Campolongo et al. 2007): on random trajectories
+/// over a grid of four levels, each input takes one step of two thirds of its range. `bounds` are
+/// the lower and upper bound of each input. A trajectory takes one evaluation more than there are
+/// inputs; 10 to 50 trajectories are usual.
 ///
 /// ```
 /// use evospike::explain::morris;
@@ -123,8 +128,8 @@ pub struct Effects {
 /// ```
 ///
 /// # Errors
-/// Fewer than two trajectories, bounds that are not finite and in order, or an error of the
-/// function.
+/// Returns an error for fewer than two trajectories, for bounds that are not finite or not in
+/// order, or if the function returns one.
 pub fn morris(
     bounds: &[[f64; 2]],
     trajectories: usize,
@@ -133,18 +138,11 @@ pub fn morris(
 ) -> Result<Vec<Effects>> {
     const LEVELS: u32 = 4;
     const STEP: u32 = LEVELS / 2;
-    if trajectories < 2 {
-        return Err(Error::parameter("trajectories", trajectories, "2 or more"));
-    }
-    if let Some(bad) = bounds
-        .iter()
-        .find(|[low, high]| !(low < high && (high - low).is_finite()))
-    {
-        return Err(Error::parameter(
-            "bounds",
-            format!("{bad:?}"),
-            "finite, in order",
-        ));
+    at_least(2, &[("trajectories", trajectories)])?;
+    for [low, high] in bounds {
+        let found = format_args!("[{low:?}, {high:?}]");
+        let good = low < high && (high - low).is_finite();
+        require(good, "bounds", found, "finite, in order")?;
     }
     let point = |levels: &[u32]| -> Vec<f64> {
         let place = |level: u32| f64::from(level) / f64::from(LEVELS - 1);
@@ -161,7 +159,7 @@ pub fn morris(
         order.shuffle(&mut rng);
         let mut before = function(&point(&levels))?;
         for input in order {
-            // Of every level, only one way stays on the grid.
+            // From every level, only one direction stays on the grid.
             let sign = if levels[input] < STEP { 1.0 } else { -1.0 };
             levels[input] = (levels[input] + STEP) % LEVELS;
             let after = function(&point(&levels))?;
@@ -170,43 +168,41 @@ pub fn morris(
             before = after;
         }
     }
-    let of = |effects: Vec<f64>| Effects {
-        mu: mean(&effects),
-        mu_star: mean(
-            &effects
-                .iter()
-                .map(|effect| effect.abs())
-                .collect::<Vec<f64>>(),
-        ),
-        sigma: standard_deviation(&effects).unwrap_or(0.0),
+    let summary = |effects: Vec<f64>| {
+        let magnitudes: Vec<f64> = effects.iter().map(|effect| effect.abs()).collect();
+        Effects {
+            mu: mean(&effects),
+            mu_star: mean(&magnitudes),
+            sigma: standard_deviation(&effects).unwrap_or(0.0),
+        }
     };
-    Ok(effects.into_iter().map(of).collect())
+    Ok(effects.into_iter().map(summary).collect())
 }
 
-/// Elementary effects of one value of a genome, in units of the objective.
+/// Elementary effects of one gene of a genome, in units of the objective.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EffectRow {
-    /// Which network.
+    /// Name of the network.
     pub network: String,
-    /// As [`Gene`](crate::evolve::Gene) calls it.
+    /// Name of the [`Gene`](crate::evolve::Gene).
     pub gene: String,
     /// Layer of neurons, from 0.
     pub layer: usize,
-    /// Mean effect of going through the whole range.
+    /// Mean effect of the gene's whole range.
     pub mu: f64,
     /// Mean magnitude of the effect.
     pub mu_star: f64,
-    /// Standard deviation of the effect: interaction with other values, or curvature.
+    /// Standard deviation of the effect: curvature, and interaction with other genes.
     pub sigma: f64,
 }
 
-/// Which values of a genome matter, by [`morris`]: of the settings, the genome, the objective, the
-/// timesteps and the seed count. Simulates one network more than the genome has values, for each
-/// trajectory.
+/// Computes the elementary effects of each value of a genome, by [`morris`]. Only the genome, the
+/// objective, the timesteps and the seed of the settings are used. A trajectory simulates one
+/// network more than the genome has values.
 ///
 /// # Errors
-/// As [`evolve`](crate::evolve::evolve) and [`morris`]; images of another shape, or of more classes,
-/// than the network's.
+/// Returns an error if [`evolve`](crate::evolve::evolve) or [`morris`] does, or if the images have
+/// another shape or more classes than the network.
 pub fn elementary_effects<P: Part, K: Task>(
     network: &str,
     snn: &SpikingNetwork,
@@ -242,10 +238,10 @@ pub fn elementary_effects<P: Part, K: Task>(
     Ok(places.zip(effects).map(row).collect())
 }
 
-/// μ* and σ of each layer of one network, two lines for each gene.
+/// Draws μ* and σ over layers for one network, two lines per gene.
 ///
 /// # Errors
-/// Rows of several networks, or none; [`Error::Chart`] when plotters fails.
+/// Returns an error for rows of several networks or no rows, or if plotters fails.
 pub fn elementary_effects_chart(title: &str, rows: &[EffectRow]) -> Result<Chart> {
     one("networks", rows.iter().map(|row| &row.network))?;
     let lines = lines(rows.iter().flat_map(|row| {

@@ -20,6 +20,7 @@ use crate::evolve::genome::Gene;
 use crate::evolve::settings::EvolveSettings;
 use crate::evolve::thresholds::ThresholdRow;
 use crate::explain::conversion::Neuron;
+use crate::explain::stats::{pearson, ranks};
 use crate::metrics::Target;
 use crate::simulate::network::SpikingNetwork;
 use crate::simulate::neurons::{Charge, Neurons};

@@ -2,8 +2,8 @@
 //!
 //! NIR (Pedersen et al. 2024, "Neuromorphic intermediate representation: A unified instruction set
 //! for interoperable brain-inspired computing", Nature Communications 15:8122) is a graph of nodes
-//! in an HDF5 file that snnTorch, Norse, SpikingJelly, Sinabs, Lava and others read or write.
-//! In the feature `nir`, which is on unless switched off.
+//! in an HDF5 file, which snnTorch, Norse, SpikingJelly, Sinabs, Lava and others read or write.
+//! This module belongs to the feature `nir`, which is on by default.
 //!
 //! ```
 //! use evospike::prelude::*;
@@ -19,45 +19,54 @@
 //! # Ok::<(), evospike::Error>(())
 //! ```
 //!
-//! A network that is loaded again has the same weights and neurons, and so the same spikes; only
-//! biases that are all 0 are left out.
+//! A network that is saved and loaded has the same weights and neurons, and so the same spikes.
+//! Only biases that are all 0 are left out.
 //!
-//! # What stands for what
+//! # Correspondence
 //!
-//! | here | in the graph |
+//! | evospike | NIR |
 //! |---|---|
 //! | convolution, linear layer, average pooling | `Conv2d`; `Affine`, or `Linear` without bias; `AvgPool2d` |
 //! | neurons without leak | `IF` with r = 1/dt |
 //! | neurons of leak λ | `LIF` with τ = dt/(1 - λ), r = τ/dt, `v_leak` 0 |
-//! | threshold θ: fire at v ≥ θ | `v_threshold`, the `f32` before θ: fire at v > it |
-//! | charge of a spike | part of the weights after the neurons: a spike of NIR carries 1 |
+//! | threshold θ: fires at v ≥ θ | `v_threshold`, the `f32` before θ: fires at v > `v_threshold` |
+//! | charge of a spike | factor on the weights after the neurons: a spike of NIR has charge 1 |
 //! | constant current | part of the bias before the neurons |
-//! | residual addition | two edges into one node, which add up |
+//! | residual addition | two edges into one node, whose values add up |
 //!
-//! A timestep is dt = 0.1 ms, as in snnTorch and SpikingJelly, and Euler's method with it gives
-//! v ← λ v + z, the equation of [`neurons`](mod@crate::simulate::neurons). Weights that hold a charge are in
-//! double precision, in which the product of two `f32` is exact. Where spikes reach neurons without
-//! weights, a convolution or linear layer that only multiplies stands for their charge.
+//! A timestep is dt = 0.1 ms, as in snnTorch and SpikingJelly. With it, Euler's method gives
+//! v ← λ v + z, the equation of [`neurons`](mod@crate::simulate::neurons). Weights multiplied by a
+//! charge are in double precision, in which the product of two `f32` is exact. Where spikes reach
+//! neurons without weights between, a convolution or linear layer with the charges on its diagonal
+//! is added.
 //!
-//! # What NIR cannot say
+//! # Limits of NIR
 //!
-//! NIR is defined in continuous time, in which a potential never exceeds its threshold and
-//! subtracting it is a reset to zero; so it has **no soft reset** (`v_reset` is 0; pull request 63
-//! of `neuromorphs/NIR` discusses it and suggests metadata). Neither has it initial potentials or
-//! refractory periods. The parameters of every layer of neurons are therefore also, as JSON, the
-//! entry `evospike` of its node's metadata, which other programs ignore. What their importers make
-//! of an `IF`: SpikingJelly and Norse reset to zero, Sinabs subtracts the threshold; snnTorch 1.0
-//! refuses r other than 1 and turns what it accepts into a leaky neuron. SpikingJelly and snnTorch
-//! take one threshold a layer. To see evospike's spikes there, map `IF` to a neuron with soft reset,
-//! as `tests/interchange.py` does.
+//! NIR is defined in continuous time, in which a potential never exceeds its threshold, so that
+//! subtracting the threshold and resetting to zero are the same. It therefore has **no soft reset**
+//! (`v_reset` is 0; pull request 63 of `neuromorphs/NIR` discusses it and suggests metadata). It
+//! has no initial potentials and no refractory periods either. The parameters of every layer of
+//! neurons are therefore also stored as JSON, as the entry `evospike` of the node's metadata, which
+//! other programs ignore.
 //!
-//! # What is read
+//! Other programs import an `IF` in different ways: SpikingJelly and Norse reset to zero, Sinabs
+//! subtracts the threshold; snnTorch 1.0 refuses r other than 1 and imports the others as a leaky
+//! neuron. SpikingJelly and snnTorch take one threshold per layer. To get evospike's spikes there,
+//! map `IF` to a neuron with soft reset, as `tests/interchange.py` does.
 //!
-//! Graphs of the nodes above, and of `Flatten`, `SumPool2d` and `Scale`, with one `Input` and one
-//! `Output`: chains, and sums of two ways between the same nodes. Without evospike's metadata,
-//! neurons reset to zero, start at 0, and their spikes carry 1. A timestep is what the entry `dt` of
-//! the graph's metadata says, else 0.1 ms; an `IF` with r = 1, which Norse and Sinabs write, adds
-//! its input once a timestep. A gain other than 1 divides the threshold. Where neurons are the last
-//! layer, the output is their spikes.
+//! # Files of other programs
+//!
+//! The reader takes graphs of the nodes above and of `Flatten`, `SumPool2d` and `Scale`, with one
+//! `Input` and one `Output`: chains, and sums of two branches between the same two nodes. Neurons
+//! without evospike's metadata reset to zero, start at 0, and their spikes have charge 1. The length
+//! of a timestep is the entry `dt` of the graph's metadata, or else 0.1 ms. An `IF` with r = 1,
+//! which Norse and Sinabs write, adds its input once per timestep. A gain other than 1 divides the
+//! threshold. Where neurons are the last layer, the output is their spikes.
 
-pub(crate) mod graph;
+mod fields;
+mod graph;
+mod nodes;
+mod read;
+#[cfg(test)]
+mod tests;
+mod write;

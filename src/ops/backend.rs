@@ -1,4 +1,4 @@
-//! Operations of layers on any device, and faster on the CPU in `f32`.
+//! Operations of layers: a definition for any device, and faster ones for `f32` on the CPU.
 
 use crate::base::error::Result;
 use dfdx::dtypes::Dtype;
@@ -15,10 +15,10 @@ use crate::ops::shapes::ConvShape;
 use crate::ops::shapes::EPSILON;
 use crate::ops::shapes::NormShape;
 
-/// A tensor's values in order, whatever its shape.
+/// Values of a tensor as a vector, row by row.
 pub type Flat<E, D, T> = Tensor<(usize,), E, D, T>;
 
-/// Of those, one on no tape.
+/// Values of a tensor without a tape.
 pub(crate) type Values<D> = Flat<f32, D, NoneTape>;
 
 /// Output, and mean and variance (divided by n) of each channel.
@@ -28,13 +28,14 @@ type Normed<E, D, T> = (
     Tensor<(usize,), E, D>,
 );
 
-/// A device that runs evospike's layers. The methods given here are the definition, on dfdx's
-/// operations and for any device; the CPU has its own for `f32`.
+/// Device that runs evospike's layers. The provided methods define the operations for any device,
+/// in terms of dfdx's; the CPU overrides them for `f32`.
 pub trait Accelerated<E: Dtype>: Device<E> {
-    /// Cross-correlation, no bias; kernels by output channel, input channel, row, column.
+    /// Computes a cross-correlation without bias. `weight` is output channels x input channels x
+    /// rows x columns.
     ///
     /// # Errors
-    /// The device's, such as memory that cannot be had.
+    /// Returns the device's error, for example if memory runs out.
     fn convolve<T: Tape<E, Self>>(
         images: Flat<E, Self, T>,
         weight: Flat<E, Self, T>,
@@ -43,10 +44,10 @@ pub trait Accelerated<E: Dtype>: Device<E> {
         convolve_plainly(images, weight, shape)
     }
 
-    /// Means of `size` x `size` squares of planes of `side` x `side`.
+    /// Computes means of `size` x `size` squares of planes of `side` x `side`.
     ///
     /// # Errors
-    /// The device's, such as memory that cannot be had.
+    /// Returns the device's error, for example if memory runs out.
     fn average_pool<T: Tape<E, Self>>(
         images: Flat<E, Self, T>,
         side: usize,
@@ -60,10 +61,10 @@ pub trait Accelerated<E: Dtype>: Device<E> {
             .try_reshape_like(&(rows * half,))
     }
 
-    /// Batch normalisation by the batch's own mean and variance.
+    /// Normalises by the batch's own mean and variance.
     ///
     /// # Errors
-    /// The device's, such as memory that cannot be had.
+    /// Returns the device's error, for example if memory runs out.
     fn normalise<T: Tape<E, Self>>(
         x: Flat<E, Self, T>,
         weight: Flat<E, Self, T>,
@@ -86,10 +87,10 @@ pub trait Accelerated<E: Dtype>: Device<E> {
         Ok((y, running_mean, running_variance))
     }
 
-    /// Batch normalisation by a given mean and variance, which get no gradient.
+    /// Normalises by a given mean and variance, which get no gradient.
     ///
     /// # Errors
-    /// The device's, such as memory that cannot be had.
+    /// Returns the device's error, for example if memory runs out.
     fn normalise_by<T: Tape<E, Self>>(
         x: Flat<E, Self, T>,
         weight: Flat<E, Self, T>,
@@ -106,23 +107,23 @@ pub trait Accelerated<E: Dtype>: Device<E> {
         affine(centred, weight, bias, variance.retaped())?.try_reshape_like(&size)
     }
 
-    /// max(x, 0).
+    /// Computes max(x, 0).
     ///
     /// # Errors
-    /// The device's, such as memory that cannot be had.
+    /// Returns the device's error, for example if memory runs out.
     fn relu<T: Tape<E, Self>>(x: Flat<E, Self, T>) -> Result<Flat<E, Self, T>, Self::Err> {
         x.try_relu()
     }
 
-    /// Quantisation clip-floor-shift (Bu et al. 2022, ICLR), with one bound λ for all values
-    /// and L levels above 0: λ clip(floor(x L / λ + 1/2) / L, 0, 1).
+    /// Computes the quantisation clip-floor-shift activation (Bu et al. 2022, ICLR) with one bound
+    /// λ for all values and L levels above 0: λ clip(floor(x L / λ + 1/2) / L, 0, 1).
     ///
-    /// The gradient is that of the authors' code, floor's taken to be 1 (the straight-through
-    /// estimator): where the value before clipping, q, is in 0..=1, it is 1 by x and q - x / λ by λ;
-    /// above, 0 and 1; below, 0 and 0.
+    /// The gradient is that of the authors' code, with a straight-through estimator for floor:
+    /// where q, the value before clipping, is in 0..=1, it is 1 with respect to x and q - x / λ
+    /// with respect to λ; for larger q it is 0 and 1, for smaller q 0 and 0.
     ///
     /// # Errors
-    /// The device's, such as memory that cannot be had.
+    /// Returns the device's error, for example if memory runs out.
     fn qcfs<T: Tape<E, Self>>(
         x: Flat<E, Self, T>,
         bound: Flat<E, Self, T>,
@@ -147,7 +148,7 @@ pub trait Accelerated<E: Dtype>: Device<E> {
             level = level.try_add(reaches(next)?)?;
         }
         let inside = reaches(0)?.try_sub(reaches(levels + 1)?)?;
-        // A tensor less a copy of itself is 0, with a gradient.
+        // A tensor minus a copy of itself is 0, but has a gradient.
         let by_x = x.try_sub(x_now)?.try_mul(inside.clone())?;
         let by_bound = bound
             .with_empty_tape()
@@ -160,17 +161,17 @@ pub trait Accelerated<E: Dtype>: Device<E> {
             .try_sub(by_bound)
     }
 
-    /// Binary weights, output channel after output channel: the sign of each weight, that of 0
-    /// counted as 1, times the mean magnitude α of its channel's n weights (Rastegari et al. 2016,
-    /// "XNOR-Net", equation 6).
+    /// Computes binary weights (Rastegari et al. 2016, "XNOR-Net", equation 6): the sign of each
+    /// weight, 1 for 0, times α, the mean magnitude of the n weights of its output channel.
+    /// `weight` is outputs x weights of an output, row by row.
     ///
-    /// The gradient g by binary weights b goes straight through the sign where |w| is at most 1,
-    /// and through α: that by weight i is α g_i [|w_i| <= 1] + sign(w_i) / n Σ_j sign(w_j) g_j, the
-    /// sum over the channel. The paper has the second term without the sum, as g_i / n; this is
-    /// the chain rule, as in the code that Lu and Sengupta (2020) train with.
+    /// The gradient g with respect to the binary weights passes straight through the sign where |w|
+    /// is at most 1, and through α. With respect to weight i it is α g_i [|w_i| <= 1] + sign(w_i) /
+    /// n Σ_j sign(w_j) g_j, summed over the output channel. The paper has g_i / n as the second
+    /// term, without the sum; this is the chain rule, as in the code of Lu and Sengupta (2020).
     ///
     /// # Errors
-    /// The device's, such as memory that cannot be had.
+    /// Returns the device's error, for example if memory runs out.
     fn binarise<T: Tape<E, Self>>(
         weight: Flat<E, Self, T>,
         outputs: usize,
@@ -185,17 +186,17 @@ pub trait Accelerated<E: Dtype>: Device<E> {
         let scale = weight.with_empty_tape().try_mul(sign.clone())?;
         let scale = scale.try_mean::<(usize,), Axis<1>>()?;
         let scale = scale.try_broadcast_like::<_, Axis<1>>(&each)?;
-        // A tensor less a copy of itself is 0, with a gradient.
+        // A tensor minus a copy of itself is 0, but has a gradient.
         let straight = inside.try_mul(copy(&scale)?)?;
         let straight = weight.try_sub(now)?.try_mul(straight)?;
         let binary = scale.try_mul(sign)?.try_add(straight)?;
         binary.try_reshape_like(&size)
     }
 
-    /// Sum of two tensors.
+    /// Adds two tensors.
     ///
     /// # Errors
-    /// The device's, such as memory that cannot be had.
+    /// Returns the device's error, for example if memory runs out.
     fn sum<T: Tape<E, Self>>(
         a: Flat<E, Self, T>,
         b: Flat<E, Self, T>,
@@ -204,18 +205,18 @@ pub trait Accelerated<E: Dtype>: Device<E> {
     }
 }
 
-/// The values as another tensor, without gradient.
+/// Copies a tensor, without gradient.
 pub(crate) fn copy<S: Shape, E: Dtype, D: Device<E>, T: Tape<E, D>>(
     x: &Tensor<S, E, D, T>,
 ) -> Result<Tensor<S, E, D>, D::Err> {
     x.retaped::<NoneTape>().try_mul(E::ONE)
 }
 
-/// [`Accelerated::convolve`] as it is defined, on dfdx's operations: gathers the patches into columns
-/// and multiplies by the kernels, so that each output is one sum of products.
+/// Computes [`Accelerated::convolve`] by its definition, with dfdx's operations: gathers patches
+/// into columns and multiplies them by the kernels, so that each output is one sum of products.
 ///
 /// # Errors
-/// The device's, such as memory that cannot be had.
+/// Returns the device's error, for example if memory runs out.
 pub fn convolve_plainly<E: Dtype, D: Device<E>, T: Tape<E, D>>(
     images: Flat<E, D, T>,
     weight: Flat<E, D, T>,
@@ -242,10 +243,10 @@ pub fn convolve_plainly<E: Dtype, D: Device<E>, T: Tape<E, D>>(
         .try_reshape_like(&(count * shape.output_size(),))
 }
 
-/// Images, channels, positions.
+/// Tensor of images x channels x positions.
 type Planes<E, D, T> = Tensor<(usize, usize, usize), E, D, T>;
 
-/// centred * weight / sqrt(variance + ε) + bias, the last three by channel.
+/// Computes centred * weight / sqrt(variance + ε) + bias, the last three per channel.
 fn affine<E: Dtype, D: Device<E>, T: Tape<E, D>>(
     centred: Planes<E, D, T>,
     weight: Flat<E, D, T>,
@@ -269,20 +270,20 @@ impl Accelerated<f32> for dfdx::prelude::Cuda {}
 #[cfg(feature = "cuda")]
 impl Accelerated<f64> for dfdx::prelude::Cuda {}
 
-/// A device that networks are built, trained and attacked on: dfdx's `Cpu`, or with the feature
-/// `cuda` its `Cuda`, the first card.
+/// Device for building, training and attacking networks: dfdx's `Cpu`, or with the feature `cuda`
+/// its `Cuda`, the first GPU.
 pub trait Backend: Accelerated<f32> {
-    /// Images whose gradients are taken at once. On the CPU threads take some each.
+    /// Number of images per tape. On the CPU, each thread has a tape.
     #[doc(hidden)]
     const TAPE: usize;
 
-    /// The device, what it draws seeded.
+    /// Opens the device with a seed for its random numbers.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::Error::Device) when there is none.
+    /// Returns [`Error::Device`](crate::Error::Device) if there is no such device.
     fn open(seed: u64) -> Result<Self>;
 
-    /// Puts values in the place of a gradient of zeros.
+    /// Sets a gradient, which must be zeros.
     #[doc(hidden)]
     fn set<S: Shape>(
         gradients: &mut Gradients<f32, Self>,
@@ -293,7 +294,8 @@ pub trait Backend: Accelerated<f32> {
     }
 }
 
-/// [`Backend::set`] where dfdx does not lend the gradient: as that of a sum of products.
+/// [`Backend::set`] for devices whose gradients dfdx does not expose: the gradient of a sum of
+/// products.
 fn set_plainly<S: Shape, D: Device<f32>>(
     gradients: &mut Gradients<f32, D>,
     tensor: &Tensor<S, f32, D>,
@@ -315,7 +317,7 @@ impl Backend for Cpu {
         Ok(Self::seed_from_u64(seed))
     }
 
-    // To the bit: a sum has no -0.
+    // Exact also for -0, which a sum would turn into 0.
     fn set<S: Shape>(
         gradients: &mut Gradients<f32, Self>,
         tensor: &Tensor<S, f32, Self>,
@@ -339,15 +341,15 @@ pub(crate) type Plain = Values<Cpu>;
 
 type Grads = Gradients<f32, Cpu>;
 
-/// The values of a tensor without a tape: a copy, since dfdx does not lend them.
+/// Copies the values of a tensor without a tape, which dfdx does not expose.
 pub(crate) fn values(tensor: &Plain) -> Buffer {
     let mut out = Buffer::new(tensor.shape().0);
     tensor.copy_into(&mut out);
     out
 }
 
-/// `out` as a tensor; on a tape, `backward` gets the gradient by the output, which nobody reads
-/// after it, and adds to those by the inputs.
+/// Makes a tensor of `out`. On a tape, `backward` gets the gradient with respect to the output,
+/// which is not read afterwards, and adds to the gradients with respect to the inputs.
 pub(crate) fn output<T: Tape<f32, Cpu>>(
     device: &Cpu,
     out: Buffer,
@@ -364,7 +366,7 @@ pub(crate) fn output<T: Tape<f32, Cpu>>(
     Ok(out.put_tape(tape))
 }
 
-/// A tensor as stored in order: of a tensor that is not (permuted, broadcast) a copy.
+/// Splits off the tape of a tensor. Permuted or broadcast tensors are copied to row order.
 pub(crate) fn split<T: Tape<f32, Cpu>>(x: Flat<f32, Cpu, T>) -> Result<(Plain, T), CpuError> {
     Ok(x.try_contiguous()?.split_tape())
 }
@@ -503,8 +505,8 @@ impl Accelerated<f32> for Cpu {
     }
 }
 
-/// Batch normalisation of `x`, whose values are `data`; `own` statistics are the batch's and hand
-/// gradients on to `x`.
+/// Normalises `x`, whose values are `data`. `own` statistics are the batch's and pass gradients to
+/// `x`.
 fn norm<T: Tape<f32, Cpu>>(
     x: Plain,
     data: Buffer,

@@ -1,8 +1,8 @@
-//! The layers' maths on slices of `f32`, on all cores: what [`ops`](crate::ops) runs on the CPU.
+//! CPU kernels of [`ops`](crate::ops) on slices of `f32`, on all cores.
 //!
-//! Images are channels, rows, columns, one image after the other. Work is divided by the sizes of
-//! its data, never by the number of threads, so that every sum has one order and results do not
-//! depend on how many cores there are. Gradients are added to what `dx`, `dw`, ... hold.
+//! Images are images x channels x rows x columns, row by row. Work is divided by the sizes of the
+//! data, never by the number of threads, so that every sum has a fixed order and results do not
+//! depend on the number of cores. Gradients are added to the contents of `dx`, `dw`, ...
 
 use rayon::prelude::*;
 
@@ -12,19 +12,19 @@ use crate::ops::shapes::ConvShape;
 use crate::ops::simd::widest;
 use crate::ops::winograd;
 
-/// Chunks of images whose gradients by the weights are summed apart, then in order.
+/// Number of chunks of images whose gradients with respect to the weights are summed separately.
 const CHUNKS: usize = 8;
 
-/// Values that an elementwise task handles: enough to outweigh its start.
+/// Number of values per elementwise task, enough to outweigh the cost of starting it.
 const SPAN: usize = 1 << 14;
 
-/// Images that one product takes: enough columns to keep the vector units busy.
+/// Number of images per matrix product, enough columns to keep the vector units busy.
 fn group(shape: &ConvShape) -> usize {
     let positions = shape.positions();
     (256 / positions).clamp(1, 32)
 }
 
-/// The columns of `columns` (kernel place x images x position) from the images in `x`.
+/// Gathers the patches of the images `x` into `columns`, kernel places x images x positions.
 fn im2col(shape: &ConvShape, x: &[f32], images: usize, columns: &mut [f32]) {
     let (side, out_side) = (shape.side, shape.out_side());
     let width = images * shape.positions();
@@ -60,7 +60,7 @@ fn im2col(shape: &ConvShape, x: &[f32], images: usize, columns: &mut [f32]) {
     }
 }
 
-/// Adds the columns back to the pixels that they were read from.
+/// Adds columns to the pixels that [`im2col`] reads them from.
 fn col2im(shape: &ConvShape, columns: &[f32], images: usize, dx: &mut [f32]) {
     let (side, out_side) = (shape.side, shape.out_side());
     let width = images * shape.positions();
@@ -86,8 +86,8 @@ fn col2im(shape: &ConvShape, columns: &[f32], images: usize, dx: &mut [f32]) {
     }
 }
 
-/// From images, channels, positions to channels, images, positions; its own inverse with
-/// `images` and `channels` exchanged.
+/// Transposes images x channels x positions to channels x images x positions. With `images` and
+/// `channels` exchanged it is its own inverse.
 fn exchange(images: usize, channels: usize, positions: usize, from: &[f32], to: &mut [f32]) {
     for image in 0..images {
         for channel in 0..channels {
@@ -97,7 +97,7 @@ fn exchange(images: usize, channels: usize, positions: usize, from: &[f32], to: 
     }
 }
 
-/// Convolution of every image.
+/// Convolves every image.
 pub(crate) fn convolve(shape: &ConvShape, x: &[f32], w: &[f32], y: &mut [f32]) {
     if winograd::suits(shape, x.len() / shape.input_size()) {
         return winograd::convolve(shape, x, w, y);
@@ -127,7 +127,7 @@ pub(crate) fn convolve(shape: &ConvShape, x: &[f32], w: &[f32], y: &mut [f32]) {
         );
 }
 
-/// Gradient by the images.
+/// Computes the gradient of [`convolve`] with respect to the images.
 pub(crate) fn convolve_by_images(shape: &ConvShape, w: &[f32], dy: &[f32], dx: &mut [f32]) {
     if winograd::suits(shape, dx.len() / shape.input_size()) {
         return winograd::convolve_by_images(shape, w, dy, dx);
@@ -158,7 +158,7 @@ pub(crate) fn convolve_by_images(shape: &ConvShape, w: &[f32], dy: &[f32], dx: &
         );
 }
 
-/// Sums what `partial` adds to zeros for each chunk of `items` items, in order, to `sum`.
+/// Adds the results of `partial` for each chunk of `items` to `sum`, in the order of the chunks.
 fn sum_of_chunks(
     items: usize,
     sum: &mut [f32],
@@ -184,7 +184,7 @@ fn sum_of_chunks(
         });
 }
 
-/// Gradient by the weights.
+/// Computes the gradient of [`convolve`] with respect to the weights.
 pub(crate) fn convolve_by_weights(shape: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     if winograd::suits(shape, x.len() / shape.input_size()) {
         return winograd::convolve_by_weights(shape, x, dy, dw);
@@ -215,7 +215,7 @@ pub(crate) fn convolve_by_weights(shape: &ConvShape, x: &[f32], dy: &[f32], dw: 
     });
 }
 
-/// Means of `size` x `size` squares of planes of `side` x `side`.
+/// Computes means of `size` x `size` squares of planes of `side` x `side`.
 pub(crate) fn average_pool(side: usize, size: usize, x: &[f32], y: &mut [f32]) {
     let half = side / size;
     let share = 1.0 / (size * size) as f32;
@@ -241,7 +241,7 @@ pub(crate) fn average_pool(side: usize, size: usize, x: &[f32], y: &mut [f32]) {
         });
 }
 
-/// Gradient of [`average_pool`].
+/// Computes the gradient of [`average_pool`].
 pub(crate) fn average_pool_backward(side: usize, size: usize, dy: &[f32], dx: &mut [f32]) {
     let half = side / size;
     let share = 1.0 / (size * size) as f32;
@@ -267,7 +267,7 @@ pub(crate) fn average_pool_backward(side: usize, size: usize, dy: &[f32], dx: &m
         });
 }
 
-/// y = max(x, 0).
+/// Computes y = max(x, 0).
 pub(crate) fn relu(x: &[f32], y: &mut [f32]) {
     y.par_chunks_mut(SPAN)
         .zip(x.par_chunks(SPAN))
@@ -276,7 +276,7 @@ pub(crate) fn relu(x: &[f32], y: &mut [f32]) {
         });
 }
 
-/// Gradient of [`relu`] by its output.
+/// Computes the gradient of [`relu`] from its output y.
 pub(crate) fn relu_backward(y: &[f32], dy: &[f32], dx: &mut [f32]) {
     dx.par_chunks_mut(SPAN)
         .zip(y.par_chunks(SPAN).zip(dy.par_chunks(SPAN)))
@@ -287,14 +287,14 @@ pub(crate) fn relu_backward(y: &[f32], dy: &[f32], dx: &mut [f32]) {
         });
 }
 
-/// The quantisation clip-floor-shift activation (Bu et al. 2022, ICLR) of one value:
+/// Computes the quantisation clip-floor-shift activation (Bu et al. 2022, ICLR) of one value:
 /// `bound` clip(floor(x `levels` / `bound` + 1/2) / `levels`, 0, 1).
 #[inline(always)]
 pub(crate) fn qcfs_of(x: f32, bound: f32, levels: f32) -> f32 {
     bound * level(x, bound, levels).clamp(0.0, levels) / levels
 }
 
-/// Before clipping.
+/// Level of x before clipping.
 #[inline(always)]
 fn level(x: f32, bound: f32, levels: f32) -> f32 {
     (x / bound * levels + 0.5).floor()
@@ -318,14 +318,14 @@ widest! {
     }
 }
 
-/// y becomes [`qcfs_of`] x.
+/// Computes [`qcfs_of`] for every x.
 pub(crate) fn qcfs(bound: f32, levels: f32, x: &[f32], y: &mut [f32]) {
     y.par_chunks_mut(SPAN)
         .zip(x.par_chunks(SPAN))
         .for_each(|(y, x)| qcfs_span(bound, levels, x, y));
 }
 
-/// Gradient of [`qcfs`] by x; gives that by the bound.
+/// Computes the gradient of [`qcfs`] with respect to x and returns that with respect to the bound.
 pub(crate) fn qcfs_backward(bound: f32, levels: f32, x: &[f32], dy: &[f32], dx: &mut [f32]) -> f64 {
     let spans = dx.par_chunks_mut(SPAN);
     let spans = spans.zip(x.par_chunks(SPAN).zip(dy.par_chunks(SPAN)));
@@ -337,8 +337,8 @@ pub(crate) fn qcfs_backward(bound: f32, levels: f32, x: &[f32], dy: &[f32], dx: 
     sums.collect::<Vec<f64>>().into_iter().sum()
 }
 
-/// Of each weight the sign, that of 0 counted as 1, times the mean magnitude of its output channel's
-/// weights: binary weights (Rastegari et al. 2016, equation 6).
+/// Computes binary weights (Rastegari et al. 2016, equation 6): the sign of each weight, 1 for 0,
+/// times the mean magnitude of the weights of its output channel.
 pub(crate) fn binarise(outputs: usize, weight: &[f32], binary: &mut [f32]) {
     let each = weight.len() / outputs;
     let channels = weight.chunks_exact(each).zip(binary.chunks_exact_mut(each));
@@ -355,7 +355,7 @@ fn mean_magnitude(weight: &[f32]) -> f32 {
     (sum / weight.len() as f64) as f32
 }
 
-/// Gradient of [`binarise`], the sign's taken to be 1 in -1..=1.
+/// Computes the gradient of [`binarise`], with 1 in -1..=1 as the gradient of the sign.
 pub(crate) fn binarise_backward(outputs: usize, weight: &[f32], dy: &[f32], dw: &mut [f32]) {
     let each = weight.len() / outputs;
     let channels = weight.chunks_exact(each).zip(dy.chunks_exact(each));
@@ -376,7 +376,7 @@ pub(crate) fn binarise_backward(outputs: usize, weight: &[f32], dy: &[f32], dw: 
     }
 }
 
-/// y += x.
+/// Computes y += x.
 pub(crate) fn accumulate(x: &[f32], y: &mut [f32]) {
     y.par_chunks_mut(SPAN)
         .zip(x.par_chunks(SPAN))
@@ -386,7 +386,7 @@ pub(crate) fn accumulate(x: &[f32], y: &mut [f32]) {
 }
 
 widest! {
-    /// Adds the terms of one channel of one image: in vectors of 16 partial sums, then in f64.
+    /// Sums the terms of one channel of one image: first 16 partial sums in f32, then in f64.
     fn plane_sums
         [const N: usize, const K: usize, F: Fn([f32; N]) -> [f32; K]][N, K, F](
         planes: [&[f32]; N], terms: F, sums: &mut [f64; K]
@@ -416,7 +416,7 @@ widest! {
     }
 }
 
-/// Sums over images and positions for every channel, of `K` values a pixel.
+/// Sums `K` values per pixel over images and positions, for every channel.
 fn channel_sums<const N: usize, const K: usize>(
     channels: usize,
     positions: usize,
@@ -426,7 +426,7 @@ fn channel_sums<const N: usize, const K: usize>(
     let size = channels * positions;
     let images = data[0].len() / size;
     if positions == 1 {
-        // Features: neighbours belong to different channels.
+        // Features: neighbouring values belong to different channels.
         let mut sums = vec![[0.0; K]; channels];
         for image in 0..images {
             for (c, sums) in sums.iter_mut().enumerate() {
@@ -465,10 +465,10 @@ fn channel_sums<const N: usize, const K: usize>(
     total
 }
 
-/// Mean and variance (divided by n) of every channel over images and positions.
+/// Computes mean and variance (divided by n) of every channel over images and positions.
 pub(crate) fn statistics(channels: usize, positions: usize, x: &[f32]) -> [Vec<f32>; 2] {
     let n = (x.len() / channels) as f64;
-    // Twice over the data: a single pass would lose the variance of values far from 0.
+    // Two passes: a single one loses the variance of values far from 0 to rounding.
     let sums = channel_sums(channels, positions, [x], |_, [x]| [x]);
     let mean: Vec<f32> = sums.iter().map(|sum| (sum[0] / n) as f32).collect();
     let sums = channel_sums(channels, positions, [x], |c, [x]| {
@@ -478,7 +478,7 @@ pub(crate) fn statistics(channels: usize, positions: usize, x: &[f32]) -> [Vec<f
     [mean, variance]
 }
 
-/// y = x * scale + shift, both by channel.
+/// Computes y = x * scale + shift, both per channel.
 pub(crate) fn scale_shift(
     positions: usize,
     scale: &[f32],
@@ -497,7 +497,7 @@ pub(crate) fn scale_shift(
         });
 }
 
-/// Sums of dy and of dy * (x - mean) for every channel.
+/// Sums dy and dy * (x - mean) for every channel.
 pub(crate) fn norm_sums(
     channels: usize,
     positions: usize,
@@ -510,7 +510,7 @@ pub(crate) fn norm_sums(
     })
 }
 
-/// dx += dy * by_dy + x * by_x + constant, the three by channel.
+/// Computes dx += dy * by_dy + x * by_x + constant, the three per channel.
 pub(crate) fn norm_backward(
     positions: usize,
     [by_dy, by_x, constant]: [&[f32]; 3],

@@ -1,14 +1,14 @@
-//! Memory for many values, and products of matrices.
+//! Reused memory, and products of matrices.
 
 use std::collections::VecDeque;
 use std::ops::Deref;
 use std::ops::DerefMut;
 use std::sync::{Mutex, PoisonError};
 
-/// Room for numbers that is used again: new pages from the system, and zeros in them, cost as much
-/// as the layers that are not convolutions.
+/// Array of numbers in reused memory: new memory from the system, which is filled with zeros, costs
+/// as much time as the layers that are not convolutions.
 pub(crate) struct Buffer {
-    /// At least `length` of them.
+    /// At least `length` numbers.
     values: Vec<f32>,
     length: usize,
 }
@@ -16,22 +16,22 @@ pub(crate) struct Buffer {
 static SPARE: Mutex<VecDeque<Vec<f32>>> = Mutex::new(VecDeque::new());
 
 impl Buffer {
-    /// `length` numbers of any value.
+    /// Creates an array of `length` numbers with arbitrary values.
     pub fn new(length: usize) -> Self {
         let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
-        // The shortest that is long enough, but no long one for a few numbers.
+        // The shortest that is long enough and at most twice as long as needed.
         let fitting = (0..spare.len()).filter(|&i| (length..=2 * length).contains(&spare[i].len()));
         let best = fitting.min_by_key(|&i| spare[i].len());
         let values = best.and_then(|i| spare.remove(i));
         drop(spare);
         let mut values = values.unwrap_or_else(|| vec![0.0; length]);
         if cfg!(debug_assertions) {
-            values.fill(f32::NAN); // Shows who reads what was not written.
+            values.fill(f32::NAN); // reveals reads of values that were not written
         }
         Self { values, length }
     }
 
-    /// The numbers alone, for good.
+    /// Turns the array into a vector, whose memory is not reused.
     pub fn into_vec(mut self) -> Vec<f32> {
         let mut values = std::mem::take(&mut self.values);
         values.truncate(self.length);
@@ -48,7 +48,7 @@ impl From<Vec<f32>> for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        const SPARES: usize = 128; // as many as a training step of a deep network keeps
+        const SPARES: usize = 128; // as many as a training step of a deep network needs
         if self.values.is_empty() {
             return;
         }
@@ -73,7 +73,7 @@ impl DerefMut for Buffer {
     }
 }
 
-/// A matrix in a slice: value (row, column) is at `row * rows + column * columns`.
+/// Matrix in a slice: value (row, column) is at `row * rows + column * columns`.
 #[derive(Clone, Copy)]
 pub(crate) struct Matrix<'a> {
     data: &'a [f32],
@@ -99,8 +99,8 @@ impl Matrix<'_> {
     }
 }
 
-/// `out` (m x n, `stride` from row to row) becomes a (m x k) times b (k x n), on this thread;
-/// added to what it holds if `add`.
+/// Multiplies a (m x k) by b (k x n) into `out` (m x n, `stride` from row to row) on this thread.
+/// With `add`, the product is added to `out`.
 pub(crate) fn multiply(
     [m, n, k]: [usize; 3],
     out: &mut [f32],
@@ -119,8 +119,9 @@ pub(crate) fn multiply(
     assert!(n <= stride && end(m, n, [stride, 1]) < out.len());
     assert!(end(m, k, [a.rows, a.columns]) < a.data.len());
     assert!(end(k, n, [b.rows, b.columns]) < b.data.len());
-    // SAFETY: the three matrices lie in their slices, checked above; `out` does not alias itself,
-    // since a row is no longer than the step to the next, nor a and b, since it is borrowed alone.
+    // SAFETY: the three matrices lie in their slices, as checked above. The rows of `out` do not
+    // overlap, since a row is not longer than `stride`; `out` does not overlap a and b, since it is
+    // borrowed mutably.
     unsafe {
         gemm::gemm(
             m,

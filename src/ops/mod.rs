@@ -1,7 +1,8 @@
-//! The layers' maths, once for any device and number, and faster on the CPU in `f32`.
+//! Operations of layers for any device and type of number, and faster ones for `f32` on the CPU.
 //!
-//! Tensors come as [`Flat`] vectors with their sizes beside them: dfdx reshapes for nothing, a
-//! reshaped tensor keeps its gradient, and what does not depend on sizes is compiled once.
+//! Tensors are [`Flat`] vectors with their sizes passed separately: reshaping costs nothing in
+//! dfdx, a reshaped tensor keeps its gradient, and code that does not depend on sizes is compiled
+//! once.
 
 pub(crate) mod backend;
 #[allow(unsafe_code)]

@@ -1,25 +1,26 @@
-//! Sizes that operations are given.
+//! Sizes of operations.
 
 use std::ops::Range;
+
 /// Sizes of a convolution of square images by square kernels.
 #[derive(Debug, Clone, Copy)]
 pub struct ConvShape {
-    /// Channels in.
+    /// Number of input channels.
     pub inputs: usize,
-    /// Channels out.
+    /// Number of output channels.
     pub outputs: usize,
-    /// Side of an image.
+    /// Height and width of an image.
     pub side: usize,
-    /// Side of a kernel.
+    /// Height and width of a kernel.
     pub kernel: usize,
-    /// Step between outputs.
+    /// Stride.
     pub stride: usize,
-    /// Zeros around the image.
+    /// Zeros on each side of the image.
     pub padding: usize,
 }
 
 impl ConvShape {
-    /// Side of an output.
+    /// Height and width of the output.
     pub const fn out_side(&self) -> usize {
         (self.side + 2 * self.padding - self.kernel) / self.stride + 1
     }
@@ -28,7 +29,7 @@ impl ConvShape {
         self.out_side() * self.out_side()
     }
 
-    /// Weights of one output channel.
+    /// Number of weights of one output channel.
     pub(crate) fn places(&self) -> usize {
         self.inputs * self.kernel * self.kernel
     }
@@ -41,20 +42,20 @@ impl ConvShape {
         self.outputs * self.positions()
     }
 
-    /// Input channel, kernel row and kernel column of a place.
+    /// Input channel, kernel row and kernel column of weight `place` of an output channel.
     pub(crate) fn place(&self, place: usize) -> (usize, usize, usize) {
         let k = self.kernel;
         (place / (k * k), place / k % k, place % k)
     }
 
-    /// The input row that kernel row `kernel` reads for output row `out`, none in the padding;
-    /// columns alike.
+    /// Input row that kernel row `kernel` reads for output row `out`, none in the padding. The same
+    /// holds for columns.
     pub(crate) fn reads(&self, out: usize, kernel: usize) -> Option<usize> {
         let row = (out * self.stride + kernel).checked_sub(self.padding)?;
         (row < self.side).then_some(row)
     }
 
-    /// The output columns for which kernel column `kernel` reads a pixel of the image.
+    /// Range of output columns for which kernel column `kernel` reads a pixel inside the image.
     pub(crate) fn inside(&self, kernel: usize) -> Range<usize> {
         let start = self.padding.saturating_sub(kernel).div_ceil(self.stride);
         let end = (self.side + self.padding).saturating_sub(kernel);
@@ -62,8 +63,8 @@ impl ConvShape {
         start.min(end)..end
     }
 
-    /// For every place and output position, which pixel it reads; `input_size` stands for the
-    /// zeros of the padding.
+    /// Index of the pixel that each weight of an output channel reads at each output position,
+    /// places x positions, row by row; `input_size` for the zeros of the padding.
     pub(crate) fn patches(&self) -> Vec<usize> {
         let mut indices = Vec::with_capacity(self.places() * self.positions());
         for place in 0..self.places() {
@@ -81,14 +82,14 @@ impl ConvShape {
     }
 }
 
-/// Sizes of a batch normalisation: `channels` of `positions` pixels each, in every image.
+/// Sizes of a batch normalisation: images of `channels` x `positions` values.
 #[derive(Debug, Clone, Copy)]
 pub struct NormShape {
-    /// Channels.
+    /// Number of channels.
     pub channels: usize,
-    /// Pixels of a channel; 1 for features.
+    /// Number of pixels per channel; 1 for features.
     pub positions: usize,
 }
 
-/// Added to variances.
+/// Summand of variances, as in PyTorch.
 pub const EPSILON: f64 = 1e-5;

@@ -1,8 +1,8 @@
-//! Code compiled once for each width of vectors that processors have.
+//! Code compiled for several widths of vector registers.
 
-/// Functions (name, generic parameters, their names, arguments) whose loops are compiled twice, for
-/// any processor and for vectors of 256 bits, and chosen when they run. Both give the same numbers:
-/// nothing is fused or put in another order.
+/// Defines functions (name, generic parameters, their names, arguments) whose loops are compiled
+/// twice, for any processor and for 256-bit vectors, and chosen at run time. Both give the same
+/// results: no operations are fused or reordered.
 macro_rules! widest {
     ($(
         $(#[$doc:meta])*
@@ -23,7 +23,7 @@ macro_rules! widest {
                 fn wide<$($generics)*>($($argument: $type),*) {
                     plain::<$($generic),*>($($argument),*)
                 }
-                // SAFETY: the processor has AVX2, as was just found.
+                // SAFETY: the processor has AVX2, as checked above.
                 return unsafe { wide::<$($generic),*>($($argument),*) };
             }
             plain::<$($generic),*>($($argument),*)

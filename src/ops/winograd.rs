@@ -1,17 +1,18 @@
-//! 3 x 3 convolution by minimal filtering (Winograd 1980; Lavin and Gray 2016): F(4 x 4, 3 x 3)
-//! where the side is a multiple of 4, 36 products for 16 outputs instead of 144, else
-//! F(2 x 2, 3 x 3), 16 for four instead of 36. The products are matrix products over all tiles.
+//! 3 x 3 convolution by minimal filtering (Winograd 1980; Lavin and Gray 2016): F(4 x 4, 3 x 3) if
+//! the side is a multiple of 4, with 36 multiplications for 16 outputs instead of 144, otherwise
+//! F(2 x 2, 3 x 3), with 16 for 4 outputs instead of 36. The multiplications are matrix products
+//! over all tiles.
 //!
-//! An output tile of M x M reads N x N inputs, N = M + 2. With `d` those inputs, `g` a kernel and
-//! `y` the outputs:
+//! An output tile of M x M reads N x N inputs, N = M + 2. With inputs `d`, a kernel `g` and outputs
+//! `y`:
 //!
 //! ```text
 //! y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A
-//! by inputs: the same of dy, kernels turned
-//! by kernels: dg = Gᵀ [(A dy Aᵀ) ⊙ (Bᵀ d B)] G
+//! gradient with respect to inputs: the same for dy, with kernels rotated by 180 degrees
+//! gradient with respect to kernels: dg = Gᵀ [(A dy Aᵀ) ⊙ (Bᵀ d B)] G
 //! ```
 //!
-//! Transforms go along columns, then rows, for the same tile of [`LANES`] images at once.
+//! Transforms run along columns, then rows, for the same tile of [`LANES`] images at once.
 
 use std::ops::{Add, Mul, Sub};
 
@@ -21,13 +22,13 @@ use crate::ops::matrix::{Buffer, matrix, multiply};
 use crate::ops::shapes::ConvShape;
 use crate::ops::simd::widest;
 
-/// Images, or kernels, that go through a transform side by side.
+/// Number of images or kernels that are transformed together.
 const LANES: usize = 8;
 
-/// Tiles that one round of matrix products takes: wide enough for them, small enough for caches.
+/// Number of tiles per round of matrix products: many enough for them, few enough for caches.
 const TILES: usize = 128;
 
-/// One number of each of [`LANES`] images or kernels.
+/// One number from each of [`LANES`] images or kernels.
 #[derive(Clone, Copy)]
 struct Lanes([f32; LANES]);
 
@@ -77,21 +78,21 @@ impl Mul<f32> for Lanes {
     }
 }
 
-/// The transforms of F(M, 3) along one direction: products with its matrices.
+/// Transforms of F(M, 3) along one direction: products with its matrices.
 trait Filter<const M: usize, const N: usize>: 'static {
-    /// Bᵀ d
+    /// Computes Bᵀ d.
     fn input(d: [Lanes; N]) -> [Lanes; N];
-    /// Aᵀ m
+    /// Computes Aᵀ m.
     fn output(m: [Lanes; N]) -> [Lanes; M];
-    /// A dy
+    /// Computes A dy.
     fn gradient(dy: [Lanes; M]) -> [Lanes; N];
-    /// G g
+    /// Computes G g.
     fn kernel(g: [Lanes; 3]) -> [Lanes; N];
-    /// Gᵀ m
+    /// Computes Gᵀ m.
     fn kernel_gradient(m: [Lanes; N]) -> [Lanes; 3];
 }
 
-/// Points 0, 1, -1 and infinity.
+/// Transforms of F(2, 3) for the points 0, 1, -1 and infinity.
 struct F2;
 
 impl Filter<2, 4> for F2 {
@@ -123,7 +124,7 @@ impl Filter<2, 4> for F2 {
     }
 }
 
-/// Points 0, 1, -1, 2, -2 and infinity.
+/// Transforms of F(4, 3) for the points 0, 1, -1, 2, -2 and infinity.
 struct F4;
 
 impl Filter<4, 6> for F4 {
@@ -186,8 +187,8 @@ impl Filter<4, 6> for F4 {
     }
 }
 
-/// A transform along the columns, then along the rows, of a square whose numbers `at` gives and
-/// `put` takes by row and column; `columns` is room between.
+/// Transforms a square along columns, then along rows. `at` reads and `put` writes the number at a
+/// row and column; `columns` is memory for the intermediate result.
 #[inline(always)]
 fn square<const FROM: usize, const TO: usize>(
     along: impl Fn([Lanes; FROM]) -> [Lanes; TO],
@@ -211,15 +212,15 @@ fn square<const FROM: usize, const TO: usize>(
     }
 }
 
-/// How the tiles of images are numbered: by block of [`LANES`] images, row, column and image. What
-/// the last block lacks is zeros.
+/// Numbering of the tiles of images: by block of [`LANES`] images, row, column and image. The last
+/// block is filled up with zeros.
 #[derive(Clone, Copy)]
 struct Tiling {
-    /// Of an image.
+    /// Height and width of an image.
     side: usize,
-    /// Tiles in a row of an image.
+    /// Number of tiles per row of an image.
     n: usize,
-    /// Images in a group, whole blocks.
+    /// Number of images per group, a multiple of [`LANES`].
     group: usize,
 }
 
@@ -234,23 +235,23 @@ impl Tiling {
         self.side * self.side
     }
 
-    /// Number of the first of a block's tiles at a row and column.
+    /// Index of the first tile of a block at tile row i and column j.
     fn at(self, block: usize, i: usize, j: usize) -> usize {
         ((block * self.n + i) * self.n + j) * LANES
     }
 
-    /// Tiles of so many images and of what fills their last block.
+    /// Number of tiles of `images`, with the last block filled up.
     fn tiles(self, images: usize) -> usize {
         images.next_multiple_of(LANES) * self.n * self.n
     }
 }
 
-/// A length whose multiples do not fall on the same lines of a cache, as powers of two would.
+/// Stride of at least `length` that is no power of two, whose multiples would share cache lines.
 const fn padded(length: usize) -> usize {
     length.next_multiple_of(16) + 16
 }
 
-/// Whether this way is open, and shorter than im2col.
+/// True for convolutions that minimal filtering can compute faster than im2col.
 pub(crate) fn suits(shape: &ConvShape, images: usize) -> bool {
     let ConvShape {
         inputs,
@@ -265,8 +266,8 @@ pub(crate) fn suits(shape: &ConvShape, images: usize) -> bool {
 }
 
 widest! {
-    /// Bᵀ d B or A dy Aᵀ, as `along` and the `origin` of the first tile say, of one channel of
-    /// some images, `stride` numbers from one of the N x N to the next.
+    /// Computes Bᵀ d B or A dy Aᵀ, depending on `along` and the `origin` of the first tile, for one
+    /// channel of some images; `stride` is the step from one of the N x N numbers to the next.
     fn transform[A: Fn([Lanes; FROM]) -> [Lanes; N], const FROM: usize, const N: usize]
         [A, FROM, N](
         along: &A, origin: usize, tiling: Tiling, images: &[f32], channels: usize, channel: usize,
@@ -274,13 +275,13 @@ widest! {
     ) {
         let Tiling { side, n, .. } = tiling;
         let (plane, row, tile) = (tiling.plane(), side + 2, side / n);
-        // Channel by channel the same places are written: those around stay zero.
+        // Every channel writes the same pixels, so that those around them stay zero.
         pixels.resize(row * row * LANES, 0.0);
         let zeros = &vec![0.0; side][..];
         let mut columns = [[Lanes::ZERO; FROM]; N];
         for (block, images) in images.chunks(LANES * channels * plane).enumerate() {
             for y in 0..side {
-                // One row of every image; of images that are lacking, zeros.
+                // One row of every image, zeros for the images that fill up the block.
                 let mut rows = [zeros; LANES];
                 for (lane, row) in rows.iter_mut().enumerate() {
                     let first = (lane * channels + channel) * plane + y * side;
@@ -306,8 +307,8 @@ widest! {
         }
     }
 
-    /// Aᵀ m A of one channel, added or written to its planes; the first of the N x N numbers of
-    /// each tile is at the start of `m`.
+    /// Computes Aᵀ m A of one channel and adds or writes it to its planes. The first of the N x N
+    /// numbers of each tile is at the start of `m`.
     fn transform_output[A: Fn([Lanes; N]) -> [Lanes; M], const M: usize, const N: usize][A, M, N](
         along: &A, tiling: Tiling, m: &[f32], stride: usize, add: bool, pixels: &mut Vec<f32>,
         planes: &mut [&mut [f32]]
@@ -338,8 +339,9 @@ widest! {
         }
     }
 
-    /// G g Gᵀ of every kernel of one output as [N x N][inputs]; `turned` for the gradient by
-    /// images: kernels turned by half a turn. A kernel's `step` is to the next input's.
+    /// Computes G g Gᵀ of every kernel of one output as `[N x N][inputs]`. `turned` rotates the
+    /// kernels by 180 degrees, for the gradient with respect to images. `step` is the distance from
+    /// a kernel to that of the next input.
     fn transform_kernels[A: Fn([Lanes; 3]) -> [Lanes; N], const N: usize][A, N](
         along: &A, w: &[f32], step: usize, turned: bool, inputs: usize, out: &mut [f32]
     ) {
@@ -359,8 +361,8 @@ widest! {
         }
     }
 
-    /// Gᵀ m G of every kernel of one output, added to `dw`; the first of the N x N numbers of each
-    /// is at the start of `m`.
+    /// Computes Gᵀ m G of every kernel of one output and adds it to `dw`. The first of the N x N
+    /// numbers of each kernel is at the start of `m`.
     fn transform_kernel_gradients[A: Fn([Lanes; N]) -> [Lanes; 3], const N: usize][A, N](
         along: &A, m: &[f32], stride: usize, dw: &mut [f32]
     ) {
@@ -376,8 +378,8 @@ widest! {
     }
 }
 
-/// The transformed tiles of every channel of some images, as [channels][N x N][tiles], with the
-/// step from one of the N x N to the next. What lies between is any value.
+/// Transforms the tiles of every channel of some images to `[channels][N x N][tiles]` and returns
+/// the step from one of the N x N numbers to the next. Values between are arbitrary.
 fn transformed<const FROM: usize, const N: usize>(
     along: impl Fn([Lanes; FROM]) -> [Lanes; N] + Sync,
     tiling: Tiling,
@@ -386,7 +388,7 @@ fn transformed<const FROM: usize, const N: usize>(
     out: &mut [f32],
 ) -> usize {
     let stride = padded(tiling.tiles(images.len() / (channels * tiling.plane())));
-    // Inputs start in the padding around the image, gradients in the image.
+    // Tiles of inputs start in the padding, tiles of gradients in the image.
     let origin = usize::from(FROM < N);
     out[..channels * N * N * stride]
         .par_chunks_mut(N * N * stride)
@@ -399,7 +401,7 @@ fn transformed<const FROM: usize, const N: usize>(
     stride
 }
 
-/// Convolution of every image, or with `turned` its gradient by the images, which is added.
+/// Convolves every image, or with `turned` adds the gradient with respect to the images.
 fn run<F: Filter<M, N>, const M: usize, const N: usize>(
     shape: &ConvShape,
     x: &[f32],
@@ -454,7 +456,7 @@ fn run<F: Filter<M, N>, const M: usize, const N: usize>(
     }
 }
 
-/// Gradient by the kernels.
+/// Adds the gradient with respect to the kernels.
 fn run_by_weights<F: Filter<M, N>, const M: usize, const N: usize>(
     shape: &ConvShape,
     x: &[f32],
@@ -477,7 +479,7 @@ fn run_by_weights<F: Filter<M, N>, const M: usize, const N: usize>(
         let stride = transformed(F::input, tiling, x, inputs, &mut v);
         transformed(F::gradient, tiling, dy, outputs, &mut q);
         let (v, q) = (&v, &q);
-        // Each of the N x N sums belongs to one task: its order is that of the images.
+        // Each of the N x N sums belongs to one task, which adds in the order of the images.
         sums.par_chunks_mut(outputs * inputs)
             .enumerate()
             .for_each(|(f, sum)| {
@@ -495,7 +497,7 @@ fn run_by_weights<F: Filter<M, N>, const M: usize, const N: usize>(
 }
 
 fn convolution(shape: &ConvShape, x: &[f32], w: &[f32], y: &mut [f32], turned: bool) {
-    // In a thread of the pool the many short rounds of work start sooner than from outside.
+    // Inside a thread of the pool, the many short rounds start sooner than from outside.
     rayon::scope(|_| {
         if shape.side.is_multiple_of(4) {
             run::<F4, 4, 6>(shape, x, w, y, turned);
@@ -505,17 +507,17 @@ fn convolution(shape: &ConvShape, x: &[f32], w: &[f32], y: &mut [f32], turned: b
     });
 }
 
-/// Convolution of every image.
+/// Convolves every image.
 pub(crate) fn convolve(shape: &ConvShape, x: &[f32], w: &[f32], y: &mut [f32]) {
     convolution(shape, x, w, y, false);
 }
 
-/// Gradient by the images, added to `dx`.
+/// Adds the gradient with respect to the images to `dx`.
 pub(crate) fn convolve_by_images(shape: &ConvShape, w: &[f32], dy: &[f32], dx: &mut [f32]) {
     convolution(shape, dy, w, dx, true);
 }
 
-/// Gradient by the kernels, added to `dw`.
+/// Adds the gradient with respect to the kernels to `dw`.
 pub(crate) fn convolve_by_weights(shape: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     rayon::scope(|_| {
         if shape.side.is_multiple_of(4) {

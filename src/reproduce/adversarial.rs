@@ -1,6 +1,6 @@
-//! The paper's second claim: latency won on CIFAR-10 under attack.
+//! The paper's second claim: lower latency on CIFAR-10 under attack.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -8,64 +8,57 @@ use serde::{Deserialize, Serialize};
 
 use crate::ann::networks::Network;
 use crate::base::chart::Chart;
-use crate::base::check::at_least;
-use crate::base::check::not_empty;
+use crate::base::check::{at_least, not_empty};
 use crate::base::error::Result;
 use crate::base::files::{Output, rounded};
 use crate::base::table::show;
 use crate::data::images::{HeldOut, Images, Part, Split};
 use crate::data::tasks::Cifar10;
-use crate::evolve::generation::ConvergenceRow;
-use crate::evolve::thresholds::ThresholdRow;
-use crate::metrics::AccuracyRow;
-use crate::metrics::Target;
-use crate::metrics::accuracy_chart;
-use crate::reproduce::cifar10::Workspace;
-use crate::reproduce::cifar10::{Cifar10Input, Cifar10Settings, Evolved, Experiment, Found, Rival};
-use crate::reproduce::rows::AttackRow;
-use crate::reproduce::rows::Report;
-use crate::reproduce::steps::StepCache;
-use crate::reproduce::steps::check_margin;
+use crate::metrics::{AccuracyRow, Target, accuracy_chart};
+use crate::reproduce::cifar10::{
+    Baseline, Cifar10Input, Cifar10Settings, Evolved, Experiment, SearchResult, Workspace,
+};
+use crate::reproduce::rows::{AttackRow, Report};
+use crate::reproduce::steps::{NetworkRows, StepCache, changed, check_margin};
 use crate::simulate::network::Snn;
 use crate::simulate::run::simulate;
-use crate::simulate::simulator::Simulation;
 use crate::through_time::attack::{Attack, Spiking, attack};
 use crate::through_time::surrogate::Surrogate;
 
 /// Settings of [`adversarial`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AdversarialSettings {
-    /// The experiment on clean images, with one initial potential: its networks are attacked, and
-    /// its evolution is what networks are evolved by under attack.
+    /// Settings of the experiment on clean images, with one initial potential. Its networks are
+    /// attacked, and its evolution settings also hold under attack.
     pub clean: Cifar10Settings,
-    /// What the images are changed by.
+    /// Attacks on the images.
     pub attacks: Vec<AttackedBy>,
-    /// The target's distance, in percentage points, below the accuracy on the same attacked images
-    /// of the reference network after its last timestep: the best percentile conversion of the
-    /// clean experiment. The ANN's own accuracy would be no target where the attack goes through
-    /// it.
+    /// Margin of the target, in percentage points, below the reference network's accuracy on the
+    /// same attacked images after its last timestep. The reference is the best percentile
+    /// conversion of the clean experiment; the ANN's own accuracy is no useful target where the
+    /// attack uses the ANN's gradient.
     pub margin_points: f64,
-    /// A target of less than that is void: networks pass it early, by chance.
+    /// Accuracy in percent below which a target is void, because networks pass it early by chance.
     pub void_below_percent: f64,
-    /// Attacked held-out images that conversions are chosen on.
+    /// Number of attacked held-out images to choose conversions on.
     pub baseline_images: usize,
-    /// Attacked test images; no more than there are.
+    /// Number of attacked test images; all of them if there are fewer.
     pub test_images: usize,
 }
 
 show!(AdversarialSettings as fields);
 
-/// An attack, and what is done under it.
+/// An attack and its use in the experiment.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct AttackedBy {
-    /// How images are changed.
+    /// The attack.
     pub attack: Attack,
-    /// So many timesteps through the reference network, with [`Surrogate::Linear`]; none: through
-    /// the ANN.
+    /// Number of timesteps through which the reference network's gradient is computed, with
+    /// [`Surrogate::Linear`]; `None` for the ANN's gradient.
     pub through_timesteps: Option<usize>,
-    /// Whether networks are evolved under it, too.
+    /// Whether networks are also evolved under this attack.
     pub evolve: bool,
-    /// Fewer images than otherwise, for an attack that takes long.
+    /// Maximum number of images, for an attack that takes long.
     pub at_most_images: Option<usize>,
 }
 
@@ -106,39 +99,33 @@ impl AdversarialSettings {
         not_empty("attacks", &self.attacks)?;
         for by in &self.attacks {
             by.attack.check()?;
+            let through = by.through_timesteps.unwrap_or(1);
+            let images = by.at_most_images.unwrap_or(1);
             at_least(
                 1,
-                &[
-                    ("through_timesteps", by.through_timesteps.unwrap_or(1)),
-                    ("at_most_images", by.at_most_images.unwrap_or(1)),
-                ],
+                &[("through_timesteps", through), ("at_most_images", images)],
             )?;
         }
-        at_least(
-            1,
-            &[
-                ("baseline_images", self.baseline_images),
-                ("test_images", self.test_images),
-            ],
-        )?;
+        at_least(1, &[("baseline_images", self.baseline_images)])?;
+        at_least(1, &[("test_images", self.test_images)])?;
         check_margin("margin_points", self.margin_points, true)
     }
 }
 
-/// The paper's experiment under attack, on CIFAR-10: how much earlier networks with evolved
+/// Runs the paper's experiment under attack, on CIFAR-10: how much earlier networks with evolved
 /// thresholds reach a target accuracy on attacked images than the best conversions of the same
 /// trained network, whether they were evolved on clean or on attacked images.
 ///
 /// Conversions and evolution see attacked held-out images only; each final network sees the
-/// attacked test images once. The clean networks are those of [`cifar10`](super::cifar10()), which
-/// left them in `clean_folder`; where it did not, they are made there. Attacks go through the ANN or
-/// through the reference network, and all networks get the same images: no attack is made for an
-/// evolved one.
-/// Files, resuming and stopping as there, with `latency.csv` for the result.
+/// attacked test images once. The clean networks come from the steps of
+/// [`cifar10`](super::cifar10()) in `clean_folder`; steps that are missing are computed there.
+/// Attacks use the gradient of the ANN or of the reference network, and all networks get the same
+/// images: no attack is made for an evolved network. Files, resuming and stopping are those of
+/// `cifar10`, with `latency.csv` for the result.
 ///
 /// # Errors
-/// Settings out of range; a list that does not fit the data; a folder that cannot be written to;
-/// [`Error::Stopped`].
+/// Returns an error if a setting is out of range, the list does not fit the data or a folder cannot
+/// be written to; [`Error::Stopped`](crate::Error::Stopped) after `stop`.
 pub fn adversarial<N: Network<Task = Cifar10>>(
     input: &Cifar10Input<'_, N>,
     settings: &AdversarialSettings,
@@ -154,148 +141,124 @@ pub fn adversarial<N: Network<Task = Cifar10>>(
     let experiment = workspace.experiment(settings.clean.initial[0]);
     let found = experiment.search(&mut clean)?;
     let nearest = settings.clean.nearest_margin(settings.margin_points);
-    let reference = &found.rivals[nearest][0];
-    // Attacks are steps of their own, so that more of them do not make the others run again.
-    let common = AdversarialSettings {
-        attacks: Vec::new(),
-        ..settings.clone()
-    };
-    let key = workspace.key((common, reference.snn.neurons()));
+    let reference = &found.baselines[nearest][0].snn;
+    // Attacks are in the steps' names, so that a new attack does not make the others run again.
+    let common = changed(settings, |settings| settings.attacks.clear());
+    let key = workspace.key((common, reference.neurons()));
     let mut steps = StepCache::new("reproduce adversarial", &folder, &key, stop)?;
 
-    let study = Study {
+    let study = AttackStudy {
         settings,
         experiment: &experiment,
-        first: &workspace.parts,
+        parts: &workspace.parts,
         found: &found,
         reference,
-        constant: found.rivals[nearest].last(),
+        constant: found.baselines[nearest].last(),
     };
-    let mut rows = Rows::default();
+    let (mut latency, mut rows) = (Vec::new(), NetworkRows::default());
     for (number, by) in settings.attacks.iter().enumerate() {
-        let chosen = study.choose(by, &mut steps)?;
-        let chart = study.test(by, &chosen, &mut steps, &mut rows)?;
+        let (baselines, evolved) = study.choose(by, &mut steps)?;
+        for evolved in &evolved {
+            let (seed, margins) = (evolved.seed, (experiment.initial, settings.margin_points));
+            rows.add_evolution(seed, margins, &found.start, &evolved.evolution);
+        }
+        let networks = (&baselines[..], &evolved[..]);
+        let results = (&mut latency, &mut rows.accuracy);
+        let chart = study.test(by, networks, &mut steps, results)?;
         chart.save(output.path(&format!("accuracy-{}.svg", number + 1)))?;
     }
-    output.csv("latency.csv", &rows.latency)?;
-    output.csv("accuracy.csv", rows.accuracy)?;
-    output.csv("convergence.csv", rows.convergence)?;
-    output.csv("thresholds.csv", rows.thresholds)?;
+    output.csv("latency.csv", &latency)?;
     output.csv("timing.csv", &steps.timing)?;
-    workspace.write_settings(&output, "adversarial", settings)?;
-    Ok(Report {
-        rows: rows.latency,
-        files: output.complete()?,
-    })
+    rows.write(&output)?;
+    workspace.complete(output, latency, "adversarial", settings)
 }
 
-#[derive(Default)]
-struct Rows {
-    latency: Vec<AttackRow>,
-    accuracy: Vec<AccuracyRow>,
-    convergence: Vec<ConvergenceRow>,
-    thresholds: Vec<ThresholdRow>,
-}
-
-/// What all attacks have in common.
-struct Study<'a, N: Network<Task = Cifar10>> {
+/// Data and networks that all attacks share.
+struct AttackStudy<'a, N: Network<Task = Cifar10>> {
     settings: &'a AdversarialSettings,
     experiment: &'a Experiment<'a, N>,
-    first: &'a Split<Cifar10>,
-    found: &'a Found<N>,
-    reference: &'a Rival<N>,
-    /// The conversion with the best constant factor on clean images.
-    constant: Option<&'a Rival<N>>,
+    parts: &'a Split<Cifar10>,
+    found: &'a SearchResult<N>,
+    reference: &'a Snn<N>,
+    /// Conversion with the best constant factor on clean images.
+    constant: Option<&'a Baseline<N>>,
 }
 
-/// What attacked held-out images decided.
-struct Chosen<N: Network> {
-    rivals: Vec<Rival<N>>,
-    evolved: Vec<Evolved<N>>,
-}
-
-impl<N: Network<Task = Cifar10>> Study<'_, N> {
-    fn choose(&self, by: &AttackedBy, steps: &mut StepCache<'_>) -> Result<Chosen<N>> {
+impl<N: Network<Task = Cifar10>> AttackStudy<'_, N> {
+    /// Chooses baselines and evolves networks on attacked held-out images.
+    fn choose(
+        &self,
+        by: &AttackedBy,
+        steps: &mut StepCache<'_>,
+    ) -> Result<(Vec<Baseline<N>>, Vec<Evolved<N>>)> {
         let (settings, found) = (self.settings, self.found);
         let images = match by.evolve {
-            true => self.first.held_out.clone(),
-            false => by.some(&self.first.held_out, settings.baseline_images),
+            true => self.parts.held_out.clone(),
+            false => by.some(&self.parts.held_out, settings.baseline_images),
         };
         let images = self.attacked(by, &images)?;
         let step = format!("held-out, {REFERENCE}, {by}");
         let reference = steps.step(&step, || {
-            simulate(&self.reference.snn, &images, settings.clean.timesteps)
+            simulate(self.reference, &images, settings.clean.timesteps)
         })?;
-        let goal = reference.target(settings.margin_points)?;
+        let target = reference.target(settings.margin_points)?;
         let first = images.take(settings.baseline_images);
-        let goal_of_first = goal.part(0..first.len())?;
-        let mut rivals = vec![Rival {
-            kind: REFERENCE,
-            name: REFERENCE.into(),
-            snn: self.reference.snn.clone(),
-        }];
-        for kind in &found.kinds {
+        let first_target = target.part(0..first.len())?;
+        let baseline = |kind, name: &str, snn: &Snn<N>| {
+            let (name, snn) = (name.into(), snn.clone());
+            Baseline { kind, name, snn }
+        };
+        let mut baselines = vec![baseline(REFERENCE, REFERENCE, self.reference)];
+        for group in &found.groups {
             let on = format!("held-out, {by}");
-            let measured = self.experiment.measure(kind, &first, &on, steps)?;
-            rivals.push(measured.rival(&goal_of_first)?);
+            let curves = self.experiment.measure(group, &first, &on, steps)?;
+            baselines.push(group.baseline(&curves, &first_target)?);
         }
-        rivals.extend(self.constant.cloned());
+        let constant = self.constant.iter();
+        baselines.extend(constant.map(|one| baseline(one.kind, &one.name, &one.snn)));
         let mut evolved = Vec::new();
         let seeds = settings.clean.seeds.iter().filter(|_| by.evolve);
         for &seed in seeds {
             let images = images.in_order_of(&self.experiment.input.parts(seed)?.held_out);
-            let goal = reordered(&goal, &self.first.held_out, &images)?;
+            let target = reordered(&target, &self.parts.held_out, &images)?;
             let name = format!("evolution, seed {seed}, {by}");
-            let on = (&images, &goal);
-            let from = &found.constant;
-            evolved.push((self.experiment).evolve(seed, from, on, &name, steps)?);
+            let (start, on) = (&found.constant, (&images, &target));
+            evolved.push((self.experiment).evolve(seed, start, on, &name, steps)?);
         }
-        Ok(Chosen { rivals, evolved })
+        Ok((baselines, evolved))
     }
 
-    /// Every network once on attacked test images; gives the chart of their accuracy.
+    /// Simulates every network once on attacked test images, adds the rows and gives the chart of
+    /// the networks' accuracy.
     fn test(
         &self,
         by: &AttackedBy,
-        chosen: &Chosen<N>,
+        (baselines, evolved): (&[Baseline<N>], &[Evolved<N>]),
         steps: &mut StepCache<'_>,
-        rows: &mut Rows,
+        (latency, accuracy): (&mut Vec<AttackRow>, &mut Vec<AccuracyRow>),
     ) -> Result<Chart> {
         let (settings, experiment) = (self.settings, self.experiment);
-        let images = by.some(&self.first.test, settings.test_images);
+        let images = by.some(&self.parts.test, settings.test_images);
         let images = self.attacked(by, &images)?;
-        let mut evolved: Vec<(&str, String, &Evolved<N>)> = Vec::new();
-        for (on, all) in [
-            ("clean", &self.found.evolved),
-            ("attacked", &chosen.evolved),
-        ] {
-            let name = |one: &Evolved<N>| format!("{} on {on} images", one.name());
-            evolved.extend(all.iter().map(|one| (on, name(one), one)));
-        }
-        let rivals = chosen.rivals.iter();
-        let mut networks: BTreeMap<&str, &Snn<N>> =
-            rivals.map(|rival| (&*rival.name, &rival.snn)).collect();
-        networks.extend(
-            evolved
-                .iter()
-                .map(|(_, name, one)| (&**name, &one.evolution.snn)),
-        );
-
-        let mut tested: BTreeMap<&str, Simulation> = BTreeMap::new();
-        for (name, snn) in networks {
+        let clean = self.found.evolved.iter().map(|one| ("clean", one));
+        let evolved = clean.chain(evolved.iter().map(|one| ("attacked", one)));
+        let evolved = evolved.map(|(on, one)| (on, format!("{} on {on} images", one.name()), one));
+        let evolved: Vec<_> = evolved.collect();
+        let all = baselines.iter().map(|one| (one.name.clone(), &one.snn));
+        let all =
+            all.chain((evolved.iter()).map(|(_, name, one)| (name.clone(), &one.evolution.snn)));
+        let names = |name: &str| {
             let step = format!("{name}, {}", experiment.name(&by.to_string()));
-            let run = steps.step(&step, || simulate(snn, &images, settings.clean.timesteps))?;
-            let label = format!("{name}, {by}");
-            rows.accuracy.extend(AccuracyRow::of(0, &label, &run.curve));
-            tested.insert(name, run);
-        }
+            [step, format!("{name}, {by}")]
+        };
+        let tested = experiment.test(all.collect(), &images, names, steps, accuracy)?;
         let target = tested[REFERENCE].target(settings.margin_points)?;
         let ann = experiment.input.ann.accuracy(&images)?.percent();
         for (on, name, one) in &evolved {
-            for rival in &chosen.rivals {
-                let [before, after] = [&tested[&*rival.name], &tested[&**name]];
+            for baseline in baselines {
+                let [before, after] = [&tested[&baseline.name], &tested[name]];
                 let won = target.improvement_of(&before.hits, &after.hits, one.seed)?;
-                rows.latency.push(AttackRow {
+                latency.push(AttackRow {
                     attack: by.attack.kind().into(),
                     through: by.through().into(),
                     epsilon_255: by.attack.epsilon_255(),
@@ -305,8 +268,8 @@ impl<N: Network<Task = Cifar10>> Study<'_, N> {
                     void: target.percent() < settings.void_below_percent,
                     evolved_on: (*on).into(),
                     seed: one.seed,
-                    rival: rival.kind.into(),
-                    rival_network: rival.name.clone(),
+                    rival: baseline.kind.into(),
+                    rival_network: baseline.name.clone(),
                     rival_latency_timesteps: won.before,
                     evolved_latency_timesteps: won.after,
                     improvement_percent: won.percent.map(rounded),
@@ -315,26 +278,16 @@ impl<N: Network<Task = Cifar10>> Study<'_, N> {
                 });
             }
         }
-        for evolved in &chosen.evolved {
-            let (margin, initial) = (settings.margin_points, experiment.initial);
-            rows.convergence
-                .extend(evolved.convergence(initial, margin));
-            rows.thresholds
-                .extend(evolved.thresholds(&self.found.start, margin));
-        }
-        let first = evolved
-            .iter()
-            .filter(|(_, _, one)| one.seed == settings.clean.seeds[0]);
-        let names = chosen.rivals.iter().map(|rival| &*rival.name);
-        let names = names.chain(first.map(|(_, name, _)| &**name));
+        let seed = settings.clean.seeds[0];
+        let first = evolved.iter().filter(|(_, _, one)| one.seed == seed);
+        let names = baselines.iter().map(|baseline| &baseline.name);
+        let names = names.chain(first.map(|(_, name, _)| name));
         let curves = names.map(|name| (name, &tested[name].curve));
-        accuracy_chart(
-            &format!("CIFAR-10, test images, {by}"),
-            curves,
-            Some(&target),
-        )
+        let title = format!("CIFAR-10, test images, {by}");
+        accuracy_chart(&title, curves, Some(&target))
     }
 
+    /// Attacks images through the ANN or through the reference network.
     fn attacked<P: Part>(
         &self,
         by: &AttackedBy,
@@ -344,7 +297,7 @@ impl<N: Network<Task = Cifar10>> Study<'_, N> {
             None => attack(self.experiment.input.ann, images, by.attack),
             Some(timesteps) => {
                 let spiking = Spiking {
-                    snn: &self.reference.snn,
+                    snn: self.reference,
                     timesteps,
                     surrogate: Surrogate::Linear,
                 };
@@ -354,7 +307,7 @@ impl<N: Network<Task = Cifar10>> Study<'_, N> {
     }
 }
 
-/// What the reference network is called among the others.
+/// Kind and name of the reference network.
 const REFERENCE: &str = "reference";
 
 impl std::fmt::Display for AttackedBy {
@@ -368,7 +321,7 @@ impl std::fmt::Display for AttackedBy {
 }
 
 impl AttackedBy {
-    /// Whose gradient it climbs.
+    /// Kind of network whose gradient the attack uses.
     fn through(&self) -> &'static str {
         match (self.attack, self.through_timesteps) {
             (Attack::Noise { .. }, _) => "none",
@@ -377,12 +330,13 @@ impl AttackedBy {
         }
     }
 
+    /// First `count` images, or fewer where the attack has a maximum.
     fn some<P: Part>(&self, images: &Images<P, Cifar10>, count: usize) -> Images<P, Cifar10> {
         images.take(count.min(self.at_most_images.unwrap_or(count)))
     }
 }
 
-/// A target on the same images in another order.
+/// Target for the same images in another order.
 fn reordered(
     target: &Target,
     from: &Images<HeldOut, Cifar10>,

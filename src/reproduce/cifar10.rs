@@ -1,4 +1,4 @@
-//! The paper's headline: latency won on CIFAR-10 by evolved thresholds.
+//! The paper's main result: lower latency on CIFAR-10 by evolved thresholds.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,34 +10,25 @@ use serde::{Deserialize, Serialize};
 use crate::ann::layers::checksum;
 use crate::ann::model::Ann;
 use crate::ann::networks::Network;
-use crate::base::check::at_least;
-use crate::base::check::not_empty;
-use crate::base::check::require;
-use crate::base::check::some_timesteps;
+use crate::base::check::{at_least, not_empty, require, some_timesteps};
 use crate::base::error::{Error, Result};
 use crate::base::files::Output;
 use crate::base::resume::Resume;
 use crate::base::table::show;
 use crate::convert::{Balance, Conversion, convert};
-use crate::data::images::{HeldOut, Images, Split, TrainTest};
+use crate::data::images::{HeldOut, Images, Split, Test, TrainTest};
 use crate::data::tasks::Cifar10;
 use crate::evolve::cmaes::CmaEsSettings;
 use crate::evolve::fitness::{Objective, Stopping};
-use crate::evolve::generation::ConvergenceRow;
-use crate::evolve::genome::Gene;
-use crate::evolve::genome::Genome;
+use crate::evolve::genome::{Gene, Genome};
 use crate::evolve::run::{Evolution, evolve};
 use crate::evolve::search::Search;
 use crate::evolve::settings::EvolveSettings;
-use crate::evolve::thresholds::ThresholdRow;
-use crate::evolve::thresholds::thresholds_chart;
-use crate::metrics::AccuracyRow;
-use crate::metrics::accuracy_chart;
-use crate::metrics::{AccuracyCurve, Target};
-use crate::reproduce::rows::ComparisonRow;
-use crate::reproduce::rows::Report;
-use crate::reproduce::steps::StepCache;
-use crate::reproduce::steps::{Provenance, TimingRow, check_margin};
+use crate::metrics::{AccuracyCurve, AccuracyRow, Target, accuracy_chart};
+use crate::reproduce::rows::{ComparisonRow, Report};
+use crate::reproduce::steps::{
+    NetworkRows, StepCache, TimingRow, changed, check_margin, complete, evolution_charts,
+};
 use crate::simulate::network::Snn;
 use crate::simulate::neurons::Neurons;
 use crate::simulate::run::simulate;
@@ -46,36 +37,36 @@ use crate::simulate::simulator::Simulation;
 /// Settings of [`cifar10`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cifar10Settings {
-    /// One evolution for each: the seed drives the optimiser and chooses its images.
+    /// Seeds, one evolution each: a seed drives the optimiser and orders its images.
     pub seeds: Vec<u64>,
-    /// Initial potentials in thresholds: a comparison each, of networks that have it in common.
+    /// Initial membrane potentials as fractions of the threshold, one comparison each.
     pub initial: Vec<f32>,
-    /// Training images whose activations thresholds are balanced from.
+    /// Number of training images whose activations set the thresholds.
     pub balance_images: usize,
-    /// Conversions with a threshold a layer, of which the best is the baseline.
+    /// Percentiles of conversions with one threshold per layer; the best is a baseline.
     pub percentiles: Vec<f64>,
-    /// Conversions with a threshold a channel, of which the best is the stronger baseline.
+    /// Percentiles of conversions with one threshold per channel; the best is a stronger baseline.
     pub channel_percentiles: Vec<f64>,
-    /// Timesteps that the best conversion with a threshold a channel is calibrated for: the best of
-    /// these is the strongest conversion that there is.
+    /// Numbers of timesteps to calibrate the best conversion per channel for; the best calibration
+    /// is the strongest baseline without evolution.
     pub calibrations: Vec<usize>,
-    /// Held-out images that baselines are chosen on; no more than there are.
+    /// Number of held-out images to choose baselines on; all of them if there are fewer.
     pub baseline_images: usize,
-    /// Timesteps of every simulation but evolution's.
+    /// Number of timesteps per simulation, except in the evolution.
     pub timesteps: usize,
-    /// Evolution, on all held-out images, in an order that its seed decides; it is replaced by each
-    /// of `seeds`.
+    /// Settings of the evolution, on all held-out images in an order that the seed decides; the
+    /// seed is replaced by each of `seeds`.
     pub evolution: EvolveSettings,
-    /// The evolution's target, in percentage points below the ANN.
+    /// Margin of the evolution's target below the ANN's accuracy, in percentage points.
     pub margin_points: f64,
-    /// Range of the factor that is tried on all thresholds at once ([`Gene::Threshold`]): with the
-    /// best, it is the evolution's one-parameter rival and what it starts from.
+    /// Range of one factor for all thresholds ([`Gene::Threshold`]). The conversion with the best
+    /// factor is the one-parameter baseline, and the start of the evolution.
     pub sweep_factors: [f64; 2],
-    /// Factors in that range.
+    /// Number of factors to try in that range.
     pub sweep_points: usize,
-    /// Targets that are reported, in percentage points below the ANN.
+    /// Margins of the reported targets below the ANN's accuracy, in percentage points.
     pub reported_margins: Vec<f64>,
-    /// Test images, drawn at random once; no more than there are.
+    /// Number of test images, drawn at random once; all of them if there are fewer.
     pub test_images: usize,
 }
 
@@ -115,7 +106,7 @@ impl Default for Cifar10Settings {
 }
 
 impl Cifar10Settings {
-    /// Refuses settings out of range before anything runs.
+    /// Returns an error for settings out of range, before anything runs.
     pub(super) fn check(&self) -> Result<()> {
         not_empty("seeds", &self.seeds)?;
         not_empty("initial", &self.initial)?;
@@ -144,52 +135,46 @@ impl Cifar10Settings {
         self.evolution.check()
     }
 
-    /// [`check`](Self::check) of an experiment that goes on from one initial potential.
+    /// Checks the settings of an experiment that needs exactly one initial potential.
     pub(super) fn check_of_one_initial(&self) -> Result<()> {
         self.check()?;
-        let found = format!("{:?}", self.initial);
-        require(
-            self.initial.len() == 1,
-            "initial",
-            found,
-            "one initial potential",
-        )
+        let (one, found) = (self.initial.len() == 1, format!("{:?}", self.initial));
+        require(one, "initial", found, "one initial potential")
     }
 
-    /// Place of the reported margin that is nearest to this one.
+    /// Index of the reported margin that is nearest to this one.
     pub(super) fn nearest_margin(&self, points: f64) -> usize {
-        let distances = self
-            .reported_margins
-            .iter()
-            .map(|margin| (margin - points).abs());
+        let margins = self.reported_margins.iter();
+        let distances = margins.map(|margin| (margin - points).abs());
         let nearest = distances.enumerate().min_by(|a, b| a.1.total_cmp(&b.1));
-        nearest.map_or(0, |(place, _)| place)
+        nearest.map_or(0, |(index, _)| index)
     }
 }
 
-/// What [`cifar10`] works on.
+/// Network and data of [`cifar10`].
 pub struct Cifar10Input<'a, N: Network<Task = Cifar10>> {
     /// The trained network.
     pub ann: &'a Ann<N>,
-    /// Normalised as it was trained.
+    /// The data set, normalised as for the network's training.
     pub data: &'a TrainTest<Cifar10>,
-    /// Lists the training images that it was not trained on, by their place, one a line.
+    /// File that lists the training images that the network was not trained on: one index into the
+    /// data set per line.
     pub held_out_list: &'a Path,
 }
 
-/// The paper's headline on CIFAR-10: how much earlier a network with evolved thresholds reaches a
-/// target accuracy than the best conversions of the same trained network, with the same initial
-/// potential, reset and leak.
+/// Runs the paper's main experiment on CIFAR-10: how much earlier a network with evolved thresholds
+/// reaches a target accuracy than the best conversions of the same trained network, with the same
+/// initial potential, reset and leak.
 ///
-/// Everything is chosen on held-out images; each final network sees the test images once. Files as
-/// of [`digits`](super::digits()), with `comparison.csv` instead of `latency.csv`. Every step's
-/// result is kept in `folder/.checkpoints`, and the same call goes on from there after an
-/// interruption, whenever it comes; when `stop` is set by another thread, it ends after the running
-/// step or generation.
+/// Everything is chosen on held-out images; each final network sees the test images once. The files
+/// are those of [`digits`](super::digits()), with `comparison.csv` instead of `latency.csv`. The
+/// result of every step is kept in `folder/.checkpoints`: after an interruption at any moment, the
+/// same call resumes from there. When another thread sets `stop`, the experiment ends after the
+/// current step or generation.
 ///
 /// # Errors
-/// Settings out of range; a list that does not fit the data; a folder that cannot be written to;
-/// [`Error::Stopped`].
+/// Returns an error if a setting is out of range, the list does not fit the data or the folder
+/// cannot be written to; [`Error::Stopped`] after `stop`.
 pub fn cifar10<N: Network<Task = Cifar10>>(
     input: &Cifar10Input<'_, N>,
     settings: &Cifar10Settings,
@@ -200,33 +185,30 @@ pub fn cifar10<N: Network<Task = Cifar10>>(
     let folder = folder.into();
     let output = Output::new(&folder)?;
     let (workspace, mut steps) = Workspace::new(input, settings, &folder, stop)?;
-    let test = workspace.parts.test.take(settings.test_images);
-    let targets: Vec<Target> = (settings.reported_margins.iter())
-        .map(|&margin| input.ann.target(&test, margin))
-        .collect::<Result<_>>()?;
+    let images = workspace.parts.test.take(settings.test_images);
+    let margins = settings.reported_margins.iter();
+    let targets = margins.map(|&margin| input.ann.target(&images, margin));
+    let targets: Vec<Target> = targets.collect::<Result<_>>()?;
 
-    let mut rows = Vec::new();
-    let (mut accuracy, mut convergence, mut layers) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut comparisons, mut rows) = (Vec::new(), NetworkRows::default());
     for &initial in &settings.initial {
         let experiment = workspace.experiment(initial);
         let found = experiment.search(&mut steps)?;
-        let mut tested: BTreeMap<String, Simulation> = BTreeMap::new();
-        for (name, snn) in &found.networks() {
-            let name_here = experiment.name(name);
-            let step = format!("test, {name_here}");
-            let run = steps.step(&step, || simulate(snn, &test, settings.timesteps))?;
-            accuracy.extend(AccuracyRow::of(0, &name_here, &run.curve));
-            tested.insert(name.clone(), run);
-        }
-        for (margin, target) in targets.iter().enumerate() {
+        let names = |network: &str| {
+            let name = experiment.name(network);
+            [format!("test, {name}"), name]
+        };
+        let accuracy = &mut rows.accuracy;
+        let tested = experiment.test(found.networks(), &images, names, &mut steps, accuracy)?;
+        for (target, baselines) in targets.iter().zip(&found.baselines) {
             for evolved in &found.evolved {
-                for rival in &found.rivals[margin] {
-                    rows.push(ComparisonRow::new(
+                for baseline in baselines {
+                    comparisons.push(ComparisonRow::new(
                         (initial, evolved.seed),
                         target,
-                        (rival.kind, &rival.name),
+                        (baseline.kind, &baseline.name),
                         [
-                            (&rival.snn, &tested[&rival.name]),
+                            (&baseline.snn, &tested[&baseline.name]),
                             (&evolved.evolution.snn, &tested[&evolved.name()]),
                         ],
                     )?);
@@ -234,22 +216,15 @@ pub fn cifar10<N: Network<Task = Cifar10>>(
             }
         }
         for evolved in &found.evolved {
-            let margin = settings.margin_points;
-            convergence.extend(evolved.convergence(initial, margin));
-            layers.extend(evolved.thresholds(&found.start, margin));
+            let (seed, margins) = (evolved.seed, (initial, settings.margin_points));
+            rows.add_evolution(seed, margins, &found.start, &evolved.evolution);
         }
         experiment.charts(&output, &found, &tested, &targets)?;
     }
-    output.csv("comparison.csv", &rows)?;
-    output.csv("accuracy.csv", accuracy)?;
-    output.csv("convergence.csv", convergence)?;
-    output.csv("thresholds.csv", layers)?;
+    output.csv("comparison.csv", &comparisons)?;
     output.csv("timing.csv", &steps.timing)?;
-    workspace.write_settings(&output, "cifar10", settings)?;
-    Ok(Report {
-        rows,
-        files: output.complete()?,
-    })
+    rows.write(&output)?;
+    workspace.complete(output, comparisons, "cifar10", settings)
 }
 
 /// Data and networks of an experiment on one trained network.
@@ -259,14 +234,14 @@ pub(super) struct Workspace<'a, N: Network<Task = Cifar10>> {
     /// Parts of the data, divided by seed 0.
     pub parts: Split<Cifar10>,
     pub conversion: Conversion<N>,
-    /// CRC-32 of the held-out and of the test images.
+    /// CRC-32 of the held-out and the test images.
     pub images_checksums: [u32; 2],
     /// CRC-32 of the trained network.
     pub weights_checksum: u32,
 }
 
 impl<'a, N: Network<Task = Cifar10>> Workspace<'a, N> {
-    /// Converts the network; gives the kept results of its steps as well.
+    /// Converts the network and opens the cache of the experiment's steps.
     pub fn new(
         input: &'a Cifar10Input<'a, N>,
         settings: &'a Cifar10Settings,
@@ -282,13 +257,11 @@ impl<'a, N: Network<Task = Cifar10>> Workspace<'a, N> {
             parts.test.view().checksum(),
         ];
         let weights_checksum = checksum(&input.ann.layers()?);
-        // Steps are named after the rest.
-        let common = Cifar10Settings {
-            seeds: Vec::new(),
-            initial: Vec::new(),
-            reported_margins: Vec::new(),
-            ..settings.clone()
-        };
+        // The other settings are in the steps' names.
+        let common = changed(settings, |settings| {
+            (settings.seeds, settings.initial) = (Vec::new(), Vec::new());
+            settings.reported_margins.clear();
+        });
         let version = env!("CARGO_PKG_VERSION");
         let checksums = (images_checksums, weights_checksum);
         let key = (version, N::NAME, common, checksums, thresholds);
@@ -304,7 +277,7 @@ impl<'a, N: Network<Task = Cifar10>> Workspace<'a, N> {
         Ok((workspace, steps))
     }
 
-    /// The experiment with neurons of this initial potential.
+    /// Experiment with neurons of this initial potential.
     pub fn experiment(&self, initial: f32) -> Experiment<'_, N> {
         Experiment {
             input: self.input,
@@ -321,28 +294,27 @@ impl<'a, N: Network<Task = Cifar10>> Workspace<'a, N> {
         (env!("CARGO_PKG_VERSION"), N::NAME, settings, checksums)
     }
 
-    /// Writes what made the files of an experiment.
-    pub fn write_settings<S: Serialize>(
+    /// Completes the files of an experiment and gives its report.
+    pub fn complete<R, S: Serialize>(
         &self,
-        output: &Output,
+        output: Output,
+        rows: Vec<R>,
         experiment: &str,
         settings: &S,
-    ) -> Result<()> {
-        let weights = [self.weights_checksum];
-        let names = (experiment, N::NAME);
-        let made_by = Provenance::new(names, self.images_checksums, weights, settings);
-        output.json("settings.json", &made_by)
+    ) -> Result<Report<R>> {
+        let checksums = [&self.images_checksums[..], &[self.weights_checksum]];
+        complete(output, rows, (experiment, N::NAME), checksums, settings)
     }
 }
 
 impl<N: Network<Task = Cifar10>> Cifar10Input<'_, N> {
-    /// The data divided, each part in an order that the seed decides.
+    /// Parts of the data, each in an order that the seed decides.
     pub(super) fn parts(&self, seed: u64) -> Result<Split<Cifar10>> {
         self.data.hold_out_listed(self.held_out_list, seed)
     }
 }
 
-/// One setting of the neurons, on the held-out images.
+/// Search for the best networks on held-out images, with one initial potential.
 pub(super) struct Experiment<'a, N: Network<Task = Cifar10>> {
     pub input: &'a Cifar10Input<'a, N>,
     held_out: &'a Images<HeldOut, Cifar10>,
@@ -351,7 +323,7 @@ pub(super) struct Experiment<'a, N: Network<Task = Cifar10>> {
     pub initial: f32,
 }
 
-/// A conversion, and the timesteps that it is calibrated for, if it is.
+/// Conversion to choose from, and the timesteps that it is calibrated for, if any.
 #[derive(Clone, Copy)]
 pub(super) struct Candidate(Balance, Option<usize>);
 
@@ -365,70 +337,40 @@ impl fmt::Display for Candidate {
     }
 }
 
-/// Candidates of one kind, and what they became.
-pub(super) struct Kind<N: Network> {
-    pub name: &'static str,
+/// Candidates of one kind with their converted networks.
+pub(super) struct CandidateGroup<N: Network> {
+    pub kind: &'static str,
     pub converted: Vec<(Candidate, Snn<N>)>,
 }
 
-/// Candidates of one kind, with their accuracy on held-out images.
-pub(super) struct Measured<'a, N: Network> {
-    kind: &'a Kind<N>,
-    curves: Vec<AccuracyCurve>,
-}
-
-/// A network that evolution is compared with.
-pub(super) struct Rival<N: Network> {
+/// Network that evolved networks are compared with.
+pub(super) struct Baseline<N: Network> {
     pub kind: &'static str,
     pub name: String,
     pub snn: Snn<N>,
 }
 
+/// Evolution with one seed.
 pub(super) struct Evolved<N: Network> {
     pub seed: u64,
     pub evolution: Evolution<N>,
 }
 
-impl<N: Network> Clone for Rival<N> {
-    fn clone(&self) -> Self {
-        Self {
-            kind: self.kind,
-            name: self.name.clone(),
-            snn: self.snn.clone(),
-        }
-    }
-}
-
 impl<N: Network> Evolved<N> {
-    /// How it went, for a target so many points below.
-    pub fn convergence(
-        &self,
-        initial: f32,
-        margin: f64,
-    ) -> impl Iterator<Item = ConvergenceRow> + '_ {
-        let generations = self.evolution.generations.iter();
-        generations.map(move |state| ConvergenceRow::new(self.seed, initial, margin, state))
-    }
-
-    /// Its thresholds beside those that were converted.
-    pub fn thresholds(&self, start: &Snn<N>, margin: f64) -> Vec<ThresholdRow> {
-        ThresholdRow::of(self.seed, margin, start, &self.evolution.snn)
-    }
-
     pub fn name(&self) -> String {
         format!("evolved, seed {}", self.seed)
     }
 }
 
-/// What the held-out images decided.
-pub(super) struct Found<N: Network> {
-    /// All that there were to choose from.
-    pub kinds: Vec<Kind<N>>,
-    /// For each reported margin.
-    pub rivals: Vec<Vec<Rival<N>>>,
-    /// The conversion whose thresholds evolution changed.
+/// Networks chosen on held-out images.
+pub(super) struct SearchResult<N: Network> {
+    /// All candidates.
+    pub groups: Vec<CandidateGroup<N>>,
+    /// Baselines for each reported margin.
+    pub baselines: Vec<Vec<Baseline<N>>>,
+    /// Conversion whose thresholds evolution changes.
     pub start: Snn<N>,
-    /// It with the best constant factor, which evolution started from.
+    /// The same with the best constant factor, where evolution starts.
     pub constant: Snn<N>,
     pub evolved: Vec<Evolved<N>>,
 }
@@ -453,60 +395,60 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
         snn.with_neurons(neurons)
     }
 
-    fn kind(
+    /// Converts candidates and measures their accuracy on held-out images.
+    fn group(
         &self,
-        name: &'static str,
+        kind: &'static str,
         candidates: impl Iterator<Item = Candidate>,
+        images: &Images<HeldOut, Cifar10>,
         steps: &mut StepCache<'_>,
-    ) -> Result<Kind<N>> {
+    ) -> Result<(CandidateGroup<N>, Vec<AccuracyCurve>)> {
         let mut converted = Vec::new();
         for candidate in candidates {
             match self.convert(candidate, steps) {
-                // So low a percentile that a sparse layer's threshold is 0 is no candidate.
+                // A percentile so low that a sparse layer's threshold is 0 is no candidate.
                 Err(Error::Layer { .. }) => (),
                 snn => converted.push((candidate, snn?)),
             }
         }
-        Ok(Kind { name, converted })
+        let group = CandidateGroup { kind, converted };
+        let curves = self.measure(&group, images, "held-out", steps)?;
+        Ok((group, curves))
     }
 
-    /// The accuracy of conversions on held-out images, `on` which they are called.
-    pub fn measure<'a>(
+    /// Accuracy of each candidate on images that the steps call `on`.
+    pub fn measure(
         &self,
-        kind: &'a Kind<N>,
+        group: &CandidateGroup<N>,
         images: &Images<HeldOut, Cifar10>,
         on: &str,
         steps: &mut StepCache<'_>,
-    ) -> Result<Measured<'a, N>> {
-        let mut curves = Vec::new();
-        for (candidate, snn) in &kind.converted {
+    ) -> Result<Vec<AccuracyCurve>> {
+        let curve = |(candidate, snn): &(Candidate, Snn<N>)| {
             let step = format!("{on}, {}", self.name(&candidate.to_string()));
-            curves.push(steps.step(&step, || {
-                Ok(simulate(snn, images, self.settings.timesteps)?.curve)
-            })?);
-        }
-        Ok(Measured { kind, curves })
+            let timesteps = self.settings.timesteps;
+            steps.step(&step, || Ok(simulate(snn, images, timesteps)?.curve))
+        };
+        group.converted.iter().map(curve).collect()
     }
 
-    pub fn search(&self, steps: &mut StepCache<'_>) -> Result<Found<N>> {
+    /// Chooses the baselines and evolves networks on held-out images.
+    pub fn search(&self, steps: &mut StepCache<'_>) -> Result<SearchResult<N>> {
         let (settings, ann) = (self.settings, self.input.ann);
         let images = self.held_out.take(settings.baseline_images);
-        let goal = ann.target(&images, settings.margin_points)?;
-        let on = "held-out";
-        let percentiles = settings.percentiles.iter().map(|&p| Balance::Percentile(p));
-        let percentiles = percentiles.map(|balance| Candidate(balance, None));
-        let layers = self.kind("percentile", percentiles, steps)?;
-        let layers_measured = self.measure(&layers, &images, on, steps)?;
+        let target = ann.target(&images, settings.margin_points)?;
+        let layers = settings.percentiles.iter();
+        let layers = layers.map(|&p| Candidate(Balance::Percentile(p), None));
+        let layers = self.group("percentile", layers, &images, steps)?;
         let channels = settings.channel_percentiles.iter();
         let channels = channels.map(|&p| Candidate(Balance::PercentilePerChannel(p), None));
-        let channels = self.kind("percentile per channel", channels, steps)?;
-        let channels_measured = self.measure(&channels, &images, on, steps)?;
-        let (Candidate(balance, _), start) = channels_measured.best(&goal)?;
-        let start = start.clone();
-        let calibrations = settings.calibrations.iter();
-        let calibrations = calibrations.map(|&timesteps| Candidate(*balance, Some(timesteps)));
-        let calibrated = self.kind("calibrated", calibrations, steps)?;
-        let calibrated_measured = self.measure(&calibrated, &images, on, steps)?;
+        let channels = self.group("percentile per channel", channels, &images, steps)?;
+        let (Candidate(balance, _), start) = channels.0.best(&channels.1, &target)?;
+        let (balance, start) = (*balance, start.clone());
+        let calibrated = settings.calibrations.iter();
+        let calibrated = calibrated.map(|&timesteps| Candidate(balance, Some(timesteps)));
+        let calibrated = self.group("calibrated", calibrated, &images, steps)?;
+        let groups = [layers, channels, calibrated];
 
         let factors = [(Gene::Threshold, settings.sweep_factors)];
         let sweep = EvolveSettings {
@@ -520,130 +462,136 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
             ..settings.evolution.clone()
         };
         let factor: f64 = steps.step(&self.name("constant factor"), || {
-            Ok(evolve(&start, &images, &goal, &sweep)?.genes[0])
+            Ok(evolve(&start, &images, &target, &sweep)?.genes[0])
         })?;
         let genome = Genome::new(&factors, start.neurons())?;
         let values = vec![factor; genome.bounds().len()];
         let constant = start.with_neurons(genome.express(&values))?;
 
-        let mut rivals = Vec::new();
+        let mut baselines = Vec::new();
         for &margin in &settings.reported_margins {
-            let goal = ann.target(&images, margin)?;
-            let mut of_margin = Vec::new();
-            for measured in [&layers_measured, &channels_measured, &calibrated_measured] {
-                of_margin.push(measured.rival(&goal)?);
-            }
-            of_margin.push(Rival {
+            let target = ann.target(&images, margin)?;
+            let of_margin = groups.iter();
+            let of_margin = of_margin.map(|(group, curves)| group.baseline(curves, &target));
+            let mut of_margin: Vec<_> = of_margin.collect::<Result<_>>()?;
+            of_margin.push(Baseline {
                 kind: "constant factor",
                 name: format!("factor {factor:.3}"),
                 snn: constant.clone(),
             });
-            rivals.push(of_margin);
+            baselines.push(of_margin);
         }
 
         let mut evolved = Vec::new();
         for &seed in &settings.seeds {
             let images = self.input.parts(seed)?.held_out;
-            let goal = ann.target(&images, settings.margin_points)?;
+            let target = ann.target(&images, settings.margin_points)?;
             let name = format!("evolution, seed {seed}");
-            evolved.push(self.evolve(seed, &constant, (&images, &goal), &name, steps)?);
+            evolved.push(self.evolve(seed, &constant, (&images, &target), &name, steps)?);
         }
-        Ok(Found {
-            kinds: vec![layers, channels, calibrated],
-            rivals,
+        Ok(SearchResult {
+            groups: groups.into_iter().map(|(group, _)| group).collect(),
+            baselines,
             start,
             constant,
             evolved,
         })
     }
 
-    /// Evolves a network on held-out images for a target on them, with a checkpoint by this name.
+    /// Evolves a network for a target on held-out images, with a checkpoint of this name.
     pub fn evolve(
         &self,
         seed: u64,
         start: &Snn<N>,
-        (images, goal): (&Images<HeldOut, Cifar10>, &Target),
+        (images, target): (&Images<HeldOut, Cifar10>, &Target),
         name: &str,
         steps: &mut StepCache<'_>,
     ) -> Result<Evolved<N>> {
-        let settings = EvolveSettings {
-            seed,
-            ..self.settings.evolution.clone()
-        };
+        let settings = changed(&self.settings.evolution, |evolution| evolution.seed = seed);
         let step = self.name(name);
         let path = steps.path(&step, "checkpoint");
         let evolution = Resume::at(path)
             .stopped_by(steps.stop)
-            .evolve(start, images, goal, &settings)?;
+            .evolve(start, images, target, &settings)?;
         (steps.timing).push(TimingRow::new(&step, evolution.seconds));
         Ok(Evolved { seed, evolution })
     }
 
-    /// Curves of the evolved networks and their rivals at the reported target nearest to the
-    /// evolution's, and how the first evolution went.
+    /// Simulates each network once on the test images and adds its accuracy to the rows. `names`
+    /// gives the names of a network's step and of its rows.
+    pub fn test(
+        &self,
+        networks: BTreeMap<String, &Snn<N>>,
+        images: &Images<Test, Cifar10>,
+        names: impl Fn(&str) -> [String; 2],
+        steps: &mut StepCache<'_>,
+        accuracy: &mut Vec<AccuracyRow>,
+    ) -> Result<BTreeMap<String, Simulation>> {
+        let mut tested = BTreeMap::new();
+        for (name, snn) in networks {
+            let [step, label] = names(&name);
+            let run = steps.step(&step, || simulate(snn, images, self.settings.timesteps))?;
+            accuracy.extend(AccuracyRow::of(0, &label, &run.curve));
+            tested.insert(name, run);
+        }
+        Ok(tested)
+    }
+
+    /// Writes charts of the first evolution, and of all networks at the reported target nearest to
+    /// the evolution's.
     fn charts(
         &self,
         output: &Output,
-        found: &Found<N>,
+        found: &SearchResult<N>,
         tested: &BTreeMap<String, Simulation>,
         targets: &[Target],
     ) -> Result<()> {
         let nearest = self.settings.nearest_margin(self.settings.margin_points);
-        let rivals = found.rivals[nearest].iter().map(|rival| rival.name.clone());
-        let names = rivals.chain(found.evolved.iter().map(Evolved::name));
+        let baselines = found.baselines[nearest].iter();
+        let baselines = baselines.map(|baseline| baseline.name.clone());
+        let names = baselines.chain(found.evolved.iter().map(Evolved::name));
         let names: Vec<String> = names.collect();
         let curves = names.iter().map(|name| (name, &tested[name].curve));
         let title = |what: &str| format!("CIFAR-10, {}", self.name(what));
-        let file = |what: &str| format!("{what}-initial-{}.svg", self.initial);
+        let suffix = format!("-initial-{}", self.initial);
         let chart = accuracy_chart(&title("test images"), curves, Some(&targets[nearest]))?;
-        chart.save(output.path(&file("accuracy")))?;
-        let Some(evolved) = found.evolved.first() else {
-            return Ok(());
-        };
-        let (seed, evolution) = (evolved.seed, &evolved.evolution);
-        let chart = evolution.convergence(&title(&format!("evolution, seed {seed}")))?;
-        chart.save(output.path(&file("convergence")))?;
-        let margin = self.settings.margin_points;
-        let layers = evolved.thresholds(&found.start, margin);
-        let chart = thresholds_chart(&title(&format!("thresholds, seed {seed}")), &layers)?;
-        chart.save(output.path(&file("thresholds")))
+        chart.save(output.path(&format!("accuracy{suffix}.svg")))?;
+        let Evolved { seed, evolution } = &found.evolved[0];
+        let titles = ["evolution", "thresholds"].map(|what| title(&format!("{what}, seed {seed}")));
+        let titles = titles.each_ref().map(String::as_str);
+        evolution_charts(output, &suffix, titles, &found.start, evolution)
     }
 }
 
-impl<N: Network> Found<N> {
-    /// Every network once, with its name.
-    fn networks(&self) -> BTreeMap<String, &Snn<N>> {
-        let rivals = self.rivals.iter().flatten();
-        let rivals = rivals.map(|rival| (rival.name.clone(), &rival.snn));
+impl<N: Network> SearchResult<N> {
+    /// Every network once, by its name.
+    pub fn networks(&self) -> BTreeMap<String, &Snn<N>> {
+        let baselines = self.baselines.iter().flatten();
+        let baselines = baselines.map(|baseline| (baseline.name.clone(), &baseline.snn));
         let evolved = self.evolved.iter();
-        rivals
-            .chain(evolved.map(|evolved| (evolved.name(), &evolved.evolution.snn)))
-            .collect()
+        let evolved = evolved.map(|evolved| (evolved.name(), &evolved.evolution.snn));
+        baselines.chain(evolved).collect()
     }
 }
 
-impl<N: Network> Measured<'_, N> {
-    /// The conversion of the lowest latency, and of those the one of the least deficit.
-    fn best(&self, target: &Target) -> Result<&(Candidate, Snn<N>)> {
-        let curves = self.curves.iter().map(|curve| curve.shortfall(target));
-        let best = curves.zip(&self.kind.converted).min_by(|(a, _), (b, _)| {
+impl<N: Network> CandidateGroup<N> {
+    /// Candidate of the lowest latency, and of those the one of the least deficit.
+    fn best(&self, curves: &[AccuracyCurve], target: &Target) -> Result<&(Candidate, Snn<N>)> {
+        let shortfalls = curves.iter().map(|curve| curve.shortfall(target));
+        let best = shortfalls.zip(&self.converted).min_by(|(a, _), (b, _)| {
             let ([a, b], [a_deficit, b_deficit]) = ([a.0, b.0], [a.1, b.1]);
             a.cmp(&b).then(a_deficit.total_cmp(&b_deficit))
         });
-        best.map(|(_, converted)| converted).ok_or_else(|| {
-            Error::parameter(
-                "percentiles",
-                "none with thresholds above 0",
-                "at least one",
-            )
-        })
+        let found = "none with thresholds above 0";
+        best.map(|(_, converted)| converted)
+            .ok_or_else(|| Error::parameter("percentiles", found, "at least one"))
     }
 
-    /// It as a rival.
-    pub fn rival(&self, target: &Target) -> Result<Rival<N>> {
-        let (candidate, snn) = self.best(target)?;
-        Ok(Rival {
-            kind: self.kind.name,
+    /// Best candidate as a baseline.
+    pub fn baseline(&self, curves: &[AccuracyCurve], target: &Target) -> Result<Baseline<N>> {
+        let (candidate, snn) = self.best(curves, target)?;
+        Ok(Baseline {
+            kind: self.kind,
             name: candidate.to_string(),
             snn: snn.clone(),
         })

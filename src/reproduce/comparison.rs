@@ -1,4 +1,4 @@
-//! What the works around the paper do to one small network, side by side.
+//! Comparison of the paper with related methods on one small network.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -9,27 +9,22 @@ use crate::ann::layers::checksum;
 use crate::ann::model::Ann;
 use crate::ann::networks::{DigitsBinary, DigitsCnn, DigitsQcfs, Mlp, Network};
 use crate::ann::train::TrainSettings;
-use crate::base::check::not_empty;
-use crate::base::check::require;
-use crate::base::check::some_timesteps;
+use crate::base::check::{not_empty, require, some_timesteps};
 use crate::base::error::Result;
 use crate::base::files::Output;
 use crate::base::table::show;
 use crate::convert::{Balance, Conversion, convert};
 use crate::data::digits::digits;
-use crate::data::images::{Images, Shares, Split, Training};
+use crate::data::images::{Shares, Split};
 use crate::data::tasks::Digits;
 use crate::evolve::cmaes::CmaEsSettings;
 use crate::evolve::fitness::Objective;
 use crate::evolve::run::evolve;
 use crate::evolve::search::Search;
 use crate::evolve::settings::EvolveSettings;
-use crate::metrics::AccuracyRow;
-use crate::metrics::accuracy_chart;
-use crate::metrics::{AccuracyCurve, Target};
-use crate::reproduce::rows::MethodRow;
-use crate::reproduce::rows::Report;
-use crate::reproduce::steps::Provenance;
+use crate::metrics::{Accuracy, AccuracyCurve, AccuracyRow, Target, accuracy_chart};
+use crate::reproduce::rows::{MethodRow, Report};
+use crate::reproduce::steps::{changed, complete};
 use crate::simulate::codes::InputCode;
 use crate::simulate::network::Snn;
 use crate::simulate::run::simulate;
@@ -41,25 +36,24 @@ use crate::through_time::hybrid::{HybridSettings, Trained, train_through_time};
 /// Settings of [`comparison`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ComparisonSettings {
-    /// Everything once for each: the seed divides the images, draws and orders what is drawn and
-    /// ordered.
+    /// Seeds, one whole comparison each: a seed divides the images and drives everything random.
     pub seeds: Vec<u64>,
-    /// Shares of the held-out and the test part.
+    /// Shares of the held-out and the test images.
     pub shares: Shares,
-    /// The accuracy that latency is to, in percent: one for all methods and seeds.
+    /// Target accuracy of the latency, in percent, the same for all methods and seeds.
     pub target_percent: f64,
-    /// Timesteps of converted networks, and of those that evolve to a low latency.
+    /// Number of timesteps per simulation of converted networks, and of those evolved from them.
     pub timesteps: usize,
-    /// Timesteps that a conversion is calibrated for, of which the best is taken.
+    /// Numbers of timesteps to calibrate the conversion for; the best calibration is kept.
     pub calibrations: Vec<usize>,
-    /// Training of the ANNs; its seed is replaced by each of `seeds`.
+    /// Settings of the ANNs' training; its seed is replaced by each of `seeds`.
     pub training: TrainSettings,
-    /// Evolution of the thresholds; its seed is replaced by each of `seeds`.
+    /// Settings of the thresholds' evolution; its seed is replaced by each of `seeds`.
     pub evolution: EvolveSettings,
-    /// Training through time, and its timesteps, which are few; its seed is replaced by each of
-    /// `seeds`, what is trained by each of [`Trained`].
+    /// Settings of training through time, over few timesteps; its seed is replaced by each of
+    /// `seeds`, and `trained` by each of [`Trained`].
     pub hybrid: HybridSettings,
-    /// The layer that learns without labels; its seed is replaced by each of `seeds`.
+    /// Settings of the layer that learns without labels; its seed is replaced by each of `seeds`.
     pub stdp: StdpSettings,
 }
 
@@ -100,112 +94,72 @@ impl ComparisonSettings {
     }
 }
 
-/// What is measured of every network of one seed.
-struct Bench<'a> {
+/// Methods compared with one seed, and what was measured of their networks.
+struct SeedComparison<'a> {
+    settings: &'a ComparisonSettings,
     seed: u64,
-    parts: &'a Split<Digits>,
-    /// CRC-32 of the trained network that most methods start from.
-    weights_checksum: u32,
-    /// On the test images.
-    target: Target,
+    parts: Split<Digits>,
+    held_out_target: Target,
+    test_target: Target,
     rows: Vec<MethodRow>,
     curves: Vec<(String, AccuracyCurve)>,
 }
 
-impl Bench<'_> {
-    fn measure<N: Network<Task = Digits>>(
-        &mut self,
-        method: impl Into<String>,
-        snn: &Snn<N>,
-        run: SimulateSettings,
-        seconds: f64,
-    ) -> Result<()> {
-        self.record(method, simulate(snn, &self.parts.test, run)?, seconds);
-        Ok(())
-    }
-
-    fn record(&mut self, method: impl Into<String>, run: Simulation, seconds: f64) {
-        let method = method.into();
-        let layers = run.layers.len() - 1; // the output does not spike
-        let spikes: f64 = (0..layers).map(|layer| run.spikes_per_image(layer)).sum();
-        let input: u64 = run.input.iter().flatten().sum();
-        self.rows.push(MethodRow::new(
-            &method,
-            self.seed,
-            &self.target,
-            &run.curve,
-            spikes + input as f64 / run.curve.images() as f64,
-            seconds,
-        ));
-        self.curves.push((method, run.curve));
-    }
-}
-
-/// Seconds, and what was made in them.
+/// Returns what `make` gives, and the seconds that it took.
 fn timed<T>(make: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
     let started = Instant::now();
     let made = make()?;
     Ok((made, started.elapsed().as_secs_f64()))
 }
 
-/// The methods around the paper on the embedded digits: one network, one target, everything chosen
-/// on held-out images and measured once on test images.
+/// Runs the methods around the paper on the embedded digits: one network, one target, everything
+/// chosen on held-out images and measured once on test images.
 ///
-/// Writes into `folder` `comparison.csv`, `accuracy.csv`, `settings.json` and the chart
-/// `gradients.svg`: thresholds by evolution and by gradients. The same settings give the same bytes
-/// but for the seconds.
+/// Writes `comparison.csv`, `accuracy.csv`, `settings.json` and the chart `gradients.svg`
+/// (thresholds by evolution and by gradients) into `folder`. The same settings give the same bytes,
+/// except for the seconds.
 ///
 /// # Errors
-/// Settings out of range, or a folder that cannot be written to; then nothing in it is changed.
+/// Returns an error if a setting is out of range or the folder cannot be written to; nothing in
+/// the folder is changed then.
 pub fn comparison(
     settings: &ComparisonSettings,
     folder: impl Into<PathBuf>,
 ) -> Result<Report<MethodRow>> {
     settings.check()?;
     let output = Output::new(folder)?;
-    let (mut methods, mut accuracy) = (Vec::new(), Vec::new());
-    let (mut weights, mut chart) = (Vec::new(), None);
-    for &seed in &settings.seeds {
+    let (mut methods, mut accuracy, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+    for (number, &seed) in settings.seeds.iter().enumerate() {
         let parts = digits()?.split(settings.shares, seed)?;
-        let bench = of_seed(settings, seed, &parts)?;
-        for (method, curve) in &bench.curves {
+        let (ann, seconds) = timed(|| settings.trained::<DigitsCnn>(seed, &parts))?;
+        weights.push(checksum(&ann.layers()?));
+        // The targets of all methods are set below the accuracy of this ANN.
+        let below = |accuracy: Accuracy| accuracy.percent() - settings.target_percent;
+        let held_out_margin = below(ann.accuracy(&parts.held_out)?);
+        let test_margin = below(ann.accuracy(&parts.test)?);
+        let mut compared = SeedComparison {
+            settings,
+            seed,
+            held_out_target: ann.target(&parts.held_out, held_out_margin)?,
+            test_target: ann.target(&parts.test, test_margin)?,
+            parts,
+            rows: Vec::new(),
+            curves: Vec::new(),
+        };
+        compared.run(&ann, seconds)?;
+        for (method, curve) in &compared.curves {
             accuracy.extend(AccuracyRow::of(seed, method, curve));
         }
-        if chart.is_none() {
-            let few = settings.hybrid.timesteps;
-            let drawn = |(method, _): &&(String, AccuracyCurve)| {
-                [PERCENTILE, EVOLVED, DIET].contains(&method.as_str()) || method.contains("for T")
-            };
-            let curves = bench.curves.iter().filter(drawn).map(|(method, curve)| {
-                let correct = curve.iter().take(few).map(|accuracy| accuracy.correct);
-                let first = AccuracyCurve::new(curve.images(), correct.collect())?;
-                Ok((method.as_str(), first))
-            });
-            let curves = curves.collect::<Result<Vec<_>>>()?;
-            let title = format!("The first {few} timesteps, digits, seed {seed}");
-            chart = Some(accuracy_chart(&title, curves, Some(&bench.target))?);
+        if number == 0 {
+            compared.chart(&output)?;
         }
-        methods.extend(bench.rows);
-        weights.push(bench.weights_checksum);
-    }
-    if let Some(chart) = chart {
-        chart.save(output.path("gradients.svg"))?;
+        methods.extend(compared.rows);
     }
     output.csv("comparison.csv", &methods)?;
     output.csv("accuracy.csv", accuracy)?;
-    output.json(
-        "settings.json",
-        &Provenance::new(
-            ("comparison", DigitsCnn::NAME),
-            [digits()?.view().checksum()],
-            weights,
-            settings,
-        ),
-    )?;
-    Ok(Report {
-        rows: methods,
-        files: output.complete()?,
-    })
+    let names = ("comparison", DigitsCnn::NAME);
+    let images = [digits()?.view().checksum()];
+    complete(output, methods, names, [&images, &weights], settings)
 }
 
 const PERCENTILE: &str = "percentile";
@@ -214,170 +168,203 @@ const EVOLVED: &str = "evolved thresholds";
 
 const DIET: &str = "DIET-SNN";
 
-fn of_seed<'a>(
-    settings: &ComparisonSettings,
-    seed: u64,
-    parts: &'a Split<Digits>,
-) -> Result<Bench<'a>> {
-    let few = settings.hybrid.timesteps;
-    let run = SimulateSettings::from(settings.timesteps);
-    let run_few = SimulateSettings::from(few);
-    let (ann, trained_for) = timed(|| settings.trained::<DigitsCnn>(seed, parts))?;
-    let conversion = convert(&ann, &parts.training)?;
-    // The accuracies that the target lies below are the ANN's, of other methods too.
-    let below = |accuracy: f64| accuracy - settings.target_percent;
-    let goal = ann.accuracy(&parts.held_out)?.percent();
-    let goal = ann.target(&parts.held_out, below(goal))?;
-    let target = ann.accuracy(&parts.test)?.percent();
-    let mut bench = Bench {
-        seed,
-        parts,
-        weights_checksum: checksum(&ann.layers()?),
-        target: ann.target(&parts.test, below(target))?,
-        rows: Vec::new(),
-        curves: Vec::new(),
-    };
+/// Number of neurons in the first layer of [`Mlp`].
+const MLP_NEURONS: usize = 128;
 
-    let snn = settings.percentile(&conversion, parts, &goal, InputCode::Direct)?;
-    bench.measure(PERCENTILE, &snn, run, trained_for)?;
-    let (calibrated, seconds) = timed(|| {
+impl SeedComparison<'_> {
+    /// Runs all methods, most of them from this ANN, which took so many seconds to train.
+    fn run(&mut self, ann: &Ann<DigitsCnn>, ann_seconds: f64) -> Result<()> {
+        let (settings, seed) = (self.settings, self.seed);
+        let few = settings.hybrid.timesteps;
+        let run = SimulateSettings::from(settings.timesteps);
+        let run_few = SimulateSettings::from(few);
+        let evolution = changed(&settings.evolution, |evolution| {
+            (evolution.seed, evolution.timesteps) = (seed, settings.timesteps);
+        });
+        let conversion = convert(ann, &self.parts.training)?;
+        let snn = self.percentile(PERCENTILE, &conversion, run, ann_seconds)?;
+        let (calibrated, seconds) = timed(|| self.calibrated(&conversion, &snn))?;
+        if let Some(calibrated) = calibrated {
+            self.measure("calibrated", &calibrated, run, ann_seconds + seconds)?;
+        }
+        self.evolve(EVOLVED, &snn, &evolution, run, ann_seconds)?;
+        // The same parameters, one factor per layer, optimised for the same timestep.
+        let for_few = changed(&evolution, |evolution| {
+            evolution.objective = Objective::ErrorAt { timestep: few };
+            evolution.timesteps = few;
+        });
+        let name = format!("{EVOLVED} for T = {few}");
+        self.evolve(&name, &snn, &for_few, run_few, ann_seconds)?;
+
+        let training = self.parts.training.clone();
+        let held_out = self.parts.held_out.clone().into_training();
+        let by_gradient = format!("thresholds by gradient for T = {few}");
+        let leaks = "thresholds and leaks by gradient";
+        for (method, trained, images) in [
+            (
+                &*format!("{by_gradient}, held-out images"),
+                Trained::Thresholds,
+                &held_out,
+            ),
+            (&by_gradient, Trained::Thresholds, &training),
+            (leaks, Trained::ThresholdsAndLeaks, &training),
+            ("hybrid training", Trained::Weights, &training),
+            (DIET, Trained::All, &training),
+        ] {
+            let hybrid = changed(&settings.hybrid, |hybrid| {
+                (hybrid.trained, hybrid.train.seed) = (trained, seed);
+            });
+            let (hybrid, seconds) = timed(|| train_through_time(&snn, images, &hybrid))?;
+            self.measure(method, &hybrid.snn, run_few, ann_seconds + seconds)?;
+        }
+
+        for (name, code) in [
+            ("Poisson input", InputCode::Poisson { seed }),
+            ("phase input", InputCode::Phase { period: 8 }),
+            ("latency input", InputCode::Latency { period: 8 }),
+        ] {
+            let run = SimulateSettings { code, ..run };
+            let method = format!("{name}, {PERCENTILE}");
+            let snn = self.percentile(&method, &conversion, run, ann_seconds)?;
+            let coded = changed(&evolution, |evolution| evolution.code = code);
+            let method = format!("{name}, {EVOLVED}");
+            self.evolve(&method, &snn, &coded, run, ann_seconds)?;
+        }
+
+        let (ann, seconds) = timed(|| settings.trained::<DigitsQcfs>(seed, &self.parts))?;
+        let snn = convert(&ann, &self.parts.training)?.balance(Balance::Learned)?;
+        self.measure("QCFS", &snn, run_few, seconds)?;
+        let for_few = changed(&evolution, |evolution| evolution.timesteps = few);
+        self.evolve("QCFS, evolved thresholds", &snn, &for_few, run_few, seconds)?;
+
+        let (ann, seconds) = timed(|| settings.trained::<DigitsBinary>(seed, &self.parts))?;
+        let conversion = convert(&ann, &self.parts.training)?;
+        let snn = self.percentile("binary weights, percentile", &conversion, run, seconds)?;
+        let name = "binary weights, evolved thresholds";
+        self.evolve(name, &snn, &evolution, run, seconds)?;
+        self.stdp(run)
+    }
+
+    /// Runs the methods that learn without labels first.
+    fn stdp(&mut self, run: SimulateSettings) -> Result<()> {
+        let (settings, seed) = (self.settings, self.seed);
+        let training = self.parts.training.clone();
+        let trained = |neurons: usize| -> Result<Stdp<Digits>> {
+            let mut stdp = Stdp::new(changed(&settings.stdp, |stdp| {
+                (stdp.neurons, stdp.seed) = (neurons, seed);
+            }))?;
+            stdp.train(&training)?;
+            Ok(stdp)
+        };
+        let (stdp, seconds) = timed(|| trained(settings.stdp.neurons)?.label(&training))?;
+        let votes = stdp.simulate(&self.parts.test, settings.timesteps)?;
+        self.record("STDP, votes", votes, seconds);
+        for start in ["random weights", "STDP"] {
+            let (ann, seconds) = timed(|| {
+                let mut ann = Ann::<Mlp>::new(seed)?;
+                if start == "STDP" {
+                    trained(MLP_NEURONS)?.pretrain(&mut ann)?;
+                }
+                ann.train(&training, &settings.training(seed))?;
+                Ok(ann)
+            })?;
+            let name = format!("fully connected from {start}, {PERCENTILE}");
+            self.percentile(&name, &convert(&ann, &training)?, run, seconds)?;
+        }
+        Ok(())
+    }
+
+    /// Measures and returns the percentile conversion of the lowest latency on held-out images.
+    fn percentile<N: Network<Task = Digits>>(
+        &mut self,
+        method: &str,
+        conversion: &Conversion<N>,
+        run: SimulateSettings,
+        seconds: f64,
+    ) -> Result<Snn<N>> {
+        let (_, snn) = conversion.best(&self.parts.held_out, &self.held_out_target, run)?;
+        self.measure(method, &snn, run, seconds)?;
+        Ok(snn)
+    }
+
+    /// The calibration of the lowest latency on held-out images.
+    fn calibrated(
+        &self,
+        conversion: &Conversion<DigitsCnn>,
+        snn: &Snn<DigitsCnn>,
+    ) -> Result<Option<Snn<DigitsCnn>>> {
         let mut best: Option<((usize, f64), Snn<DigitsCnn>)> = None;
-        for timesteps in &settings.calibrations {
-            let snn = conversion.calibrated(&snn, *timesteps)?;
-            let curve = simulate(&snn, &parts.held_out, run)?.curve;
-            let shortfall = curve.shortfall(&goal);
+        for timesteps in &self.settings.calibrations {
+            let snn = conversion.calibrated(snn, *timesteps)?;
+            let curve = simulate(&snn, &self.parts.held_out, self.settings.timesteps)?.curve;
+            let shortfall = curve.shortfall(&self.held_out_target);
             if best.as_ref().is_none_or(|(least, _)| shortfall < *least) {
                 best = Some((shortfall, snn));
             }
         }
-        Ok(best)
-    })?;
-    if let Some((_, snn)) = calibrated {
-        bench.measure("calibrated", &snn, run, trained_for + seconds)?;
+        Ok(best.map(|(_, snn)| snn))
     }
 
-    let evolution = settings.evolution(seed);
-    let (by_evolution, seconds) = timed(|| evolved(&snn, parts, &goal, &evolution))?;
-    bench.measure(EVOLVED, &by_evolution, run, trained_for + seconds)?;
-
-    // The same unknowns, a factor a layer, for the same timestep.
-    let for_few = EvolveSettings {
-        objective: Objective::ErrorAt { timestep: few },
-        timesteps: few,
-        ..evolution.clone()
-    };
-    let (by_evolution, seconds) = timed(|| evolved(&snn, parts, &goal, &for_few))?;
-    let name = format!("evolved thresholds for T = {few}");
-    bench.measure(name, &by_evolution, run_few, trained_for + seconds)?;
-
-    let through_time = |trained, images: &Images<Training, Digits>| -> Result<_> {
-        let mut hybrid = settings.hybrid.clone();
-        (hybrid.trained, hybrid.train.seed) = (trained, seed);
-        let (hybrid, seconds) = timed(|| train_through_time(&snn, images, &hybrid))?;
-        Ok((hybrid.snn, trained_for + seconds))
-    };
-    let held_out = parts.held_out.clone().into_training();
-    let by_gradient = format!("thresholds by gradient for T = {few}");
-    for (method, trained, images) in [
-        (
-            format!("{by_gradient}, held-out images"),
-            Trained::Thresholds,
-            &held_out,
-        ),
-        (by_gradient, Trained::Thresholds, &parts.training),
-        (
-            "thresholds and leaks by gradient".into(),
-            Trained::ThresholdsAndLeaks,
-            &parts.training,
-        ),
-        ("hybrid training".into(), Trained::Weights, &parts.training),
-        (DIET.into(), Trained::All, &parts.training),
-    ] {
-        let (snn, seconds) = through_time(trained, images)?;
-        bench.measure(method, &snn, run_few, seconds)?;
+    /// Evolves a network that took so many seconds to make, and measures what it becomes.
+    fn evolve<N: Network<Task = Digits>>(
+        &mut self,
+        method: &str,
+        snn: &Snn<N>,
+        evolution: &EvolveSettings,
+        run: SimulateSettings,
+        seconds: f64,
+    ) -> Result<()> {
+        let (images, target) = (&self.parts.held_out, &self.held_out_target);
+        let (evolved, more) = timed(|| evolve(snn, images, target, evolution))?;
+        self.measure(method, &evolved.snn, run, seconds + more)
     }
 
-    for (name, code) in [
-        ("Poisson input", InputCode::Poisson { seed }),
-        ("phase input", InputCode::Phase { period: 8 }),
-        ("latency input", InputCode::Latency { period: 8 }),
-    ] {
-        let run = SimulateSettings { code, ..run };
-        let snn = settings.percentile(&conversion, parts, &goal, code)?;
-        bench.measure(format!("{name}, percentile"), &snn, run, trained_for)?;
-        let coded = EvolveSettings {
-            code,
-            ..evolution.clone()
+    /// Simulates a network on the test images and records the run.
+    fn measure<N: Network<Task = Digits>>(
+        &mut self,
+        method: &str,
+        snn: &Snn<N>,
+        run: SimulateSettings,
+        seconds: f64,
+    ) -> Result<()> {
+        let run = simulate(snn, &self.parts.test, run)?;
+        self.record(method, run, seconds);
+        Ok(())
+    }
+
+    /// Adds the row and the curve of a run on the test images.
+    fn record(&mut self, method: &str, run: Simulation, seconds: f64) {
+        let layers = run.layers.len() - 1; // the output does not spike
+        let spikes: f64 = (0..layers).map(|layer| run.spikes_per_image(layer)).sum();
+        let input = run.input.iter().flatten().sum::<u64>() as f64;
+        let spikes = spikes + input / run.curve.images() as f64;
+        let (target, curve) = (&self.test_target, &run.curve);
+        let row = MethodRow::new(method, self.seed, target, curve, spikes, seconds);
+        self.rows.push(row);
+        self.curves.push((method.into(), run.curve));
+    }
+
+    /// Writes the chart of the first timesteps of conversion, evolution and gradients.
+    fn chart(&self, output: &Output) -> Result<()> {
+        let few = self.settings.hybrid.timesteps;
+        let drawn = |(method, _): &&(String, AccuracyCurve)| {
+            [PERCENTILE, EVOLVED, DIET].contains(&method.as_str()) || method.contains("for T")
         };
-        let (snn, seconds) = timed(|| evolved(&snn, parts, &goal, &coded))?;
-        let name = format!("{name}, evolved thresholds");
-        bench.measure(name, &snn, run, trained_for + seconds)?;
+        let curves = self.curves.iter().filter(drawn).map(|(method, curve)| {
+            let correct = curve.iter().take(few).map(|accuracy| accuracy.correct);
+            let first = AccuracyCurve::new(curve.images(), correct.collect())?;
+            Ok((method.as_str(), first))
+        });
+        let curves = curves.collect::<Result<Vec<_>>>()?;
+        let title = format!("The first {few} timesteps, digits, seed {}", self.seed);
+        let chart = accuracy_chart(&title, curves, Some(&self.test_target))?;
+        chart.save(output.path("gradients.svg"))
     }
-
-    let (ann, trained_for) = timed(|| settings.trained::<DigitsQcfs>(seed, parts))?;
-    let snn = convert(&ann, &parts.training)?.balance(Balance::Learned)?;
-    bench.measure("QCFS", &snn, run_few, trained_for)?;
-    let for_few = EvolveSettings {
-        timesteps: few,
-        ..evolution.clone()
-    };
-    let (snn, seconds) = timed(|| evolved(&snn, parts, &goal, &for_few))?;
-    let name = "QCFS, evolved thresholds";
-    bench.measure(name, &snn, run_few, trained_for + seconds)?;
-
-    let (ann, trained_for) = timed(|| settings.trained::<DigitsBinary>(seed, parts))?;
-    let conversion = convert(&ann, &parts.training)?;
-    let snn = settings.percentile(&conversion, parts, &goal, InputCode::Direct)?;
-    bench.measure("binary weights, percentile", &snn, run, trained_for)?;
-    let (snn, seconds) = timed(|| evolved(&snn, parts, &goal, &evolution))?;
-    let name = "binary weights, evolved thresholds";
-    bench.measure(name, &snn, run, trained_for + seconds)?;
-
-    let (stdp, votes_for) = timed(|| {
-        let mut stdp = settings.stdp(seed, settings.stdp.neurons)?;
-        stdp.train(&parts.training)?;
-        stdp.label(&parts.training)
-    })?;
-    let votes = stdp.simulate(&parts.test, settings.timesteps)?;
-    bench.record("STDP, votes", votes, votes_for);
-    for from_stdp in [false, true] {
-        let (ann, trained_for) = timed(|| {
-            let mut ann = Ann::<Mlp>::new(seed)?;
-            if from_stdp {
-                let mut stdp = settings.stdp(seed, MLP_NEURONS)?;
-                stdp.train(&parts.training)?;
-                stdp.pretrain(&mut ann)?;
-            }
-            ann.train(&parts.training, &settings.training(seed))?;
-            Ok(ann)
-        })?;
-        let conversion = convert(&ann, &parts.training)?;
-        let snn = settings.percentile(&conversion, parts, &goal, InputCode::Direct)?;
-        let start = if from_stdp { "STDP" } else { "random weights" };
-        let name = format!("fully connected from {start}, percentile");
-        bench.measure(name, &snn, run, trained_for)?;
-    }
-    Ok(bench)
-}
-
-/// Of the first layer of [`Mlp`].
-const MLP_NEURONS: usize = 128;
-
-fn evolved<N: Network<Task = Digits>>(
-    snn: &Snn<N>,
-    parts: &Split<Digits>,
-    goal: &Target,
-    settings: &EvolveSettings,
-) -> Result<Snn<N>> {
-    Ok(evolve(snn, &parts.held_out, goal, settings)?.snn)
 }
 
 impl ComparisonSettings {
     fn training(&self, seed: u64) -> TrainSettings {
-        TrainSettings {
-            seed,
-            ..self.training.clone()
-        }
+        changed(&self.training, |training| training.seed = seed)
     }
 
     fn trained<N: Network<Task = Digits>>(
@@ -388,36 +375,5 @@ impl ComparisonSettings {
         let mut ann = Ann::new(seed)?;
         ann.train(&parts.training, &self.training(seed))?;
         Ok(ann)
-    }
-
-    fn stdp(&self, seed: u64, neurons: usize) -> Result<Stdp<Digits>> {
-        Stdp::new(StdpSettings {
-            neurons,
-            seed,
-            ..self.stdp.clone()
-        })
-    }
-
-    fn evolution(&self, seed: u64) -> EvolveSettings {
-        EvolveSettings {
-            seed,
-            timesteps: self.timesteps,
-            ..self.evolution.clone()
-        }
-    }
-
-    /// The percentile conversion of the lowest latency on held-out images.
-    fn percentile<N: Network<Task = Digits>>(
-        &self,
-        conversion: &Conversion<N>,
-        parts: &Split<Digits>,
-        goal: &Target,
-        code: InputCode,
-    ) -> Result<Snn<N>> {
-        let run = SimulateSettings {
-            code,
-            ..self.timesteps.into()
-        };
-        Ok(conversion.best(&parts.held_out, goal, run)?.1)
     }
 }

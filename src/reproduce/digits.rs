@@ -1,4 +1,4 @@
-//! The whole way on the embedded digits.
+//! The whole pipeline on the embedded digits.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -17,39 +17,32 @@ use crate::convert::{Balance, convert};
 use crate::data::digits::digits as embedded;
 use crate::data::images::Shares;
 use crate::evolve::fitness::Objective;
-use crate::evolve::generation::ConvergenceRow;
 use crate::evolve::run::{Evolution, evolve};
 use crate::evolve::settings::EvolveSettings;
-use crate::evolve::thresholds::ThresholdRow;
-use crate::evolve::thresholds::thresholds_chart;
-use crate::metrics::AccuracyRow;
-use crate::metrics::Target;
-use crate::metrics::accuracy_chart;
-use crate::reproduce::rows::LatencyRow;
-use crate::reproduce::rows::Report;
-use crate::reproduce::steps::Provenance;
-use crate::reproduce::steps::TimingRow;
-use crate::reproduce::steps::check_margin;
+use crate::metrics::{AccuracyRow, Target, accuracy_chart};
+use crate::reproduce::rows::{LatencyRow, Report};
+use crate::reproduce::steps::{
+    NetworkRows, TimingRow, changed, check_margin, complete, evolution_charts,
+};
 use crate::simulate::network::Snn;
 use crate::simulate::run::simulate;
-use crate::simulate::simulator::Simulation;
-use crate::simulate::simulator::SpikesRow;
+use crate::simulate::simulator::{Simulation, SpikesRow};
 
 /// Settings of [`digits`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DigitsSettings {
-    /// One whole experiment for each: the seed divides the images, draws the first weights, orders
-    /// the batches and drives the evolution.
+    /// Seeds, one whole experiment each: a seed divides the images, draws the initial weights,
+    /// orders the batches and drives the evolution.
     pub seeds: Vec<u64>,
-    /// Shares of the held-out and the test part.
+    /// Shares of the held-out and the test images.
     pub shares: Shares,
-    /// Training of the ANN; its seed is replaced by each of `seeds`.
+    /// Settings of the ANN's training; its seed is replaced by each of `seeds`.
     pub training: TrainSettings,
-    /// Evolution of the thresholds; its seed is replaced by each of `seeds`.
+    /// Settings of the thresholds' evolution; its seed is replaced by each of `seeds`.
     pub evolution: EvolveSettings,
-    /// How far below the ANN's accuracy the targets lie, in percentage points; a row of the result
-    /// each, with the conversion that is best for it on the held-out images as its baseline and an
-    /// evolution of its own. The charts show the first.
+    /// Margins of the targets below the ANN's accuracy, in percentage points. Each has its own row
+    /// of the result, its own evolution, and as its baseline the conversion that is best for it on
+    /// the held-out images. The charts show the first.
     pub margins_percent: Vec<f64>,
 }
 
@@ -71,7 +64,7 @@ impl Default for DigitsSettings {
 }
 
 impl DigitsSettings {
-    /// Refuses settings out of range before anything is trained.
+    /// Returns an error for settings out of range, before anything is trained.
     fn check(&self) -> Result<()> {
         not_empty("seeds", &self.seeds)?;
         not_empty("margins_percent", &self.margins_percent)?;
@@ -84,139 +77,107 @@ impl DigitsSettings {
     }
 }
 
-/// What one seed gave for one margin.
-struct Run {
+/// Results of one seed and one margin.
+struct MarginRun {
     margin_percent: f64,
-    /// On the test images.
-    target: Target,
-    /// The best on the held-out images; evolution starts from it.
+    /// Target on the test images.
+    test_target: Target,
+    /// Conversion that is best on the held-out images, from which evolution starts.
     balance: Balance,
     baseline: Snn<DigitsCnn>,
     evolution: Evolution<DigitsCnn>,
-    /// On the test images.
+    /// Run of the baseline on the test images.
     before: Simulation,
+    /// Run of the evolved network on the test images.
     after: Simulation,
 }
 
-/// What one seed gave.
-struct Seed {
+/// Results of one seed.
+struct SeedRun {
     /// CRC-32 of the trained network.
     weights_checksum: u32,
-    /// Conversions that are usual, on the test images.
+    /// Runs of commonly used conversions on the test images.
     usual: Vec<(Balance, Simulation)>,
-    /// For each margin.
-    runs: Vec<Run>,
+    margins: Vec<MarginRun>,
 }
 
-/// The whole way on the embedded digits: train, convert, simulate, evolve, report.
+/// Runs the whole pipeline on the embedded digits: trains, converts, simulates, evolves, reports.
 ///
-/// Writes into `folder`, over the files of an earlier run only when all new ones are complete:
-/// `latency.csv`, `accuracy.csv`, `convergence.csv`, `thresholds.csv`, `spikes.csv`,
-/// `settings.json`, `timing.csv`, and charts of the first seed. The same settings give the same
-/// bytes, but for `timing.csv`.
+/// Writes `latency.csv`, `accuracy.csv`, `convergence.csv`, `thresholds.csv`, `spikes.csv`,
+/// `settings.json`, `timing.csv` and charts of the first seed into `folder`. Files of an earlier
+/// run are replaced only once all new ones are complete. The same settings give the same bytes,
+/// except in `timing.csv`.
 ///
 /// # Errors
-/// Settings out of range, or a folder that cannot be written to; then nothing in it is changed.
+/// Returns an error if a setting is out of range or the folder cannot be written to; nothing in
+/// the folder is changed then.
 pub fn digits(settings: &DigitsSettings, folder: impl Into<PathBuf>) -> Result<Report<LatencyRow>> {
     settings.check()?;
     let output = Output::new(folder)?;
-    let mut timing = Vec::new();
-    let mut runs = Vec::new();
-    for &seed in &settings.seeds {
-        runs.push((seed, run(settings, seed, &mut timing)?));
-    }
-
-    let mut latency = Vec::new();
-    let (mut accuracy, mut spikes) = (Vec::new(), Vec::new());
-    let (mut convergence, mut thresholds) = (Vec::new(), Vec::new());
-    for (seed, of_seed) in &runs {
-        for (name, simulation) in of_seed.named() {
-            accuracy.extend(AccuracyRow::of(*seed, &name, &simulation.curve));
-            spikes.extend(SpikesRow::of(*seed, &name, simulation));
+    let (mut timing, mut latency, mut spikes) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut rows, mut weights) = (NetworkRows::default(), Vec::new());
+    for (number, &seed) in settings.seeds.iter().enumerate() {
+        let run = run(settings, seed, &mut timing)?;
+        weights.push(run.weights_checksum);
+        for (name, simulation) in run.simulations() {
+            (rows.accuracy).extend(AccuracyRow::of(seed, &name, &simulation.curve));
+            spikes.extend(SpikesRow::of(seed, &name, simulation));
         }
-        for run in &of_seed.runs {
-            let (seed, margin) = (*seed, run.margin_percent);
-            let (before, after) = (&run.before, &run.after);
-            latency.push(LatencyRow::new(
-                seed,
-                &run.target,
-                run.balance,
-                before,
-                after,
-            )?);
-            let generations = run.evolution.generations.iter();
-            convergence
-                .extend(generations.map(|state| ConvergenceRow::new(seed, 0.0, margin, state)));
-            let evolved = &run.evolution.snn;
-            thresholds.push(ThresholdRow::of(seed, margin, &run.baseline, evolved));
+        for run in &run.margins {
+            let (target, before, after) = (&run.test_target, &run.before, &run.after);
+            latency.push(LatencyRow::new(seed, target, run.balance, before, after)?);
+            let margin = (0.0, run.margin_percent);
+            rows.add_evolution(seed, margin, &run.baseline, &run.evolution);
+        }
+        if number == 0 {
+            run.charts(seed, &output)?;
         }
     }
-    let (seed, of_seed) = &runs[0];
-    let first = &of_seed.runs[0];
-    let named = |text: &str| {
-        let margin = first.margin_percent;
-        format!("{text}, digits, seed {seed}, target {margin} % below the ANN")
-    };
-    let mut curves: Vec<_> = (of_seed.usual.iter())
-        .filter(|(balance, _)| *balance != first.balance)
-        .map(|(balance, run)| (balance.to_string(), &run.curve))
-        .collect();
-    curves.push((format!("{} (baseline)", first.balance), &first.before.curve));
-    curves.push(("evolved".into(), &first.after.curve));
-    let chart = accuracy_chart(
-        &named("Accuracy on test images"),
-        curves,
-        Some(&first.target),
-    )?;
-    chart.save(output.path("accuracy.svg"))?;
-    let chart = first.evolution.convergence(&named("Evolution"))?;
-    chart.save(output.path("convergence.svg"))?;
-    let chart = thresholds_chart(&named("Thresholds"), &thresholds[0])?;
-    chart.save(output.path("thresholds.svg"))?;
     output.csv("latency.csv", &latency)?;
-    output.csv("accuracy.csv", accuracy)?;
     output.csv("spikes.csv", spikes)?;
-    output.csv("convergence.csv", convergence)?;
-    output.csv("thresholds.csv", thresholds.concat())?;
     output.csv("timing.csv", timing)?;
-    let weights = runs.iter().map(|(_, of_seed)| of_seed.weights_checksum);
-    let weights: Vec<u32> = weights.collect();
-    output.json(
-        "settings.json",
-        &Provenance::new(
-            ("digits", DigitsCnn::NAME),
-            [embedded()?.view().checksum()],
-            weights,
-            settings,
-        ),
-    )?;
-    Ok(Report {
-        rows: latency,
-        files: output.complete()?,
-    })
+    rows.write(&output)?;
+    let names = ("digits", DigitsCnn::NAME);
+    let images = [embedded()?.view().checksum()];
+    complete(output, latency, names, [&images, &weights], settings)
 }
 
-impl Seed {
-    /// Every network simulated on the test images, with its name.
-    fn named(&self) -> impl Iterator<Item = (String, &Simulation)> {
-        let usual = self
-            .usual
-            .iter()
-            .map(|(balance, run)| (balance.to_string(), run));
-        usual.chain(self.runs.iter().flat_map(|run| {
-            let margin = run.margin_percent;
-            [
-                (
-                    format!("{} (baseline, margin {margin})", run.balance),
-                    &run.before,
-                ),
-                (format!("evolved (margin {margin})"), &run.after),
-            ]
+impl SeedRun {
+    /// Runs of all networks on the test images, with the networks' names.
+    fn simulations(&self) -> impl Iterator<Item = (String, &Simulation)> {
+        let usual = self.usual.iter();
+        let usual = usual.map(|(balance, run)| (balance.to_string(), run));
+        usual.chain(self.margins.iter().flat_map(|run| {
+            let (balance, margin) = (run.balance, run.margin_percent);
+            let baseline = format!("{balance} (baseline, margin {margin})");
+            let evolved = format!("evolved (margin {margin})");
+            [(baseline, &run.before), (evolved, &run.after)]
         }))
     }
+
+    /// Writes the charts of the first margin.
+    fn charts(&self, seed: u64, output: &Output) -> Result<()> {
+        let first = &self.margins[0];
+        let title = |text: &str| {
+            let margin = first.margin_percent;
+            format!("{text}, digits, seed {seed}, target {margin} % below the ANN")
+        };
+        let mut curves: Vec<_> = (self.usual.iter())
+            .filter(|(balance, _)| *balance != first.balance)
+            .map(|(balance, run)| (balance.to_string(), &run.curve))
+            .collect();
+        curves.push((format!("{} (baseline)", first.balance), &first.before.curve));
+        curves.push(("evolved".into(), &first.after.curve));
+        let target = Some(&first.test_target);
+        let chart = accuracy_chart(&title("Accuracy on test images"), curves, target)?;
+        chart.save(output.path("accuracy.svg"))?;
+        let titles = [&*title("Evolution"), &title("Thresholds")];
+        evolution_charts(output, "", titles, &first.baseline, &first.evolution)
+    }
 }
 
-fn run(settings: &DigitsSettings, seed: u64, timing: &mut Vec<TimingRow>) -> Result<Seed> {
+/// Runs the pipeline with one seed.
+fn run(settings: &DigitsSettings, seed: u64, timing: &mut Vec<TimingRow>) -> Result<SeedRun> {
     let mut clock = Instant::now();
     let mut done = |step| {
         let seconds = clock.elapsed().as_secs_f64();
@@ -226,35 +187,29 @@ fn run(settings: &DigitsSettings, seed: u64, timing: &mut Vec<TimingRow>) -> Res
     let timesteps = settings.evolution.timesteps;
     let digits = embedded()?.split(settings.shares, seed)?;
     let mut ann = Ann::<DigitsCnn>::new(seed)?;
-    let training = TrainSettings {
-        seed,
-        ..settings.training.clone()
-    };
+    let training = changed(&settings.training, |training| training.seed = seed);
     ann.train(&digits.training, &training)?;
     done("train");
 
     let conversion = convert(&ann, &digits.training)?;
     done("convert");
 
-    let evolution = EvolveSettings {
-        seed,
-        ..settings.evolution.clone()
-    };
-    let mut found = Vec::new();
+    let evolution = changed(&settings.evolution, |evolution| evolution.seed = seed);
+    let mut evolved = Vec::new();
     for &margin in &settings.margins_percent {
-        let goal = ann.target(&digits.held_out, margin)?;
-        let (balance, baseline) = conversion.best(&digits.held_out, &goal, timesteps)?;
-        let evolution = evolve(&baseline, &digits.held_out, &goal, &evolution)?;
-        found.push((margin, balance, baseline, evolution));
+        let target = ann.target(&digits.held_out, margin)?;
+        let (balance, baseline) = conversion.best(&digits.held_out, &target, timesteps)?;
+        let evolution = evolve(&baseline, &digits.held_out, &target, &evolution)?;
+        evolved.push((margin, balance, baseline, evolution));
     }
     done("evolve");
 
     let test = |snn: &Snn<DigitsCnn>| simulate(snn, &digits.test, timesteps);
-    let mut runs = Vec::new();
-    for (margin_percent, balance, baseline, evolution) in found {
-        runs.push(Run {
+    let mut margins = Vec::new();
+    for (margin_percent, balance, baseline, evolution) in evolved {
+        margins.push(MarginRun {
             margin_percent,
-            target: ann.target(&digits.test, margin_percent)?,
+            test_target: ann.target(&digits.test, margin_percent)?,
             balance,
             before: test(&baseline)?,
             after: test(&evolution.snn)?,
@@ -267,9 +222,9 @@ fn run(settings: &DigitsSettings, seed: u64, timing: &mut Vec<TimingRow>) -> Res
         usual.push((balance, test(&conversion.balance(balance)?)?));
     }
     done("test");
-    Ok(Seed {
+    Ok(SeedRun {
         weights_checksum: checksum(&ann.layers()?),
         usual,
-        runs,
+        margins,
     })
 }

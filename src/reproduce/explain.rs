@@ -1,4 +1,4 @@
-//! The paper's third claim: what evolution changed on CIFAR-10, and why.
+//! The paper's third claim: the changes that evolution makes on CIFAR-10, and their reasons.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -12,16 +12,14 @@ use crate::base::files::Output;
 use crate::base::table::show;
 use crate::data::tasks::Cifar10;
 use crate::evolve::fitness::Objective;
-use crate::evolve::settings::EvolveSettings;
+use crate::evolve::thresholds::ThresholdRow;
 use crate::explain::activity::{activation_map, firing_rates, first_spikes};
 use crate::explain::conversion::conversion_error;
 use crate::explain::scales;
 use crate::explain::scales::{activation_statistics, correlations, layer_statistics};
 use crate::explain::sensitivity::{elementary_effects, threshold_sensitivity};
-use crate::reproduce::cifar10::Workspace;
-use crate::reproduce::cifar10::{Cifar10Input, Cifar10Settings};
-use crate::reproduce::steps::StepCache;
-use crate::reproduce::steps::check_margin;
+use crate::reproduce::cifar10::{Cifar10Input, Cifar10Settings, Workspace};
+use crate::reproduce::steps::{StepCache, changed, check_margin};
 use crate::simulate::network::SpikingNetwork;
 use crate::simulate::run::simulate;
 use crate::simulate::settings::SimulateSettings;
@@ -30,31 +28,31 @@ use crate::through_time::attack::{Attack, attack};
 /// Settings of [`explain`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExplainSettings {
-    /// The experiment whose networks are explained, with one initial potential.
+    /// Settings of the experiment whose networks are explained, with one initial potential.
     pub clean: Cifar10Settings,
-    /// What clean images are compared with.
+    /// Attack whose images are compared with the clean ones.
     pub attack: Attack,
-    /// Test images whose activity is measured, clean and attacked.
+    /// Number of test images whose activity is measured, clean and attacked.
     pub images: usize,
-    /// Timesteps of that.
+    /// Number of timesteps of these measurements.
     pub timesteps: usize,
-    /// Test images whose conversion error is measured.
+    /// Number of test images whose conversion error is measured.
     pub error_images: usize,
-    /// After each of these.
+    /// Timesteps after which the conversion error is measured.
     pub error_timesteps: Vec<usize>,
-    /// Held-out images on which thresholds are changed.
+    /// Number of held-out images on which the sensitivity to thresholds is measured.
     pub sensitivity_images: usize,
-    /// On the thresholds of one layer at a time.
+    /// Factors for the thresholds of one layer at a time.
     pub factors: Vec<f64>,
-    /// Of the elementary effects.
+    /// Number of trajectories of the elementary effects.
     pub trajectories: usize,
-    /// The largest activation is compared with this percentile.
+    /// Percentile of the activations that the largest activation is compared with.
     pub percentile: f64,
-    /// Test images that are mapped.
+    /// Number of test images to map.
     pub map_images: usize,
-    /// Layers of neurons that are mapped.
+    /// Indices of the layers of neurons to map.
     pub map_layers: Vec<usize>,
-    /// After each of these.
+    /// Timesteps after which layers are mapped.
     pub map_timesteps: Vec<usize>,
 }
 
@@ -87,35 +85,32 @@ impl ExplainSettings {
     fn check(&self) -> Result<()> {
         self.clean.check_of_one_initial()?;
         self.attack.check()?;
-        at_least(
-            1,
-            &[
-                ("images", self.images),
-                ("timesteps", self.timesteps),
-                ("error_images", self.error_images),
-                ("sensitivity_images", self.sensitivity_images),
-            ],
-        )?;
+        at_least(1, &[("images", self.images), ("timesteps", self.timesteps)])?;
+        at_least(1, &[("error_images", self.error_images)])?;
+        at_least(1, &[("sensitivity_images", self.sensitivity_images)])?;
         at_least(2, &[("trajectories", self.trajectories)])?;
         check_margin("margin_points", self.clean.margin_points, true)
     }
 }
 
-/// What evolution changed on CIFAR-10, and why, as one CSV for each function of
-/// [`explain`](crate::explain): of the best percentile conversion, of the conversion with the best
-/// constant factor, which evolution started from, and of the evolved networks of
-/// [`cifar10`](super::cifar10()), which left them in `clean_folder`; where it did not, they are
-/// made there. Activity and errors are those on test images, clean and attacked through the ANN;
-/// thresholds are changed on held-out images, where elementary effects are those on the area below
-/// the ANN's accuracy ([`Objective::Area`]), sensitivity what the evolution made small.
+/// Measures the changes that evolution makes on CIFAR-10, one CSV file for each function of
+/// [`explain`](crate::explain).
 ///
-/// Gives the files: `scales.csv`, `firing-rates.csv`, `first-spikes.csv`, `conversion-error.csv`,
-/// `sensitivity.csv`, `elementary-effects.csv`, `statistics.csv`, `correlations.csv`, `maps.csv`,
-/// `settings.json`, `timing.csv`. Resumes and stops as there.
+/// The networks are the best percentile conversion, the conversion with the best constant factor
+/// (the start of the evolution), and the evolved networks of [`cifar10`](super::cifar10()). They
+/// come from the steps in `clean_folder`; steps that are missing are computed there. Activity and
+/// errors are measured on test images, clean and attacked through the ANN. Sensitivity is measured
+/// on held-out images: of the evolution's objective, and in the elementary effects of the area
+/// below the ANN's accuracy ([`Objective::Area`]).
+///
+/// Returns the paths of `scales.csv`, `firing-rates.csv`, `first-spikes.csv`,
+/// `conversion-error.csv`, `sensitivity.csv`, `elementary-effects.csv`, `statistics.csv`,
+/// `correlations.csv`, `maps.csv`, `settings.json` and `timing.csv`. Resumes and stops as `cifar10`
+/// does.
 ///
 /// # Errors
-/// Settings out of range; a list that does not fit the data; a folder that cannot be written to;
-/// [`Error::Stopped`].
+/// Returns an error if a setting is out of range, the list does not fit the data or a folder cannot
+/// be written to; [`Error::Stopped`](crate::Error::Stopped) after `stop`.
 pub fn explain<N: Network<Task = Cifar10>>(
     input: &Cifar10Input<'_, N>,
     settings: &ExplainSettings,
@@ -131,17 +126,13 @@ pub fn explain<N: Network<Task = Cifar10>>(
     let experiment = workspace.experiment(settings.clean.initial[0]);
     let found = experiment.search(&mut clean)?;
     let margin = settings.clean.margin_points;
-    let rivals = &found.rivals[settings.clean.nearest_margin(margin)];
-    let named = |kind: &str| {
-        let mut of_kind = rivals.iter().filter(|rival| rival.kind == kind);
-        of_kind.next().map(|rival| (rival.name.clone(), &rival.snn))
-    };
-    let mut networks: Vec<_> = ["percentile", "constant factor"]
-        .into_iter()
-        .filter_map(named)
-        .collect();
+    let baselines = found.baselines[settings.clean.nearest_margin(margin)].iter();
+    let used = ["percentile", "constant factor"];
+    let baselines = baselines.filter(|baseline| used.contains(&baseline.kind));
+    let baselines = baselines.map(|baseline| (baseline.name.clone(), &baseline.snn));
     let evolved = found.evolved.iter();
-    networks.extend(evolved.map(|evolved| (evolved.name(), &evolved.evolution.snn)));
+    let evolved = evolved.map(|evolved| (evolved.name(), &evolved.evolution.snn));
+    let networks: Vec<_> = baselines.chain(evolved).collect();
 
     let neurons: Vec<_> = networks.iter().map(|(_, snn)| snn.neurons()).collect();
     let key = workspace.key((settings, neurons));
@@ -154,7 +145,7 @@ pub fn explain<N: Network<Task = Cifar10>>(
         (format!(", {}", settings.attack), &attacked),
     ];
     let held_out = workspace.parts.held_out.take(settings.sensitivity_images);
-    let goal = input.ann.target(&held_out, margin)?;
+    let target = input.ann.target(&held_out, margin)?;
     let (mut rates, mut spikes, mut errors, mut maps) = (vec![], vec![], vec![], vec![]);
     let mut sensitivity = Vec::new();
     for (name, snn) in &networks {
@@ -186,31 +177,23 @@ pub fn explain<N: Network<Task = Cifar10>>(
         let evolution = &settings.clean.evolution;
         sensitivity.extend(steps.step(&format!("sensitivity, {name}"), || {
             let factors = &settings.factors;
-            threshold_sensitivity(name, network, &held_out, &goal, evolution, factors)
+            threshold_sensitivity(name, network, &held_out, &target, evolution, factors)
         })?);
     }
 
     let constant = found.constant.network();
-    // The range holds many networks that reach no target, between which only the area differs.
-    let settings_of_effects = EvolveSettings {
-        objective: Objective::Area,
-        batch: None,
-        ..settings.clean.evolution.clone()
-    };
+    // Many networks in the range never reach the target; only the area tells them apart.
+    let evolution = changed(&settings.clean.evolution, |evolution| {
+        (evolution.objective, evolution.batch) = (Objective::Area, None);
+    });
     let effects = steps.step("elementary effects", || {
-        let (settings_of, trajectories) = (&settings_of_effects, settings.trajectories);
-        elementary_effects(
-            "constant factor",
-            constant,
-            &held_out,
-            &goal,
-            settings_of,
-            trajectories,
-        )
+        let (name, trajectories) = ("constant factor", settings.trajectories);
+        elementary_effects(name, constant, &held_out, &target, &evolution, trajectories)
     })?;
 
-    let evolved = found.evolved.iter();
-    let thresholds = evolved.flat_map(|evolved| evolved.thresholds(&found.start, margin));
+    let thresholds = found.evolved.iter().flat_map(|evolved| {
+        ThresholdRow::of(evolved.seed, margin, &found.start, &evolved.evolution.snn)
+    });
     let scales = scales(&thresholds.collect::<Vec<_>>())?;
     let per_neuron = SimulateSettings {
         per_neuron: true,
@@ -218,10 +201,8 @@ pub fn explain<N: Network<Task = Cifar10>>(
     };
     let start = steps.step("run, start", || simulate(&found.start, &images, per_neuron))?;
     let mut statistics = layer_statistics(found.start.network(), &start)?;
-    statistics.extend(activation_statistics(
-        &workspace.conversion,
-        settings.percentile,
-    )?);
+    let activations = activation_statistics(&workspace.conversion, settings.percentile)?;
+    statistics.extend(activations);
     output.csv("scales.csv", &scales)?;
     output.csv("firing-rates.csv", rates)?;
     output.csv("first-spikes.csv", spikes)?;
@@ -232,9 +213,9 @@ pub fn explain<N: Network<Task = Cifar10>>(
     output.csv("statistics.csv", statistics)?;
     output.csv("maps.csv", maps)?;
     output.csv("timing.csv", &steps.timing)?;
-    workspace.write_settings(&output, "explain", settings)?;
-    output.complete()
+    let report = workspace.complete::<(), _>(output, Vec::new(), "explain", settings)?;
+    Ok(report.files)
 }
 
-/// Of the spike activation maps: the authors'.
+/// Decay γ of the spike activation maps, as the authors set it.
 const GAMMA: f64 = 0.5;

@@ -5,21 +5,17 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::ann::networks::Network;
-use crate::base::error::Error;
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::base::files::rounded;
-use crate::base::table::Table;
-use crate::base::table::latency_text;
-use crate::base::table::show;
+use crate::base::table::{Table, latency_text, show};
 use crate::convert::Balance;
-use crate::metrics::AccuracyCurve;
-use crate::metrics::Target;
+use crate::metrics::{AccuracyCurve, Target};
 use crate::simulate::network::Snn;
 use crate::simulate::simulator::Simulation;
 
 /// Row of the result that an experiment reports.
 pub trait Row: Sized {
-    /// Table of some rows, as people read them.
+    /// Table of the rows for people to read.
     fn table(rows: &[Self]) -> Table;
 }
 
@@ -33,7 +29,7 @@ pub struct Report<R> {
 }
 
 impl<R: Row> Report<R> {
-    /// Table of the rows, as people read them.
+    /// Table of the rows for people to read.
     pub fn table(&self) -> Table {
         R::table(&self.rows)
     }
@@ -41,10 +37,10 @@ impl<R: Row> Report<R> {
 
 show!(impl [R: Row] Report<R> as table);
 
-/// Headers of the cells that `won` gives.
+/// Headers of the cells of `won!`.
 const WON: [&str; 4] = ["latency", "evolved", "improvement %", "95 % interval"];
 
-/// Cells of the latencies, the improvement and its interval in a row, as people read them.
+/// Cells of a row's latencies, improvement and confidence interval.
 macro_rules! won {
     ($row:expr, $before:ident) => {
         [
@@ -60,35 +56,38 @@ macro_rules! won {
     };
 }
 
-/// One line of `latency.csv`: one seed and one target.
+/// Row of `latency.csv`: one seed and one target.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LatencyRow {
-    /// What the run was seeded with.
+    /// Seed of the experiment.
     pub seed: u64,
-    /// Of the ANN on the test images.
+    /// Accuracy of the ANN on the test images, in percent.
     pub ann_accuracy_percent: f64,
-    /// The ANN's less the margin.
+    /// Target accuracy: the ANN's minus the margin, in percent.
     pub target_accuracy_percent: f64,
-    /// The conversion chosen on held-out images.
+    /// Conversion chosen on held-out images.
     pub baseline: String,
-    /// On the test images; empty where the target is never reached.
+    /// Latency of the baseline on the test images, in timesteps; empty if the target is never
+    /// reached.
     pub baseline_latency_timesteps: Option<usize>,
-    /// On the test images; empty where the target is never reached.
+    /// Latency of the evolved network on the test images, in timesteps; empty if the target is
+    /// never reached.
     pub evolved_latency_timesteps: Option<usize>,
-    /// 100 (1 - evolved / baseline); empty where either is.
+    /// Improvement of the latency, 100 (1 - evolved / baseline); empty if either latency is.
     pub improvement_percent: Option<f64>,
-    /// Least improvement at 95 % confidence, over test images
+    /// Lower bound of the improvement at 95 % confidence, over test images
     /// ([`improvement_interval`]).
     pub improvement_low_percent: f64,
-    /// Greatest improvement at 95 % confidence.
+    /// Upper bound of the improvement at 95 % confidence.
     pub improvement_high_percent: f64,
 }
 
 impl LatencyRow {
-    /// The row for a baseline and an evolved network's run on the same test images.
+    /// Row of a baseline's and an evolved network's run on the same test images.
     ///
     /// # Errors
-    /// Runs or a target on different numbers of images, or runs of different lengths.
+    /// Returns an error if the runs and the target differ in their number of images, or the runs in
+    /// their length.
     pub fn new(
         seed: u64,
         target: &Target,
@@ -114,9 +113,7 @@ impl LatencyRow {
 impl Row for LatencyRow {
     fn table(rows: &[Self]) -> Table {
         let title = "Latency to the target accuracy on test images, in timesteps";
-        let header = ["seed", "ANN %", "target %", "baseline"]
-            .into_iter()
-            .chain(WON);
+        let header = ["seed", "ANN %", "target %", "baseline"].into_iter();
         let row = |row: &Self| {
             let first = [
                 row.seed.to_string(),
@@ -124,56 +121,59 @@ impl Row for LatencyRow {
                 format!("{:.2}", row.target_accuracy_percent),
                 row.baseline.clone(),
             ];
-            first
-                .into_iter()
-                .chain(won!(row, baseline_latency_timesteps))
-                .collect()
+            let won = won!(row, baseline_latency_timesteps);
+            first.into_iter().chain(won).collect()
         };
-        Table::of(title, header, rows.iter().map(row))
+        Table::of(title, header.chain(WON), rows.iter().map(row))
     }
 }
 
-/// One line of `comparison.csv`: an evolved network and one that it is compared with, at one target.
+/// Row of `comparison.csv`: an evolved network compared with another at one target.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ComparisonRow {
-    /// Of the neurons of both, in thresholds.
+    /// Initial membrane potential of both networks, as a fraction of the threshold.
     pub initial_potential: f32,
-    /// What the evolution was seeded with.
+    /// Seed of the evolution.
     pub seed: u64,
-    /// Of the ANN on the test images.
+    /// Accuracy of the ANN on the test images, in percent.
     pub ann_accuracy_percent: f64,
-    /// The target's distance below it.
+    /// Margin of the target below that accuracy, in percentage points.
     pub margin_points: f64,
-    /// What the evolved network is compared with: a kind of conversion.
+    /// Kind of conversion that the evolved network is compared with.
     pub rival: String,
-    /// The one of its kind that was chosen on held-out images.
+    /// Network of that kind, chosen on held-out images.
     pub rival_network: String,
-    /// On the test images; empty where the target is never reached.
+    /// Latency of the compared network on the test images, in timesteps; empty if the target is
+    /// never reached.
     pub rival_latency_timesteps: Option<usize>,
-    /// On the test images; empty where the target is never reached.
+    /// Latency of the evolved network on the test images, in timesteps; empty if the target is
+    /// never reached.
     pub evolved_latency_timesteps: Option<usize>,
-    /// 100 (1 - evolved / rival); empty where either is.
+    /// Improvement of the latency, 100 (1 - evolved / rival); empty if either latency is.
     pub improvement_percent: Option<f64>,
-    /// Least improvement at 95 % confidence, over test images ([`improvement_interval`]); the
-    /// timestep after the last stands for a latency that is never reached.
+    /// Lower bound of the improvement at 95 % confidence, over test images
+    /// ([`improvement_interval`]). A target that is never reached counts as reached one timestep
+    /// after the last.
     pub improvement_low_percent: f64,
-    /// Greatest improvement at 95 % confidence.
+    /// Upper bound of the improvement at 95 % confidence.
     pub improvement_high_percent: f64,
-    /// Up to the latency, of all neurons.
+    /// Number of spikes per image of the compared network up to its latency.
     pub rival_spikes_per_image: Option<f64>,
-    /// Up to the latency, of all neurons.
+    /// Number of spikes per image of the evolved network up to its latency.
     pub evolved_spikes_per_image: Option<f64>,
-    /// Up to the latency, over the ANN's ([`Energy`](crate::simulate::energy::Energy)).
+    /// Energy of the compared network up to its latency, divided by the ANN's
+    /// ([`Energy`](crate::simulate::energy::Energy)).
     pub rival_energy_ratio: Option<f64>,
-    /// Up to the latency, over the ANN's.
+    /// Energy of the evolved network up to its latency, divided by the ANN's.
     pub evolved_energy_ratio: Option<f64>,
 }
 
 impl ComparisonRow {
-    /// The row of a network and its run, and of the evolved one and its, on the same test images.
+    /// Row of a network and an evolved one, each with its run on the same test images.
     ///
     /// # Errors
-    /// Runs or a target on different numbers of images, or runs of different lengths.
+    /// Returns an error if the runs and the target differ in their number of images, or the runs in
+    /// their length.
     pub fn new<N: Network>(
         (initial_potential, seed): (f32, u64),
         target: &Target,
@@ -233,43 +233,47 @@ impl Row for ComparisonRow {
     }
 }
 
-/// One line of `latency.csv` of images under attack: an evolved network and one that it is compared
-/// with, at one target.
+/// Row of `latency.csv` under attack: an evolved network compared with another at one target.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AttackRow {
-    /// FGSM, PGD or noise.
+    /// Kind of attack: FGSM, PGD or noise.
     pub attack: String,
-    /// Whose gradient it climbs: the ANN's or the spiking reference's.
+    /// Network whose gradient the attack uses: ANN, SNN (the reference) or none.
     pub through: String,
-    /// ε, or σ of noise, in 1/255.
+    /// Size of the attack: ε, or σ of noise, in 1/255.
     pub epsilon_255: f64,
-    /// Of the ANN on the attacked test images.
+    /// Accuracy of the ANN on the attacked test images, in percent.
     pub ann_accuracy_percent: f64,
-    /// Of the reference network on them, after the last timestep.
+    /// Accuracy of the reference network on the attacked test images after the last timestep, in
+    /// percent.
     pub reference_accuracy_percent: f64,
-    /// The target's distance below it.
+    /// Margin of the target below that accuracy, in percentage points.
     pub margin_points: f64,
-    /// Whether the target is so low that its latency says nothing.
+    /// Whether the target is too low for its latency to be meaningful.
     pub void: bool,
-    /// Which held-out images the evolution saw: `clean` ones, or `attacked` ones.
+    /// Held-out images of the evolution: `clean` or `attacked`.
     pub evolved_on: String,
-    /// What it was seeded with.
+    /// Seed of the evolution.
     pub seed: u64,
-    /// What the evolved network is compared with: a kind of conversion, or the reference.
+    /// Kind of network that the evolved one is compared with: a kind of conversion, or the
+    /// reference.
     pub rival: String,
-    /// The one of its kind that was chosen on attacked held-out images; the reference was chosen on
-    /// clean ones.
+    /// Network of that kind, chosen on attacked held-out images; the reference was chosen on clean
+    /// ones.
     pub rival_network: String,
-    /// On the attacked test images; empty where the target is never reached.
+    /// Latency of the compared network on the attacked test images, in timesteps; empty if the
+    /// target is never reached.
     pub rival_latency_timesteps: Option<usize>,
-    /// On the attacked test images; empty where the target is never reached.
+    /// Latency of the evolved network on the attacked test images, in timesteps; empty if the
+    /// target is never reached.
     pub evolved_latency_timesteps: Option<usize>,
-    /// 100 (1 - evolved / rival); empty where either is.
+    /// Improvement of the latency, 100 (1 - evolved / rival); empty if either latency is.
     pub improvement_percent: Option<f64>,
-    /// Least improvement at 95 % confidence, over test images ([`improvement_interval`]); the
-    /// timestep after the last stands for a latency that is never reached.
+    /// Lower bound of the improvement at 95 % confidence, over test images
+    /// ([`improvement_interval`]). A target that is never reached counts as reached one timestep
+    /// after the last.
     pub improvement_low_percent: f64,
-    /// Greatest improvement at 95 % confidence.
+    /// Upper bound of the improvement at 95 % confidence.
     pub improvement_high_percent: f64,
 }
 
@@ -294,16 +298,14 @@ impl Row for AttackRow {
                 row.seed.to_string(),
                 rival(&row.rival, &row.rival_network),
             ];
-            first
-                .into_iter()
-                .chain(won!(row, rival_latency_timesteps))
-                .collect()
+            let won = won!(row, rival_latency_timesteps);
+            first.into_iter().chain(won).collect()
         };
         Table::of(title, header.into_iter().chain(WON), rows.iter().map(row))
     }
 }
 
-/// A kind of conversion and the one that was chosen of it, as people read them.
+/// Text of a kind of network and the chosen network.
 fn rival(kind: &str, network: &str) -> String {
     match network.starts_with(kind) {
         true => network.into(),
@@ -311,29 +313,29 @@ fn rival(kind: &str, network: &str) -> String {
     }
 }
 
-/// One line of `comparison.csv` of methods: a network on the test images.
+/// Row of `comparison.csv` of methods: one network on the test images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MethodRow {
-    /// What made it.
+    /// Method that made the network.
     pub method: String,
-    /// What the run was seeded with.
+    /// Seed of the experiment.
     pub seed: u64,
-    /// Of the simulation.
+    /// Number of timesteps of the simulation.
     pub timesteps: usize,
-    /// After the last of them.
+    /// Accuracy after the last timestep, in percent.
     pub accuracy_percent: f64,
-    /// One for all methods.
+    /// Target accuracy in percent, the same for all methods.
     pub target_accuracy_percent: f64,
-    /// Empty where the target is not reached, or lost again.
+    /// Latency in timesteps; empty if the target is not reached, or lost again.
     pub latency_timesteps: Option<usize>,
-    /// Of the input (where it spikes) and of all layers, in all timesteps.
+    /// Number of spikes per image in all timesteps, of the input (if it spikes) and all layers.
     pub spikes_per_image: f64,
-    /// Of everything that made the network: the ANN's training, and what came after it.
+    /// Seconds to make the network: the ANN's training and all later steps.
     pub training_seconds: f64,
 }
 
 impl Row for MethodRow {
-    /// One line a method, its seeds one after the other.
+    /// Table of one line per method, with its seeds side by side.
     fn table(rows: &[Self]) -> Table {
         let header = [
             "method",

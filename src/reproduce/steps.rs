@@ -1,4 +1,4 @@
-//! Steps of experiments: their kept results, their times, and what made the files.
+//! Parts that the experiments share: steps whose results are kept, their times, common files.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,23 +7,30 @@ use std::time::Instant;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::ann::networks::Network;
 use crate::base::check::require;
-use crate::base::checkpoint::read_checkpoint;
-use crate::base::checkpoint::write_checkpoint;
+use crate::base::checkpoint::{read_checkpoint, write_checkpoint};
 use crate::base::error::{Error, Result};
+use crate::base::files::Output;
 use crate::base::lock::Lock;
 use crate::base::progress::Progress;
 use crate::base::ranks::Ranks;
+use crate::evolve::generation::ConvergenceRow;
+use crate::evolve::run::Evolution;
+use crate::evolve::thresholds::{ThresholdRow, thresholds_chart};
+use crate::metrics::AccuracyRow;
+use crate::reproduce::rows::Report;
+use crate::simulate::network::Snn;
 
-/// Refuses a distance below the ANN's accuracy that no target has, and none at all where an
-/// objective averages down to twice as far.
+/// Returns an error for a target margin, in percentage points below the ANN's accuracy, outside
+/// 0 to 100. With an objective that averages over margins up to twice as large, 0 is one, too.
 pub(super) fn check_margin(name: &'static str, margin: f64, averaged: bool) -> Result<()> {
     let holds = (0.0..100.0).contains(&margin) && !(averaged && margin == 0.0);
     let least = if averaged { "above 0" } else { "0 or more" };
     require(holds, name, margin, format!("{least} and less than 100"))
 }
 
-/// Wall-clock time of one step; in a file of its own, since no two runs agree on it.
+/// Wall-clock time of one step, in a file of its own because it differs from run to run.
 #[derive(Serialize)]
 pub(super) struct TimingRow {
     step: String,
@@ -40,53 +47,109 @@ impl TimingRow {
     }
 }
 
-/// What made the files beside it.
-#[derive(Serialize)]
-pub(super) struct Provenance<'a, S> {
-    /// Of this file's format; one without is the first.
-    version: u32,
-    experiment: &'a str,
-    network: &'a str,
-    evospike: &'a str,
-    /// CRC-32 of images and labels, part by part.
-    images_checksums: Vec<u32>,
-    /// CRC-32 of the trained network; where each seed trains its own, one each.
-    weights_checksums: Vec<u32>,
-    settings: &'a S,
+/// Copy of settings with some fields changed, such as the seed.
+pub(super) fn changed<T: Clone>(settings: &T, change: impl FnOnce(&mut T)) -> T {
+    let mut settings = settings.clone();
+    change(&mut settings);
+    settings
 }
 
-impl<'a, S> Provenance<'a, S> {
-    pub(super) fn new(
-        (experiment, network): (&'a str, &'a str),
-        images_checksums: impl Into<Vec<u32>>,
-        weights_checksums: impl Into<Vec<u32>>,
-        settings: &'a S,
-    ) -> Self {
-        Self {
-            version: 2,
-            experiment,
-            network,
-            evospike: env!("CARGO_PKG_VERSION"),
-            images_checksums: images_checksums.into(),
-            weights_checksums: weights_checksums.into(),
-            settings,
-        }
+/// Rows of the files that several experiments write about their networks.
+#[derive(Default)]
+pub(super) struct NetworkRows {
+    pub accuracy: Vec<AccuracyRow>,
+    pub convergence: Vec<ConvergenceRow>,
+    pub thresholds: Vec<ThresholdRow>,
+}
+
+impl NetworkRows {
+    /// Adds the generations of an evolution and the thresholds that it changed from those of
+    /// `start`.
+    pub fn add_evolution<N: Network>(
+        &mut self,
+        seed: u64,
+        (initial, margin): (f32, f64),
+        start: &Snn<N>,
+        evolution: &Evolution<N>,
+    ) {
+        let generations = evolution.generations.iter();
+        let row = |state| ConvergenceRow::new(seed, initial, margin, state);
+        self.convergence.extend(generations.map(row));
+        let thresholds = ThresholdRow::of(seed, margin, start, &evolution.snn);
+        self.thresholds.extend(thresholds);
+    }
+
+    /// Writes `accuracy.csv`, `convergence.csv` and `thresholds.csv`.
+    pub fn write(self, output: &Output) -> Result<()> {
+        output.csv("accuracy.csv", self.accuracy)?;
+        output.csv("convergence.csv", self.convergence)?;
+        output.csv("thresholds.csv", self.thresholds)
     }
 }
 
-/// Results of the steps of an experiment in files of their own, from which it resumes.
+/// Writes the charts `convergence{suffix}.svg` and `thresholds{suffix}.svg` of an evolution that
+/// changed the thresholds of `start`.
+pub(super) fn evolution_charts<N: Network>(
+    output: &Output,
+    suffix: &str,
+    [convergence, thresholds]: [&str; 2],
+    start: &Snn<N>,
+    evolution: &Evolution<N>,
+) -> Result<()> {
+    let chart = evolution.convergence(convergence)?;
+    chart.save(output.path(&format!("convergence{suffix}.svg")))?;
+    let chart = thresholds_chart(thresholds, ThresholdRow::of(0, 0.0, start, &evolution.snn))?;
+    chart.save(output.path(&format!("thresholds{suffix}.svg")))
+}
+
+/// Writes `settings.json`, which tells what made the files, moves all files to their folder and
+/// gives the report. The checksums are CRC-32: of the images and labels of each part of the data,
+/// and of the trained network (where each seed trains its own, one each).
+pub(super) fn complete<R, S: Serialize>(
+    output: Output,
+    rows: Vec<R>,
+    (experiment, network): (&str, &str),
+    [images_checksums, weights_checksums]: [&[u32]; 2],
+    settings: &S,
+) -> Result<Report<R>> {
+    #[derive(Serialize)]
+    struct Provenance<'a, S> {
+        /// Version of this file's format; a file without one is of the first version.
+        version: u32,
+        experiment: &'a str,
+        network: &'a str,
+        evospike: &'a str,
+        images_checksums: &'a [u32],
+        weights_checksums: &'a [u32],
+        settings: &'a S,
+    }
+    let provenance = Provenance {
+        version: 2,
+        experiment,
+        network,
+        evospike: env!("CARGO_PKG_VERSION"),
+        images_checksums,
+        weights_checksums,
+        settings,
+    };
+    output.json("settings.json", &provenance)?;
+    let files = output.complete()?;
+    Ok(Report { rows, files })
+}
+
+/// Results of an experiment's steps, one file each, from which the experiment resumes.
 pub(super) struct StepCache<'a> {
     folder: PathBuf,
-    /// What the results depend on.
+    /// Settings and data that the results depend on, as JSON.
     key: String,
     pub timing: Vec<TimingRow>,
-    /// As errors name it.
+    /// Name of the experiment in errors.
     work: &'static str,
     pub stop: &'a AtomicBool,
 }
 
 impl<'a> StepCache<'a> {
-    /// In a folder of an experiment, of results that depend on `key`, such as evospike's version.
+    /// Opens the cache in an experiment's folder, for results that depend on `key`.
     pub fn new(
         work: &'static str,
         folder: &Path,
@@ -102,13 +165,16 @@ impl<'a> StepCache<'a> {
         })
     }
 
-    /// Where a step is kept; attacks are called by fractions.
+    /// Path of the file of a step. Names of attacks contain fractions, so `/` is replaced.
     pub fn path(&self, step: &str, extension: &str) -> PathBuf {
         let name = step.replace('/', " of ");
         self.folder.join(format!("{name}.{extension}"))
     }
 
-    /// Result of a step: from its file where that is there, whole and of the same experiment.
+    /// Result of a step, read from its file if that is complete and of the same experiment, and
+    /// computed otherwise.
+    ///
+    /// Returns [`Error::Stopped`] after the step if `stop` is set.
     pub fn step<T: Serialize + DeserializeOwned>(
         &mut self,
         name: &str,
@@ -120,8 +186,8 @@ impl<'a> StepCache<'a> {
             value: T,
         }
         let path = self.path(name, "step");
-        // All ranks compute it or none does, whatever each sees of the folder. What is damaged or
-        // of another experiment is computed again.
+        // All ranks compute the step or none does, even if they see different files. A file that is
+        // damaged or of another experiment is computed again.
         let read = || read_checkpoint::<Kept<T>>(&path, &self.key).ok().flatten();
         let known = Ranks::enter()?.lead(|| Ok(read().map(|(kept, _)| kept)))?;
         let kept = match known {

@@ -1,9 +1,9 @@
-//! Input codes: what an image is to the first layer at every timestep.
+//! Input codes: currents of an image in every timestep.
 //!
-//! x is one value of the image, normalised and so of either sign, and P the *peak*, the largest |x|
-//! that its pixels can have. A code gives a current I(t) for timesteps t = 1, 2, ... whose mean
-//! approaches x, so that thresholds hold for every code. A spike of a negative x carries a
-//! negative charge. Only the input is coded: the neurons behind it are the same for every code.
+//! Let x be one value of the image, which is normalised and so can be negative, and P the *peak*,
+//! the largest |x| that pixels can have. A code gives a current I(t) for timesteps t = 1, 2, ...
+//! whose mean approaches x, so that thresholds suit every code. A spike of a negative x has a
+//! negative charge. Only the input is coded; the neurons are the same for every code.
 
 use std::fmt;
 
@@ -16,35 +16,35 @@ use crate::base::random::{Stream, image_rng};
 use crate::data::images::{Images, Part};
 use crate::data::tasks::Task;
 
-/// How an image is given to the network over the timesteps.
+/// Code that turns an image into input currents over timesteps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum InputCode {
-    /// Direct coding: a constant current, I(t) = x (Rueckauer et al. 2017; what Lu and Sengupta
-    /// 2022 use).
+    /// Direct code: a constant current, I(t) = x (Rueckauer et al. 2017; Lu and Sengupta 2022).
     #[default]
     Direct,
-    /// Rate code: in each timestep a spike with probability |x| / P, independent of all others,
-    /// I(t) = sign(x) P or 0 (Cao et al. 2015; with signs as Sengupta et al. 2019). The mean is x.
+    /// Rate code: in each timestep an independent spike with probability |x| / P, I(t) = sign(x) P
+    /// or 0 (Cao et al. 2015; with signs as in Sengupta et al. 2019). The mean is x.
     Poisson {
-        /// Seeds the spikes. Those of an image follow from the seed and its
-        /// [`index`](Images::index) alone.
+        /// Seed of the spikes. The spikes of an image depend only on the seed and the image's
+        /// [`index`](Images::index).
         seed: u64,
     },
-    /// Weighted spikes (Kim et al. 2018, "Deep neural networks with weighted spikes"): |x| / P is
-    /// rounded to q / (2^K - 1), and phase p = (t - 1) mod K sends bit p of q, the most significant
-    /// one first, with weight 2^-(1 + p): I(t) = sign(x) P c 2^-(1 + p) or 0. With
-    /// c = K 2^K / (2^K - 1) a period sums to K times the rounded x. Images of 8 bits in 0..=1 are
+    /// Phase code (Kim et al. 2018, "Deep neural networks with weighted spikes"): |x| / P is
+    /// rounded to q / n, n = 2^K - 1, and phase p = (t - 1) mod K sends bit p of q, the most
+    /// significant bit first, with weight 2^-(1 + p): I(t) = sign(x) P c 2^-(1 + p) or 0. With
+    /// c = K 2^K / n, the sum over a period is K times the rounded x. 8-bit images in 0..=1 are
     /// exact with a period of 8.
     Phase {
-        /// K, timesteps of a period and bits of a value: 1..=16.
+        /// K, the number of timesteps per period and of bits per value: 1..=16.
         period: usize,
     },
-    /// Time to first spike: one spike a period of K timesteps, earlier for larger |x|. With
-    /// k = round(K (1 - |x| / P)) timesteps before the spike it carries I(t) = sign(x) P (K - k), a
-    /// charge that falls linearly with time; k = K is no spike. The mean over a period is x
-    /// rounded to a multiple of P / K. (As Park et al. 2020, "T2FSNN", with a linear kernel.)
+    /// Latency code, or time to first spike: one spike per period of K timesteps, earlier for
+    /// larger magnitudes (Park et al. 2020, "T2FSNN", here with a linear kernel). After
+    /// k = round(K (1 - |x| / P)) timesteps there is a spike of charge I(t) = sign(x) P (K - k),
+    /// which falls linearly with time; k = K is no spike. The mean over a period is x rounded to a
+    /// multiple of P / K.
     Latency {
-        /// K, timesteps of a period: 1..=65536.
+        /// K, the number of timesteps per period: 1..=65536.
         period: usize,
     },
 }
@@ -54,10 +54,9 @@ impl InputCode {
         *self == Self::Direct
     }
 
-    /// Frames for [`SpikingNetwork::trace`](crate::simulate::SpikingNetwork::trace): the currents
-    /// of every value of `input` in the first timestep, then in the second, ... Values beyond
-    /// `peak` count as it, except with direct coding. `image` tells inputs apart where spikes are
-    /// drawn at random.
+    /// Encodes an input as currents, timesteps x values, row by row, for
+    /// [`SpikingNetwork::trace`](crate::simulate::SpikingNetwork::trace). Values beyond `peak` are
+    /// clipped, except with the direct code. `image` is part of the seed of random spikes.
     ///
     /// ```
     /// use evospike::simulate::codes::InputCode;
@@ -69,8 +68,8 @@ impl InputCode {
     /// ```
     ///
     /// # Errors
-    /// No timestep, a period out of range, a value that is not finite, or a peak that is not
-    /// finite and above 0.
+    /// Returns an error if there are no timesteps, the period is out of range, a value is not
+    /// finite, or the peak is not finite and above 0.
     pub fn encode(
         self,
         input: &[f32],
@@ -105,8 +104,8 @@ impl InputCode {
         Err(Error::parameter("code.period", period, expected))
     }
 
-    /// The frames of `timesteps` timesteps, or as many as there are before they repeat. What
-    /// [`encode`](Self::encode) checks was checked.
+    /// Currents, timesteps x values, row by row, of `timesteps`, or of one period if that is
+    /// shorter. The caller must have made the checks of [`encode`](Self::encode).
     pub(crate) fn frames(
         self,
         input: &[f32],
@@ -115,7 +114,7 @@ impl InputCode {
         image: usize,
     ) -> Vec<f32> {
         let share = |x: f32| (x.abs() / peak).min(1.0);
-        // Of each phase, the current of each value.
+        // Current of each value in each phase.
         let periodic = |period: usize, current: &dyn Fn(usize, f32) -> f32| {
             let phases = 0..period.min(timesteps);
             let frame = |phase| input.iter().map(move |&x| current(phase, x));
@@ -128,7 +127,7 @@ impl InputCode {
                 let mut spikes = Vec::with_capacity(timesteps * input.len());
                 for _ in 0..timesteps {
                     spikes.extend(input.iter().map(|&x| {
-                        // One draw a value, whatever it is. A number in 0..1 is never below 0.
+                        // One random number per value, also for 0, which never spikes.
                         match rng.random::<f32>() < share(x) {
                             true => peak.copysign(x),
                             false => 0.0,
@@ -173,14 +172,14 @@ impl fmt::Display for InputCode {
 }
 
 impl<P: Part, K: Task> Images<P, K> {
-    /// Image `i` in a code, as [`simulate`](crate::simulate::simulate()) gives it to a network, for
+    /// Encodes image `i` like [`simulate`](crate::simulate::simulate()), for
     /// [`SpikingNetwork::trace`](crate::simulate::SpikingNetwork::trace).
     ///
     /// # Errors
-    /// As of [`InputCode::encode`].
+    /// Returns an error in the same cases as [`InputCode::encode`].
     ///
     /// # Panics
-    /// If `i` is not below [`len`](Self::len), as indexing a slice does.
+    /// Panics if `i` is not below [`len`](Self::len).
     pub fn encoded(&self, i: usize, code: InputCode, timesteps: usize) -> Result<Vec<f32>> {
         code.encode(&self.input(i), self.view().peak(), timesteps, self.index(i))
     }

@@ -1,21 +1,22 @@
-//! Energy: an estimate from counted operations, of the spiking network and of the ANN.
+//! Energy of the spiking network and of the ANN, estimated from numbers of operations.
 //!
-//! An operation costs what 32-bit floating-point arithmetic costs at 45 nm and 0.9 V (Horowitz,
-//! ISSCC 2014): 0.9 pJ an accumulation, 4.6 pJ a multiply-accumulate. Memory and control are left
-//! out, as in most papers on conversion, so the numbers compare networks and are not a chip's.
+//! The energy of an operation is that of 32-bit floating-point arithmetic at 45 nm and 0.9 V
+//! (Horowitz, ISSCC 2014): 0.9 pJ per accumulation, 4.6 pJ per multiply-accumulate. Memory and
+//! control are not counted, as in most papers on conversion, so that the numbers compare networks
+//! but are not those of a chip.
 //!
-//! Operations are counted as those papers do (Rathi and Roy 2021, "DIET-SNN"; Lu and Sengupta
-//! 2020), for each layer of weights as it is written, before this crate folds pooling into it:
+//! Operations are counted like in these papers (Rathi and Roy 2021, "DIET-SNN"; Lu and Sengupta
+//! 2020), for each layer of weights before pooling is folded into it:
 //!
-//! - ANN: multiply-accumulates M = outputs x inputs of a linear layer, and height x width x outputs
-//!   x inputs x kernel² of a convolution, its padding included;
-//! - SNN: M accumulations times the spikes a neuron that arrive over the timesteps. What the engine
-//!   adds up itself is less, and is in [`LayerSpikes`](crate::simulate::LayerSpikes);
-//! - the first layer with direct coding: M multiply-accumulates, once an image, since its current
-//!   is the same at every timestep (Zhou et al. 2023, "Spikformer"). Hardware that cannot keep it
-//!   needs M at every timestep: [`Energy::recomputed`]. With a code that spikes it accumulates
-//!   like the others;
-//! - pooling, additions of shortcuts, biases and the neurons' own updates count as nothing.
+//! - ANN: M multiply-accumulates, where M = outputs x inputs for a linear layer and height x width
+//!   x outputs x inputs x kernel² for a convolution, including its padding;
+//! - SNN: M accumulations times the number of spikes per input neuron over the timesteps. The
+//!   engine itself adds less, see [`LayerSpikes`](crate::simulate::LayerSpikes);
+//! - first layer with the direct code: M multiply-accumulates once per image, since its current is
+//!   the same in every timestep (Zhou et al. 2023, "Spikformer"). Hardware that cannot store the
+//!   current needs M in every timestep: [`Energy::recomputed`]. With other codes, the first layer
+//!   accumulates spikes like the others;
+//! - pooling, additions of shortcuts, biases and updates of neurons are not counted.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,30 +26,30 @@ use crate::simulate::network::SpikingNetwork;
 use crate::simulate::simulator::Simulation;
 use crate::simulate::synapses::Source;
 
-/// Picojoules of one accumulation.
+/// Energy of one accumulation, in picojoules.
 pub const ACCUMULATE: f64 = 0.9;
-/// Picojoules of one multiply-accumulate.
+/// Energy of one multiply-accumulate, in picojoules.
 pub const MULTIPLY_ACCUMULATE: f64 = 4.6;
 
-/// Operations of a run for each image.
+/// Number of operations per image in a run.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Energy {
-    /// Timesteps that were counted.
+    /// Number of timesteps.
     pub timesteps: usize,
-    /// Layers of weights; those that end in the same neurons are one.
+    /// Operations of each layer of weights; layers that end in the same neurons count as one.
     pub layers: Vec<LayerOperations>,
 }
 
-/// Operations of one layer of weights for each image.
+/// Number of operations per image in one layer of weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LayerOperations {
-    /// What the layer is.
+    /// Description of the layer.
     pub name: String,
-    /// Multiply-accumulates of the ANN.
+    /// Number of multiply-accumulates of the ANN.
     pub ann: f64,
-    /// Accumulations of the SNN: operations that spikes cause.
+    /// Number of accumulations of the SNN, caused by spikes.
     pub accumulates: f64,
-    /// Multiply-accumulates of the SNN: of the image itself, with direct coding.
+    /// Number of multiply-accumulates of the SNN, for the image with the direct code.
     pub multiply_accumulates: f64,
 }
 
@@ -59,8 +60,8 @@ impl LayerOperations {
 }
 
 impl SpikingNetwork {
-    /// Energy of the first `timesteps` timesteps of a run of this network: of all of them, or up
-    /// to the latency, `run.curve.latency(&target)`.
+    /// Computes the energy of the first `timesteps` of a run of this network, for example up to the
+    /// latency, `run.curve.latency(&target)`.
     ///
     /// ```
     /// # use evospike::prelude::*;
@@ -78,7 +79,8 @@ impl SpikingNetwork {
     /// ```
     ///
     /// # Errors
-    /// A run of another network, or no timestep, or more than the run's.
+    /// Returns an error if the run is of another network, or `timesteps` is 0 or more than the run
+    /// has.
     pub fn energy(&self, run: &Simulation, timesteps: usize) -> Result<Energy> {
         self.check_run(run)?;
         let stages = &self.stages.stages;
@@ -87,7 +89,7 @@ impl SpikingNetwork {
             return Err(Error::parameter("timesteps", timesteps, expected));
         }
         let images = run.curve.images() as f64;
-        // Spikes for each image and neuron.
+        // Spikes per image and neuron.
         let rate = |spikes: &[u64], neurons: usize| {
             spikes[..timesteps].iter().sum::<u64>() as f64 / images / neurons as f64
         };
@@ -119,7 +121,7 @@ impl SpikingNetwork {
         })
     }
 
-    /// Refuses the run of another network.
+    /// Returns an error if the run is of another network.
     pub(crate) fn check_run(&self, run: &Simulation) -> Result<()> {
         let sizes = self.stages.stages.iter().map(|stage| stage.output.size());
         if sizes.eq(run.layers.iter().map(|layer| layer.neurons)) {
@@ -132,23 +134,23 @@ impl SpikingNetwork {
 }
 
 impl Energy {
-    /// Picojoules of the SNN for each image.
+    /// Energy of the SNN per image, in picojoules.
     pub fn snn_picojoules(&self) -> f64 {
         self.layers.iter().map(LayerOperations::picojoules).sum()
     }
 
-    /// Picojoules of the ANN for each image.
+    /// Energy of the ANN per image, in picojoules.
     pub fn ann_picojoules(&self) -> f64 {
         let layers = self.layers.iter();
         layers.map(|layer| MULTIPLY_ACCUMULATE * layer.ann).sum()
     }
 
-    /// Energy of the SNN over that of the ANN.
+    /// Energy of the SNN divided by that of the ANN.
     pub fn ratio(&self) -> f64 {
         self.snn_picojoules() / self.ann_picojoules()
     }
 
-    /// The same where the image's multiply-accumulates are done again at every timestep.
+    /// Energy with the multiply-accumulates of the image repeated in every timestep.
     pub fn recomputed(mut self) -> Self {
         for layer in &mut self.layers {
             layer.multiply_accumulates *= self.timesteps as f64;

@@ -25,7 +25,7 @@ use crate::simulate::neurons::{Activity, Neuron, Neurons, Reset, State, step};
 use crate::simulate::synapses::{LANES, Row, Source, Stage, Stages, Synapses};
 
 /// Number of timesteps for which a layer is computed before the next.
-const CHUNK: usize = 64;
+const CHUNK: usize = 128;
 /// Number of listed rows of weights after which they are added: the lists of a tile stay in the cache.
 const TILE: usize = 1 << 15;
 /// Number of values copied at once, whether all are needed or not.

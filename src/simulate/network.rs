@@ -1,7 +1,5 @@
-//! Spiking networks: plain ones, made of layers at run time, and typed ones.
+//! Spiking networks: untyped ones, built from layers at run time, and typed ones.
 
-use crate::base::check::require;
-use crate::base::table::one_line;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -10,16 +8,10 @@ use plotters::prelude::*;
 
 use crate::ann::layers::Layer;
 use crate::ann::networks::Network;
-use crate::base::chart::COLOURS;
-use crate::base::chart::Chart;
-use crate::base::chart::draw;
-use crate::base::chart::named;
-use crate::base::chart::named_axes;
-use crate::base::chart::plain_number;
-use crate::base::chart::table;
-use crate::base::check::some_timesteps;
+use crate::base::chart::{COLOURS, Chart, draw, named, named_axes, plain_number, table};
+use crate::base::check::{not_empty, require, some_timesteps};
 use crate::base::error::{Error, Result};
-use crate::base::table::{Table, show};
+use crate::base::table::{Table, one_line, show};
 use crate::data::images::{Images, Part};
 use crate::data::shape::Shape;
 use crate::data::tasks::Task;
@@ -27,13 +19,10 @@ use crate::simulate::codes::InputCode;
 use crate::simulate::engine::Engine;
 use crate::simulate::neurons::Neurons;
 use crate::simulate::settings::SimulateSettings;
-use crate::simulate::simulator::Currents;
-use crate::simulate::simulator::Simulation;
-use crate::simulate::simulator::Simulator;
-use crate::simulate::simulator::number;
+use crate::simulate::simulator::{Currents, Simulation, Simulator, number};
 use crate::simulate::synapses::Stages;
 
-/// A spiking network without types, as every [`Snn`] is one: made of plain layers at run time.
+/// Untyped spiking network, built from layers at run time; every [`Snn`] contains one.
 ///
 /// ```
 /// use evospike::ann::layers::{Layer, Shape};
@@ -50,24 +39,21 @@ use crate::simulate::synapses::Stages;
 /// ```
 #[derive(Clone)]
 pub struct SpikingNetwork {
-    pub(crate) stages: std::sync::Arc<Stages>,
+    pub(crate) stages: Arc<Stages>,
     pub(crate) neurons: Vec<Neurons>,
 }
 
-/// Whether these are the `size` values of one frame, or of one for each timestep.
+/// Returns an error unless there are `size` finite values, or `size` for each timestep.
 pub(crate) fn check_frames(
     name: &'static str,
     values: &[f32],
     size: usize,
     timesteps: usize,
 ) -> Result<()> {
-    if values.len() != size && values.len() != size * timesteps {
-        return Err(Error::parameter(
-            name,
-            format!("{} values", values.len()),
-            format!("{size}, or {size} for each of {timesteps} timesteps"),
-        ));
-    }
+    let holds = values.len() == size || values.len() == size * timesteps;
+    let found = format!("{} values", values.len());
+    let expected = format!("{size}, or {size} for each of {timesteps} timesteps");
+    require(holds, name, found, expected)?;
     if let Some(i) = values.iter().position(|x| !x.is_finite()) {
         let found = format!("{} at place {i}", values[i]);
         return Err(Error::parameter(name, found, "finite values"));
@@ -75,13 +61,14 @@ pub(crate) fn check_frames(
     Ok(())
 }
 
-/// Everything that a run on one image showed.
+/// Record of a run on one image.
 #[derive(Clone, PartialEq)]
 pub struct Trace {
-    /// Layer by layer and timestep by timestep, the neurons that fired, in order; numbered by
-    /// channel, row, column.
+    /// Neurons that fired, by layer and timestep, in ascending order; numbered by channel, row,
+    /// column.
     pub spikes: Vec<Vec<Vec<usize>>>,
-    /// Current into the output layer in each timestep, not summed over them: one value a class.
+    /// Current into the output layer in each timestep, not summed over timesteps: one value per
+    /// class.
     pub output: Vec<Vec<f32>>,
 }
 
@@ -107,11 +94,12 @@ one_line!(
 );
 
 impl SpikingNetwork {
-    /// Layers that take an input of this shape and give one value for each of `classes`, with the
-    /// parameters of every layer of neurons in order.
+    /// Creates a network of layers that take an input of this shape and return one value for each
+    /// of `classes`, with the parameters of every layer of neurons in order.
     ///
     /// # Errors
-    /// Layers that do not fit each other, weights that are not finite, parameters out of range.
+    /// Returns an error if layers do not fit each other, weights are not finite, or parameters are
+    /// out of range.
     pub fn new(
         input: Shape,
         layers: &[Layer],
@@ -121,7 +109,7 @@ impl SpikingNetwork {
         Self::of(Stages::new(input, layers, classes)?.into(), neurons)
     }
 
-    pub(crate) fn of(stages: std::sync::Arc<Stages>, neurons: Vec<Neurons>) -> Result<Self> {
+    pub(crate) fn of(stages: Arc<Stages>, neurons: Vec<Neurons>) -> Result<Self> {
         Engine::new(&stages, &neurons)?;
         Ok(Self { stages, neurons })
     }
@@ -132,16 +120,16 @@ impl SpikingNetwork {
         self.clone()
     }
 
-    /// Parameters of every layer of neurons.
+    /// Returns the parameters of every layer of neurons.
     pub fn neurons(&self) -> &[Neurons] {
         &self.neurons
     }
 
-    /// Runs on every image for some timesteps, as [`simulate`] does.
+    /// Simulates the network on every image, as [`simulate`](crate::simulate::simulate) does.
     ///
     /// # Errors
-    /// No image, no timestep, or a code's period out of range; images of another shape, or of more
-    /// classes, than the network's.
+    /// Returns an error if there is no image or no timestep, the period of an input code is out of
+    /// range, or the images have another shape or more classes than the network.
     pub fn simulate<P: Part, K: Task>(
         &self,
         images: &Images<P, K>,
@@ -154,7 +142,7 @@ impl SpikingNetwork {
         simulator.run(&self.neurons, settings.timesteps)
     }
 
-    /// Images made ready for runs of this network.
+    /// Prepares images for runs of this network.
     pub(crate) fn simulator<'a, P: Part, K: Task>(
         &'a self,
         images: &'a Images<P, K>,
@@ -164,34 +152,28 @@ impl SpikingNetwork {
         Simulator::coded(&self.stages, images.view(), code)
     }
 
-    /// Refuses images of another task.
+    /// Returns an error if the images are of another task.
     pub(crate) fn check_task<K: Task>(&self) -> Result<()> {
         let classes = self.stages.stages[self.neurons.len()].output.size();
-        if K::SHAPE != self.stages.input || K::CLASSES != classes {
-            return Err(Error::parameter(
-                "images",
-                format!("{} of {} classes", K::SHAPE, K::CLASSES),
-                format!(
-                    "{} of {classes} classes, as the network's",
-                    self.stages.input
-                ),
-            ));
-        }
-        Ok(())
+        let input = self.stages.input;
+        let holds = K::SHAPE == input && K::CLASSES == classes;
+        let found = format!("{} of {} classes", K::SHAPE, K::CLASSES);
+        let expected = format!("{input} of {classes} classes, as the network's");
+        require(holds, "images", found, expected)
     }
 
-    /// Runs on one input, the same at every timestep, or one for each timestep after the other:
-    /// channels, rows, columns.
+    /// Simulates one input, the same at every timestep, or one input per timestep, one after the
+    /// other; values by channel, row, column.
     ///
     /// # Errors
-    /// No timestep; not as many values as an input has, or as all timesteps' inputs have; values
-    /// that are not finite.
+    /// Returns an error if there is no timestep, the number of values is neither that of one input
+    /// nor that of one input per timestep, or a value is not finite.
     pub fn trace(&self, input: &[f32], timesteps: usize) -> Result<Trace> {
         some_timesteps("timesteps", timesteps)?;
         let size = self.stages.input.size();
         check_frames("input", input, size, timesteps)?;
-        let drives = Currents::of(&self.stages, input);
-        let drives = drives.drives();
+        let currents = Currents::of(&self.stages, input);
+        let drives = currents.drives();
         let engine = Engine::new(&self.stages, &self.neurons)?;
         let mut trace = Trace {
             spikes: vec![Vec::new(); self.neurons.len()],
@@ -213,15 +195,15 @@ impl SpikingNetwork {
     }
 }
 
-/// Network `N` as a spiking network; integrate-and-fire neurons with soft reset and an initial
-/// membrane potential of 0 unless changed by [`with`](Self::with). Their equations are in
+/// Spiking network with the layers of `N`: integrate-and-fire neurons with soft reset and an
+/// initial membrane potential of 0 unless changed by [`with`](Self::with). Their equations are in
 /// [`neurons`](mod@crate::simulate::neurons).
 pub struct Snn<N: Network> {
     pub(crate) network: SpikingNetwork,
     name: PhantomData<fn() -> N>,
 }
 
-/// One number for all layers of neurons, or one per layer.
+/// Value for all layers of neurons, or one value per layer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PerLayer(Vec<f32>);
 
@@ -268,32 +250,32 @@ impl<N: Network> Snn<N> {
         })
     }
 
-    /// Of layers that no longer are an ANN's.
+    /// Creates a network of layers that do not come from an ANN.
     pub(crate) fn from_layers(layers: &[Layer], neurons: Vec<Neurons>) -> Result<Self> {
         let stages = Stages::new(N::Task::SHAPE, layers, N::Task::CLASSES)?;
         Self::new(Arc::new(stages), neurons)
     }
 
-    /// The network without its type, whose methods an `Snn` has as well.
+    /// Returns the untyped network, whose methods an `Snn` has as well.
     pub fn network(&self) -> &SpikingNetwork {
         &self.network
     }
 
-    /// Threshold of every layer of neurons, in units of its activations; the mean where every
-    /// channel has its own.
+    /// Returns the threshold of every layer of neurons, in units of its activations; the mean if
+    /// every channel has its own.
     pub fn thresholds(&self) -> Vec<f32> {
         let mean = |values: &[f32]| values.iter().sum::<f32>() / values.len() as f32;
         let layers = self.neurons().iter();
         layers.map(|layer| mean(&layer.threshold)).collect()
     }
 
-    /// Number of neurons in every layer of neurons.
+    /// Returns the number of neurons in every layer of neurons.
     pub fn sizes(&self) -> Vec<usize> {
         let stages = &self.network.stages.stages[..self.neurons().len()];
         stages.iter().map(|stage| stage.output.size()).collect()
     }
 
-    /// Network with other neurons: `change` is called for every layer.
+    /// Returns the network with other neurons: `change` is called for every layer.
     ///
     /// ```no_run
     /// # use evospike::prelude::*;
@@ -310,8 +292,8 @@ impl<N: Network> Snn<N> {
         self.with_neurons(neurons)
     }
 
-    /// Network whose neurons start at this membrane potential, in thresholds: one number for all
-    /// layers, or one per layer.
+    /// Returns the network with neurons that start at this membrane potential, in thresholds: one
+    /// number for all layers, or one per layer.
     ///
     /// ```no_run
     /// # use evospike::prelude::*;
@@ -327,8 +309,8 @@ impl<N: Network> Snn<N> {
         self.with_values("initial", initial.into(), |neurons, x| neurons.initial = x)
     }
 
-    /// Network whose neurons keep this share of their membrane potential in a timestep, above 0 and
-    /// at most 1: one number for all layers, or one per layer.
+    /// Returns the network with neurons that keep this share of their membrane potential per
+    /// timestep (leak), above 0 and at most 1: one number for all layers, or one per layer.
     ///
     /// # Errors
     /// Returns an error if there is not one value per layer, or a value is out of range.
@@ -336,8 +318,8 @@ impl<N: Network> Snn<N> {
         self.with_values("leak", leak.into(), |neurons, x| neurons.leak = vec![x])
     }
 
-    /// Network with these thresholds, in units of the layer's activations: one number for all
-    /// layers, or one per layer.
+    /// Returns the network with these thresholds, in units of the layer's activations: one number
+    /// for all layers, or one per layer.
     ///
     /// # Errors
     /// Returns an error if there is not one value per layer, or a value is out of range.
@@ -356,28 +338,26 @@ impl<N: Network> Snn<N> {
         let layers = self.neurons().len();
         let holds = values.len() == 1 || values.len() == layers;
         let found = format!("{} values", values.len());
-        require(
-            holds,
-            name,
-            found,
-            format!("1, or {layers}, one per layer of neurons"),
-        )?;
+        let expected = format!("1, or {layers}, one per layer of neurons");
+        require(holds, name, found, expected)?;
         let mut values = values.into_iter().cycle();
         self.with(|neurons| values.by_ref().take(1).for_each(|x| set(neurons, x)))
     }
 
-    /// The same network with other neurons, one set of parameters a layer.
+    /// Returns the network with other neurons, one set of parameters per layer.
     ///
     /// # Errors
-    /// Not one set a layer of neurons, or parameters out of range.
+    /// Returns an error if there is not one set per layer of neurons, or a parameter is out of
+    /// range.
     pub fn with_neurons(&self, neurons: Vec<Neurons>) -> Result<Self> {
         Self::new(Arc::clone(&self.network.stages), neurons)
     }
 
-    /// The same network with every threshold multiplied by its layer's scale.
+    /// Returns the network with every threshold multiplied by the scale of its layer.
     ///
     /// # Errors
-    /// Not one scale a layer of neurons, or one that is not finite and above 0.
+    /// Returns an error if there is not one scale per layer of neurons, or a scale is not finite
+    /// and above 0.
     pub fn scaled(&self, scales: &[f64]) -> Result<Self> {
         let (layers, found) = (self.neurons().len(), format!("{} values", scales.len()));
         let expected = format!("{layers}, one a layer of neurons");
@@ -413,21 +393,21 @@ impl<N: Network> Snn<N> {
 
 show!(impl [N: Network] Snn<N> as table);
 
-/// Spikes of chosen neurons of one layer, a dot each: timestep against neuron, the first chosen one
-/// at the bottom. `layer` counts from 0; neurons are numbered as in [`Trace::spikes`].
+/// Draws the spikes of chosen neurons of one layer, one dot per spike: timestep against neuron,
+/// with the first chosen one at the bottom. `layer` counts from 0; neurons are numbered as in
+/// [`Trace::spikes`].
 ///
 /// # Errors
-/// A layer that the trace does not have, no neuron, or [`Error::Chart`] when plotters fails.
+/// Returns an error if the trace has no such layer or no neuron is chosen, and [`Error::Chart`] if
+/// plotters fails.
 pub fn raster_chart(title: &str, trace: &Trace, layer: usize, neurons: &[usize]) -> Result<Chart> {
     let Some(spikes) = trace.spikes.get(layer) else {
         let expected = format!("less than {}, the layers of neurons", trace.spikes.len());
         return Err(Error::parameter("layer", layer, expected));
     };
-    if neurons.is_empty() {
-        return Err(Error::parameter("neurons", "none", "at least one"));
-    }
+    not_empty("neurons", neurons)?;
     draw(title, 0, |area| {
-        // Rows have numbers of their own, since neurons need not be next to each other.
+        // Rows are numbered separately, since the chosen neurons need not be consecutive.
         let names: Vec<String> = neurons.iter().map(usize::to_string).collect();
         let mut axes = named_axes(
             area,

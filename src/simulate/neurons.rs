@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::error::{Error, Result};
 use crate::base::table::show;
 
-/// What a spike does to the membrane potential.
+/// Effect of a spike on the membrane potential.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reset {
     /// Soft reset: the threshold is subtracted, what lies above it is kept.
@@ -55,7 +55,7 @@ pub struct State {
     pub waiting: u32,
 }
 
-/// What a neuron did in a timestep.
+/// Outcome of one timestep of a neuron.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activity {
     /// The threshold was not reached.
@@ -67,7 +67,7 @@ pub enum Activity {
 }
 
 /// State after one timestep with input current `z`, the membrane potential v(t) before the reset,
-/// and what the neuron did.
+/// and the outcome.
 ///
 /// ```text
 /// v(t) = λ r(t-1) + z(t) + c      leaky integration; λ = 1 is integrate-and-fire
@@ -106,7 +106,7 @@ pub fn step(neuron: &Neuron, state: State, z: f32) -> (State, f32, Activity) {
     (State { potential, waiting }, v, activity)
 }
 
-/// What a spike carries to the next layer.
+/// Charge that a spike carries to the next layer.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub enum Charge {
     /// The threshold of the neuron that fired: the weights of the ANN stay as they are.
@@ -114,29 +114,29 @@ pub enum Charge {
     Threshold,
     /// 1, as in simulators that know no units.
     Unit,
-    /// What it says, for the layer or one a channel, whatever the threshold: the synapses of a
-    /// network whose threshold alone is changed (Lu and Sengupta 2022).
+    /// These values, one for the layer or one per channel, whatever the threshold: the synapses of a
+    /// network in which only the threshold is changed (Lu and Sengupta 2022).
     Fixed(Vec<f32>),
 }
 
 /// Parameters of one layer of neurons.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Neurons {
-    /// θ, in units of the ReLU's output: one for the layer, or one a channel. Above 0.
+    /// Thresholds θ, in units of the ReLU's output: one for the layer, or one per channel. Above 0.
     pub threshold: Vec<f32>,
-    /// λ, what is left of the membrane potential after a timestep: one for the layer, or one a
-    /// channel. Above 0, at most 1.
+    /// Leaks λ, what is left of the membrane potential after a timestep: one for the layer, or one
+    /// per channel. Above 0, at most 1.
     pub leak: Vec<f32>,
-    /// What a spike does to the membrane potential.
+    /// Effect of a spike on the membrane potential.
     pub reset: Reset,
     /// Membrane potential before the first timestep, in thresholds: 0, or 0.5 for the least
     /// expected error of conversion (Bu et al. 2022, "Optimized potential initialization").
     pub initial: f32,
     /// Timesteps after a spike in which the input is ignored.
     pub refractory: usize,
-    /// What a spike carries.
+    /// Charge of a spike.
     pub charge: Charge,
-    /// Part of z at every timestep, besides the bias of the weights: one for the layer, or one a
+    /// Constant input currents, besides the bias of the weights: one for the layer, or one per
     /// channel. 0 unless calibrated ([`Conversion::calibrated`](crate::convert::Conversion)).
     pub current: Vec<f32>,
 }
@@ -144,7 +144,8 @@ pub struct Neurons {
 show!(Neurons as fields);
 
 impl Neurons {
-    /// Integrate-and-fire neurons with soft reset that start at 0, as the paper's.
+    /// Integrate-and-fire neurons with soft reset that start at 0, as the paper's, of one threshold or
+    /// one per channel.
     pub fn new(threshold: impl Into<Vec<f32>>) -> Self {
         Self {
             threshold: threshold.into(),
@@ -201,7 +202,7 @@ impl Neurons {
         Ok(())
     }
 
-    /// What spikes of each channel carry; one for all where they are equal.
+    /// Charges of the spikes, one for the layer or one per channel.
     pub(crate) fn charges(&self) -> &[f32] {
         match &self.charge {
             Charge::Threshold => &self.threshold,

@@ -1,4 +1,4 @@
-//! Runs of a spiking network on images.
+//! Simulation of a spiking network on images.
 
 use crate::ann::networks::Network;
 use crate::base::error::Result;
@@ -7,7 +7,7 @@ use crate::simulate::network::Snn;
 use crate::simulate::settings::SimulateSettings;
 use crate::simulate::simulator::Simulation;
 
-/// Runs the network on every image for some timesteps.
+/// Simulates the network on every image.
 ///
 /// ```
 /// # use evospike::prelude::*;
@@ -22,7 +22,8 @@ use crate::simulate::simulator::Simulation;
 /// ```
 ///
 /// # Errors
-/// No image, no timestep, or a code's period out of range.
+/// Returns an error if there is no image or no timestep, or the period of an input code is out of
+/// range.
 pub fn simulate<N: Network, P: Part>(
     snn: &Snn<N>,
     images: &Images<P, N::Task>,

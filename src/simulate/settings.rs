@@ -1,11 +1,12 @@
-//! Settings of a run.
+//! Settings of a simulation.
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::table::show;
 use crate::simulate::codes::InputCode;
 
-/// Settings of [`simulate`]. A number is one: so many timesteps, and the rest as usual.
+/// Settings of [`simulate`](crate::simulate::simulate). A number of timesteps converts to settings
+/// with the other fields at their defaults.
 ///
 /// ```
 /// use evospike::prelude::*;
@@ -15,11 +16,11 @@ use crate::simulate::codes::InputCode;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SimulateSettings {
-    /// 1 to 65,536.
+    /// Number of timesteps, 1 to 65,536.
     pub timesteps: usize,
-    /// How images are given to the network.
+    /// Input coding of the images.
     pub code: InputCode,
-    /// Whether to count the spikes of every single neuron, which takes memory.
+    /// Whether to count the spikes of each neuron, which takes memory.
     pub per_neuron: bool,
 }
 

@@ -1,6 +1,5 @@
-//! Runs of a network on images that are made ready once, and what they count.
+//! Simulator of a network on images that are prepared once, with counts of spikes.
 
-use crate::base::table::one_line;
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -11,26 +10,22 @@ use crate::base::chart::Chart;
 use crate::base::check::some_timesteps;
 use crate::base::error::Result;
 use crate::base::files::rounded;
-use crate::base::table::show;
+use crate::base::table::{one_line, show};
 use crate::data::images::Samples;
 use crate::data::shape::Shape;
-use crate::metrics::accuracy_chart;
 use crate::metrics::{AccuracyCurve, Hits, Target, predict};
 use crate::simulate::codes::InputCode;
 use crate::simulate::engine::{Chunk, Drive, Engine, Scratch};
 use crate::simulate::neurons::Neurons;
 use crate::simulate::synapses::{Source, Stage, Stages, to_channels_last};
 
-/// Number of a neuron by channel, row, column, from that by row, column, channel.
+/// Returns the index of a neuron by channel, row, column, from its index by row, column, channel.
 pub(crate) fn number(shape: Shape, neuron: u32) -> usize {
-    let (position, channel) = (
-        neuron as usize / shape.channels,
-        neuron as usize % shape.channels,
-    );
-    channel * shape.height * shape.width + position
+    let neuron = neuron as usize;
+    neuron % shape.channels * shape.height * shape.width + neuron / shape.channels
 }
 
-/// What threads count.
+/// Counts of one thread.
 struct Counts {
     input: Vec<u64>,
     layers: Vec<LayerSpikes>,
@@ -57,31 +52,32 @@ impl Counts {
     }
 }
 
-/// What one run over some images gave.
+/// Result of one run on some images.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Simulation {
-    /// Accuracy after every timestep.
+    /// Accuracy after each timestep.
     pub curve: AccuracyCurve,
-    /// Which images were right after every timestep.
+    /// Hits: which images were correct after each timestep.
     pub hits: Hits,
-    /// Spikes of all images themselves in each timestep; none with direct coding.
+    /// Number of input spikes of all images in each timestep; none with direct coding.
     pub input: Option<Vec<u64>>,
-    /// Activity of every layer of neurons, and last of the output layer, which does not spike.
+    /// Activity of every layer of neurons, followed by the output layer, which does not spike.
     pub layers: Vec<LayerSpikes>,
 }
 
 /// Activity of one layer in a whole run.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerSpikes {
-    /// Neurons in the layer; classes of the output layer.
+    /// Number of neurons in the layer; number of classes for the output layer.
     pub neurons: usize,
-    /// Spikes of all its neurons on all images, in each timestep.
+    /// Number of spikes of all its neurons on all images, in each timestep.
     pub spikes: Vec<u64>,
-    /// Synaptic operations: weights that the spikes that arrive add to its input currents, on all
-    /// images, in each timestep. Average pooling is part of the weights before it.
+    /// Number of synaptic operations on all images, in each timestep: weights that arriving spikes
+    /// add to the input currents of the layer. Average pooling is part of the weights before it.
     pub operations: Vec<u64>,
-    /// Spikes of each neuron on all images in the whole run, neurons numbered by channel, row,
-    /// column; none unless [`SimulateSettings::per_neuron`] asks for it.
+    /// Number of spikes of each neuron on all images in the whole run, with neurons by channel,
+    /// row, column; none unless
+    /// [`SimulateSettings::per_neuron`](crate::simulate::SimulateSettings::per_neuron) is set.
     pub per_neuron: Option<Vec<u64>>,
 }
 
@@ -96,32 +92,31 @@ one_line!(
 );
 
 impl Simulation {
-    /// The accuracy that other networks are to reach on the same images: that of this run after its
-    /// last timestep, less a margin in percentage points. It stands for the ANN's where that says
-    /// nothing, as under an attack on the ANN itself, which leaves it at chance.
+    /// Returns the target for other networks on the same images: the accuracy of this run after its
+    /// last timestep, less a margin in percentage points. It replaces the ANN's accuracy where that
+    /// is meaningless, as under an attack on the ANN itself, which leaves it at chance.
     ///
     /// # Errors
-    /// A margin that is negative or leaves nothing to reach.
+    /// Returns an error if the margin is negative or leaves nothing to reach.
     pub fn target(&self, margin_percent: f64) -> Result<Target> {
         let last = self.hits.rows().filter_map(|row| row.last().copied());
         let target = Target::new(last.collect::<Vec<_>>(), margin_percent)?;
         Ok(target.of_reference())
     }
 
-    /// Spikes of layer `layer` for each image.
+    /// Returns the mean number of spikes per image in layer `layer`.
     pub fn spikes_per_image(&self, layer: usize) -> f64 {
         self.layers[layer].spikes.iter().sum::<u64>() as f64 / self.curve.images() as f64
     }
 
-    /// Spikes a neuron a timestep in layer `layer`, 0..=1.
+    /// Returns the firing rate of layer `layer`: spikes per neuron and timestep, 0..=1.
     pub fn firing_rate(&self, layer: usize) -> f64 {
         let neurons = self.layers[layer].neurons;
         self.spikes_per_image(layer) / (neurons * self.curve.timesteps()) as f64
     }
 
     fn chart(&self) -> Result<Chart> {
-        let name = format!("{} images", self.curve.images());
-        accuracy_chart("Accuracy after every timestep", [(name, &self.curve)], None)
+        self.curve.chart()
     }
 }
 
@@ -133,18 +128,17 @@ impl AsRef<Hits> for Simulation {
 
 show!(impl [] Simulation as chart);
 
-/// Currents that an input makes flow into each stage, without the bias; none into those that only
-/// spikes reach.
+/// Input currents of each stage, without the bias; none for stages that only spikes reach.
 #[derive(Clone)]
 pub(super) struct Currents {
     stages: Vec<Option<Vec<f32>>>,
     constant: bool,
-    /// Values other than 0 of each timestep.
+    /// Number of values other than 0 in each timestep.
     spikes: Vec<u64>,
 }
 
 impl Currents {
-    /// Of one input, or of some that come one after the other, timestep by timestep.
+    /// Computes the currents of one input, or of one input per timestep, one after the other.
     pub(super) fn of(stages: &Stages, inputs: &[f32]) -> Self {
         let mut image = vec![0.0; stages.input.size()];
         let from_image = |stage: &Stage| {
@@ -185,23 +179,23 @@ impl Currents {
     }
 }
 
-/// Images made ready for many runs with other neurons.
+/// Simulator with prepared images, for many runs with different neurons.
 pub(crate) struct Simulator<'a> {
     stages: &'a Stages,
     images: Samples<'a>,
     code: InputCode,
     /// Whether to count each neuron's spikes.
     pub per_neuron: bool,
-    /// What each image makes flow; kept where that takes little memory and is the same in every
-    /// run, as with direct coding.
+    /// Currents of each image; kept if they take little memory and are the same in every run, as
+    /// with direct coding.
     kept: Option<Vec<Currents>>,
 }
 
-/// Values that a [`Simulator`] keeps: half a GiB.
+/// Maximum number of values that a [`Simulator`] keeps: half a GiB.
 const KEPT: usize = 1 << 27;
 
 impl<'a> Simulator<'a> {
-    /// With direct coding.
+    /// Creates a simulator with direct coding.
     pub fn new(stages: &'a Stages, images: Samples<'a>) -> Result<Self> {
         Self::coded(stages, images, InputCode::Direct)
     }
@@ -239,7 +233,7 @@ impl<'a> Simulator<'a> {
         self.run_on(0..self.images.len(), neurons, timesteps)
     }
 
-    /// On some of the images.
+    /// Runs on a range of the images.
     pub fn run_on(
         &self,
         images: Range<usize>,
@@ -261,7 +255,8 @@ impl<'a> Simulator<'a> {
             layers: stages.iter().enumerate().map(none).collect(),
         };
         let mut hits = vec![false; images.len() * timesteps];
-        // Whole numbers add up to the same in any order: any number of threads gives the same.
+        // Sums of integers do not depend on their order: any number of threads gives the same
+        // result.
         let counts = hits
             .par_chunks_exact_mut(timesteps)
             .enumerate()
@@ -277,9 +272,8 @@ impl<'a> Simulator<'a> {
                     let mut sum = vec![0.0; stages[neurons.len()].output.size()];
                     engine.run(&currents.drives(), timesteps, &mut scratch, |chunk| {
                         for t in 0..chunk.timesteps {
-                            sum.iter_mut()
-                                .zip(chunk.output(t))
-                                .for_each(|(sum, z)| *sum += z);
+                            let output = sum.iter_mut().zip(chunk.output(t));
+                            output.for_each(|(sum, z)| *sum += z);
                             hits[chunk.first + t] = predict(&sum) == label;
                             for (i, counts) in counts.layers.iter_mut().enumerate() {
                                 let spikes = chunk.events.get(i).map_or(&[][..], |e| e.at(t));
@@ -312,8 +306,8 @@ impl<'a> Simulator<'a> {
 
 impl Simulator<'_> {
     /// Runs the first layers of neurons, with `neurons`, and the currents into `more` stages after
-    /// them, 0 or 1, on every image; each chunk of timesteps changes a value of the image, and the
-    /// values are put together in whatever order.
+    /// them, 0 or 1, on every image. `chunk` adds each chunk of timesteps to a value, and `join`
+    /// combines the values in any order.
     fn prefix<T: Send>(
         &self,
         (neurons, more): (&[Neurons], usize),
@@ -337,7 +331,7 @@ impl Simulator<'_> {
         Ok(values.map(|(value, _)| value).reduce(&start, join))
     }
 
-    /// The largest current into the layer after those with `neurons`, at any timestep.
+    /// Returns the largest current into the layer after those with `neurons`, in any timestep.
     pub fn largest_current(&self, neurons: &[Neurons], timesteps: usize) -> Result<f32> {
         let largest = |most: &mut f32, chunk: &Chunk<'_>| {
             for t in 0..chunk.timesteps {
@@ -348,7 +342,8 @@ impl Simulator<'_> {
         self.prefix((neurons, 1), timesteps, least, largest, f32::max)
     }
 
-    /// Spikes of each channel of the last layer with `neurons`, on all images.
+    /// Returns the number of spikes of each channel of the last layer with `neurons`, on all
+    /// images.
     pub fn channel_spikes(&self, neurons: &[Neurons], timesteps: usize) -> Result<Vec<u64>> {
         let layer = neurons.len() - 1;
         let channels = self.stages.stages[layer].output.channels;
@@ -356,14 +351,15 @@ impl Simulator<'_> {
             let events = (0..chunk.timesteps).flat_map(|t| chunk.events[layer].at(t));
             events.for_each(|&neuron| spikes[neuron as usize % channels] += 1);
         };
-        let add = |mut sum: Vec<u64>, spikes: Vec<u64>| {
-            sum.iter_mut().zip(spikes).for_each(|(sum, n)| *sum += n);
+        let join = |mut sum: Vec<u64>, spikes: Vec<u64>| {
+            add(&mut sum, &spikes);
             sum
         };
-        self.prefix((neurons, 0), timesteps, || vec![0; channels], count, add)
+        self.prefix((neurons, 0), timesteps, || vec![0; channels], count, join)
     }
 
-    /// Of each layer with `neurons`, how many neurons first fire in each timestep, on all images.
+    /// Returns for each layer with `neurons` how many neurons first fire in each timestep, on all
+    /// images.
     pub fn first_spikes(&self, neurons: &[Neurons], timesteps: usize) -> Result<Vec<Vec<u64>>> {
         let stages = &self.stages.stages[..neurons.len()];
         let none = |stage: &Stage| (vec![false; stage.output.size()], vec![0; timesteps]);
@@ -390,9 +386,9 @@ impl Simulator<'_> {
         Ok(layers.into_iter().map(|(_, first)| first).collect())
     }
 
-    /// What `of` makes of each image and its spikes, in the order of the images. The spikes are
-    /// those of each neuron (rows, columns, channels) of each layer up to each of some timesteps,
-    /// which ascend.
+    /// Returns the result of `of` for each image and its spike counts, in the order of the images.
+    /// The counts are those of each neuron (rows, columns, channels) of each layer up to each of
+    /// the timesteps, which ascend.
     pub fn spikes_up_to<T: Send>(
         &self,
         neurons: &[Neurons],
@@ -425,27 +421,27 @@ impl Simulator<'_> {
     }
 }
 
-/// One line of `spikes.csv`.
+/// Row of `spikes.csv`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SpikesRow {
-    /// What the run was seeded with.
+    /// Seed of the run.
     pub seed: u64,
-    /// Which network.
+    /// Name of the network.
     pub network: String,
     /// Layer of neurons, from 0.
     pub layer: usize,
-    /// In the layer.
+    /// Number of neurons in the layer.
     pub neurons: usize,
-    /// Of the whole run.
+    /// Number of timesteps of the run.
     pub timesteps: usize,
-    /// Of all neurons in all timesteps.
+    /// Mean number of spikes per image, of all neurons in all timesteps.
     pub spikes_per_image: f64,
-    /// Spikes a neuron a timestep.
+    /// Firing rate: spikes per neuron and timestep, in percent.
     pub firing_rate_percent: f64,
 }
 
 impl SpikesRow {
-    /// The rows of one run, a layer each.
+    /// Returns the rows of one run, one per layer.
     pub fn of<'a>(
         seed: u64,
         network: &'a str,

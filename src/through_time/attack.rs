@@ -1,19 +1,21 @@
-//! Adversarial images: changed by a little, so that networks are wrong about them.
+//! Adversarial images: small changes of images that make networks misclassify them.
 //!
-//! Lu and Sengupta (2022) evolve networks for images under attack, and find them earlier right
-//! again than converted ones. An attack climbs the cross-entropy L of an image's label along its
-//! gradient by the image, which dfdx's automatic differentiation gives. Pixels x lie in 0..=1, and
-//! ε is how far one may be moved, in units of 1/255, one step of an 8-bit image:
+//! Lu and Sengupta (2022) evolve networks for images under attack, and find that these reach their
+//! accuracy earlier than converted ones. An attack increases the cross-entropy L of an image's
+//! label along its gradient with respect to the image, which dfdx's automatic differentiation
+//! gives. Pixels x lie in 0..=1, and ε is the largest change of a pixel, in units of 1/255 (one
+//! step of an 8-bit image):
 //!
 //! ```text
 //! x' = clip(x + ε sign(∂L/∂x))                              FGSM (Goodfellow et al. 2015)
-//! x' = clip(Π(x' + α sign(∂L/∂x'))), again and again       PGD (Madry et al. 2018)
-//! x' = clip(x + N(0, σ²))                                   Gaussian noise, which attacks nobody
+//! x' = clip(Π(x' + α sign(∂L/∂x'))), repeated              PGD (Madry et al. 2018)
+//! x' = clip(x + N(0, σ²))                                   Gaussian noise, independent of
+//! networks
 //! ```
 //!
-//! where clip keeps pixels in 0..=1 and Π keeps them within ε of where they were. The gradient is
-//! that of the ANN, whose attacks a network converted from it inherits, or with [`Spiking`] that of
-//! the spiking network itself, through all its timesteps.
+//! where clip limits pixels to 0..=1 and Π to within ε of the original. The gradient is that of the
+//! ANN (attacks on an ANN transfer to networks converted from it), or with [`Spiking`] that of the
+//! spiking network itself, through all its timesteps.
 //!
 //! ```
 //! # use evospike::prelude::*;
@@ -35,10 +37,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::ann::layers::Layer;
 use crate::ann::model::Ann;
-use crate::ann::networks::Network;
-use crate::ann::networks::NetworkDevice;
-use crate::base::check::some_timesteps;
-use crate::base::error::{Error, Result};
+use crate::ann::networks::{Network, NetworkDevice};
+use crate::base::check::{at_least, require, some_timesteps};
+use crate::base::error::Result;
 use crate::base::progress::Progress;
 use crate::base::random::{Rng, Stream, image_rng, normal};
 use crate::data::images::{Images, Part};
@@ -51,38 +52,38 @@ use crate::through_time::steps::tensor;
 use crate::through_time::surrogate::Surrogate;
 use crate::through_time::unrolled::Unrolled;
 
-/// How images are changed.
+/// Change of images by an attack.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Attack {
-    /// The fast gradient sign method: one step (Goodfellow, Shlens and Szegedy 2015, "Explaining
+    /// Fast gradient sign method: one step (Goodfellow, Shlens and Szegedy 2015, "Explaining
     /// and Harnessing Adversarial Examples").
     Fgsm {
-        /// ε, how far each pixel is moved, in 1/255.
+        /// Change ε of each pixel, in 1/255.
         epsilon_255: f64,
     },
-    /// Projected gradient descent: some steps, within ε of the image (Madry et al. 2018, "Towards
+    /// Projected gradient descent: several steps within ε of the image (Madry et al. 2018, "Towards
     /// Deep Learning Models Resistant to Adversarial Attacks").
     Pgd {
-        /// ε, how far each pixel may be moved in all, in 1/255.
+        /// Largest total change ε of each pixel, in 1/255.
         epsilon_255: f64,
-        /// α, how far each step moves it, in 1/255.
+        /// Change α of each pixel per step, in 1/255.
         step_255: f64,
-        /// 1 or more.
+        /// Number of steps, 1 or more.
         steps: usize,
-        /// Seeds where it starts, anywhere within ε of the image; none: at the image.
+        /// Seed of a random start within ε of the image; `None` to start at the image.
         random_start: Option<u64>,
     },
-    /// Gaussian noise on every pixel, whatever the network.
+    /// Gaussian noise on every pixel, independent of the network.
     Noise {
-        /// σ, its standard deviation, in 1/255.
+        /// Standard deviation σ, in 1/255.
         std_255: f64,
-        /// Seeds it.
+        /// Seed of the noise.
         seed: u64,
     },
 }
 
 impl Attack {
-    /// The usual PGD of the literature on CIFAR-10: ten steps of a quarter of ε, from the image.
+    /// PGD as commonly used on CIFAR-10: ten steps of ε/4, starting at the image.
     pub fn pgd(epsilon_255: f64) -> Self {
         Self::Pgd {
             epsilon_255,
@@ -92,7 +93,7 @@ impl Attack {
         }
     }
 
-    /// What it is called in tables, without its size.
+    /// Name of the attack in tables, without its size.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Fgsm { .. } => "FGSM",
@@ -101,7 +102,7 @@ impl Attack {
         }
     }
 
-    /// ε, or σ of noise, in 1/255.
+    /// Size of the attack: ε, or σ of noise, in 1/255.
     pub fn epsilon_255(&self) -> f64 {
         match *self {
             Self::Fgsm { epsilon_255 } | Self::Pgd { epsilon_255, .. } => epsilon_255,
@@ -109,20 +110,19 @@ impl Attack {
         }
     }
 
-    /// Refuses settings out of range, so that nothing runs first.
+    /// Returns an error for settings out of range, before anything runs.
     pub(crate) fn check(&self) -> Result<()> {
-        let size = |name, value: f64| match (0.0..=255.0).contains(&value) {
-            true => Ok(()),
-            false => Err(Error::parameter(name, value, "0 to 255")),
-        };
+        let within = |value: f64| (0.0..=255.0).contains(&value);
+        let size = |name, value| require(within(value), name, value, "0 to 255");
         match *self {
             Self::Fgsm { epsilon_255 } => size("epsilon_255", epsilon_255),
-            Self::Pgd { steps: 0, .. } => Err(Error::parameter("steps", 0, "1 or more")),
             Self::Pgd {
                 epsilon_255,
                 step_255,
+                steps,
                 ..
             } => {
+                at_least(1, &[("steps", steps)])?;
                 size("epsilon_255", epsilon_255)?;
                 size("step_255", step_255)
             }
@@ -143,13 +143,13 @@ impl fmt::Display for Attack {
     }
 }
 
-/// A network for task `K` whose loss has a gradient by its input: an [`Ann`], or a spiking network
-/// by [`Spiking`].
+/// Network for task `K` whose loss has a gradient with respect to the input: an [`Ann`], or a
+/// spiking network in a [`Spiking`].
 pub trait Differentiable<K: Task> {
-    /// The network made ready.
+    /// Prepares the network's gradients.
     ///
     /// # Errors
-    /// Settings out of range.
+    /// Returns an error if a setting is out of range.
     fn gradients(&self) -> Result<Gradients>;
 }
 
@@ -165,10 +165,9 @@ impl<N: Network, D: NetworkDevice + Fires> Differentiable<N::Task> for Ann<N, D>
     }
 }
 
-/// A spiking network with what its gradient needs: backpropagation through time, over as many
-/// timesteps, with a [`Surrogate`] for the derivative of spikes; what a spike resets has no
-/// gradient. The loss is the cross-entropy of the output current's mean over the timesteps, of
-/// images in direct coding.
+/// Spiking network with the settings of its gradient: backpropagation through `timesteps`, with a
+/// [`Surrogate`] for the derivative of spikes and no gradient through resets. The loss is the
+/// cross-entropy of the output current's mean over the timesteps, for images in direct coding.
 ///
 /// ```no_run
 /// # use evospike::prelude::*;
@@ -178,11 +177,11 @@ impl<N: Network, D: NetworkDevice + Fires> Differentiable<N::Task> for Ann<N, D>
 /// # Ok(()) }
 /// ```
 pub struct Spiking<'a, N: Network> {
-    /// The network.
+    /// Spiking network.
     pub snn: &'a Snn<N>,
-    /// 1 or more; time and memory grow with it.
+    /// Number of timesteps, 1 or more; time and memory grow with it.
     pub timesteps: usize,
-    /// The derivative of spikes.
+    /// Derivative of spikes.
     pub surrogate: Surrogate,
 }
 
@@ -199,11 +198,12 @@ impl<N: Network> Differentiable<N::Task> for Spiking<'_, N> {
     }
 }
 
-/// A spiking network attacked on another device than the CPU, such as `On::<_, Cuda>::new(spiking)`.
+/// Spiking network to be attacked on another device than the CPU, such as `On::<_,
+/// Cuda>::new(spiking)`.
 pub struct On<S, D>(S, PhantomData<fn() -> D>);
 
 impl<S, D> On<S, D> {
-    /// The network, to be attacked on device `D`.
+    /// Wraps a network to be attacked on device `D`.
     pub fn new(network: S) -> Self {
         Self(network, PhantomData)
     }
@@ -219,7 +219,7 @@ impl<K: Task, S: Differentiable<K>, D: Fires> Differentiable<K> for On<S, D> {
     }
 }
 
-/// A network's gradients by its input.
+/// Gradients of a network's loss with respect to its input.
 pub struct Gradients {
     shape: Shape,
     classes: usize,
@@ -230,7 +230,7 @@ pub struct Gradients {
 
 type OfFew = fn(&Gradients, &[f32], &[usize]) -> Result<Vec<f32>>;
 
-/// [`Gradients::of_few`] on some device, and how many images are few there.
+/// [`Gradients::of_few`] on some device, and the number of images that it takes at once.
 #[derive(Clone, Copy)]
 struct Of {
     few: OfFew,
@@ -247,36 +247,38 @@ impl Of {
 }
 
 impl Gradients {
-    /// By each input of each image, of the image's cross-entropy with its label; as the inputs,
-    /// channels, rows, columns of one image after the other.
+    /// Computes the gradient of each image's cross-entropy with its label with respect to the
+    /// inputs, in the order of the inputs: images, channels, rows, columns.
     ///
     /// # Errors
-    /// A number of inputs that is not the images', a label that is no class, or
-    /// [`Error::Device`] when memory cannot be had.
+    /// Returns an error if the number of inputs does not fit the labels or a label is no class;
+    /// [`Error::Device`](crate::Error::Device) if memory cannot be allocated.
     pub fn of(&self, inputs: &[f32], labels: &[usize]) -> Result<Vec<f32>> {
         let size = self.shape.size();
-        if inputs.len() != labels.len() * size {
-            return Err(Error::parameter(
-                "inputs",
-                format!("{} values", inputs.len()),
-                format!("{size} for each of {} labels", labels.len()),
-            ));
-        }
-        if let Some(label) = labels.iter().find(|&&label| label >= self.classes) {
-            let expected = format!("classes below {}", self.classes);
-            return Err(Error::parameter("labels", label, expected));
+        let holds = inputs.len() == labels.len() * size;
+        let expected = format!("{size} for each of {} labels", labels.len());
+        require(
+            holds,
+            "inputs",
+            format!("{} values", inputs.len()),
+            expected,
+        )?;
+        let expected = format!("classes below {}", self.classes);
+        for &label in labels {
+            require(label < self.classes, "labels", label, &expected)?;
         }
         let Of { few, images } = self.device;
         let (inputs, labels) = (inputs.par_chunks(images * size), labels.par_chunks(images));
         let parts = inputs.zip(labels).map(|(inputs, labels)| {
             let by_input = few(self, inputs, labels)?;
-            // The loss was their mean.
+            // The loss is the mean over the images.
             let images = labels.len() as f32;
             Ok(by_input.into_iter().map(|x| x * images).collect::<Vec<_>>())
         });
         Ok(parts.collect::<Result<Vec<_>>>()?.concat())
     }
 
+    /// Gradient of the mean loss of images that are computed at once.
     fn of_few<D: Fires>(&self, inputs: &[f32], labels: &[usize]) -> Result<Vec<f32>> {
         let (device, network) = (D::open(0)?, (self.shape, &self.layers[..]));
         let network = match &self.spiking {
@@ -295,10 +297,11 @@ impl Gradients {
     }
 }
 
-/// Attacks images: the same images, labels and part, with other pixels.
+/// Attacks images: gives the same images, labels and part with changed pixels.
 ///
 /// # Errors
-/// Settings out of range, or [`Error::Device`] when memory cannot be had.
+/// Returns an error if a setting is out of range; [`Error::Device`](crate::Error::Device) if memory
+/// cannot be allocated.
 pub fn attack<P: Part, K: Task>(
     network: &impl Differentiable<K>,
     images: &Images<P, K>,
@@ -318,7 +321,7 @@ pub fn attack<P: Part, K: Task>(
     images.with_pixels(pixels)
 }
 
-/// Images between two reports of progress.
+/// Number of images between two reports of progress.
 const BATCH: usize = 256;
 
 fn attacked<P: Part, K: Task>(
@@ -333,7 +336,7 @@ fn attacked<P: Part, K: Task>(
     let climb = |x: &mut Vec<f32>, step: f32, within: f32| -> Result<()> {
         let now = images.with_pixels(x.clone())?;
         let inputs: Vec<f32> = (0..now.len()).flat_map(|i| now.input(i)).collect();
-        // Normalisation divides by something positive: the sign is the pixel's.
+        // Normalisation divides by a positive number, so the signs for input and pixel agree.
         let by_input = gradients.of(&inputs, &labels)?;
         for ((x, by), &original) in x.iter_mut().zip(by_input).zip(&original) {
             let sign = if by == 0.0 { 0.0 } else { by.signum() };
@@ -342,7 +345,7 @@ fn attacked<P: Part, K: Task>(
         }
         Ok(())
     };
-    // What is drawn for an image does not depend on the others.
+    // Random numbers of an image do not depend on the other images.
     let drawn = |seed: u64, draw: &dyn Fn(&mut Rng) -> f32| -> Vec<f32> {
         let of = |i| {
             let mut rng = image_rng(seed, Stream::Attack, images.index(i));

@@ -155,8 +155,8 @@ impl FireShape {
         values.iter().copied().cycle().take(self.channels).collect()
     }
 
-    /// Runs one input: fills, by timestep and neuron, the membrane potentials before the reset, what
-    /// the neurons did, and the charges of the spikes.
+    /// Runs one input: fills, by timestep and neuron, the membrane potentials before the reset, the
+    /// neurons' activities, and the charges of the spikes.
     fn forward(
         &self,
         z: &[f32],

@@ -1,13 +1,13 @@
-//! Hybrid training: a converted network is trained on as the spiking network that it is, by
+//! Hybrid training: further training of a converted network as a spiking network, by
 //! backpropagation through time with surrogate gradients.
 //!
-//! A conversion is right after many timesteps; few epochs of training through a few timesteps make
-//! it right after those (Rathi et al. 2020, "Enabling Deep Spiking Neural Networks with Hybrid
-//! Conversion and Spike Timing Dependent Backpropagation"). DIET-SNN trains thresholds and leaks of
-//! the layers too, for images as constant currents and 5 to 25 timesteps (Rathi and Roy 2021,
-//! "DIET-SNN: A Low-Latency Spiking Neural Network With Direct Input Encoding and Leakage and
-//! Threshold Optimization"). [`Trained::Thresholds`] leaves the weights alone: what
-//! [`evolve`](mod@crate::evolve) tunes without gradients, by gradients.
+//! A converted network is accurate after many timesteps; a few epochs of training through a few
+//! timesteps make it accurate after those (Rathi et al. 2020, "Enabling Deep Spiking Neural
+//! Networks with Hybrid Conversion and Spike Timing Dependent Backpropagation"). DIET-SNN trains
+//! thresholds and leaks of the layers too, for images as constant currents and 5 to 25 timesteps
+//! (Rathi and Roy 2021, "DIET-SNN: A Low-Latency Spiking Neural Network With Direct Input Encoding
+//! and Leakage and Threshold Optimization"). [`Trained::Thresholds`] keeps the weights and tunes by
+//! gradients what [`evolve`](mod@crate::evolve) tunes without.
 //!
 //! ```
 //! # use evospike::prelude::*;
@@ -26,7 +26,8 @@
 //! # Ok::<(), evospike::Error>(())
 //! ```
 //!
-//! Of the authors' programs dropout (with one mask for all timesteps) and Poisson input are left out.
+//! Dropout (with one mask for all timesteps) and Poisson input of the authors' programs are left
+//! out.
 
 use dfdx::prelude::{Cpu, Gradients, HasShape};
 use rayon::prelude::*;
@@ -37,7 +38,7 @@ use crate::ann::networks::Network;
 use crate::ann::optimiser::{Optimiser, Step as OptimiserStep, Update};
 use crate::ann::train::{History, TrainSettings, train};
 use crate::ann::trainable::{Trainable, Values};
-use crate::base::check::some_timesteps;
+use crate::base::check::{require, some_timesteps};
 use crate::base::error::{Error, Result};
 use crate::base::resume::Resume;
 use crate::base::table::show;
@@ -46,24 +47,23 @@ use crate::data::augment::Augment;
 use crate::data::images::{Images, Training};
 use crate::data::shape::Shape;
 use crate::data::tasks::Task;
-use crate::ops::backend::Backend;
-use crate::ops::backend::Plain;
+use crate::ops::backend::{Backend, Plain};
 use crate::simulate::network::Snn;
 use crate::simulate::neurons::{Charge, Neurons, times};
 use crate::through_time::steps::{Fire, Step, each_step, each_step_mut, tensor};
 use crate::through_time::surrogate::Surrogate;
 use crate::through_time::unrolled::Unrolled;
 
-/// What is trained; the rest stays as it is.
+/// Parameters to train; all others stay unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Trained {
     /// Weights and biases (Rathi et al. 2020).
     Weights,
-    /// A factor for the threshold of each layer, which the charge of a spike follows where the
-    /// threshold decides it: [`Gene::Scale`](crate::evolve::Gene), and
-    /// [`Gene::Threshold`](crate::evolve::Gene) where the charge is fixed.
+    /// One factor per layer for the threshold. The charge of a spike changes with the threshold
+    /// ([`Gene::Scale`](crate::evolve::Gene)) unless it is fixed
+    /// ([`Gene::Threshold`](crate::evolve::Gene)).
     Thresholds,
-    /// A factor for the threshold of each layer, and one for its leak.
+    /// One factor per layer for the threshold, and one for the leak.
     ThresholdsAndLeaks,
     /// Weights, biases, thresholds and leaks (DIET-SNN).
     All,
@@ -86,19 +86,19 @@ impl Trained {
 /// Settings of [`train_through_time`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HybridSettings {
-    /// What is trained.
+    /// Parameters to train.
     pub trained: Trained,
-    /// Of each simulation; the loss is the cross-entropy of the output current's mean over them.
-    /// Time and memory grow with it.
+    /// Number of timesteps per simulation; the loss is the cross-entropy of the output current's
+    /// mean over them. Time and memory grow with it.
     pub timesteps: usize,
-    /// The derivative of spikes.
+    /// Derivative of spikes.
     pub surrogate: Surrogate,
-    /// How; weight decay is of weights only.
+    /// Settings of the training; weight decay applies to weights only.
     pub train: TrainSettings,
 }
 
 impl Default for HybridSettings {
-    /// DIET-SNN, for a small network and a small data set.
+    /// Settings of DIET-SNN for a small network and a small data set.
     fn default() -> Self {
         Self {
             trained: Trained::All,
@@ -116,11 +116,11 @@ impl Default for HybridSettings {
     }
 }
 
-/// What [`train_through_time`] gives.
+/// Result of [`train_through_time`].
 pub struct Hybrid<N: Network> {
-    /// The trained network.
+    /// Trained network.
     pub snn: Snn<N>,
-    /// How training went, with the accuracy after the last timestep.
+    /// History of the training, with the accuracy after the last timestep.
     pub history: History,
 }
 
@@ -133,11 +133,11 @@ impl<N: Network> Hybrid<N> {
 
 show!(HybridSettings as fields);
 
-/// Trains a spiking network further by backpropagation through its timesteps, with images as constant
-/// currents. [`Resume::train_through_time`] keeps a checkpoint of it.
+/// Trains a spiking network further by backpropagation through its timesteps, with images as
+/// constant currents. [`Resume::train_through_time`] does so with a checkpoint.
 ///
 /// # Errors
-/// A setting out of range; [`Error::Diverged`]; layers that are not square.
+/// Returns an error if a setting is out of range or a layer is not square; [`Error::Diverged`].
 pub fn train_through_time<N: Network>(
     snn: &Snn<N>,
     images: &Images<Training, N::Task>,
@@ -147,7 +147,8 @@ pub fn train_through_time<N: Network>(
 }
 
 impl Resume<'_> {
-    /// [`train_through_time`] with a checkpoint, written before the first epoch and after each.
+    /// Runs [`train_through_time`] with a checkpoint, written before the first epoch and after
+    /// each.
     ///
     /// # Errors
     /// Returns the errors of [`train_through_time`], and those of [`Resume`].
@@ -178,41 +179,34 @@ fn run<N: Network>(
     })
 }
 
-/// What a run is called, which is all that its checkpoint knows of what are no tensors.
+/// Name of a run: all that its checkpoint keeps besides tensors and training settings.
 fn name<N: Network>(snn: &Snn<N>, settings: &HybridSettings) -> String {
     let mut neurons = flate2::Crc::new();
     neurons.update(format!("{:?}", snn.neurons()).as_bytes());
-    let HybridSettings {
-        trained,
-        timesteps,
-        surrogate,
-        ..
-    } = settings;
-    format!(
-        "{} through {timesteps} timesteps ({trained:?}, {surrogate:?}, neurons {:08x})",
-        N::NAME,
-        neurons.sum()
-    )
+    let (trained, timesteps) = (settings.trained, settings.timesteps);
+    let (surrogate, neurons) = (settings.surrogate, neurons.sum());
+    let what = format!("{trained:?}, {surrogate:?}, neurons {neurons:08x}");
+    format!("{} through {timesteps} timesteps ({what})", N::NAME)
 }
 
-/// A spiking network behind the interface that training knows.
+/// Spiking network with the interface of trainable networks.
 struct SpikingTrainer {
     network: Unrolled<Cpu>,
     input: Shape,
-    /// As training found them.
+    /// Layers before the training.
     layers: Vec<Layer>,
     neurons: Vec<Neurons>,
-    /// Of each layer of neurons, for the thresholds and leaks that training found: one value each,
-    /// so that a step means the same in every layer.
+    /// Factors of each layer of neurons for its threshold and leak before the training: one value
+    /// each, so that an optimiser step has the same relative size in every layer.
     factors: Vec<[Plain; 2]>,
     trained: Trained,
     moments: Vec<Gradients<f32, Cpu>>,
 }
 
-/// Factors do not fall below this.
+/// Lower bound of the factors.
 const LEAST_FACTOR: f32 = 0.01;
 
-/// Gradients of one tape: the loss, how many images it was of, logits, and sums for each tensor.
+/// Gradients of one tape: the loss, the number of images, logits, and the gradient of each tensor.
 struct Part {
     loss: f32,
     images: usize,
@@ -247,7 +241,7 @@ impl SpikingTrainer {
         })
     }
 
-    /// Of all layers of neurons, in order.
+    /// Neurons of all layers, in order, with the factors applied.
     fn neurons(&self) -> Vec<Neurons> {
         let layers = self.neurons.iter().zip(&self.factors);
         let layers = layers.map(|(neurons, factors)| {
@@ -261,7 +255,7 @@ impl SpikingTrainer {
         layers.collect()
     }
 
-    /// Gives the neurons on the tape what the factors say, once these are in their range.
+    /// Limits the factors to their range and applies them to the neurons of the network.
     fn express(&mut self) -> Result<()> {
         for (neurons, [threshold, leak]) in self.neurons.iter().zip(&mut self.factors) {
             let most = neurons.leak.iter().copied().fold(LEAST_FACTOR, f32::max);
@@ -294,7 +288,7 @@ impl SpikingTrainer {
             if let Step::Fire(fire) = step
                 && let Some(neurons) = neurons.next()
             {
-                // θ is its factor times what it was.
+                // θ is its factor times the original θ.
                 let by_factor = |tensor: &Plain, first: &[f32]| -> f32 {
                     let by = by.get(tensor).as_vec().into_iter();
                     by.zip(first.iter().cycle()).map(|(by, x)| by * x).sum()
@@ -337,17 +331,14 @@ impl SpikingTrainer {
         all
     }
 
-    /// Of every tensor the name, what it is, and whether it is trained.
+    /// Name of every tensor, and whether it is trained.
     fn names(&self) -> Vec<(String, bool)> {
-        let factors = 2 * self.factors.len();
-        let weights = self.all().len() - factors;
+        let weights = self.all().len() - 2 * self.factors.len();
         let weights = (0..weights).map(|i| (format!("weights.{i}"), self.trained.weights()));
-        let factors = (0..factors).map(|i| match i % 2 {
-            0 => (
-                format!("neurons.{}.threshold", i / 2),
-                self.trained.thresholds(),
-            ),
-            _ => (format!("neurons.{}.leak", i / 2), self.trained.leaks()),
+        let trained = [self.trained.thresholds(), self.trained.leaks()];
+        let factors = (0..self.factors.len()).flat_map(|i| {
+            let name = |factor| format!("neurons.{i}.{factor}");
+            [(name("threshold"), trained[0]), (name("leak"), trained[1])]
         });
         weights.chain(factors).collect()
     }
@@ -391,7 +382,7 @@ impl Trainable for SpikingTrainer {
         let parts = pixels.zip(targets.par_chunks(Cpu::TAPE * classes));
         let parts = parts.map(|(pixels, targets)| self.part(pixels, targets));
         let parts = parts.collect::<Result<Vec<_>>>()?;
-        // One part after the other, whichever was ready first.
+        // Parts are added in order, independent of which was computed first.
         let share = |part: &Part| part.images as f32 / count as f32;
         let loss = parts.iter().map(|part| part.loss * share(part)).sum();
         let mut sums: Vec<Vec<f32>> = Vec::new();
@@ -418,10 +409,10 @@ impl Trainable for SpikingTrainer {
             }
             let gradient = gradients.get_or_alloc_mut(tensor).map_err(Error::device)?;
             gradient.copy_from_slice(&sums[i]);
-            let decay = if i < weights { step.weight_decay } else { 0.0 };
+            let weight_decay = if i < weights { step.weight_decay } else { 0.0 };
             let mut update = Update {
                 step: &OptimiserStep {
-                    weight_decay: decay,
+                    weight_decay,
                     ..*step
                 },
                 moments: &mut moments,
@@ -466,11 +457,10 @@ impl Trainable for SpikingTrainer {
         let fits = |((i, (name, _)), new): (&(usize, (String, bool)), &NamedTensor)| {
             *name == new.name && new.shape == [sizes[*i]] && new.values.len() == sizes[*i]
         };
-        if wanted.len() != tensors.len() || !wanted.iter().zip(tensors).all(fits) {
-            let found = format!("{} of other names or sizes", tensors.len());
-            let expected = format!("the {} of this network", wanted.len());
-            return Err(Error::parameter("tensors", found, expected));
-        }
+        let holds = wanted.len() == tensors.len() && wanted.iter().zip(tensors).all(fits);
+        let found = format!("{} of other names or sizes", tensors.len());
+        let expected = format!("the {} of this network", wanted.len());
+        require(holds, "tensors", found, expected)?;
         let pairs = wanted.iter().map(|(i, _)| *i).zip(tensors);
         match kind {
             Values::Parameters => {
@@ -499,7 +489,7 @@ impl Trainable for SpikingTrainer {
     }
 }
 
-/// Gives layers the weights of tensors in their order.
+/// Sets the weights of layers to those of tensors in the same order.
 fn set_weights<'a>(layers: &mut [Layer], tensors: &mut impl Iterator<Item = &'a Plain>) {
     for layer in layers {
         match layer {
@@ -512,10 +502,7 @@ fn set_weights<'a>(layers: &mut [Layer], tensors: &mut impl Iterator<Item = &'a 
                 set_weights(body, tensors);
                 set_weights(shortcut, tensors);
             }
-            Layer::AvgPool { .. }
-            | Layer::ScaleShift { .. }
-            | Layer::Neurons
-            | Layer::Qcfs { .. } => {}
+            _ => {}
         }
     }
 }

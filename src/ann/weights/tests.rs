@@ -120,7 +120,7 @@ fn changed(change: impl Fn(&mut Vec<Bytes>)) -> Result<()> {
     let path = folder.path().join("changed.safetensors");
     let network = Small::build(1).unwrap();
     let tensors = network.tensors(Values::Parameters).unwrap();
-    let named = names().of(&tensors).unwrap().into_iter().zip(&tensors);
+    let named = names().of_tensors(&tensors).unwrap().into_iter().zip(&tensors);
     let of = |(name, t): (String, &NamedTensor)| Bytes {
         name,
         dtype: Dtype::F32,
@@ -264,7 +264,7 @@ fn forged_files_are_errors() {
 fn the_vgg15_table_names_every_layer() {
     let network = Vgg15QuarterBnCifar100::build(0).unwrap();
     let tensors = network.tensors(Values::Parameters).unwrap();
-    let names = Names::vgg15_bn().of(&tensors).unwrap();
+    let names = Names::vgg15_bn().of_tensors(&tensors).unwrap();
     assert_eq!(names.len(), 13 * 5 + 6);
     let shape = |name: &str| &tensors[names.iter().position(|n| n == name).unwrap()].shape;
     assert_eq!(shape("f.40.weight")[..], [128, 128, 3, 3]);

@@ -54,7 +54,7 @@ fn every_instruction_set_gives_the_same_spikes() {
             let (mut spikes, mut output) = (Vec::new(), Vec::new());
             engine.run(
                 &[Some(Drive::Constant(&drive)), None, None],
-                100,
+                200, // two chunks
                 &mut engine.scratch(),
                 |chunk| {
                     for t in 0..chunk.timesteps {

@@ -1,16 +1,26 @@
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use hdf5_pure::{FileBuilder, GroupBuilder};
 use rand::RngExt;
 
-use super::*;
+use crate::ann::layers::Layer;
+use crate::ann::model::Ann;
 use crate::ann::networks::{DigitsCnn, Mlp, ResNet20};
 use crate::ann::train::TrainSettings;
+use crate::base::error::Result;
 use crate::base::random::{Stream, rng};
 use crate::convert::{Balance, convert};
 use crate::data::digits::digits;
 use crate::data::images::Shares;
+use crate::data::shape::Shape;
+use crate::nir::graph::{DT, METADATA, leak, time_constant};
+use crate::nir::nodes::above;
+use crate::nir::write::{floats, integers, text};
+use crate::simulate::network::{Snn, SpikingNetwork};
+use crate::simulate::neurons::{Charge, Neurons, Reset};
 use crate::simulate::run::simulate;
+use crate::simulate::synapses::Stages;
 
 fn noise(count: usize, seed: usize) -> Vec<f32> {
     let number = |i| ((i * 7919 + seed * 104_729) % 1009) as f32 / 1009.0 - 0.4;
@@ -235,11 +245,11 @@ fn file(path: &Path, nodes: &[(&str, Fill)], edges: &[(&str, &str)]) {
     let mut group = graph.create_group("nodes");
     let input: Fill = |group| {
         text(group, "type", "Input");
-        wholes(group, "shape", &[4]);
+        integers(group, "shape", &[4]);
     };
     let output: Fill = |group| {
         text(group, "type", "Output");
-        wholes(group, "shape", &[2]);
+        integers(group, "shape", &[2]);
     };
     for (name, fill) in [("in", input), ("out", output)].iter().chain(nodes) {
         let mut node = group.create_group(name);

@@ -1,0 +1,161 @@
+//! Datasets of a node, with bounds on what a damaged file may ask for.
+
+use std::path::Path;
+
+use hdf5_pure::{DType, Dataset, Group, VlenStringReadOptions};
+
+use crate::base::error::{Error, Result};
+
+/// Largest stride, padding or side of a pool.
+const MOST_STEPS: i64 = 1 << 16;
+/// Largest number of values in a node's output; a VGG16 for ImageNet has 3.2 million.
+pub(super) const MOST_VALUES: usize = 1 << 22;
+/// Largest number of weights of a layer that the file does not hold: with pooling folded into them,
+/// or of neurons that are the last layer.
+const MOST_WEIGHTS: usize = 1 << 27;
+/// Largest number of bytes that one byte of a file can stand for: the limit of deflate.
+const MOST_INFLATION: u64 = 1032;
+
+/// Group of a file, with what error messages name.
+pub(super) struct Fields<'a> {
+    path: &'a Path,
+    /// Bytes of the file.
+    size: u64,
+    place: String,
+    pub group: Group,
+}
+
+impl<'a> Fields<'a> {
+    /// Opens the group called `name` of the file's root.
+    pub fn new(path: &'a Path, size: u64, name: &str, parent: &Group) -> Result<Self> {
+        let group = parent.group(name).map_err(|error| {
+            let expected = format!("a group `{name}`");
+            Error::data(path.display(), "graph", error, expected)
+        })?;
+        Ok(Self {
+            path,
+            size,
+            place: format!("node `{name}`"),
+            group,
+        })
+    }
+
+    /// Opens the group called `name` of this one.
+    pub fn child(&self, name: &str) -> Result<Self> {
+        Self::new(self.path, self.size, name, &self.group)
+    }
+
+    pub fn wrong(&self, found: impl ToString, expected: impl ToString) -> Error {
+        Error::data(self.path.display(), &self.place, found, expected)
+    }
+
+    /// Returns an error unless `ok`.
+    pub fn require(&self, ok: bool, found: impl ToString, expected: impl ToString) -> Result<()> {
+        ok.then_some(()).ok_or_else(|| self.wrong(found, expected))
+    }
+
+    /// Bytes that the file can stand for.
+    fn most_bytes(&self) -> u64 {
+        self.size.saturating_mul(MOST_INFLATION)
+    }
+
+    /// Largest number of weights that the file does not hold: as many as it could hold.
+    pub fn most_weights(&self) -> usize {
+        MOST_WEIGHTS.min((self.most_bytes() / 4) as usize)
+    }
+
+    pub fn has(&self, name: &str) -> Result<bool> {
+        let names = self.group.datasets();
+        let names = names.map_err(|error| self.wrong(error, "a whole group"))?;
+        Ok(names.iter().any(|other| other == name))
+    }
+
+    /// Opens a dataset and gives its sizes and their product.
+    ///
+    /// # Errors
+    /// Returns an error if the dataset claims to hold more than its file can.
+    fn dataset(&self, name: &str) -> Result<(Dataset, Vec<usize>, usize)> {
+        let missing = |error| self.wrong(error, format!("a dataset `{name}`"));
+        let dataset = self.group.dataset(name).map_err(missing)?;
+        let shape = dataset.shape().map_err(missing)?;
+        let mut sizes = shape.iter();
+        let elements = sizes.try_fold(1u64, |all, &size| all.checked_mul(size));
+        let bytes = elements.and_then(|all| all.checked_mul(dataset.element_size().ok()?));
+        // Only chunks are compressed.
+        let most = match dataset.is_chunked() {
+            true => self.most_bytes(),
+            false => self.size,
+        };
+        let found = format_args!("`{name}` of shape {shape:?}");
+        let expected = format_args!("what a file of {} bytes holds", self.size);
+        self.require(bytes.is_some_and(|bytes| bytes <= most), found, expected)?;
+        let shape: Vec<usize> = shape.iter().map(|&size| size as usize).collect();
+        let elements = shape.iter().product();
+        Ok((dataset, shape, elements))
+    }
+
+    pub fn is_text(&self, name: &str) -> Result<bool> {
+        let is_text = |kind| matches!(kind, DType::VariableLengthString | DType::String);
+        Ok(self.dataset(name)?.0.dtype().is_ok_and(is_text))
+    }
+
+    /// Reads strings and their sizes.
+    pub fn texts(&self, name: &str) -> Result<(Vec<String>, Vec<usize>)> {
+        let (dataset, shape, elements) = self.dataset(name)?;
+        let most = VlenStringReadOptions::new().with_max_payload_bytes(self.size as usize);
+        let texts = match dataset.dtype() {
+            Ok(DType::VariableLengthString) => dataset.read_vlen_strings(most),
+            _ => dataset.read_string(),
+        };
+        let texts = texts.map_err(|error| self.wrong(error, format!("text as `{name}`")))?;
+        let count = texts.len();
+        self.require(count == elements, format_args!("{count} texts"), elements)?;
+        Ok((texts, shape))
+    }
+
+    pub fn text(&self, name: &str) -> Result<String> {
+        match <[String; 1]>::try_from(self.texts(name)?.0) {
+            Ok([text]) => Ok(text),
+            Err(_) => Err(self.wrong("several texts or none", format!("one text as `{name}`"))),
+        }
+    }
+
+    /// Reads finite numbers and their sizes.
+    pub fn floats(&self, name: &str) -> Result<(Vec<f64>, Vec<usize>)> {
+        let (dataset, shape, elements) = self.dataset(name)?;
+        let values = dataset.read_f64();
+        let values = values.map_err(|error| self.wrong(error, format!("numbers as `{name}`")))?;
+        let found = format_args!("{} values of `{name}`", values.len());
+        self.require(values.len() == elements, found, elements)?;
+        match values.iter().find(|value| !value.is_finite()) {
+            None => Ok((values, shape)),
+            Some(bad) => Err(self.wrong(format!("{bad} in `{name}`"), "finite numbers")),
+        }
+    }
+
+    pub fn integers(&self, name: &str) -> Result<Vec<i64>> {
+        let values = self.dataset(name)?.0.read_i64();
+        values.map_err(|error| self.wrong(error, format!("whole numbers as `{name}`")))
+    }
+
+    /// Reads a number that is the same for rows and columns.
+    pub fn both(&self, name: &str, least: i64) -> Result<usize> {
+        let values = self.integers(name)?;
+        let same = matches!(values[..], [_]) || matches!(values[..], [a, b] if a == b);
+        let good = same && (least..=MOST_STEPS).contains(&values[0]);
+        let expected = format!("one number of {least} to {MOST_STEPS} for rows and columns");
+        self.require(good, format_args!("`{name}` {values:?}"), expected)?;
+        Ok(values[0] as usize)
+    }
+
+    /// Reads the sizes of an input or output.
+    pub fn sizes(&self) -> Result<Vec<usize>> {
+        let sizes = self.integers("shape")?;
+        let mut positive = sizes.iter().map(|&size| usize::try_from(size).unwrap_or(0));
+        let size = positive.try_fold(1usize, |all, size| all.checked_mul(size));
+        let good = size.is_some_and(|size| (1..=MOST_VALUES).contains(&size));
+        let expected = format!("1 to {MOST_VALUES} values");
+        self.require(good, format_args!("shape {sizes:?}"), expected)?;
+        Ok(sizes.iter().map(|&size| size as usize).collect())
+    }
+}

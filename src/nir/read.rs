@@ -1,0 +1,213 @@
+//! Reading of networks from NIR graphs.
+
+use std::collections::HashMap;
+use std::iter;
+use std::path::Path;
+
+use hdf5_pure::File;
+
+use crate::ann::layers::{Layer, linear};
+use crate::ann::model::Ann;
+use crate::ann::networks::Network;
+use crate::base::error::{Error, Result};
+use crate::data::shape::Shape;
+use crate::nir::fields::Fields;
+use crate::nir::graph::{Axes, DT, identity};
+use crate::nir::nodes::Branch;
+use crate::simulate::network::{Snn, SpikingNetwork};
+use crate::simulate::neurons::Neurons;
+use crate::simulate::synapses::Stages;
+
+/// Largest depth of residual additions inside each other.
+const MOST_NESTED: usize = 32;
+
+impl<N: Network> Snn<N> {
+    /// Reads the network of a NIR file. See [`nir`](mod@crate::nir).
+    ///
+    /// # Errors
+    /// Returns an error if [`SpikingNetwork::load`] does, or if the layers are not those of `N`.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let network = SpikingNetwork::load(&path)?;
+        let outline = |stages: &Stages| -> Vec<String> {
+            let layers = stages.stages.iter();
+            let layers = layers.map(|stage| format!("{} to {}", stage.name, stage.output));
+            let input = iter::once(format!("an input of {}", stages.input));
+            input.chain(layers).chain(["nothing".into()]).collect()
+        };
+        let found = outline(&network.stages);
+        let expected = outline(&Stages::of_ann(&Ann::<N>::new(0)?)?);
+        match found.iter().zip(expected).find(|(a, b)| *a != b) {
+            None => Self::new(network.stages, network.neurons),
+            Some((found, expected)) => {
+                let place = format!("layers of {}", N::NAME);
+                Err(Error::data(path.as_ref().display(), place, found, expected))
+            }
+        }
+    }
+}
+
+impl SpikingNetwork {
+    /// Reads the network of a NIR file. See [`nir`](mod@crate::nir).
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be read, is damaged or is not HDF5, or if a node is of a
+    /// kind that evospike has no layer for, does not fit the node before it, has values out of
+    /// range or is part of a loop.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let size = bytes.len() as u64;
+        let file = File::from_bytes(bytes)
+            .map_err(|error| Error::data(path.display(), "header", error, "an HDF5 file"))?;
+        let graph = Fields::new(path, size, "node", &file.root())?;
+        let (input, layers, neurons, classes) = Reader::new(&graph)?.network()?;
+        Self::new(input, &layers, neurons, classes).map_err(|error| {
+            let expected = "a network that evospike can simulate";
+            Error::data(path.display(), "graph", error, expected)
+        })
+    }
+}
+
+/// Graph that is being read.
+struct Reader<'a> {
+    graph: &'a Fields<'a>,
+    nodes: Vec<Fields<'a>>,
+    /// Nodes that the edges of each node lead to, in the order of the file; none once it is read.
+    next: Vec<Option<Vec<usize>>>,
+    /// Number of edges that lead to each node.
+    incoming: Vec<usize>,
+    /// Seconds per timestep.
+    dt: f64,
+    neurons: Vec<Neurons>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(graph: &'a Fields<'a>) -> Result<Self> {
+        let kind = graph.text("type")?;
+        graph.require(kind == "NIRGraph", &kind, "NIRGraph")?;
+        let dt = match graph.group.dataset("metadata/dt") {
+            Ok(_) => graph.floats("metadata/dt")?.0,
+            Err(_) => vec![DT],
+        };
+        let good = matches!(dt[..], [dt] if dt > 0.0);
+        graph.require(good, format_args!("dt {dt:?}"), "one above 0")?;
+        let nodes = graph.child("nodes")?;
+        let names = nodes.group.groups();
+        let names = names.map_err(|error| graph.wrong(error, "groups of nodes"))?;
+        let (edges, shape) = graph.texts("edges")?;
+        let found = format_args!("edges of shape {shape:?}");
+        graph.require(matches!(shape[..], [_, 2]), found, "two names an edge")?;
+        let numbers: HashMap<&String, usize> = names.iter().zip(0..).collect();
+        let (mut next, mut incoming) = (vec![Vec::new(); names.len()], vec![0; names.len()]);
+        for edge in edges.chunks_exact(2) {
+            let number = |name: &String| {
+                let number = numbers.get(name).copied();
+                number.ok_or_else(|| graph.wrong(format!("an edge of `{name}`"), "one of a node"))
+            };
+            let (from, to) = (number(&edge[0])?, number(&edge[1])?);
+            next[from].push(to);
+            incoming[to] += 1;
+        }
+        let children = names.iter().map(|name| nodes.child(name));
+        Ok(Self {
+            nodes: children.collect::<Result<_>>()?,
+            graph,
+            next: next.into_iter().map(Some).collect(),
+            incoming,
+            dt: dt[0],
+            neurons: Vec::new(),
+        })
+    }
+
+    /// Reads the shape of the input, the layers, the neurons and the number of classes.
+    fn network(mut self) -> Result<(Shape, Vec<Layer>, Vec<Neurons>, usize)> {
+        let kinds = self.nodes.iter().map(|node| node.text("type"));
+        let kinds: Vec<String> = kinds.collect::<Result<_>>()?;
+        let inputs = (0..kinds.len()).filter(|&node| kinds[node] == "Input");
+        let inputs: Vec<usize> = inputs.collect();
+        let [input] = inputs[..] else {
+            let found = format!("{} nodes `Input`", inputs.len());
+            return Err(self.graph.wrong(found, "one"));
+        };
+        let node = &self.nodes[input];
+        let sizes = node.sizes()?;
+        let (shape, flat) = match sizes[..] {
+            [size] => (Shape::new(size, 1, 1), true),
+            [channels, height, width] => (Shape::new(channels, height, width), false),
+            _ => {
+                let expected = "one axis, or channels, rows and columns";
+                return Err(node.wrong(format!("shape {sizes:?}"), expected));
+            }
+        };
+        let branch = Branch {
+            layers: Vec::new(),
+            axes: Axes { shape, flat },
+            charge: vec![1.0],
+            weights: None,
+            end: input,
+            edges: 1,
+        };
+        let all = self.branch(branch, 0)?;
+        if all.edges > 0 {
+            return Err(self.wrong_edges(all.end));
+        }
+        if let Some(apart) = self.next.iter().position(Option::is_some) {
+            return Err(self.wrong_edges(apart));
+        }
+        let (mut layers, classes) = (all.layers, all.axes.shape.size());
+        // The engine's last layer does not spike: it counts the spikes of neurons that are last.
+        if let Some(Layer::Neurons) = layers.last() {
+            let (graph, most) = (self.graph, self.graph.most_weights());
+            let found = format_args!("{classes} neurons as the last layer");
+            let expected = format_args!("one a class, {} at most", most.isqrt());
+            graph.require(classes <= most / classes, found, expected)?;
+            layers.push(linear(identity(classes).collect(), classes));
+        }
+        Ok((shape, layers, self.neurons, classes))
+    }
+
+    fn wrong_edges(&self, node: usize) -> Error {
+        let found = "edges that lead round in a circle, past the output or apart for good";
+        self.nodes[node].wrong(found, "a chain, or two ways from one node to another")
+    }
+
+    /// Reads on from the end of `branch` to the output or to a node that other branches lead to.
+    fn branch(&mut self, mut branch: Branch, nested: usize) -> Result<Branch> {
+        let mut joined = false;
+        loop {
+            let node = branch.end;
+            if self.incoming[node] > 1 && !joined {
+                branch.drop_identity(&self.neurons);
+                return Ok(branch);
+            }
+            let Some(next) = self.next[node].take() else {
+                return Err(self.wrong_edges(node));
+            };
+            // Only the input has no edge that leads to it.
+            let output = self.incoming[node] > 0
+                && branch.read(&self.nodes[node], self.dt, &mut self.neurons)?;
+            match (&next[..], output) {
+                ([], true) => return Ok(Branch { edges: 0, ..branch }),
+                (&[next], false) => (branch.end, joined) = (next, false),
+                (&[one, other], false) if nested < MOST_NESTED => {
+                    let [one, other] = [one, other].map(|next| branch.fork(next));
+                    let mut body = self.branch(one, nested + 1)?;
+                    let mut shortcut = self.branch(other, nested + 1)?;
+                    if body.end != shortcut.end || body.edges == 0 || shortcut.edges == 0 {
+                        return Err(self.wrong_edges(node));
+                    }
+                    if body.layers.is_empty() {
+                        (body, shortcut) = (shortcut, body);
+                    }
+                    branch.join(&self.nodes[body.end], body, shortcut)?;
+                    joined = branch.edges == self.incoming[branch.end];
+                    if !joined {
+                        return Ok(branch);
+                    }
+                    branch.edges = 1;
+                }
+                _ => return Err(self.wrong_edges(node)),
+            }
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! Writing of networks as NIR graphs.
+
+use std::borrow::Cow;
+use std::path::Path;
+use std::slice;
+
+use hdf5_pure::{FileBuilder, GroupBuilder};
+
+use crate::ann::layers::Layer;
+use crate::ann::networks::Network;
+use crate::base::error::{Error, Result};
+use crate::base::files::write_file;
+use crate::data::shape::Shape;
+use crate::nir::graph::{Axes, DT, METADATA};
+use crate::nir::graph::{add_current, identity, leak, spread, time_constant};
+use crate::simulate::network::{Snn, SpikingNetwork};
+use crate::simulate::neurons::Neurons;
+use crate::simulate::synapses::output_shape;
+
+/// Version of the Python package `nir` whose format is written.
+const VERSION: &str = "1.0.8";
+
+impl<N: Network> Snn<N> {
+    /// Writes the network as a NIR file. See [`nir`](mod@crate::nir).
+    ///
+    /// # Errors
+    /// The same as those of [`SpikingNetwork::save`].
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.network.save(path)
+    }
+}
+
+impl SpikingNetwork {
+    /// Writes the network as a NIR file. See [`nir`](mod@crate::nir).
+    ///
+    /// # Errors
+    /// Returns an error if a charge is 0, a leak is near 0, NIR has no node for a layer, or the
+    /// file cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let mut writer = Writer {
+            nodes: Vec::new(),
+            neurons: self.neurons.iter(),
+            layer: 0,
+        };
+        let (shape, flat) = (self.stages.input, false);
+        let start = Wire {
+            from: Vec::new(),
+            axes: Axes { shape, flat },
+            charge: vec![1.0],
+            bias: None,
+        };
+        let wire = writer.end(start, "Input");
+        let wire = writer.layers(wire, &self.stages.layers)?;
+        writer.end(wire, "Output");
+        write_file(path, &writer.bytes().map_err(Error::write(path))?)
+    }
+}
+
+/// Graph to be written.
+struct Writer<'a> {
+    nodes: Vec<Node<'a>>,
+    /// Parameters of the layers of neurons that are not written yet.
+    neurons: slice::Iter<'a, Neurons>,
+    /// Number of the current layer, those inside residual ones included.
+    layer: usize,
+}
+
+struct Node<'a> {
+    kind: &'static str,
+    /// Nodes from which edges lead here.
+    from: Vec<usize>,
+    /// Writes all datasets but the bias.
+    write: Box<dyn Fn(&mut GroupBuilder) + 'a>,
+    /// Bias of a layer of weights. The current of the neurons after it is added to it.
+    bias: Option<Vec<f64>>,
+}
+
+/// Output of a node, or of several nodes whose outputs add up.
+#[derive(Clone)]
+struct Wire {
+    from: Vec<usize>,
+    axes: Axes,
+    /// Charge of the spikes, one or one per channel: a factor on the weights after them.
+    charge: Vec<f32>,
+    /// Node whose bias adds to every value.
+    bias: Option<usize>,
+}
+
+impl<'a> Writer<'a> {
+    /// Adds a node that takes `wire` and gives its output, which only comes from elsewhere.
+    fn add<F>(&mut self, wire: Wire, kind: &'static str, write: F) -> Wire
+    where
+        F: Fn(&mut GroupBuilder) + 'a,
+    {
+        let from = vec![self.nodes.len()];
+        self.nodes.push(Node {
+            kind,
+            from: wire.from,
+            write: Box::new(write),
+            bias: None,
+        });
+        Wire { from, ..wire }
+    }
+
+    /// Adds an input or output.
+    fn end(&mut self, wire: Wire, kind: &'static str) -> Wire {
+        let sizes = wire.axes.sizes();
+        self.add(wire, kind, move |group| integers(group, "shape", &sizes))
+    }
+
+    fn layers(&mut self, mut wire: Wire, layers: &'a [Layer]) -> Result<Wire> {
+        for layer in layers {
+            let number = self.layer;
+            self.layer += 1;
+            let wrong = |found: &str, expected: &str| {
+                Err(Error::layer(number, layer.kind(), found, expected))
+            };
+            let shape = &mut wire.axes.shape;
+            if wire.axes.flat && matches!(layer, Layer::Conv { .. } | Layer::AvgPool { .. }) {
+                let expected =
+                    "none after a linear layer: NIR has no node that gives an image back";
+                return wrong(layer.kind(), expected);
+            }
+            wire = match layer {
+                Layer::Conv {
+                    weight,
+                    bias,
+                    inputs,
+                    outputs,
+                    kernel,
+                    stride,
+                    padding,
+                } => {
+                    let shape = output_shape(number, layer, *shape)?;
+                    let sizes = vec![*outputs, *inputs, *kernel, *kernel];
+                    self.weights(wire, (weight, bias), sizes, [*stride, *padding], shape)
+                }
+                Layer::Linear {
+                    weight,
+                    bias,
+                    inputs,
+                    outputs,
+                } => {
+                    let shape = output_shape(number, layer, *shape)?;
+                    let sizes = vec![*outputs, *inputs];
+                    self.weights(wire, (weight, bias), sizes, [1, 0], shape)
+                }
+                Layer::AvgPool { size } => {
+                    (shape.height, shape.width) = (shape.height / size, shape.width / size);
+                    self.add(wire, "AvgPool2d", |group| {
+                        integers(group, "kernel_size", &[*size; 2]);
+                        integers(group, "stride", &[*size; 2]);
+                        integers(group, "padding", &[0; 2]);
+                    })
+                }
+                Layer::ScaleShift { .. } => {
+                    return wrong("no weights before it", "weights to fold it into");
+                }
+                Layer::Residual { body, shortcut } => {
+                    if wire.from.len() > 1 {
+                        return wrong("a sum before it", "neurons between two additions");
+                    }
+                    wire.bias = None;
+                    let mut body = self.layers(wire.clone(), body)?;
+                    let mut shortcut = self.layers(wire, shortcut)?;
+                    if body.axes.flat != shortcut.axes.flat {
+                        (body, shortcut) = (self.flat(body), self.flat(shortcut));
+                    }
+                    // Two edges between the same nodes would be one.
+                    let same = body.from == shortcut.from;
+                    let differ = same || body.charge != shortcut.charge;
+                    if same || differ && body.charge[..] != [1.0] {
+                        body = self.identity(body);
+                    }
+                    if differ && shortcut.charge[..] != [1.0] {
+                        shortcut = self.identity(shortcut);
+                    }
+                    Wire {
+                        from: [body.from, shortcut.from].concat(),
+                        bias: body.bias.or(shortcut.bias),
+                        ..shortcut
+                    }
+                }
+                Layer::Neurons | Layer::Qcfs { .. } => {
+                    let Some(neurons) = self.neurons.next() else {
+                        return wrong("no parameters", "one set a layer of neurons");
+                    };
+                    if neurons.charges().contains(&0.0) {
+                        let expected = "others, since the weights behind hold them";
+                        return wrong("a charge of 0", expected);
+                    }
+                    let lost = |&&exact: &&f32| leak(time_constant(exact, DT), DT) != exact;
+                    if let Some(lost) = neurons.leak.iter().find(lost) {
+                        let expected = "one that a time constant can say, from 1e-7 on";
+                        return wrong(&format!("a leak of {lost}"), expected);
+                    }
+                    let Ok(json) = serde_json::to_string(neurons) else {
+                        return wrong("parameters", "those that JSON can hold");
+                    };
+                    self.neurons(wire, neurons, json)
+                }
+            };
+        }
+        Ok(wire)
+    }
+
+    /// Adds a convolution or a linear layer whose output has `shape`. Sizes of weights are outputs,
+    /// inputs and, for a convolution, twice the side of the kernel.
+    fn weights(
+        &mut self,
+        wire: Wire,
+        (weight, bias): (impl Into<Cow<'a, [f32]>>, &Option<Vec<f32>>),
+        sizes: Vec<usize>,
+        [stride, padding]: [usize; 2],
+        shape: Shape,
+    ) -> Wire {
+        let flat = sizes.len() == 2;
+        let mut wire = if flat { self.flat(wire) } else { wire };
+        let (input, outputs, node) = (wire.axes.shape, sizes[0], self.nodes.len());
+        let charge = std::mem::replace(&mut wire.charge, vec![1.0]);
+        (wire.axes, wire.bias) = (Axes { shape, flat }, Some(node));
+        let (weight, kind) = (weight.into(), if flat { "Linear" } else { "Conv2d" });
+        let wire = self.add(wire, kind, move |group| {
+            let charges = spread(&charge, weight.len() / outputs).cycle();
+            // Exact: the product of two `f32` fits in an `f64`.
+            let charged = weight.iter().zip(charges);
+            let charged = charged.map(|(&weight, charge)| f64::from(weight) * f64::from(charge));
+            let charged: Vec<f64> = charged.collect();
+            if flat {
+                return floats(group, "weight", &charged, &sizes);
+            }
+            integers(group, "input_shape", &[input.height, input.width]);
+            floats(group, "weight", &charged, &sizes);
+            integers(group, "stride", &[stride; 2]);
+            integers(group, "padding", &[padding; 2]);
+            integers(group, "dilation", &[1; 2]);
+            integer(group, "groups", 1);
+        });
+        let bias = bias.as_ref();
+        let bias = bias.map(|bias| bias.iter().map(|&b| b.into()).collect());
+        self.nodes[node].bias = bias.or_else(|| (!flat).then(|| vec![0.0; outputs]));
+        wire
+    }
+
+    /// Adds weights that only hold the charge of the spikes.
+    fn identity(&mut self, wire: Wire) -> Wire {
+        let Axes { shape, flat } = wire.axes;
+        let sizes = match flat {
+            true => vec![shape.size(); 2],
+            false => vec![shape.channels, shape.channels, 1, 1],
+        };
+        let weight: Vec<f32> = identity(sizes[0]).collect();
+        self.weights(wire, (weight, &None), sizes, [1, 0], shape)
+    }
+
+    fn flat(&mut self, mut wire: Wire) -> Wire {
+        if wire.axes.flat {
+            return wire;
+        }
+        let sizes = wire.axes.sizes();
+        wire.axes.flat = true;
+        self.add(wire, "Flatten", move |group| {
+            integers(group, "input_type", &sizes);
+            integer(group, "start_dim", 0);
+            integer(group, "end_dim", -1);
+        })
+    }
+
+    fn neurons(&mut self, mut wire: Wire, neurons: &'a Neurons, json: String) -> Wire {
+        let flows = neurons.current.iter().any(|&current| current != 0.0);
+        if wire.charge[..] != [1.0] || flows && wire.bias.is_none() {
+            wire = self.identity(wire);
+        }
+        let sizes = wire.axes.sizes();
+        if let Some(node) = wire.bias.filter(|_| flows) {
+            let bias = &mut self.nodes[node].bias;
+            let bias = bias.get_or_insert_with(|| vec![0.0; sizes[0]]);
+            add_current(bias, &neurons.current, 1.0);
+        }
+        let leaks = neurons.leak.iter().any(|&leak| leak != 1.0);
+        let kind = if leaks { "LIF" } else { "IF" };
+        (wire.charge, wire.bias) = (neurons.charges().to_vec(), None);
+        self.add(wire, kind, move |group| {
+            let mut resistance = vec![1.0 / DT];
+            if leaks {
+                let constants = neurons.leak.iter().map(|&leak| time_constant(leak, DT));
+                let constants: Vec<f64> = constants.collect();
+                per_neuron(group, "tau", &constants, &sizes);
+                per_neuron(group, "v_leak", &[0.0], &sizes);
+                resistance = constants.iter().map(|constant| constant / DT).collect();
+            }
+            per_neuron(group, "r", &resistance, &sizes);
+            let thresholds = neurons.threshold.iter();
+            let thresholds: Vec<f64> = thresholds.map(|x| x.next_down().into()).collect();
+            per_neuron(group, "v_threshold", &thresholds, &sizes);
+            per_neuron(group, "v_reset", &[0.0], &sizes);
+            subgroup(group, "metadata", |group| text(group, METADATA, &json));
+        })
+    }
+
+    fn bytes(&self) -> std::result::Result<Vec<u8>, hdf5_pure::Error> {
+        let count = self.nodes.len();
+        // Zeros in front make HDF5's order of groups, the alphabet's, that of the numbers.
+        let digits = count.to_string().len();
+        let names = (0..count).map(|node| format!("layer{node:0digits$}"));
+        let mut names: Vec<String> = names.collect();
+        names[0] = "input".into();
+        names[count - 1] = "output".into();
+        let nodes = names.iter().zip(&self.nodes);
+        let mut edges = Vec::new();
+        for (name, node) in nodes.clone() {
+            edges.extend(node.from.iter().flat_map(|&from| [&*names[from], name]));
+        }
+        let mut file = FileBuilder::new();
+        let version = file.create_dataset("version");
+        version.with_vlen_strings(&[VERSION]).with_shape(&[]);
+        let mut graph = file.create_group("node");
+        text(&mut graph, "type", "NIRGraph");
+        subgroup(&mut graph, "metadata", |group| {
+            floats(group, "dt", &[DT], &[])
+        });
+        let dataset = graph.create_dataset("edges").with_vlen_strings(&edges);
+        dataset.with_shape(&[edges.len() as u64 / 2, 2]);
+        subgroup(&mut graph, "nodes", |group| {
+            nodes.for_each(|(name, node)| subgroup(group, name, |group| node.write(group)));
+        });
+        file.add_group(graph.finish());
+        file.finish()
+    }
+}
+
+impl Node<'_> {
+    fn write(&self, group: &mut GroupBuilder) {
+        let affine = self.kind == "Linear" && self.bias.is_some();
+        text(group, "type", if affine { "Affine" } else { self.kind });
+        (self.write)(group);
+        if let Some(bias) = &self.bias {
+            floats(group, "bias", bias, &[bias.len()]);
+        }
+    }
+}
+
+pub(super) fn subgroup(group: &mut GroupBuilder, name: &str, fill: impl FnOnce(&mut GroupBuilder)) {
+    let mut inner = group.create_group(name);
+    fill(&mut inner);
+    group.add_group(inner.finish());
+}
+
+pub(super) fn text(group: &mut GroupBuilder, name: &str, text: &str) {
+    let dataset = group.create_dataset(name);
+    dataset.with_vlen_strings(&[text]).with_shape(&[]);
+}
+
+fn integer(group: &mut GroupBuilder, name: &str, value: i64) {
+    let dataset = group.create_dataset(name);
+    dataset.with_i64_data(&[value]).with_shape(&[]);
+}
+
+pub(super) fn integers(group: &mut GroupBuilder, name: &str, values: &[usize]) {
+    let values: Vec<i64> = values.iter().map(|&value| value as i64).collect();
+    group.create_dataset(name).with_i64_data(&values);
+}
+
+/// Writes values in single precision where that is exact.
+pub(super) fn floats(group: &mut GroupBuilder, name: &str, values: &[f64], sizes: &[usize]) {
+    let single: Vec<f32> = values.iter().map(|&value| value as f32).collect();
+    let exact = single.iter().zip(values).all(|(&a, &b)| f64::from(a) == b);
+    let dataset = group.create_dataset(name);
+    match exact {
+        true => dataset.with_f32_data(&single),
+        false => dataset.with_f64_data(values),
+    };
+    dataset.with_shape(&extents(sizes));
+}
+
+/// Writes one value per layer or one per channel as one per neuron.
+fn per_neuron(group: &mut GroupBuilder, name: &str, values: &[f64], sizes: &[usize]) {
+    let all: Vec<f64> = spread(values, sizes.iter().product()).collect();
+    let dataset = group.create_dataset(name);
+    dataset.with_f64_data(&all).with_shape(&extents(sizes));
+    // Most values are equal.
+    dataset.with_shuffle().with_deflate(6);
+}
+
+fn extents(sizes: &[usize]) -> Vec<u64> {
+    sizes.iter().map(|&size| size as u64).collect()
+}
