@@ -20,19 +20,10 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::ann::layers::Activation;
-use crate::ann::model::Ann;
-use crate::ann::networks::{Network, NetworkDevice};
-use crate::base::chart::{self, Chart};
-use crate::base::check::{at_least, require};
-use crate::base::error::{Error, Result};
-use crate::base::table::{Table, show};
-use crate::data::images::{Images, Samples, Training};
-use crate::simulate::codes::InputCode;
-use crate::simulate::network::Snn;
-use crate::simulate::neurons::Neurons;
-use crate::simulate::simulator::Simulator;
-use crate::simulate::synapses::{Stage, Stages, to_channels_last};
+use crate::ann::{Activation, Ann, Network, NetworkDevice};
+use crate::base::{Chart, Error, Result, Table, at_least, chart, require, show};
+use crate::data::{Images, Samples, Training};
+use crate::simulate::{InputCode, Neurons, Simulator, Snn, Stage, Stages, to_channels_last};
 
 /// Method that sets the threshold of a layer from the training images.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -16,12 +16,11 @@ use plotters::prelude::*;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use crate::base::chart::{Chart, Key, axes, colour, draw, legend, level, line, table};
-use crate::base::check::{not_empty, require, some_timesteps};
-use crate::base::error::{Error, Result};
-use crate::base::files::rounded;
-use crate::base::random::{Stream, rng};
-use crate::base::table::{latency_text, one_line, show};
+use crate::base::chart::{Key, axes, colour, draw, legend, level, line, table};
+use crate::base::{
+    Chart, Error, Result, Stream, latency_text, not_empty, one_line, require, rng, rounded, show,
+    some_timesteps,
+};
 
 /// Classification accuracy: the number of correct images out of all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -61,20 +61,11 @@ use rand::seq::SliceRandom;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::ann::model::Ann;
-use crate::ann::networks::Network;
-use crate::ann::networks::NetworkDevice;
-use crate::ann::trainable::Values;
-use crate::base::check::some_timesteps;
-use crate::base::error::{Error, Result};
-use crate::base::progress::Progress;
-use crate::base::random::{Rng, Stream, rng};
-use crate::base::table::{Table, fields, show};
-use crate::data::images::{Images, Part, Samples, Training};
-use crate::data::tasks::Task;
+use crate::ann::{Ann, Network, NetworkDevice, Values};
+use crate::base::{Error, Progress, Result, Rng, Stream, Table, fields, rng, show, some_timesteps};
+use crate::data::{Images, Part, Samples, Task, Training};
 use crate::metrics::{Hits, predict};
-use crate::simulate::codes::InputCode;
-use crate::simulate::simulator::{LayerSpikes, Simulation};
+use crate::simulate::{InputCode, LayerSpikes, Simulation};
 
 /// Parameters of the layer and of its training. The equations are in [`stdp`](crate::stdp).
 /// Potentials are in units of weight times spike, times in timesteps.

@@ -55,13 +55,9 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use crate::base::chart::{self, Chart};
-use crate::base::check::require;
-use crate::base::error::{Error, Result};
-use crate::base::files::write_csv;
-use crate::base::lock::Lock;
-use crate::base::progress::Progress;
-use crate::base::table::{Table, one_line, show};
+use crate::base::{
+    Chart, Error, Lock, Progress, Result, Table, chart, one_line, require, show, write_csv,
+};
 
 /// Grid of every combination of the values of its axes, as tuples of the values' types.
 #[derive(Clone)]

@@ -4,11 +4,10 @@
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
-use crate::ann::layers::Layer;
-use crate::ann::optimiser::Step;
-use crate::ann::trainable::{Trainable, Values};
-use crate::base::error::{Error, Result};
-use crate::base::tensors::NamedTensor;
+use super::layers::Layer;
+use super::optimiser::Step;
+use super::trainable::{Trainable, Values};
+use crate::base::{Error, NamedTensor, Result};
 
 /// What is to be done with a network on its own thread.
 type Job = Box<dyn FnOnce(&mut dyn Trainable) + Send>;
@@ -91,7 +90,7 @@ mod tests {
     use super::*;
     use crate::ann::networks::{DigitsCnn, Network};
     use crate::ann::train::History;
-    use crate::ann::train::{Epoch, TrainSettings, train};
+    use crate::ann::train::{TrainSettings, train};
     use crate::data::digits::digits;
     use crate::data::images::Shares;
 

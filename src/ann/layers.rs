@@ -1,10 +1,9 @@
 //! Plain layers, to which typed networks are reduced for conversion and simulation.
 
-use crate::base::table::one_line;
 use flate2::Crc;
 
-use crate::base::error::{Error, Result};
-use crate::ops::kernels::qcfs_of;
+use crate::base::{Error, Result, one_line};
+use crate::ops::qcfs_of;
 
 /// Layer of a feed-forward network, with weights in PyTorch's order.
 #[derive(Clone, PartialEq)]

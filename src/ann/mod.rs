@@ -37,3 +37,10 @@ pub use trainable::{Built, Trainable, Values};
 #[cfg(feature = "cuda")]
 pub use typed::build_on_card;
 pub use typed::{Typed, build};
+
+pub(crate) use layers::{Activation, Layer, checksum, linear};
+pub(crate) use modules::flat;
+pub(crate) use networks::{DigitsBinary, DigitsCnn, DigitsQcfs, Mlp, Network, NetworkDevice};
+pub(crate) use optimiser::{Optimiser, Step, Update};
+pub(crate) use train::train;
+pub(crate) use typed::backward;

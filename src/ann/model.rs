@@ -5,21 +5,14 @@ use std::path::Path;
 
 use dfdx::prelude::Cpu;
 
-use crate::ann::layers::Layer;
-use crate::ann::networks::Network;
-use crate::ann::networks::NetworkDevice;
-use crate::ann::train::History;
-use crate::ann::train::TrainSettings;
-use crate::ann::train::train;
-use crate::ann::trainable::Built;
-use crate::ann::trainable::Trainable;
-use crate::ann::weights;
-use crate::ann::weights::Names;
-use crate::base::error::Result;
-use crate::base::resume::Resume;
-use crate::base::table::{Table, show};
-use crate::data::images::{Images, Part, Samples, Training};
-use crate::data::tasks::Task;
+use super::layers::Layer;
+use super::networks::{Network, NetworkDevice};
+use super::train::{History, TrainSettings, train};
+use super::trainable::{Built, Trainable};
+use super::weights;
+use super::weights::Names;
+use crate::base::{Result, Resume, Table, show};
+use crate::data::{Images, Part, Samples, Task, Training};
 use crate::metrics::{Accuracy, Target, predict};
 
 /// Images that are classified at a time when nothing is trained.

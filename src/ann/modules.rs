@@ -40,10 +40,8 @@ use dfdx::prelude::{
     Rank4, ReshapeTo, Shape, Storage, Tape, Tensor, TryMatMul, WithEmptyTape,
 };
 
-use crate::ann::layers::Layer;
-use crate::ops::backend::{Accelerated, Flat};
-use crate::ops::kernels::binarise;
-use crate::ops::shapes::{ConvShape, EPSILON, NormShape};
+use super::layers::Layer;
+use crate::ops::{Accelerated, ConvShape, EPSILON, Flat, NormShape, binarise};
 pub use dfdx::prelude::{DropoutOneIn, Linear, ReLU, UnbiasedLinear};
 use num_traits::Float;
 use rand_distr::Uniform;

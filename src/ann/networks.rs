@@ -2,10 +2,10 @@
 
 use dfdx::prelude::Cpu;
 
-use crate::ann::trainable::Built;
-use crate::base::error::Result;
-use crate::data::tasks::Task;
-use crate::ops::backend::Backend;
+use super::trainable::Built;
+use crate::base::Result;
+use crate::data::Task;
+use crate::ops::Backend;
 
 /// Named network, defined by [`network!`](crate::network). Its layers are behind the trait
 /// [`Trainable`](crate::ann::Trainable), so that code that uses a network compiles quickly.

@@ -6,7 +6,7 @@ use dfdx::prelude::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::base::error::{Error, Result};
+use crate::base::{Error, Result};
 
 /// Rule that updates weights from gradients.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -10,19 +10,13 @@ use rand::Rng as _;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use crate::ann::optimiser::{Optimiser, Schedule, Step};
-use crate::ann::trainable::{Trainable, Values};
-use crate::base::check::at_least;
-use crate::base::check::require;
-use crate::base::error::{Error, Result};
-use crate::base::progress::Progress;
-use crate::base::random::{Rng, Stream, rng};
-use crate::base::ranks::Ranks;
-use crate::base::resume::{Resume, Steps, do_steps};
-use crate::base::table::{Table, show};
-use crate::base::tensors::NamedTensor;
-use crate::data::augment::Augment;
-use crate::data::images::Samples;
+use super::optimiser::{Optimiser, Schedule, Step};
+use super::trainable::{Trainable, Values};
+use crate::base::{
+    Error, NamedTensor, Progress, Ranks, Result, Resume, Rng, Steps, Stream, Table, at_least,
+    do_steps, require, rng, show,
+};
+use crate::data::{Augment, Samples};
 use crate::metrics::predict;
 
 /// How a network is trained.

@@ -1,9 +1,8 @@
 //! A network behind an interface without types, and its tensors.
 
-use crate::ann::layers::Layer;
-use crate::ann::optimiser::Step;
-use crate::base::error::Result;
-use crate::base::tensors::NamedTensor;
+use super::layers::Layer;
+use super::optimiser::Step;
+use crate::base::{NamedTensor, Result};
 
 /// A typed network behind an interface without types, so that code that uses it is compiled once.
 pub trait Trainable {

@@ -16,18 +16,14 @@ use dfdx::prelude::{
 use rand::Rng as _;
 
 #[cfg(feature = "cuda")]
-use crate::ann::device_thread::DeviceThread;
-use crate::ann::layers::Layer;
-use crate::ann::modules::{Describe, Follows};
-use crate::ann::optimiser::{Step, Update};
-use crate::ann::trainable::Built;
-use crate::ann::trainable::Trainable;
-use crate::ann::trainable::Values;
-use crate::base::error::{Error, Result};
-use crate::base::random::{Stream, rng};
-use crate::base::tensors::NamedTensor;
-use crate::data::tasks::Classify;
-use crate::ops::backend::Backend;
+use super::device_thread::DeviceThread;
+use super::layers::Layer;
+use super::modules::{Describe, Follows};
+use super::optimiser::{Step, Update};
+use super::trainable::{Built, Trainable, Values};
+use crate::base::{Error, NamedTensor, Result, Stream, rng};
+use crate::data::Classify;
+use crate::ops::Backend;
 
 type ImageBatch<D, const C: usize, const SIDE: usize, T> =
     Tensor<(usize, Const<C>, Const<SIDE>, Const<SIDE>), f32, D, T>;

@@ -35,12 +35,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use crate::ann::trainable::{Trainable, Values};
-use crate::base::error::{Error, Result};
-use crate::base::tensors::NamedTensor;
-use crate::base::tensors::parse;
-use crate::base::tensors::values;
-use crate::base::tensors::write_tensors;
+use super::trainable::{Trainable, Values};
+use crate::base::{Error, NamedTensor, Result, parse, values, write_tensors};
 
 /// Name of PyTorch's counter of training batches, which only continued training needs.
 const COUNTER: &str = "num_batches_tracked";

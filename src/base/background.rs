@@ -23,14 +23,14 @@
 //! # Ok::<(), evospike::Error>(())
 //! ```
 
-use crate::base::table::one_line;
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::base::error::{Error, Result};
+use super::error::{Error, Result};
+use super::table::one_line;
 
 /// Last line of progress of some work, shared between threads.
 pub(crate) type Line = Arc<Mutex<String>>;

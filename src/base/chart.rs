@@ -4,7 +4,6 @@
 //! differ in their dashes, for printing in grey. The background is white, so that the text stays
 //! legible in a dark notebook theme.
 
-use crate::base::table::one_line;
 use std::error::Error as StdError;
 use std::ops::Range;
 use std::path::Path;
@@ -15,8 +14,9 @@ use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::base::error::{Error, Result};
-use crate::base::files::{write_csv, write_file};
+use super::error::{Error, Result};
+use super::files::{write_csv, write_file};
+use super::table::one_line;
 
 pub(crate) const SIZE: (u32, u32) = (760, 460);
 

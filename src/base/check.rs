@@ -1,6 +1,6 @@
 //! Checks of arguments and settings.
 
-use crate::base::error::{Error, Result};
+use super::error::{Error, Result};
 
 /// Maximum number of timesteps of a run, since each takes memory.
 const MOST_TIMESTEPS: usize = 1 << 16;

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::base::error::{Error, Result};
-use crate::base::tensors::{NamedTensor, parse, values, write_tensors};
+use super::error::{Error, Result};
+use super::tensors::{NamedTensor, parse, values, write_tensors};
 
 const KEY: &str = "evospike checkpoint";
 /// Version of the format; up to version 4, training and evolution had formats of their own.

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::error::{Error, Result};
+use super::lock::{Lock, beside, open_alone};
 use super::ranks;
-use crate::base::error::{Error, Result};
-use crate::base::lock::{Lock, beside, open_alone};
 
 /// Writes a CSV file with a header; it appears under its name only when it is complete.
 ///

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use same_file::Handle;
 
-use crate::base::error::{Error, Result};
-use crate::base::ranks;
+use super::error::{Error, Result};
+use super::ranks;
 
 /// Returns the path of a hidden file beside another file.
 pub(crate) fn beside(path: &Path, extension: &str) -> PathBuf {

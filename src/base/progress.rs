@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::base::background;
-use crate::base::ranks;
+use super::{background, ranks};
 
 /// Minimum interval between lines without a terminal, as in a notebook or a log.
 const LINE_EVERY: Duration = Duration::from_secs(10);

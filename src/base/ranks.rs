@@ -95,7 +95,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::base::error::{Error, Result};
+use super::error::{Error, Result};
 
 /// Rank of this process, 0 if it is alone; kept after the distributed work.
 static RANK: AtomicUsize = AtomicUsize::new(0);

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::base::checkpoint::{damaged, read_checkpoint, write_checkpoint};
-use crate::base::error::{Error, Result};
-use crate::base::lock::Lock;
-use crate::base::progress::Progress;
-use crate::base::ranks::Ranks;
-use crate::base::tensors::NamedTensor;
+use super::checkpoint::{damaged, read_checkpoint, write_checkpoint};
+use super::error::{Error, Result};
+use super::lock::Lock;
+use super::progress::Progress;
+use super::ranks::Ranks;
+use super::tensors::NamedTensor;
 
 /// Checkpoint file of long work, which makes it resumable.
 ///

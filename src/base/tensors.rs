@@ -1,14 +1,14 @@
 //! Named tensors and the safetensors files that hold them.
 
-use crate::base::table::one_line;
 use std::collections::HashMap;
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
-use crate::base::error::{Error, Result};
-use crate::base::files::write_file;
+use super::error::{Error, Result};
+use super::files::write_file;
+use super::table::one_line;
 
 /// Named tensor of a network.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]

@@ -3,9 +3,8 @@
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use crate::base::error::{Error, Result};
-use crate::base::random::Rng;
-use crate::data::shape::Shape;
+use super::shape::Shape;
+use crate::base::{Error, Result, Rng};
 
 /// Random augmentation of training images in every epoch, before normalisation: torchvision's
 /// `RandomCrop` with padding, then `RandomHorizontalFlip`.

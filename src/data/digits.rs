@@ -2,12 +2,9 @@
 
 use std::io::Read;
 
-use crate::base::error::{Error, Result};
-use crate::data::images::Images;
-use crate::data::images::Whole;
-use crate::data::images::numbered;
-use crate::data::tasks::Digits;
-use crate::data::tasks::Task;
+use super::images::{Images, Whole, numbered};
+use super::tasks::{Digits, Task};
+use crate::base::{Error, Result};
 
 /// Loads the 1,797 UCI handwritten digits, which are embedded in the crate.
 ///

@@ -8,12 +8,10 @@ use image::imageops::{FilterType, crop_imm, resize};
 use image::{ImageBuffer, ImageReader, Limits, Pixel};
 use rayon::prelude::*;
 
-use crate::base::error::{Error, Result};
-use crate::base::progress::Progress;
-use crate::data::images::Whole;
-use crate::data::images::{Images, TrainTest};
-use crate::data::shape::Shape;
-use crate::data::tasks::Task;
+use super::images::{Images, TrainTest, Whole};
+use super::shape::Shape;
+use super::tasks::Task;
+use crate::base::{Error, Progress, Result};
 
 /// Number of images decoded per step of the progress bar.
 const CHUNK: usize = 256;

@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
 
-use crate::base::error::{Error, Result};
-use crate::data::images::Whole;
-use crate::data::images::{Images, TrainTest, numbered};
-use crate::data::tasks::{Cifar10, Cifar100, Task};
+use super::images::{Images, TrainTest, Whole, numbered};
+use super::tasks::{Cifar10, Cifar100, Task};
+use crate::base::{Error, Result};
 
 const CIFAR10_CLASSES: &str = "airplane automobile bird cat deer dog frog horse ship truck";
 

@@ -50,12 +50,10 @@ use std::sync::Arc;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use crate::base::error::{Error, Result};
-use crate::base::random::{Rng, Stream, rng};
-use crate::base::table::{Table, show};
-use crate::data::augment::Augment;
-use crate::data::shape::Shape;
-use crate::data::tasks::Task;
+use super::augment::Augment;
+use super::shape::Shape;
+use super::tasks::Task;
+use crate::base::{Error, Result, Rng, Stream, Table, rng, show};
 
 /// Part of a data set: [`Whole`], [`Training`], [`HeldOut`] or [`Test`].
 pub trait Part: 'static {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use crate::base::error::{Error, Result};
+use crate::base::{Error, Result};
 
 /// Reads indices below `images`, one per line and each at most once.
 pub(super) fn index_file(path: &Path, images: usize) -> Result<Vec<usize>> {

@@ -42,3 +42,5 @@ pub use formats::{cifar10, cifar100, idx, idx_files};
 pub use images::*;
 pub use shape::Shape;
 pub use tasks::*;
+
+pub(crate) use images::Samples;

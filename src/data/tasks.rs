@@ -1,6 +1,6 @@
 //! Classification tasks: shape of the images and number of classes.
 
-use crate::data::shape::Shape;
+use super::shape::Shape;
 
 /// Classification task: shape of its images and number of its classes.
 pub trait Task: 'static {

@@ -1,13 +1,12 @@
 //! Baseline conversion that an evolution starts from and is compared with.
 
-use crate::ann::networks::Network;
-use crate::base::error::{Error, Result};
+use super::fitness::{Evaluator, Fitness, Objective, Stopping};
+use crate::ann::Network;
+use crate::base::{Error, Result};
 use crate::convert::{Balance, Conversion};
-use crate::data::images::{HeldOut, Images};
-use crate::evolve::fitness::{Evaluator, Fitness, Objective, Stopping};
+use crate::data::{HeldOut, Images};
 use crate::metrics::Target;
-use crate::simulate::network::Snn;
-use crate::simulate::settings::SimulateSettings;
+use crate::simulate::{SimulateSettings, Snn};
 
 impl<N: Network> Conversion<N> {
     /// Returns the best of the usual conversions ([`Balance::SWEEP`]): the one with the lowest

@@ -4,11 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::check::require;
-use crate::base::error::Result;
-use crate::base::random::{Rng, Stream, normal, rng};
-use crate::base::table::show;
-use crate::evolve::optimise::{Best, Bounds, Cost, Optimise, better, check_members, check_told};
+use super::optimise::{Best, Bounds, Cost, Optimise, better, check_members, check_told};
+use crate::base::{Result, Rng, Stream, normal, require, rng, show};
 
 /// Settings of [`CmaEs`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -10,11 +10,8 @@ use rand::RngExt;
 use rand::seq::{SliceRandom, index};
 use serde::{Deserialize, Serialize};
 
-use crate::base::check::require;
-use crate::base::error::Result;
-use crate::base::random::{Rng, Stream, rng};
-use crate::base::table::show;
-use crate::evolve::optimise::{Bounds, Cost, Optimise, better, check_members, check_told};
+use super::optimise::{Bounds, Cost, Optimise, better, check_members, check_told};
+use crate::base::{Result, Rng, Stream, require, rng, show};
 
 /// Mutation strategy, in the notation of Storn and Price (1997) and SciPy. F is the mutation
 /// factor, r are members drawn without repetition.

@@ -4,17 +4,11 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::check::require;
-use crate::base::error::Result;
-use crate::base::table::show;
-use crate::data::images::{Images, Part};
-use crate::data::tasks::Task;
-use crate::evolve::optimise::Cost;
+use super::optimise::Cost;
+use crate::base::{Result, require, show};
+use crate::data::{Images, Part, Task};
 use crate::metrics::Target;
-use crate::simulate::network::SpikingNetwork;
-use crate::simulate::neurons::Neurons;
-use crate::simulate::settings::SimulateSettings;
-use crate::simulate::simulator::{Simulation, Simulator};
+use crate::simulate::{Neurons, SimulateSettings, Simulation, Simulator, SpikingNetwork};
 
 /// Objective to minimise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]

@@ -3,11 +3,9 @@
 use plotters::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::base::chart::{BAND, Chart, Key, axes, draw, legend, line, table};
-use crate::base::error::Result;
-use crate::base::files::rounded;
-use crate::base::table::show;
-use crate::evolve::fitness::Fitness;
+use super::fitness::Fitness;
+use crate::base::chart::{BAND, Key, axes, draw, legend, line, table};
+use crate::base::{Chart, Result, rounded, show};
 
 /// State of an evolution after one generation.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -5,9 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::check::require;
-use crate::base::error::Result;
-use crate::simulate::neurons::{Charge, Neurons, times};
+use crate::base::{Result, require};
+use crate::simulate::{Charge, Neurons, times};
 
 /// Parameter that evolution changes in every layer of neurons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -26,3 +26,8 @@ pub use pareto::{Compromise, CompromiseRow, Front, front_chart, pareto};
 pub use run::{Evolution, evolve};
 pub use settings::EvolveSettings;
 pub use thresholds::{ThresholdRow, thresholds_chart};
+
+pub(crate) use cmaes::CmaEsSettings;
+pub(crate) use fitness::Evaluator;
+pub(crate) use genome::Genome;
+pub(crate) use search::Search;

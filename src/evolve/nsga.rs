@@ -6,11 +6,8 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use crate::base::check::require;
-use crate::base::error::Result;
-use crate::base::random::{Rng, Stream, rng};
-use crate::base::table::show;
-use crate::evolve::optimise::{Bounds, check_members, check_told, uniform};
+use super::optimise::{Bounds, check_members, check_told, uniform};
+use crate::base::{Result, Rng, Stream, require, rng, show};
 
 /// Settings of [`Nsga2`]; the defaults are the paper's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -4,9 +4,7 @@ use std::cmp::Ordering;
 
 use rand::RngExt;
 
-use crate::base::check::require;
-use crate::base::error::Result;
-use crate::base::random::Rng;
+use crate::base::{Result, Rng, require};
 
 /// Objective to minimise. Only the order of values counts; a value that cannot be compared, such as
 /// NaN, is worse than every value that can.

@@ -3,25 +3,22 @@
 use plotters::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::fitness::{Evaluator, Objective, Stopping};
+use super::genome::Genome;
+use super::nsga::{Nsga2, NsgaSettings};
 use super::run as evolution;
-use crate::ann::networks::Network;
+use super::search::Search;
+use super::settings::EvolveSettings;
+use crate::ann::Network;
 use crate::base::chart::{
-    COLOURS, Chart, Key, Scale, draw, legend, plain_number, scaled_axes, table, viridis,
+    COLOURS, Key, Scale, draw, legend, plain_number, scaled_axes, table, viridis,
 };
-use crate::base::error::Result;
-use crate::base::progress::Progress;
-use crate::base::ranks::Ranks;
-use crate::base::resume::{Resume, Steps, do_steps};
-use crate::base::table::{Table, one_line, show};
-use crate::base::tensors::NamedTensor;
-use crate::data::images::{HeldOut, Images};
-use crate::evolve::fitness::{Evaluator, Objective, Stopping};
-use crate::evolve::genome::Genome;
-use crate::evolve::nsga::{Nsga2, NsgaSettings};
-use crate::evolve::search::Search;
-use crate::evolve::settings::EvolveSettings;
+use crate::base::{
+    Chart, NamedTensor, Progress, Ranks, Result, Resume, Steps, Table, do_steps, one_line, show,
+};
+use crate::data::{HeldOut, Images};
 use crate::metrics::Target;
-use crate::simulate::network::Snn;
+use crate::simulate::Snn;
 
 /// Network of a [`Front`].
 pub struct Compromise<N: Network> {

@@ -4,24 +4,18 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ann::layers::checksum;
-use crate::ann::networks::Network;
-use crate::base::chart::Chart;
-use crate::base::error::Result;
-use crate::base::progress::Progress;
-use crate::base::ranks::Ranks;
-use crate::base::resume::{Resume, Steps, do_steps};
-use crate::base::table::{one_line, show};
-use crate::base::tensors::NamedTensor;
-use crate::data::images::{HeldOut, Images};
-use crate::evolve::fitness::{Fitness, Objective};
-use crate::evolve::generation::{Generation, convergence_chart};
-use crate::evolve::genome::Genome;
-use crate::evolve::optimise::{Optimise, better};
-use crate::evolve::settings::EvolveSettings;
+use super::fitness::{Fitness, Objective};
+use super::generation::{Generation, convergence_chart};
+use super::genome::Genome;
+use super::optimise::{Optimise, better};
+use super::settings::EvolveSettings;
+use crate::ann::{Network, checksum};
+use crate::base::{
+    Chart, NamedTensor, Progress, Ranks, Result, Resume, Steps, do_steps, one_line, show,
+};
+use crate::data::{HeldOut, Images};
 use crate::metrics::Target;
-use crate::simulate::network::Snn;
-use crate::simulate::neurons::Neurons;
+use crate::simulate::{Neurons, Snn};
 
 /// Result of [`evolve`].
 pub struct Evolution<N: Network> {

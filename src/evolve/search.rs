@@ -21,12 +21,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::check::require;
-use crate::base::error::Result;
-use crate::base::random::{Rng, Stream, rng};
-use crate::evolve::cmaes::{CmaEs, CmaEsSettings};
-use crate::evolve::de::{DeSettings, DifferentialEvolution};
-use crate::evolve::optimise::{Best, Bounds, Cost, Optimise, check_members, check_told, uniform};
+use super::cmaes::{CmaEs, CmaEsSettings};
+use super::de::{DeSettings, DifferentialEvolution};
+use super::optimise::{Best, Bounds, Cost, Optimise, check_members, check_told, uniform};
+use crate::base::{Result, Rng, Stream, require, rng};
 
 /// Optimiser and its settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

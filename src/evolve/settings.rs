@@ -2,19 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ann::networks::Network;
-use crate::base::check::{require, some_timesteps};
-use crate::base::error::Result;
-use crate::base::table::show;
-use crate::data::images::{HeldOut, Images};
-use crate::evolve::de::DeSettings;
-use crate::evolve::fitness::{Evaluator, Objective, Stopping};
-use crate::evolve::genome::Gene;
-use crate::evolve::search::Search;
+use super::de::DeSettings;
+use super::fitness::{Evaluator, Objective, Stopping};
+use super::genome::Gene;
+use super::search::Search;
+use crate::ann::Network;
+use crate::base::{Result, require, show, some_timesteps};
+use crate::data::{HeldOut, Images};
 use crate::metrics::Target;
-use crate::simulate::codes::InputCode;
-use crate::simulate::network::Snn;
-use crate::simulate::settings::SimulateSettings;
+use crate::simulate::{InputCode, SimulateSettings, Snn};
 
 show!(EvolveSettings as fields);
 

@@ -5,11 +5,10 @@ use std::borrow::Borrow;
 use plotters::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::ann::networks::Network;
-use crate::base::chart::{Chart, FONT, Key, axes, colour, draw, legend, table};
-use crate::base::error::Result;
-use crate::base::files::rounded;
-use crate::simulate::network::Snn;
+use crate::ann::Network;
+use crate::base::chart::{FONT, Key, axes, colour, draw, legend, table};
+use crate::base::{Chart, Result, rounded};
+use crate::simulate::Snn;
 
 /// Row of `thresholds.csv`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

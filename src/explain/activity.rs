@@ -2,18 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::chart;
-use crate::base::chart::Chart;
-use crate::base::check::require;
-use crate::base::error::Result;
-use crate::base::files::rounded;
-use crate::data::images::{Images, Part};
-use crate::data::tasks::Task;
-use crate::explain::charts::{LAYER, heat_map, lines, one};
-use crate::simulate::codes::InputCode;
-use crate::simulate::network::SpikingNetwork;
-use crate::simulate::simulator::Simulation;
-use crate::simulate::synapses::Stage;
+use super::charts::{LAYER, heat_map, lines, one};
+use crate::base::{Chart, Result, chart, require, rounded};
+use crate::data::{Images, Part, Task};
+use crate::simulate::{InputCode, Simulation, SpikingNetwork, Stage};
 
 /// Firing rate of one layer in one timestep.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

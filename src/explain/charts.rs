@@ -2,9 +2,7 @@
 
 use std::fmt::Display;
 
-use crate::base::chart;
-use crate::base::chart::Chart;
-use crate::base::error::{Error, Result};
+use crate::base::{Chart, Error, Result, chart};
 
 /// Title of an axis.
 pub(super) const LAYER: &str = "layer of neurons";

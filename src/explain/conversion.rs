@@ -2,18 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::chart;
-use crate::base::chart::Chart;
-use crate::base::check::require;
-use crate::base::error::{Error, Result};
-use crate::base::files::rounded;
-use crate::data::images::{Images, Part};
-use crate::data::tasks::Task;
-use crate::explain::charts::{LAYER, lines, one};
-use crate::simulate::codes::InputCode;
-use crate::simulate::network::SpikingNetwork;
-use crate::simulate::neurons::{Neurons, Reset};
-use crate::simulate::synapses::to_channels_last;
+use super::charts::{LAYER, lines, one};
+use crate::base::{Chart, Error, Result, chart, require, rounded};
+use crate::data::{Images, Part, Task};
+use crate::simulate::{InputCode, Neurons, Reset, SpikingNetwork, to_channels_last};
 
 /// A cause of conversion error; see [`conversion_error`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

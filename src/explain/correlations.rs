@@ -2,17 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ann::networks::Network;
-use crate::base::chart::Chart;
-use crate::base::check::require;
-use crate::base::error::Result;
-use crate::base::files::rounded;
+use super::charts::heat_map;
+use super::scales::ScaleRow;
+use super::stats::{pearson, spearman};
+use crate::ann::Network;
+use crate::base::{Chart, Result, require, rounded};
 use crate::convert::{Balance, Conversion};
-use crate::explain::charts::heat_map;
-use crate::explain::scales::ScaleRow;
-use crate::explain::stats::{pearson, spearman};
-use crate::simulate::network::SpikingNetwork;
-use crate::simulate::simulator::Simulation;
+use crate::simulate::{Simulation, SpikingNetwork};
 
 /// Value of one statistic for one layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

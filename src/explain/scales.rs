@@ -4,19 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::chart;
-use crate::base::chart::Chart;
-use crate::base::check::require;
-use crate::base::error::Result;
-use crate::base::files::rounded;
-use crate::evolve::thresholds::ThresholdRow;
-use crate::explain::charts::LAYER;
-use crate::explain::stats::{mean, spearman, standard_deviation};
-
-// Until src/reproduce/explain.rs imports them from `correlations`.
-pub(crate) use crate::explain::correlations::{
-    activation_statistics, correlations, layer_statistics,
-};
+use super::charts::LAYER;
+use super::stats::{mean, spearman, standard_deviation};
+use crate::base::{Chart, Result, chart, require, rounded};
+use crate::evolve::ThresholdRow;
 
 /// Scales of one layer, evolved threshold over baseline threshold, averaged over seeds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -4,23 +4,13 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use crate::base::chart;
-use crate::base::chart::Chart;
-use crate::base::check::{at_least, require};
-use crate::base::error::Result;
-use crate::base::files::rounded;
-use crate::base::progress::Progress;
-use crate::base::random::{Stream, rng};
-use crate::data::images::{Images, Part};
-use crate::data::tasks::Task;
-use crate::evolve::fitness::Evaluator;
-use crate::evolve::genome::Genome;
-use crate::evolve::settings::EvolveSettings;
-use crate::explain::charts::{LAYER, heat_map, lines, one};
-use crate::explain::stats::{mean, standard_deviation};
+use super::charts::{LAYER, heat_map, lines, one};
+use super::stats::{mean, standard_deviation};
+use crate::base::{Chart, Progress, Result, Stream, at_least, chart, require, rng, rounded};
+use crate::data::{Images, Part, Task};
+use crate::evolve::{Evaluator, EvolveSettings, Genome};
 use crate::metrics::Target;
-use crate::simulate::network::SpikingNetwork;
-use crate::simulate::neurons::Charge;
+use crate::simulate::{Charge, SpikingNetwork};
 
 /// Latency with the thresholds of one layer multiplied by a factor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use hdf5_pure::{DType, Dataset, Group, VlenStringReadOptions};
 
-use crate::base::error::{Error, Result};
+use crate::base::{Error, Result};
 
 /// Largest stride, padding or side of a pool.
 const MOST_STEPS: i64 = 1 << 16;

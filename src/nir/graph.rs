@@ -2,7 +2,7 @@
 
 use std::iter;
 
-use crate::data::shape::Shape;
+use crate::data::Shape;
 
 /// Seconds per timestep, unless the graph's metadata says otherwise.
 pub(super) const DT: f64 = 1e-4;

@@ -1,12 +1,11 @@
 //! Layers and neurons of the nodes of a graph.
 
-use crate::ann::layers::Layer;
-use crate::base::error::{Error, Result};
-use crate::data::shape::Shape;
-use crate::nir::fields::{Fields, MOST_VALUES};
-use crate::nir::graph::{Axes, METADATA, add_current, identity, leak, spread};
-use crate::simulate::neurons::{Charge, Neurons, Reset};
-use crate::simulate::synapses::{LANES, output_shape};
+use super::fields::{Fields, MOST_VALUES};
+use super::graph::{Axes, METADATA, add_current, identity, leak, spread};
+use crate::ann::Layer;
+use crate::base::{Error, Result};
+use crate::data::Shape;
+use crate::simulate::{Charge, LANES, Neurons, Reset, output_shape};
 
 /// Layers between two nodes, and the output of the last one.
 pub(super) struct Branch {

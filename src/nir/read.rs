@@ -6,17 +6,13 @@ use std::path::Path;
 
 use hdf5_pure::File;
 
-use crate::ann::layers::{Layer, linear};
-use crate::ann::model::Ann;
-use crate::ann::networks::Network;
-use crate::base::error::{Error, Result};
-use crate::data::shape::Shape;
-use crate::nir::fields::Fields;
-use crate::nir::graph::{Axes, DT, identity};
-use crate::nir::nodes::Branch;
-use crate::simulate::network::{Snn, SpikingNetwork};
-use crate::simulate::neurons::Neurons;
-use crate::simulate::synapses::Stages;
+use super::fields::Fields;
+use super::graph::{Axes, DT, identity};
+use super::nodes::Branch;
+use crate::ann::{Ann, Layer, Network, linear};
+use crate::base::{Error, Result};
+use crate::data::Shape;
+use crate::simulate::{Neurons, Snn, SpikingNetwork, Stages};
 
 /// Largest depth of residual additions inside each other.
 const MOST_NESTED: usize = 32;

@@ -6,16 +6,11 @@ use std::slice;
 
 use hdf5_pure::{FileBuilder, GroupBuilder};
 
-use crate::ann::layers::Layer;
-use crate::ann::networks::Network;
-use crate::base::error::{Error, Result};
-use crate::base::files::write_file;
-use crate::data::shape::Shape;
-use crate::nir::graph::{Axes, DT, METADATA};
-use crate::nir::graph::{add_current, identity, leak, spread, time_constant};
-use crate::simulate::network::{Snn, SpikingNetwork};
-use crate::simulate::neurons::Neurons;
-use crate::simulate::synapses::output_shape;
+use super::graph::{Axes, DT, METADATA, add_current, identity, leak, spread, time_constant};
+use crate::ann::{Layer, Network};
+use crate::base::{Error, Result, write_file};
+use crate::data::Shape;
+use crate::simulate::{Neurons, Snn, SpikingNetwork, output_shape};
 
 /// Version of the Python package `nir` whose format is written.
 const VERSION: &str = "1.0.8";

@@ -1,6 +1,5 @@
 //! Operations of layers: a definition for any device, and faster ones for `f32` on the CPU.
 
-use crate::base::error::Result;
 use dfdx::dtypes::Dtype;
 use dfdx::prelude::{
     Axes2, Axes3, Axis, Backward, BroadcastTo, ChooseFrom, Cpu, CpuError, Device, GatherTo,
@@ -9,11 +8,10 @@ use dfdx::prelude::{
     WithEmptyTape, ge, le,
 };
 
-use crate::ops::kernels;
-use crate::ops::matrix::Buffer;
-use crate::ops::shapes::ConvShape;
-use crate::ops::shapes::EPSILON;
-use crate::ops::shapes::NormShape;
+use super::kernels;
+use super::matrix::Buffer;
+use super::shapes::{ConvShape, EPSILON, NormShape};
+use crate::base::Result;
 
 /// Values of a tensor as a vector, row by row.
 pub type Flat<E, D, T> = Tensor<(usize,), E, D, T>;

@@ -6,11 +6,10 @@
 
 use rayon::prelude::*;
 
-use crate::ops::matrix::matrix;
-use crate::ops::matrix::multiply;
-use crate::ops::shapes::ConvShape;
-use crate::ops::simd::widest;
-use crate::ops::winograd;
+use super::matrix::{matrix, multiply};
+use super::shapes::ConvShape;
+use super::simd::widest;
+use super::winograd;
 
 /// Number of chunks of images whose gradients with respect to the weights are summed separately.
 const CHUNKS: usize = 8;

@@ -15,3 +15,8 @@ pub(crate) mod winograd;
 
 pub use backend::*;
 pub use shapes::*;
+
+pub(crate) use backend::{Plain, Values, copy, output, split, values};
+pub(crate) use kernels::{binarise, qcfs_of};
+pub(crate) use matrix::Buffer;
+pub(crate) use simd::widest;

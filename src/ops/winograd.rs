@@ -18,9 +18,9 @@ use std::ops::{Add, Mul, Sub};
 
 use rayon::prelude::*;
 
-use crate::ops::matrix::{Buffer, matrix, multiply};
-use crate::ops::shapes::ConvShape;
-use crate::ops::simd::widest;
+use super::matrix::{Buffer, matrix, multiply};
+use super::shapes::ConvShape;
+use super::simd::widest;
 
 /// Number of images or kernels that are transformed together.
 const LANES: usize = 8;

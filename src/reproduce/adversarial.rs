@@ -6,24 +6,17 @@ use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ann::networks::Network;
-use crate::base::chart::Chart;
-use crate::base::check::{at_least, not_empty};
-use crate::base::error::Result;
-use crate::base::files::{Output, rounded};
-use crate::base::table::show;
-use crate::data::images::{HeldOut, Images, Part, Split};
-use crate::data::tasks::Cifar10;
-use crate::metrics::{AccuracyRow, Target, accuracy_chart};
-use crate::reproduce::cifar10::{
+use super::cifar10::{
     Baseline, Cifar10Input, Cifar10Settings, Evolved, Experiment, SearchResult, Workspace,
 };
-use crate::reproduce::rows::{AttackRow, Report};
-use crate::reproduce::steps::{NetworkRows, StepCache, changed, check_margin};
-use crate::simulate::network::Snn;
-use crate::simulate::run::simulate;
-use crate::through_time::attack::{Attack, Spiking, attack};
-use crate::through_time::surrogate::Surrogate;
+use super::rows::{AttackRow, Report};
+use super::steps::{NetworkRows, StepCache, changed, check_margin};
+use crate::ann::Network;
+use crate::base::{Chart, Output, Result, at_least, not_empty, rounded, show};
+use crate::data::{Cifar10, HeldOut, Images, Part, Split};
+use crate::metrics::{AccuracyRow, Target, accuracy_chart};
+use crate::simulate::{Snn, simulate};
+use crate::through_time::{Attack, Spiking, Surrogate, attack};
 
 /// Settings of [`adversarial`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

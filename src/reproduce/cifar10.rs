@@ -7,32 +7,21 @@ use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ann::layers::checksum;
-use crate::ann::model::Ann;
-use crate::ann::networks::Network;
-use crate::base::check::{at_least, not_empty, require, some_timesteps};
-use crate::base::error::{Error, Result};
-use crate::base::files::Output;
-use crate::base::resume::Resume;
-use crate::base::table::show;
-use crate::convert::{Balance, Conversion, convert};
-use crate::data::images::{HeldOut, Images, Split, Test, TrainTest};
-use crate::data::tasks::Cifar10;
-use crate::evolve::cmaes::CmaEsSettings;
-use crate::evolve::fitness::{Objective, Stopping};
-use crate::evolve::genome::{Gene, Genome};
-use crate::evolve::run::{Evolution, evolve};
-use crate::evolve::search::Search;
-use crate::evolve::settings::EvolveSettings;
-use crate::metrics::{AccuracyCurve, AccuracyRow, Target, accuracy_chart};
-use crate::reproduce::rows::{ComparisonRow, Report};
-use crate::reproduce::steps::{
+use super::rows::{ComparisonRow, Report};
+use super::steps::{
     NetworkRows, StepCache, TimingRow, changed, check_margin, complete, evolution_charts,
 };
-use crate::simulate::network::Snn;
-use crate::simulate::neurons::Neurons;
-use crate::simulate::run::simulate;
-use crate::simulate::simulator::Simulation;
+use crate::ann::{Ann, Network, checksum};
+use crate::base::{
+    Error, Output, Result, Resume, at_least, not_empty, require, show, some_timesteps,
+};
+use crate::convert::{Balance, Conversion, convert};
+use crate::data::{Cifar10, HeldOut, Images, Split, Test, TrainTest};
+use crate::evolve::{
+    CmaEsSettings, Evolution, EvolveSettings, Gene, Genome, Objective, Search, Stopping, evolve,
+};
+use crate::metrics::{AccuracyCurve, AccuracyRow, Target, accuracy_chart};
+use crate::simulate::{Neurons, Simulation, Snn, simulate};
 
 /// Settings of [`cifar10`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

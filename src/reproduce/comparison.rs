@@ -5,33 +5,17 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ann::layers::checksum;
-use crate::ann::model::Ann;
-use crate::ann::networks::{DigitsBinary, DigitsCnn, DigitsQcfs, Mlp, Network};
-use crate::ann::train::TrainSettings;
-use crate::base::check::{not_empty, require, some_timesteps};
-use crate::base::error::Result;
-use crate::base::files::Output;
-use crate::base::table::show;
+use super::rows::{MethodRow, Report};
+use super::steps::{changed, complete};
+use crate::ann::{Ann, DigitsBinary, DigitsCnn, DigitsQcfs, Mlp, Network, TrainSettings, checksum};
+use crate::base::{Output, Result, not_empty, require, show, some_timesteps};
 use crate::convert::{Balance, Conversion, convert};
-use crate::data::digits::digits;
-use crate::data::images::{Shares, Split};
-use crate::data::tasks::Digits;
-use crate::evolve::cmaes::CmaEsSettings;
-use crate::evolve::fitness::Objective;
-use crate::evolve::run::evolve;
-use crate::evolve::search::Search;
-use crate::evolve::settings::EvolveSettings;
+use crate::data::{Digits, Shares, Split, digits};
+use crate::evolve::{CmaEsSettings, EvolveSettings, Objective, Search, evolve};
 use crate::metrics::{Accuracy, AccuracyCurve, AccuracyRow, Target, accuracy_chart};
-use crate::reproduce::rows::{MethodRow, Report};
-use crate::reproduce::steps::{changed, complete};
-use crate::simulate::codes::InputCode;
-use crate::simulate::network::Snn;
-use crate::simulate::run::simulate;
-use crate::simulate::settings::SimulateSettings;
-use crate::simulate::simulator::Simulation;
+use crate::simulate::{InputCode, SimulateSettings, Simulation, Snn, simulate};
 use crate::stdp::{Stdp, StdpSettings};
-use crate::through_time::hybrid::{HybridSettings, Trained, train_through_time};
+use crate::through_time::{HybridSettings, Trained, train_through_time};
 
 /// Settings of [`comparison`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -5,28 +5,15 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ann::layers::checksum;
-use crate::ann::model::Ann;
-use crate::ann::networks::{DigitsCnn, Network};
-use crate::ann::train::TrainSettings;
-use crate::base::check::not_empty;
-use crate::base::error::Result;
-use crate::base::files::Output;
-use crate::base::table::show;
+use super::rows::{LatencyRow, Report};
+use super::steps::{NetworkRows, TimingRow, changed, check_margin, complete, evolution_charts};
+use crate::ann::{Ann, DigitsCnn, Network, TrainSettings, checksum};
+use crate::base::{Output, Result, not_empty, show};
 use crate::convert::{Balance, convert};
-use crate::data::digits::digits as embedded;
-use crate::data::images::Shares;
-use crate::evolve::fitness::Objective;
-use crate::evolve::run::{Evolution, evolve};
-use crate::evolve::settings::EvolveSettings;
+use crate::data::{Shares, digits as embedded};
+use crate::evolve::{Evolution, EvolveSettings, Objective, evolve};
 use crate::metrics::{AccuracyRow, Target, accuracy_chart};
-use crate::reproduce::rows::{LatencyRow, Report};
-use crate::reproduce::steps::{
-    NetworkRows, TimingRow, changed, check_margin, complete, evolution_charts,
-};
-use crate::simulate::network::Snn;
-use crate::simulate::run::simulate;
-use crate::simulate::simulator::{Simulation, SpikesRow};
+use crate::simulate::{Simulation, Snn, SpikesRow, simulate};
 
 /// Settings of [`digits`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

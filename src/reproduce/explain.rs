@@ -5,25 +5,18 @@ use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ann::networks::Network;
-use crate::base::check::at_least;
-use crate::base::error::Result;
-use crate::base::files::Output;
-use crate::base::table::show;
-use crate::data::tasks::Cifar10;
-use crate::evolve::fitness::Objective;
-use crate::evolve::thresholds::ThresholdRow;
-use crate::explain::activity::{activation_map, firing_rates, first_spikes};
-use crate::explain::conversion::conversion_error;
-use crate::explain::scales;
-use crate::explain::scales::{activation_statistics, correlations, layer_statistics};
-use crate::explain::sensitivity::{elementary_effects, threshold_sensitivity};
-use crate::reproduce::cifar10::{Cifar10Input, Cifar10Settings, Workspace};
-use crate::reproduce::steps::{StepCache, changed, check_margin};
-use crate::simulate::network::SpikingNetwork;
-use crate::simulate::run::simulate;
-use crate::simulate::settings::SimulateSettings;
-use crate::through_time::attack::{Attack, attack};
+use super::cifar10::{Cifar10Input, Cifar10Settings, Workspace};
+use super::steps::{StepCache, changed, check_margin};
+use crate::ann::Network;
+use crate::base::{Output, Result, at_least, show};
+use crate::data::Cifar10;
+use crate::evolve::{Objective, ThresholdRow};
+use crate::explain::{
+    activation_map, activation_statistics, conversion_error, correlations, elementary_effects,
+    firing_rates, first_spikes, layer_statistics, scales, threshold_sensitivity,
+};
+use crate::simulate::{SimulateSettings, SpikingNetwork, simulate};
+use crate::through_time::{Attack, attack};
 
 /// Settings of [`explain`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -4,14 +4,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ann::networks::Network;
-use crate::base::error::{Error, Result};
-use crate::base::files::rounded;
-use crate::base::table::{Table, latency_text, show};
+use crate::ann::Network;
+use crate::base::{Error, Result, Table, latency_text, rounded, show};
 use crate::convert::Balance;
 use crate::metrics::{AccuracyCurve, Target};
-use crate::simulate::network::Snn;
-use crate::simulate::simulator::Simulation;
+use crate::simulate::{Simulation, Snn};
 
 /// Row of the result that an experiment reports.
 pub trait Row: Sized {

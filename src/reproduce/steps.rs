@@ -7,20 +7,14 @@ use std::time::Instant;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::ann::networks::Network;
-use crate::base::check::require;
-use crate::base::checkpoint::{read_checkpoint, write_checkpoint};
-use crate::base::error::{Error, Result};
-use crate::base::files::Output;
-use crate::base::lock::Lock;
-use crate::base::progress::Progress;
-use crate::base::ranks::Ranks;
-use crate::evolve::generation::ConvergenceRow;
-use crate::evolve::run::Evolution;
-use crate::evolve::thresholds::{ThresholdRow, thresholds_chart};
+use super::rows::Report;
+use crate::ann::Network;
+use crate::base::{
+    Error, Lock, Output, Progress, Ranks, Result, read_checkpoint, require, write_checkpoint,
+};
+use crate::evolve::{ConvergenceRow, Evolution, ThresholdRow, thresholds_chart};
 use crate::metrics::AccuracyRow;
-use crate::reproduce::rows::Report;
-use crate::simulate::network::Snn;
+use crate::simulate::Snn;
 
 /// Returns an error for a target margin, in percentage points below the ANN's accuracy, outside
 /// 0 to 100. With an objective that averages over margins up to twice as large, 0 is one, too.

@@ -10,11 +10,8 @@ use std::fmt;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use crate::base::check::some_timesteps;
-use crate::base::error::{Error, Result};
-use crate::base::random::{Stream, image_rng};
-use crate::data::images::{Images, Part};
-use crate::data::tasks::Task;
+use crate::base::{Error, Result, Stream, image_rng, some_timesteps};
+use crate::data::{Images, Part, Task};
 
 /// Code that turns an image into input currents over timesteps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -20,11 +20,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::error::{Error, Result};
-use crate::base::table::{Table, show};
-use crate::simulate::network::SpikingNetwork;
-use crate::simulate::simulator::Simulation;
-use crate::simulate::synapses::Source;
+use super::network::SpikingNetwork;
+use super::simulator::Simulation;
+use super::synapses::Source;
+use crate::base::{Error, Result, Table, show};
 
 /// Energy of one accumulation, in picojoules.
 pub const ACCUMULATE: f64 = 0.9;

@@ -19,10 +19,10 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use crate::base::error::{Error, Result};
-use crate::simulate::lanes::{Vectors, sum};
-use crate::simulate::neurons::{Activity, Neuron, Neurons, Reset, State, step};
-use crate::simulate::synapses::{LANES, Row, Source, Stage, Stages, Synapses};
+use super::lanes::{Vectors, sum};
+use super::neurons::{Activity, Neuron, Neurons, Reset, State, step};
+use super::synapses::{LANES, Row, Source, Stage, Stages, Synapses};
+use crate::base::{Error, Result};
 
 /// Number of timesteps for which a layer is computed before the next.
 const CHUNK: usize = 128;

@@ -3,7 +3,7 @@
 //! The compiler turns the loops into vector instructions. It neither reorders nor fuses sums, so that
 //! every instruction set gives the same spikes.
 
-use crate::simulate::synapses::{LANES, Row};
+use super::synapses::{LANES, Row};
 
 /// Instruction set of this processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

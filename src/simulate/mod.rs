@@ -22,3 +22,9 @@ pub use network::{PerLayer, Snn, SpikingNetwork, Trace, raster_chart};
 pub use run::simulate;
 pub use settings::SimulateSettings;
 pub use simulator::{LayerSpikes, Simulation, SpikesRow};
+
+pub(crate) use codes::InputCode;
+pub(crate) use network::check_frames;
+pub(crate) use neurons::{Activity, Charge, Neuron, Neurons, Reset, State, step, times};
+pub(crate) use simulator::Simulator;
+pub(crate) use synapses::{LANES, Stage, Stages, output_shape, to_channels_last};

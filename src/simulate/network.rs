@@ -6,21 +6,18 @@ use std::sync::Arc;
 
 use plotters::prelude::*;
 
-use crate::ann::layers::Layer;
-use crate::ann::networks::Network;
-use crate::base::chart::{COLOURS, Chart, draw, named, named_axes, plain_number, table};
-use crate::base::check::{not_empty, require, some_timesteps};
-use crate::base::error::{Error, Result};
-use crate::base::table::{Table, one_line, show};
-use crate::data::images::{Images, Part};
-use crate::data::shape::Shape;
-use crate::data::tasks::Task;
-use crate::simulate::codes::InputCode;
-use crate::simulate::engine::Engine;
-use crate::simulate::neurons::Neurons;
-use crate::simulate::settings::SimulateSettings;
-use crate::simulate::simulator::{Currents, Simulation, Simulator, number};
-use crate::simulate::synapses::Stages;
+use super::codes::InputCode;
+use super::engine::Engine;
+use super::neurons::Neurons;
+use super::settings::SimulateSettings;
+use super::simulator::{Currents, Simulation, Simulator, number};
+use super::synapses::Stages;
+use crate::ann::{Layer, Network};
+use crate::base::chart::{COLOURS, draw, named, named_axes, plain_number, table};
+use crate::base::{
+    Chart, Error, Result, Table, not_empty, one_line, require, show, some_timesteps,
+};
+use crate::data::{Images, Part, Shape, Task};
 
 /// Untyped spiking network, built from layers at run time; every [`Snn`] contains one.
 ///

@@ -7,8 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::error::{Error, Result};
-use crate::base::table::show;
+use crate::base::{Error, Result, show};
 
 /// Effect of a spike on the membrane potential.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

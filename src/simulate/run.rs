@@ -1,11 +1,11 @@
 //! Simulation of a spiking network on images.
 
-use crate::ann::networks::Network;
-use crate::base::error::Result;
-use crate::data::images::{Images, Part};
-use crate::simulate::network::Snn;
-use crate::simulate::settings::SimulateSettings;
-use crate::simulate::simulator::Simulation;
+use super::network::Snn;
+use super::settings::SimulateSettings;
+use super::simulator::Simulation;
+use crate::ann::Network;
+use crate::base::Result;
+use crate::data::{Images, Part};
 
 /// Simulates the network on every image.
 ///

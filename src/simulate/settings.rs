@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::table::show;
-use crate::simulate::codes::InputCode;
+use super::codes::InputCode;
+use crate::base::show;
 
 /// Settings of [`simulate`](crate::simulate::simulate). A number of timesteps converts to settings
 /// with the other fields at their defaults.

@@ -6,18 +6,13 @@ use std::ops::Range;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::base::chart::Chart;
-use crate::base::check::some_timesteps;
-use crate::base::error::Result;
-use crate::base::files::rounded;
-use crate::base::table::{one_line, show};
-use crate::data::images::Samples;
-use crate::data::shape::Shape;
+use super::codes::InputCode;
+use super::engine::{Chunk, Drive, Engine, Scratch};
+use super::neurons::Neurons;
+use super::synapses::{Source, Stage, Stages, to_channels_last};
+use crate::base::{Chart, Result, one_line, rounded, show, some_timesteps};
+use crate::data::{Samples, Shape};
 use crate::metrics::{AccuracyCurve, Hits, Target, predict};
-use crate::simulate::codes::InputCode;
-use crate::simulate::engine::{Chunk, Drive, Engine, Scratch};
-use crate::simulate::neurons::Neurons;
-use crate::simulate::synapses::{Source, Stage, Stages, to_channels_last};
 
 /// Returns the index of a neuron by channel, row, column, from its index by row, column, channel.
 pub(crate) fn number(shape: Shape, neuron: u32) -> usize {

@@ -10,13 +10,10 @@
 //! - average pooling before a convolution only changes which outputs an input reaches;
 //! - a fully connected layer is a convolution whose kernel covers the whole image.
 
-use crate::ann::layers::{Activation, Layer};
-use crate::ann::model::Ann;
-use crate::ann::networks::{Network, NetworkDevice};
-use crate::base::error::{Error, Result};
-use crate::data::shape::Shape;
-use crate::data::tasks::Task;
-use crate::ops::simd::widest;
+use crate::ann::{Activation, Ann, Layer, Network, NetworkDevice};
+use crate::base::{Error, Result};
+use crate::data::{Shape, Task};
+use crate::ops::widest;
 
 /// Network compiled for the engine.
 #[derive(Debug, Clone)]

@@ -35,22 +35,16 @@ use rand::RngExt;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::ann::layers::Layer;
-use crate::ann::model::Ann;
-use crate::ann::networks::{Network, NetworkDevice};
-use crate::base::check::{at_least, require, some_timesteps};
-use crate::base::error::Result;
-use crate::base::progress::Progress;
-use crate::base::random::{Rng, Stream, image_rng, normal};
-use crate::data::images::{Images, Part};
-use crate::data::shape::Shape;
-use crate::data::tasks::Task;
-use crate::simulate::network::Snn;
-use crate::simulate::neurons::Neurons;
-use crate::through_time::fire::Fires;
-use crate::through_time::steps::tensor;
-use crate::through_time::surrogate::Surrogate;
-use crate::through_time::unrolled::Unrolled;
+use super::fire::Fires;
+use super::steps::tensor;
+use super::surrogate::Surrogate;
+use super::unrolled::Unrolled;
+use crate::ann::{Ann, Layer, Network, NetworkDevice};
+use crate::base::{
+    Progress, Result, Rng, Stream, at_least, image_rng, normal, require, some_timesteps,
+};
+use crate::data::{Images, Part, Shape, Task};
+use crate::simulate::{Neurons, Snn};
 
 /// Change of images by an attack.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -6,11 +6,10 @@ use dfdx::prelude::{
 };
 use rayon::prelude::*;
 
-use crate::base::error::Result;
-use crate::ops::backend::{Backend, Flat, output, split, values};
-use crate::ops::matrix::Buffer;
-use crate::simulate::neurons::{Activity, Neuron, Neurons, Reset, State, step};
-use crate::through_time::surrogate::{Surrogate, spike};
+use super::surrogate::{Surrogate, spike};
+use crate::base::Result;
+use crate::ops::{Backend, Buffer, Flat, output, split, values};
+use crate::simulate::{Activity, Neuron, Neurons, Reset, State, step};
 
 /// Sizes and settings of one call of [`Fires::fire`].
 #[derive(Clone)]

@@ -33,26 +33,17 @@ use dfdx::prelude::{Cpu, Gradients, HasShape};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::ann::layers::Layer;
-use crate::ann::networks::Network;
-use crate::ann::optimiser::{Optimiser, Step as OptimiserStep, Update};
-use crate::ann::train::{History, TrainSettings, train};
-use crate::ann::trainable::{Trainable, Values};
-use crate::base::check::{require, some_timesteps};
-use crate::base::error::{Error, Result};
-use crate::base::resume::Resume;
-use crate::base::table::show;
-use crate::base::tensors::NamedTensor;
-use crate::data::augment::Augment;
-use crate::data::images::{Images, Training};
-use crate::data::shape::Shape;
-use crate::data::tasks::Task;
-use crate::ops::backend::{Backend, Plain};
-use crate::simulate::network::Snn;
-use crate::simulate::neurons::{Charge, Neurons, times};
-use crate::through_time::steps::{Fire, Step, each_step, each_step_mut, tensor};
-use crate::through_time::surrogate::Surrogate;
-use crate::through_time::unrolled::Unrolled;
+use super::steps::{Fire, Step, each_step, each_step_mut, tensor};
+use super::surrogate::Surrogate;
+use super::unrolled::Unrolled;
+use crate::ann::{
+    History, Layer, Network, Optimiser, Step as OptimiserStep, TrainSettings, Trainable, Update,
+    Values, train,
+};
+use crate::base::{Error, NamedTensor, Result, Resume, require, show, some_timesteps};
+use crate::data::{Augment, Images, Shape, Task, Training};
+use crate::ops::{Backend, Plain};
+use crate::simulate::{Charge, Neurons, Snn, times};
 
 /// Parameters to train; all others stay unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

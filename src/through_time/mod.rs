@@ -19,3 +19,7 @@ pub mod reference;
 pub(crate) mod steps;
 pub mod surrogate;
 pub(crate) mod unrolled;
+
+pub(crate) use attack::{Attack, Spiking, attack};
+pub(crate) use hybrid::{HybridSettings, Trained, train_through_time};
+pub(crate) use surrogate::Surrogate;

@@ -6,25 +6,17 @@
 //! [`trace`] gives every spike; [`simulate`] leaves spikes on the device and gives what an accuracy
 //! curve needs.
 
-use crate::base::table::one_line;
 use dfdx::prelude::{Axes3, SumTo};
 
-use crate::ann::layers::Layer;
-use crate::base::chart::Chart;
-use crate::base::check::some_timesteps;
-use crate::base::error::{Error, Result};
-use crate::base::table::show;
-use crate::data::images::{Images, Part};
-use crate::data::shape::Shape;
-use crate::data::tasks::Task;
-use crate::metrics::accuracy_chart;
-use crate::metrics::{AccuracyCurve, Hits, predict};
-use crate::ops::backend::{Accelerated, Backend};
-use crate::simulate::network::{SpikingNetwork, Trace, check_frames};
-use crate::simulate::neurons::Neurons;
-use crate::through_time::steps::tensor;
-use crate::through_time::surrogate::Surrogate;
-use crate::through_time::unrolled::Unrolled;
+use super::steps::tensor;
+use super::surrogate::Surrogate;
+use super::unrolled::Unrolled;
+use crate::ann::Layer;
+use crate::base::{Chart, Error, Result, one_line, show, some_timesteps};
+use crate::data::{Images, Part, Shape, Task};
+use crate::metrics::{AccuracyCurve, Hits, accuracy_chart, predict};
+use crate::ops::{Accelerated, Backend};
+use crate::simulate::{Neurons, SpikingNetwork, Trace, check_frames};
 
 /// Values of the widest layer over all timesteps that [`simulate`] keeps on the device at once: 256
 /// MiB, and some times as much for intermediate results.

@@ -4,13 +4,11 @@ use dfdx::prelude::{
     Axes2, Axis, BroadcastTo, Device, HasShape, PermuteTo, ReshapeTo, Tape, TryAdd, TryMatMul,
 };
 
-use crate::ann::layers::{Activation, Layer};
-use crate::base::error::{Error, Result};
-use crate::data::shape::Shape;
-use crate::ops::backend::{Accelerated, Flat, Values, convolve_plainly};
-use crate::ops::shapes::ConvShape;
-use crate::simulate::neurons::Neurons;
-use crate::simulate::synapses::output_shape;
+use crate::ann::{Activation, Layer};
+use crate::base::{Error, Result};
+use crate::data::Shape;
+use crate::ops::{Accelerated, ConvShape, Flat, Values, convolve_plainly};
+use crate::simulate::{Neurons, output_shape};
 
 /// One layer, its parameters on a device.
 pub(crate) enum Step<D: Device<f32>> {

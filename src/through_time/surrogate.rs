@@ -12,8 +12,8 @@ use dfdx::prelude::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::ann::modules::flat;
-use crate::ops::backend::{Flat, Values, copy};
+use crate::ann::flat;
+use crate::ops::{Flat, Values, copy};
 
 /// Derivative of a spike by u, how far the membrane potential lies above the threshold, in
 /// thresholds.

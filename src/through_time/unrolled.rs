@@ -2,15 +2,14 @@
 
 use dfdx::prelude::{Axis, Device, Gradients, MeanTo, ReshapeTo, Tape, Tensor, Trace};
 
-use crate::ann::layers::Layer;
-use crate::ann::typed::backward;
-use crate::base::error::{Error, Result};
-use crate::data::shape::Shape;
-use crate::ops::backend::{Accelerated, Flat, Values};
-use crate::simulate::neurons::Neurons;
-use crate::through_time::fire::{FireShape, Fires, Spikes, charges, spikes};
-use crate::through_time::steps::{Fire, Flow, Step, build, forward};
-use crate::through_time::surrogate::Surrogate;
+use super::fire::{FireShape, Fires, Spikes, charges, spikes};
+use super::steps::{Fire, Flow, Step, build, forward};
+use super::surrogate::Surrogate;
+use crate::ann::{Layer, backward};
+use crate::base::{Error, Result};
+use crate::data::Shape;
+use crate::ops::{Accelerated, Flat, Values};
+use crate::simulate::Neurons;
 
 /// A network on a device, as a spiking one over some timesteps or as an ANN.
 pub(crate) struct Unrolled<D: Device<f32>> {

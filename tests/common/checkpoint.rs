@@ -1,4 +1,5 @@
 //! Checkpoints taken apart and forged.
+#![allow(dead_code)] // each test uses a part of it
 
 use serde_json::Value;
 

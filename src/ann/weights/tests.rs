@@ -120,7 +120,11 @@ fn changed(change: impl Fn(&mut Vec<Bytes>)) -> Result<()> {
     let path = folder.path().join("changed.safetensors");
     let network = Small::build(1).unwrap();
     let tensors = network.tensors(Values::Parameters).unwrap();
-    let named = names().of_tensors(&tensors).unwrap().into_iter().zip(&tensors);
+    let named = names()
+        .of_tensors(&tensors)
+        .unwrap()
+        .into_iter()
+        .zip(&tensors);
     let of = |(name, t): (String, &NamedTensor)| Bytes {
         name,
         dtype: Dtype::F32,
