@@ -203,15 +203,8 @@ impl<N: Network> Conversion<N> {
     fn table(&self) -> Table {
         let images = self.images.len();
         let title = format!("Activations of {} on {images} training images", N::NAME);
-        let header = [
-            "layer",
-            "synapses",
-            "neurons",
-            "zero (%)",
-            "percentile 99",
-            "99.9",
-            "largest",
-        ];
+        let header =
+            ["layer", "synapses", "neurons", "zero (%)", "percentile 99", "99.9", "largest"];
         let mut table = Table::new(title, header);
         for (i, (activations, stage)) in
             self.activations.iter().zip(&self.stages.stages).enumerate()
@@ -263,9 +256,7 @@ impl<N: Network> Conversion<N> {
             Balance::Max => return self.balance(Balance::Percentile(100.0)),
             Balance::Percentile(percent) => {
                 check_percent(percent)?;
-                layers
-                    .map(|a| Neurons::new([a.percentile(percent)]))
-                    .collect()
+                layers.map(|a| Neurons::new([a.percentile(percent)])).collect()
             }
             Balance::MaxPerChannel => return self.balance(Balance::PercentilePerChannel(100.0)),
             Balance::PercentilePerChannel(percent) => {
@@ -386,10 +377,7 @@ fn per_channel(activations: &Activations, percent: f64) -> Neurons {
 
 fn learned((layer, stage): (usize, &Stage)) -> Result<Neurons> {
     match stage.activation {
-        Activation::Qcfs { bound, .. } => Ok(Neurons {
-            initial: 0.5,
-            ..Neurons::new([bound])
-        }),
+        Activation::Qcfs { bound, .. } => Ok(Neurons { initial: 0.5, ..Neurons::new([bound]) }),
         _ => {
             let found = format!("learned, of a network whose layer {layer} of neurons is a ReLU");
             let expected = "another, or a network of Qcfs, which learns its thresholds";

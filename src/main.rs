@@ -22,11 +22,7 @@ use evospike::{Error, data::Task, ranks};
 /// Train a network on handwritten digits, convert it to a spiking network, evolve its thresholds
 /// and report by how much the latency at equal accuracy falls.
 #[derive(Parser)]
-#[command(
-    version,
-    allow_negative_numbers = true,
-    args_conflicts_with_subcommands = true
-)]
+#[command(version, allow_negative_numbers = true, args_conflicts_with_subcommands = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -478,10 +474,7 @@ fn run_digits(arguments: DigitsArguments) -> evospike::Result<()> {
 /// Format of the data set in a folder.
 fn find_format(folder: &Path) -> evospike::Result<Format> {
     // A folder that is missing or is a file gives its own error.
-    std::fs::read_dir(folder).map_err(|source| Error::Io {
-        path: folder.into(),
-        source,
-    })?;
+    std::fs::read_dir(folder).map_err(|source| Error::Io { path: folder.into(), source })?;
     let marks = [
         ("cifar-10-batches-bin", Format::Cifar10),
         ("data_batch_1.bin", Format::Cifar10),
@@ -603,24 +596,15 @@ fn recipe(net: Net) -> TrainSettings {
     match net {
         Net::Digits | Net::Mlp => TrainSettings::default(),
         Net::Vgg15HalfBn | Net::Vgg15QuarterBn | Net::Resnet20 => TrainSettings::cifar(),
-        Net::MnistCnn => TrainSettings {
-            epochs: 10,
-            augment: Augment::NONE,
-            ..TrainSettings::cifar()
-        },
-        Net::Vgg15 | Net::Vgg16 => TrainSettings {
-            learning_rate: 0.01,
-            ..TrainSettings::cifar()
-        },
+        Net::MnistCnn => {
+            TrainSettings { epochs: 10, augment: Augment::NONE, ..TrainSettings::cifar() }
+        }
+        Net::Vgg15 | Net::Vgg16 => TrainSettings { learning_rate: 0.01, ..TrainSettings::cifar() },
     }
 }
 
 fn wrong(name: &'static str, found: impl ToString, expected: impl ToString) -> Error {
-    Error::Parameter {
-        name,
-        found: found.to_string(),
-        expected: expected.to_string(),
-    }
+    Error::Parameter { name, found: found.to_string(), expected: expected.to_string() }
 }
 
 impl TrainArguments {
@@ -629,10 +613,7 @@ impl TrainArguments {
         let mut optimiser = match self.optimiser {
             None => own.optimiser,
             Some(Rule::Adam) => Optimiser::Adam,
-            Some(rule) => Optimiser::Sgd {
-                momentum: 0.9,
-                nesterov: rule == Rule::Nesterov,
-            },
+            Some(rule) => Optimiser::Sgd { momentum: 0.9, nesterov: rule == Rule::Nesterov },
         };
         match (&mut optimiser, self.momentum) {
             (_, None) => (),
@@ -657,16 +638,11 @@ impl TrainArguments {
             warmup_epochs: self.warmup.unwrap_or(warmup),
             weight_decay: self.weight_decay.unwrap_or(own.weight_decay),
             label_smoothing: self.label_smoothing.unwrap_or(own.label_smoothing),
-            augment: self
-                .augment
-                .map_or(own.augment, |variation| match variation {
-                    Variation::None => Augment::NONE,
-                    Variation::Flip => Augment {
-                        flip: true,
-                        ..Augment::NONE
-                    },
-                    Variation::CropFlip => Augment::CIFAR,
-                }),
+            augment: self.augment.map_or(own.augment, |variation| match variation {
+                Variation::None => Augment::NONE,
+                Variation::Flip => Augment { flip: true, ..Augment::NONE },
+                Variation::CropFlip => Augment::CIFAR,
+            }),
             seed: self.source.seed,
         };
         settings.check()?;
@@ -733,10 +709,7 @@ impl Source {
         if let Some(list) = &self.held_out_list {
             return Err(wrong("held_out_list", list.display(), embedded));
         }
-        let shares = Shares {
-            held_out: self.held_out,
-            ..Shares::default()
-        };
+        let shares = Shares { held_out: self.held_out, ..Shares::default() };
         work.on::<N>(&data::digits()?.split(shares, self.seed)?)
     }
 
@@ -806,10 +779,9 @@ impl Work for TrainArguments {
         if let Some(last) = history.last() {
             println!("{}: {last} in epoch {}", N::NAME, last.epoch);
         }
-        for (part, accuracy) in [
-            ("held-out", ann.accuracy(&parts.held_out)?),
-            ("test", ann.accuracy(&parts.test)?),
-        ] {
+        for (part, accuracy) in
+            [("held-out", ann.accuracy(&parts.held_out)?), ("test", ann.accuracy(&parts.test)?)]
+        {
             let (percent, images) = (accuracy.percent(), accuracy.images);
             println!("{part} accuracy: {percent:.2} % of {images} images");
         }
@@ -846,10 +818,7 @@ impl Conversions<'_> {
             Some(file) => Ann::load(file, &Names::own()),
             None => {
                 let mut ann = Ann::new(seed)?;
-                let settings = TrainSettings {
-                    seed,
-                    ..TrainSettings::digits()
-                };
+                let settings = TrainSettings { seed, ..TrainSettings::digits() };
                 ann.train(&parts.training, &settings)?;
                 Ok(ann)
             }
@@ -890,10 +859,7 @@ impl Work for Conversions<'_> {
                 neurons.leak = vec![leak];
                 neurons.initial = initial;
             })?;
-            let settings = SimulateSettings {
-                code,
-                ..grid.timesteps.into()
-            };
+            let settings = SimulateSettings { code, ..grid.timesteps.into() };
             let run = simulate(&snn, &images, settings)?;
             let layers = 0..snn.neurons().len();
             Ok([

@@ -47,13 +47,7 @@ impl Accuracy {
 
 impl fmt::Display for Accuracy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:.1} % ({} of {})",
-            self.percent(),
-            self.correct,
-            self.images
-        )
+        write!(f, "{:.1} % ({} of {})", self.percent(), self.correct, self.images)
     }
 }
 
@@ -83,11 +77,7 @@ impl Target {
     /// # Errors
     /// Returns an error if there is no image, or the margin is negative or leaves nothing to reach.
     pub fn new(ann: impl Into<Arc<[bool]>>, margin_percent: f64) -> Result<Self> {
-        let target = Self {
-            ann: ann.into(),
-            margin_percent,
-            whose: "ANN",
-        };
+        let target = Self { ann: ann.into(), margin_percent, whose: "ANN" };
         not_empty("images", &target.ann)?;
         let holds = margin_percent == 0.0 || margin_percent > 0.0 && target.percent() > 0.0;
         let most = target.ann();
@@ -106,10 +96,7 @@ impl Target {
 
     /// Returns the same target with another reference network in place of the ANN.
     pub(crate) fn of_reference(self) -> Self {
-        Self {
-            whose: "reference",
-            ..self
-        }
+        Self { whose: "reference", ..self }
     }
 
     /// Returns the name of the reference network in charts.
@@ -139,10 +126,7 @@ impl Target {
 
     /// Returns the target on a range of its images.
     pub(crate) fn part(&self, images: std::ops::Range<usize>) -> Result<Self> {
-        Ok(Self {
-            whose: self.whose,
-            ..Self::new(&self.ann[images], self.margin_percent)?
-        })
+        Ok(Self { whose: self.whose, ..Self::new(&self.ann[images], self.margin_percent)? })
     }
 
     /// Returns the margin below the ANN's accuracy, in percentage points.
@@ -161,11 +145,7 @@ one_line!(impl [] Target: target, "{target}");
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (target, whose, own) = (self.percent(), self.whose, self.ann());
-        write!(
-            f,
-            "{target:.1} %, {} points below the {whose}'s {own}",
-            self.margin_percent
-        )
+        write!(f, "{target:.1} %, {} points below the {whose}'s {own}", self.margin_percent)
     }
 }
 
@@ -220,18 +200,12 @@ impl AccuracyCurve {
     /// Returns the accuracy after timestep `t`, counted from 1; none beyond the run.
     pub fn after(&self, t: usize) -> Option<Accuracy> {
         let correct = *self.correct.get(t.checked_sub(1)?)?;
-        Some(Accuracy {
-            correct,
-            images: self.images,
-        })
+        Some(Accuracy { correct, images: self.images })
     }
 
     /// Returns the accuracies after timesteps 1, 2, ...
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Accuracy> + DoubleEndedIterator + '_ {
-        self.correct.iter().map(|&correct| Accuracy {
-            correct,
-            images: self.images,
-        })
+        self.correct.iter().map(|&correct| Accuracy { correct, images: self.images })
     }
 
     /// Returns the first timestep from which the accuracy stays at or above the target.
@@ -295,10 +269,7 @@ impl From<Hits> for Changes {
             let pairs = before.zip(row).enumerate();
             pairs.filter(|(_, (a, b))| a != b).map(|(t, _)| t).collect()
         };
-        Self {
-            timesteps: hits.timesteps,
-            images: hits.rows().map(changes).collect(),
-        }
+        Self { timesteps: hits.timesteps, images: hits.rows().map(changes).collect() }
     }
 }
 
@@ -310,10 +281,7 @@ impl TryFrom<Changes> for Hits {
         let row = |image: Vec<usize>| {
             (0..timesteps).map(move |t| image.iter().filter(|&&at| at <= t).count() % 2 == 1)
         };
-        Ok(Self {
-            timesteps,
-            rows: images.into_iter().flat_map(row).collect(),
-        })
+        Ok(Self { timesteps, rows: images.into_iter().flat_map(row).collect() })
     }
 }
 
@@ -339,10 +307,7 @@ impl Hits {
     pub fn curve(&self) -> AccuracyCurve {
         let images = self.images();
         let correct = self.counted(&vec![1; images]);
-        AccuracyCurve {
-            images,
-            correct: correct.into_iter().map(|count| count as usize).collect(),
-        }
+        AccuracyCurve { images, correct: correct.into_iter().map(|count| count as usize).collect() }
     }
 
     /// Returns the number of correct images after each timestep, with image i counted `count[i]`
@@ -433,9 +398,7 @@ pub fn accuracy_chart<N: Into<String>, C: Borrow<AccuracyCurve>>(
     curves: impl IntoIterator<Item = (N, C)>,
     target: Option<&Target>,
 ) -> Result<Chart> {
-    let curves = curves
-        .into_iter()
-        .map(|(name, curve)| (name.into(), curve.borrow().clone()));
+    let curves = curves.into_iter().map(|(name, curve)| (name.into(), curve.borrow().clone()));
     let curves: Vec<(String, AccuracyCurve)> = curves.collect();
     let notes = usize::from(target.is_some());
     draw(title, curves.len() + notes, |area| {
@@ -606,9 +569,7 @@ mod tests {
 
     /// Image i is right from timestep `from[i]`, of 5.
     fn hits(from: &[usize]) -> Hits {
-        let rows = from
-            .iter()
-            .flat_map(|&from| (1..=5).map(move |t| t >= from));
+        let rows = from.iter().flat_map(|&from| (1..=5).map(move |t| t >= from));
         Hits::new(5, rows.collect())
     }
 
@@ -639,10 +600,7 @@ mod tests {
     fn the_interval_is_wide_where_few_images_decide() {
         let interval = |before: &[usize], after: &[usize], percent| {
             let (before, after) = (hits(before), hits(after));
-            target(percent)
-                .improvement(&before, &after)
-                .unwrap()
-                .interval
+            target(percent).improvement(&before, &after).unwrap().interval
         };
         // All images alike: every resample is the same.
         assert_eq!(interval(&[4; 10], &[2; 10], 90.0), [50.0, 50.0]);

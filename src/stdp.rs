@@ -162,10 +162,9 @@ impl StdpSettings {
                 return Err(Error::parameter(name, value, "finite, 0 or more"));
             }
         }
-        for (name, value, most) in [
-            ("rate", self.rate, 1.0),
-            ("weight_sum", self.weight_sum, inputs as f32),
-        ] {
+        for (name, value, most) in
+            [("rate", self.rate, 1.0), ("weight_sum", self.weight_sum, inputs as f32)]
+        {
             if !(value > 0.0 && value <= most) {
                 let expected = format!("above 0, at most {most}");
                 return Err(Error::parameter(name, value, expected));
@@ -282,10 +281,7 @@ fn step(rule: &StdpSettings, state: &mut State, input: &[usize], learning: bool)
         return;
     }
     let trace_decay = decay(rule.tau_trace);
-    for (traces, spikes) in [
-        (&mut state.pre, input),
-        (&mut state.post, state.spikes.as_slice()),
-    ] {
+    for (traces, spikes) in [(&mut state.pre, input), (&mut state.post, state.spikes.as_slice())] {
         traces.iter_mut().for_each(|x| *x *= trace_decay);
         spikes.iter().for_each(|&k| traces[k] = 1.0);
     }
@@ -295,10 +291,7 @@ fn step(rule: &StdpSettings, state: &mut State, input: &[usize], learning: bool)
         synapses.for_each(|(w, x)| *w -= rule.nu_pre * x);
     }
     for (row, x) in state.weights.chunks_exact_mut(neurons).zip(&state.pre) {
-        state
-            .spikes
-            .iter()
-            .for_each(|&j| row[j] += rule.nu_post * x);
+        state.spikes.iter().for_each(|&j| row[j] += rule.nu_post * x);
         row.iter_mut().for_each(|w| *w = w.clamp(0.0, 1.0));
     }
 }
@@ -385,11 +378,7 @@ impl<K: Task> Stdp<K> {
         let weights = (0..inputs * settings.neurons).map(|_| rng.random());
         let mut state = State::new(inputs, settings.neurons, weights.collect());
         state.normalise(settings.weight_sum);
-        Ok(Self {
-            layer: Layer { settings, state },
-            rng,
-            task: PhantomData,
-        })
+        Ok(Self { layer: Layer { settings, state }, rng, task: PhantomData })
     }
 
     /// Trains on the images, with another order and other spikes in every epoch. Labels are not
@@ -400,14 +389,10 @@ impl<K: Task> Stdp<K> {
     /// rates.
     pub fn train(&mut self, images: &Images<Training, K>) -> Result<()> {
         let images = pixels(images)?;
-        let StdpSettings {
-            neurons, epochs, ..
-        } = self.layer.settings;
+        let StdpSettings { neurons, epochs, .. } = self.layer.settings;
         let mut order: Vec<usize> = (0..images.len()).collect();
-        let mut progress = Progress::new(
-            format!("STDP, {neurons} neurons"),
-            epochs.saturating_mul(order.len()),
-        );
+        let mut progress =
+            Progress::new(format!("STDP, {neurons} neurons"), epochs.saturating_mul(order.len()));
         let mut spikes = 0;
         for epoch in 1..=epochs {
             order.shuffle(&mut self.rng);
@@ -537,9 +522,7 @@ fn root_mean_square(values: &[f32]) -> f32 {
 /// neurons and scales each neuron's weights to a root mean square, unless all are 0.
 fn centred(weights: &[f32], neurons: usize, rms: f32) -> Vec<f32> {
     let rows = weights.chunks_exact(neurons);
-    let means: Vec<f32> = rows
-        .map(|row| row.iter().sum::<f32>() / neurons as f32)
-        .collect();
+    let means: Vec<f32> = rows.map(|row| row.iter().sum::<f32>() / neurons as f32).collect();
     let neuron = |j: usize| {
         let inputs = weights.iter().skip(j).step_by(neurons);
         let values: Vec<f32> = inputs.zip(&means).map(|(w, mean)| w - mean).collect();

@@ -73,10 +73,7 @@ impl Sweep<()> {
     /// Grid without axes; up to six can be added.
     #[allow(clippy::new_without_default)] // a grid without axes is of no use
     pub fn new() -> Self {
-        Self {
-            axes: Vec::new(),
-            points: vec![(Vec::new(), ())],
-        }
+        Self { axes: Vec::new(), points: vec![(Vec::new(), ())] }
     }
 }
 

@@ -37,29 +37,17 @@ fn modules() -> BTreeMap<String, String> {
         for entry in fs::read_dir(folder).unwrap() {
             let file = entry.unwrap().path();
             let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
-            let inner = if path.is_empty() {
-                name.clone()
-            } else {
-                format!("{path}::{name}")
-            };
+            let inner = if path.is_empty() { name.clone() } else { format!("{path}::{name}") };
             if file.is_dir() {
                 read(&file, &inner, found);
             } else if file.extension().is_some_and(|e| e == "rs") && name != "tests" {
-                let path = if name == "mod" {
-                    path.to_owned()
-                } else {
-                    inner
-                };
+                let path = if name == "mod" { path.to_owned() } else { inner };
                 found.insert(path, code(&fs::read_to_string(file).unwrap()));
             }
         }
     }
     let mut found = BTreeMap::new();
-    read(
-        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
-        "",
-        &mut found,
-    );
+    read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), "", &mut found);
     found
 }
 
@@ -69,9 +57,7 @@ fn code(text: &str) -> String {
         .find("\n#[cfg(test)]\nmod tests")
         .or(text.find("\n#[cfg(test)]\npub(crate) mod tests"));
     let lines = text[..end.unwrap_or(text.len())].lines();
-    lines
-        .map(|line| line.split("//").next().unwrap_or("").to_owned() + "\n")
-        .collect()
+    lines.map(|line| line.split("//").next().unwrap_or("").to_owned() + "\n").collect()
 }
 
 /// The paths of a tree such as `a::{b, c::{d, self}}`.
@@ -94,9 +80,7 @@ fn flat(tree: &str) -> Vec<String> {
         parts.last_mut().unwrap().push(c);
     }
     let parts = parts.iter().filter(|part| !part.trim().is_empty());
-    parts
-        .flat_map(|part| flat(&format!("{}{}", prefix.trim(), part.trim())))
-        .collect()
+    parts.flat_map(|part| flat(&format!("{}{}", prefix.trim(), part.trim()))).collect()
 }
 
 /// What a file names of the crate: the paths behind `crate::` and `super::`.
@@ -108,11 +92,7 @@ fn imports(module: &str, code: &str) -> Vec<String> {
             let before = code[..at].chars().next_back();
             // `$crate` is another's code; `super` within a module of the file is the file itself.
             let nested = start == "super::"
-                && code[..at]
-                    .rsplit('\n')
-                    .next()
-                    .unwrap()
-                    .starts_with("    use");
+                && code[..at].rsplit('\n').next().unwrap().starts_with("    use");
             if before.is_some_and(|c| c == '$' || c == ':' || c.is_alphanumeric()) || nested {
                 continue;
             }
@@ -125,11 +105,7 @@ fn imports(module: &str, code: &str) -> Vec<String> {
             }
             let base = if start == "crate::" { "" } else { parent };
             let whole = |path: String| {
-                if base.is_empty() {
-                    path
-                } else {
-                    format!("{base}::{path}")
-                }
+                if base.is_empty() { path } else { format!("{base}::{path}") }
             };
             found.extend(flat(&tree).into_iter().map(whole));
         }
@@ -140,21 +116,16 @@ fn imports(module: &str, code: &str) -> Vec<String> {
 /// The file that a path leads to: by its longest part that is a file, or through a table of contents.
 fn file(path: &str, modules: &BTreeMap<String, String>) -> Option<String> {
     let names: Vec<&str> = path.split("::").filter(|name| !name.is_empty()).collect();
-    let longest = (1..=names.len())
-        .rev()
-        .find(|&n| modules.contains_key(&names[..n].join("::")))?;
+    let longest =
+        (1..=names.len()).rev().find(|&n| modules.contains_key(&names[..n].join("::")))?;
     let found = names[..longest].join("::");
-    let is_folder = modules
-        .keys()
-        .any(|module| module.starts_with(&format!("{found}::")));
+    let is_folder = modules.keys().any(|module| module.starts_with(&format!("{found}::")));
     let (true, Some(name)) = (is_folder, names.get(longest)) else {
         return Some(found);
     };
     // `pub use file::{Name, ...};` of the folder's table of contents.
     let uses = modules[&found].split("use ").skip(1);
-    let taken = uses
-        .filter_map(|tree| tree.split(';').next())
-        .flat_map(flat);
+    let taken = uses.filter_map(|tree| tree.split(';').next()).flat_map(flat);
     let mut taken = taken.filter(|taken| taken.rsplit("::").next() == Some(name));
     let taken = taken.next()?;
     let inner = taken.rsplit_once("::").map_or("", |(module, _)| module);
@@ -180,15 +151,11 @@ fn data_flows_one_way() {
             continue;
         };
         let folder = STEPS.contains(&&**module)
-            && modules
-                .keys()
-                .any(|m| m.starts_with(&format!("{module}::")));
+            && modules.keys().any(|m| m.starts_with(&format!("{module}::")));
         if folder {
             let items = ["fn ", "struct ", "enum ", "impl", "trait "];
             if let Some(line) = code.lines().find(|line| {
-                let line = line
-                    .trim_start_matches("pub ")
-                    .trim_start_matches("pub(crate) ");
+                let line = line.trim_start_matches("pub ").trim_start_matches("pub(crate) ");
                 items.iter().any(|item| line.starts_with(item))
             }) {
                 faults.push(format!("{module}/mod.rs: `{line}` in a table of contents"));
@@ -197,9 +164,7 @@ fn data_flows_one_way() {
         }
         for path in imports(module, code) {
             let Some(target) = file(&path, &modules) else {
-                faults.push(format!(
-                    "{module} imports {path}, which no table of contents has"
-                ));
+                faults.push(format!("{module} imports {path}, which no table of contents has"));
                 continue;
             };
             if FACADES.contains(&&*target) {
@@ -226,26 +191,15 @@ fn data_flows_one_way() {
         }
     }
     assert!(edges.len() > 60, "only {} files were read", edges.len());
-    assert!(
-        faults.is_empty(),
-        "{} faults:\n{}",
-        faults.len(),
-        faults.join("\n")
-    );
+    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }
 
 #[test]
 fn faults_are_seen() {
     let mut modules = modules();
     let resolved = |path: &str| file(path, &modules);
-    assert_eq!(
-        resolved("base::error::Error").as_deref(),
-        Some("base::error")
-    );
-    assert_eq!(
-        resolved("simulate::Snn").as_deref(),
-        Some("simulate::network")
-    );
+    assert_eq!(resolved("base::error::Error").as_deref(), Some("base::error"));
+    assert_eq!(resolved("simulate::Snn").as_deref(), Some("simulate::network"));
     assert_eq!(resolved("ann::Nothing"), None);
     let code = "use crate::base::{Error, error::Result};\nuse crate::evolve::run as other;\nsuper::x::y();";
     let found = imports("base::files", code);

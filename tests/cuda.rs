@@ -23,10 +23,7 @@ fn a_card_gives_what_the_cpu_gives() {
         return println!("skipped: {error}");
     }
     let digits = data::digits().unwrap().split(Shares::default(), 0).unwrap();
-    let settings = TrainSettings {
-        epochs: 2,
-        ..TrainSettings::digits()
-    };
+    let settings = TrainSettings { epochs: 2, ..TrainSettings::digits() };
 
     /// Logits before and after training, and attacked pixels.
     fn run<D: NetworkDevice + Fires>(
@@ -40,21 +37,14 @@ fn a_card_gives_what_the_cpu_gives() {
         let last = ann.logits(&images).unwrap();
         let snn = convert(&ann, &parts.training).unwrap();
         let snn = snn.balance(Balance::Percentile(99.0)).unwrap();
-        let spiking = Spiking {
-            snn: &snn,
-            timesteps: 8,
-            surrogate: Surrogate::Linear,
-        };
+        let spiking = Spiking { snn: &snn, timesteps: 8, surrogate: Surrogate::Linear };
         let fgsm = Attack::Fgsm { epsilon_255: 8.0 };
         let through_ann = attack(&ann, &images, fgsm).unwrap();
         let through_snn = attack(&On::<_, D>::new(spiking), &images, fgsm).unwrap();
         let pixels = |images: &Images<Test, Digits>| {
             (0..images.len()).flat_map(|i| images.pixels(i)).collect()
         };
-        (
-            vec![first, last],
-            vec![pixels(&through_ann), pixels(&through_snn)],
-        )
+        (vec![first, last], vec![pixels(&through_ann), pixels(&through_snn)])
     }
 
     let (expected, expected_pixels) = run::<Cpu>(&digits, &settings);
@@ -67,10 +57,7 @@ fn a_card_gives_what_the_cpu_gives() {
     }
     // A gradient near 0 may have another sign.
     for (expected, found) in expected_pixels.iter().zip(&found_pixels) {
-        let other = expected
-            .iter()
-            .zip(found)
-            .filter(|(a, b)| (**a - **b).abs() > 1e-3);
+        let other = expected.iter().zip(found).filter(|(a, b)| (**a - **b).abs() > 1e-3);
         assert!(other.count() * 20 < expected.len());
     }
 }

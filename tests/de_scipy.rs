@@ -220,17 +220,8 @@ fn evolution_is_statistically_scipys() {
             let success = fisher(ours.successes(), scipy.successes());
             let evaluations = mann_whitney(&ours.evaluations, &scipy.evaluations);
             let best = mann_whitney(&ours.best, &scipy.best);
-            let test = |(kind, p)| Test {
-                group: name.clone(),
-                kind,
-                p,
-            };
-            [
-                ("success", success),
-                ("evaluations", evaluations),
-                ("best", best),
-            ]
-            .map(test)
+            let test = |(kind, p)| Test { group: name.clone(), kind, p };
+            [("success", success), ("evaluations", evaluations), ("best", best)].map(test)
         });
         holm(tests.collect())
     };
@@ -238,18 +229,13 @@ fn evolution_is_statistically_scipys() {
     let same = compare(0.7, "");
     assert_eq!(same.len(), 3 * 64);
     let least = &same[0];
-    println!(
-        "least corrected p: {} in {} of {}",
-        least.p, least.kind, least.group
-    );
+    println!("least corrected p: {} in {} of {}", least.p, least.kind, least.group);
     assert!(least.p > LEVEL, "{} of {} differ", least.kind, least.group);
 
     // Each kind of test sees another setting.
     let other = compare(0.3, " best1bin");
     for kind in ["success", "evaluations", "best"] {
-        let rejected = other
-            .iter()
-            .filter(|test| test.kind == kind && test.p < LEVEL);
+        let rejected = other.iter().filter(|test| test.kind == kind && test.p < LEVEL);
         let rejected = rejected.count();
         println!("recombination 0.3: {rejected} of 8 groups differ in {kind}");
         assert!(rejected > 0, "{kind}");
@@ -265,11 +251,7 @@ fn tests_are_the_textbooks() {
     let (a, b) = ([1.0, 2.0, 2.0, 3.0, 7.0], [2.0, 5.0, 6.0, 7.0, 8.0, 9.0]);
     assert!(close(mann_whitney(&a, &b), 0.09647980350895838));
     assert_eq!(mann_whitney(&[1.0; 4], &[1.0; 4]), 1.0);
-    let test = |p| Test {
-        group: String::new(),
-        kind: "",
-        p,
-    };
+    let test = |p| Test { group: String::new(), kind: "", p };
     let corrected = holm([0.04, 0.01, 0.03].map(test).into());
     let corrected = corrected.iter().map(|test| test.p);
     assert!(corrected.zip([0.03, 0.06, 0.06]).all(|(a, b)| close(a, b)));

@@ -61,9 +61,7 @@ impl Builder {
                 true => 1,
                 false => builder.shape.channels,
             };
-            (0..count)
-                .map(|_| values[builder.rng.random_range(0..values.len())])
-                .collect()
+            (0..count).map(|_| values[builder.rng.random_range(0..values.len())]).collect()
         };
         let neurons = Neurons {
             threshold: each(self, &[0.25, 0.5, 0.75, 1.0, 1.75]),
@@ -92,11 +90,7 @@ impl Builder {
         if self.rng.random::<bool>() || !self.shape.height.is_multiple_of(2) {
             return None;
         }
-        self.shape = Shape::new(
-            self.shape.channels,
-            self.shape.height / 2,
-            self.shape.width / 2,
-        );
+        self.shape = Shape::new(self.shape.channels, self.shape.height / 2, self.shape.width / 2);
         Some(Layer::AvgPool { size: 2 })
     }
 
@@ -137,11 +131,7 @@ impl Builder {
     fn residual(&mut self) -> Vec<Layer> {
         let from = self.shape;
         let stride = self.rng.random_range(1..=2);
-        let outputs = if stride == 1 {
-            from.channels
-        } else {
-            self.channels()
-        };
+        let outputs = if stride == 1 { from.channels } else { self.channels() };
         let mut body = vec![self.conv(outputs, 3, stride, 1)];
         if self.rng.random::<bool>() {
             body.push(self.fire());
@@ -200,11 +190,7 @@ fn counts_agree<D: Backend>(
     timesteps: usize,
 ) -> Result<(), TestCaseError> {
     let (rng, shape) = (Rng::seed_from_u64(seed), Digits::SHAPE);
-    let mut builder = Builder {
-        rng,
-        shape,
-        neurons: Vec::new(),
-    };
+    let mut builder = Builder { rng, shape, neurons: Vec::new() };
     let layers = builder.network(blocks, Digits::CLASSES);
     let network = SpikingNetwork::new(shape, &layers, builder.neurons, Digits::CLASSES).unwrap();
     let images: Images<Whole, Digits> = data::digits().unwrap().take(20);

@@ -22,10 +22,7 @@ struct Setting {
 fn setting() -> evospike::Result<Setting> {
     let digits = data::digits()?.split(Shares::default(), 0)?;
     let mut ann = Ann::<DigitsCnn>::new(0)?;
-    let training = TrainSettings {
-        epochs: 4,
-        ..TrainSettings::digits()
-    };
+    let training = TrainSettings { epochs: 4, ..TrainSettings::digits() };
     ann.train(&digits.training, &training)?;
     let conversion = convert(&ann, &digits.training)?;
     Ok(Setting {
@@ -38,10 +35,7 @@ fn setting() -> evospike::Result<Setting> {
 
 fn searches() -> [Search; 4] {
     [
-        Search::De(DeSettings {
-            population: 1,
-            ..DeSettings::default()
-        }),
+        Search::De(DeSettings { population: 1, ..DeSettings::default() }),
         Search::CmaEs(CmaEsSettings::default()),
         Search::Random { population: 6 },
         Search::Sweep { points: 5 },
@@ -114,10 +108,7 @@ fn a_checkpoint_of_something_else_is_refused() -> evospike::Result<()> {
         assert!(error.contains("evolution.json"), "{error}");
         error
     };
-    let other = EvolveSettings {
-        seed: 1,
-        ..good.clone()
-    };
+    let other = EvolveSettings { seed: 1, ..good.clone() };
     assert!(message(&setting, &other).contains("settings.seed: found 0, expected 1"));
     let snn = setting.snn.clone();
     setting.snn = snn.with(|neurons| neurons.initial = 0.5)?;
@@ -145,10 +136,7 @@ fn a_checkpoint_of_something_else_is_refused() -> evospike::Result<()> {
         (whole[..whole.len() - 3].to_owned(), "header"),
         (forged(&older), old),
         // Before version 5, evolutions had text files.
-        (
-            b"{\n \"checksum\": 1}".to_vec(),
-            "format version: found one before 5",
-        ),
+        (b"{\n \"checksum\": 1}".to_vec(), "format version: found one before 5"),
         (forged("{}"), "missing field `version`"),
         (forged(&more), "fitness"),
         (flipped, "checkpoint"),
@@ -166,17 +154,10 @@ fn a_second_evolution_by_the_checkpoint_is_refused() -> evospike::Result<()> {
     let (setting, folder) = (setting()?, tempfile::tempdir().unwrap());
     let path = folder.path().join("evolution.json");
     let first = settings(Search::Random { population: 6 }, 1_000_000);
-    let Setting {
-        snn,
-        digits,
-        target,
-        ..
-    } = self::setting()?;
+    let Setting { snn, digits, target, .. } = self::setting()?;
     let second = || {
         let (images, target, now) = (&setting.digits.held_out, &setting.target, true.into());
-        Resume::at(&path)
-            .stopped_by(&now)
-            .evolve(&setting.snn, images, target, &first)
+        Resume::at(&path).stopped_by(&now).evolve(&setting.snn, images, target, &first)
     };
     let its_path = path.clone();
     let its = first.clone();
@@ -188,10 +169,7 @@ fn a_second_evolution_by_the_checkpoint_is_refused() -> evospike::Result<()> {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     let error = second().err().unwrap();
-    assert!(
-        matches!(&error, Error::Busy { path: busy } if *busy == path),
-        "{error}"
-    );
+    assert!(matches!(&error, Error::Busy { path: busy } if *busy == path), "{error}");
     work.stop();
     assert!(matches!(work.wait(), Err(Error::Stopped { .. })));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
@@ -211,23 +189,14 @@ fn batches_follow_each_other() -> evospike::Result<()> {
     let found = evolution.fitness.latency;
     assert_eq!(latency.unwrap_or(batched.timesteps + 1), found);
 
-    let whole = EvolveSettings {
-        batch: Some(all.len()),
-        ..batched.clone()
-    };
-    let none = EvolveSettings {
-        batch: None,
-        ..batched.clone()
-    };
+    let whole = EvolveSettings { batch: Some(all.len()), ..batched.clone() };
+    let none = EvolveSettings { batch: None, ..batched.clone() };
     let [whole, none] = [whole, none].map(|settings| evolve(&setting.snn, all, target, &settings));
     let (whole, none) = (whole?.generations, none?.generations);
     assert_eq!(whole[0], none[0]);
     // The first 100 images, as if there were no others.
     let few = all.take(100);
-    let alone = EvolveSettings {
-        batch: None,
-        ..batched.clone()
-    };
+    let alone = EvolveSettings { batch: None, ..batched.clone() };
     let alone = evolve(&setting.snn, &few, &setting.ann.target(&few, 2.0)?, &alone)?;
     assert_eq!(evolution.generations[0], alone.generations[0]);
     assert_ne!(evolution.generations[0].best, none[0].best);
@@ -236,15 +205,9 @@ fn batches_follow_each_other() -> evospike::Result<()> {
         let evolution = evolve(&setting.snn, all, target, &settings);
         evolution.err().unwrap().to_string()
     };
-    let too_many = EvolveSettings {
-        batch: Some(all.len() + 1),
-        ..batched.clone()
-    };
+    let too_many = EvolveSettings { batch: Some(all.len() + 1), ..batched.clone() };
     assert!(message(too_many).contains("at most the"));
-    let compares = EvolveSettings {
-        search: Search::default(),
-        ..batched
-    };
+    let compares = EvolveSettings { search: Search::default(), ..batched };
     assert!(message(compares).contains("expected Search::CmaEs"));
     Ok(())
 }
@@ -252,10 +215,7 @@ fn batches_follow_each_other() -> evospike::Result<()> {
 #[test]
 fn no_compromise_is_better_than_another() -> evospike::Result<()> {
     let setting = setting()?;
-    let nsga = NsgaSettings {
-        population: 8,
-        ..NsgaSettings::default()
-    };
+    let nsga = NsgaSettings { population: 8, ..NsgaSettings::default() };
     let images = &setting.digits.held_out;
     let settings = settings(Search::default(), 3);
     let front = pareto(&setting.snn, images, &setting.target, &nsga, &settings)?;
@@ -293,10 +253,6 @@ fn no_compromise_is_better_than_another() -> evospike::Result<()> {
         assert_eq!(a.snn.energy(&run, spent)?.ratio(), a.energy_ratio);
     }
     assert!(front.len() > 1);
-    assert!(
-        front
-            .windows(2)
-            .all(|pair| pair[0].latency <= pair[1].latency)
-    );
+    assert!(front.windows(2).all(|pair| pair[0].latency <= pair[1].latency));
     Ok(())
 }

@@ -17,17 +17,8 @@ mod common {
 
 const EVOSPIKE: &str = env!("CARGO_BIN_EXE_evospike");
 const TRAIN: &[&str] = &["train", "--net", "mlp", "--epochs", "3", "--out"];
-const DIGITS: &[&str] = &[
-    "--generations",
-    "1",
-    "--population",
-    "1",
-    "--timesteps",
-    "16",
-    "--margin",
-    "5",
-    "--out",
-];
+const DIGITS: &[&str] =
+    &["--generations", "1", "--population", "1", "--timesteps", "16", "--margin", "5", "--out"];
 
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
@@ -59,49 +50,29 @@ fn a_full_disk_keeps_the_last_good_state() {
     let limited = |kib: u32, arguments: &[&str], out: &Path| {
         let mut command = Command::new("bash");
         let script = format!("trap '' XFSZ; ulimit -f {kib}; exec \"$@\"");
-        command
-            .args(["-c", &script, "bash", EVOSPIKE])
-            .args(arguments);
+        command.args(["-c", &script, "bash", EVOSPIKE]).args(arguments);
         command.arg(out).output().unwrap()
     };
     let mut held = Vec::new();
     let out = folder.path().join("mlp");
     for kib in [0, 1, 20] {
-        held.push(told(
-            &limited(kib, TRAIN, &out),
-            &["mlp.checkpoint: File too large"],
-        ));
+        held.push(told(&limited(kib, TRAIN, &out), &["mlp.checkpoint: File too large"]));
         held.push(files(folder.path()).is_empty());
     }
     // The checkpoint is whole and stays so; what no longer fits is named.
-    let whole = Command::new(EVOSPIKE)
-        .args(TRAIN)
-        .arg(&out)
-        .output()
-        .unwrap();
+    let whole = Command::new(EVOSPIKE).args(TRAIN).arg(&out).output().unwrap();
     held.push(whole.status.success());
     let good = files(folder.path());
     fs::remove_file(&out).unwrap();
     held.push(told(&limited(1, TRAIN, &out), &["mlp: File too large"]));
-    held.push(
-        files(folder.path())
-            .into_iter()
-            .all(|(name, bytes)| good[&name] == bytes),
-    );
-    let again = Command::new(EVOSPIKE)
-        .args(TRAIN)
-        .arg(&out)
-        .output()
-        .unwrap();
+    held.push(files(folder.path()).into_iter().all(|(name, bytes)| good[&name] == bytes));
+    let again = Command::new(EVOSPIKE).args(TRAIN).arg(&out).output().unwrap();
     held.push(again.status.success() && files(folder.path()) == good);
 
     let results = folder.path().join("results");
     fs::create_dir(&results).unwrap();
     fs::write(results.join("latency.csv"), "old").unwrap();
-    held.push(told(
-        &limited(1, DIGITS, &results),
-        &["results", "File too large"],
-    ));
+    held.push(told(&limited(1, DIGITS, &results), &["results", "File too large"]));
     held.push(files(&results) == BTreeMap::from([("latency.csv".into(), b"old".into())]));
     let failed = held.iter().filter(|held| !**held).count();
     record("full disk", held.len(), failed);
@@ -187,9 +158,7 @@ fn a_second_process_is_refused_until_the_first_is_gone() {
     let hidden = |folder: &Path| {
         let entries = fs::read_dir(folder).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name());
-        names
-            .filter(|name| name.to_str().unwrap().starts_with('.'))
-            .count()
+        names.filter(|name| name.to_str().unwrap().starts_with('.')).count()
     };
     held.push(hidden(folder.path()) + hidden(&results) == 0);
     let failed = held.iter().filter(|held| !**held).count();

@@ -150,10 +150,7 @@ impl<'a> Golden<'a> {
         let all = self.reference(&Cpu::default(), network, &input, images);
         #[cfg(feature = "cuda")]
         match <dfdx::prelude::Cuda as evospike::ops::Backend>::open(0) {
-            Ok(card) => assert!(
-                all == self.reference(&card, network, &input, images),
-                "on a card"
-            ),
+            Ok(card) => assert!(all == self.reference(&card, network, &input, images), "on a card"),
             Err(error) => println!("skipped on a card: {error}"),
         }
         let network = SpikingNetwork::new(shape, &layers, neurons, classes).unwrap();
@@ -204,10 +201,7 @@ fn golden_spike_trains_are_equal() {
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/golden"),
     };
     if named.is_none() && !folder.is_dir() {
-        println!(
-            "skipped: no folder {}, and EVOSPIKE_GOLDEN is not set",
-            folder.display()
-        );
+        println!("skipped: no folder {}, and EVOSPIKE_GOLDEN is not set", folder.display());
         return;
     }
     let entries = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{folder:?}: {e}"));

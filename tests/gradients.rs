@@ -84,18 +84,10 @@ macro_rules! results {
         let out = net.$forward($input.clone().leaky_trace());
         let values: Vec<f64> = out.as_vec().into_iter().map(f64::from).collect();
         let gradients = (out * $mix.clone()).square().sum::<Rank0, _>().backward();
-        let by_input: Vec<f64> = gradients
-            .get(&$input)
-            .as_vec()
-            .into_iter()
-            .map(f64::from)
-            .collect();
+        let by_input: Vec<f64> =
+            gradients.get(&$input).as_vec().into_iter().map(f64::from).collect();
         let mut collect = Collect(&gradients, Vec::new());
-        TensorCollection::iter_tensors(&mut RecursiveWalker {
-            m: &net,
-            f: &mut collect,
-        })
-        .unwrap();
+        TensorCollection::iter_tensors(&mut RecursiveWalker { m: &net, f: &mut collect }).unwrap();
         (values, by_input, collect.1)
     }};
 }
@@ -246,10 +238,7 @@ fn binary_weights_are_signs_times_means() {
             net.latent.weight.copy_from(&weights);
             let x: Tensor<Rank2<1, 4>, $number, _> = dev.tensor([[1.0, 2.0, 4.0, 8.0]]);
             let y = net.forward(x.leaky_trace());
-            assert_eq!(
-                y.as_vec(),
-                [0.75 * (-1.0 + 2.0 + 4.0 + 8.0), 1.0 + 2.0 - 4.0 - 8.0]
-            );
+            assert_eq!(y.as_vec(), [0.75 * (-1.0 + 2.0 + 4.0 + 8.0), 1.0 + 2.0 - 4.0 - 8.0]);
             let gradients = y.sum::<Rank0, _>().backward();
             assert_eq!(gradients.get(&x).as_vec(), [0.25, 1.75, -0.25, -0.25]);
             // By the binary weights it is x. Through the signs, not that of 2: x times the mean.
@@ -288,12 +277,7 @@ fn binary_convolutions_are_the_definition() {
     });
     plain.weight.copy_from(&binary.collect::<Vec<f64>>());
     let by_binary = exact.0.forward(input.clone()).as_vec();
-    close(
-        &by_binary,
-        &plain.forward(input).as_vec(),
-        1e-12,
-        "sign arithmetic",
-    );
+    close(&by_binary, &plain.forward(input).as_vec(), 1e-12, "sign arithmetic");
 }
 
 /// `torch.nn.BatchNorm2d` on the same numbers (PyTorch 2): output and running statistics.
@@ -325,21 +309,12 @@ fn tuples_are_saved_and_loaded() {
     let path = folder.path().join("net.safetensors");
     net.save_safetensors(&path).unwrap();
     let mut other = dev.build_module::<Net, f32>();
-    assert_ne!(
-        net.forward(x.clone()).as_vec(),
-        other.forward(x.clone()).as_vec()
-    );
+    assert_ne!(net.forward(x.clone()).as_vec(), other.forward(x.clone()).as_vec());
     other.load_safetensors(&path).unwrap();
     assert_eq!(net.forward(x.clone()).as_vec(), other.forward(x).as_vec());
     let names = std::fs::read(&path).unwrap();
     let header = String::from_utf8_lossy(&names[8..600]).into_owned();
-    for name in [
-        "0.0.weight",
-        "0.1.weight",
-        "0.1.bias",
-        "0.1.running_mean",
-        "0.1.running_var",
-    ] {
+    for name in ["0.0.weight", "0.1.weight", "0.1.bias", "0.1.running_mean", "0.1.running_var"] {
         assert!(header.contains(&format!("\"{name}\"")), "{name}: {header}");
     }
 }
@@ -348,12 +323,7 @@ fn tuples_are_saved_and_loaded() {
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
     type Net = (
-        (
-            Conv3x3<3, 16, 16>,
-            BatchNorm<16, 16>,
-            AvgPool2<16, 16, 8>,
-            Relu,
-        ),
+        (Conv3x3<3, 16, 16>, BatchNorm<16, 16>, AvgPool2<16, 16, 8>, Relu),
         (Conv3x3<16, 24, 8>, BatchNorm<24, 8>, Relu),
         (Conv3x3Stride2<24, 8, 8, 4>, Relu),
     );
@@ -368,11 +338,8 @@ fn results_do_not_depend_on_the_number_of_threads() {
             let values = out.as_vec();
             let gradients = out.square().sum::<Rank0, _>().backward();
             let mut collect = Collect(&gradients, Vec::new());
-            TensorCollection::iter_tensors(&mut RecursiveWalker {
-                m: &net,
-                f: &mut collect,
-            })
-            .unwrap();
+            TensorCollection::iter_tensors(&mut RecursiveWalker { m: &net, f: &mut collect })
+                .unwrap();
             (values, gradients.get(&input).as_vec(), collect.1)
         })
     };

@@ -39,11 +39,7 @@ fn files_of_the_python_package_give_its_spikes() {
     let path = folder.path().join("python.nir");
     let data = repository().join("tests/data");
     let file = fs::File::open(data.join("python.nir.gz")).unwrap();
-    std::io::copy(
-        &mut GzDecoder::new(file),
-        &mut fs::File::create(&path).unwrap(),
-    )
-    .unwrap();
+    std::io::copy(&mut GzDecoder::new(file), &mut fs::File::create(&path).unwrap()).unwrap();
     let network = SpikingNetwork::load(&path).unwrap();
     let expected = fs::read(data.join("python.json")).unwrap();
     let expected: Expected = serde_json::from_slice(&expected).unwrap();
@@ -57,17 +53,11 @@ fn files_of_the_python_package_give_its_spikes() {
 
 /// Writes a network and its spikes.
 fn write(folder: &Path, name: &str, network: &SpikingNetwork, inputs: &[Vec<f32>], tolerance: f64) {
-    network
-        .save(folder.join(name).with_extension("nir"))
-        .unwrap();
+    network.save(folder.join(name).with_extension("nir")).unwrap();
     let sample = |input: &Vec<f32>| {
         let trace = network.trace(input, 32).unwrap();
         let (input, spikes, output) = (input.clone(), trace.spikes, trace.output);
-        Sample {
-            input,
-            spikes,
-            output,
-        }
+        Sample { input, spikes, output }
     };
     let samples = inputs.iter().map(sample).collect();
     let text = serde_json::to_string(&Expected { samples, tolerance }).unwrap();
@@ -112,25 +102,17 @@ fn on_a_grid() -> SpikingNetwork {
         linear(8, 3, 11),
     ];
     let off = |count: usize| -> Vec<f32> {
-        (0..count)
-            .map(|i| (9001 + 3000 * i) as f32 / 16_384.0)
-            .collect()
+        (0..count).map(|i| (9001 + 3000 * i) as f32 / 16_384.0).collect()
     };
     let neurons = vec![
-        Neurons {
-            charge: Charge::Fixed(vec![0.5, 1.0, 0.75, 1.25]),
-            ..Neurons::new(off(4))
-        },
+        Neurons { charge: Charge::Fixed(vec![0.5, 1.0, 0.75, 1.25]), ..Neurons::new(off(4)) },
         Neurons {
             leak: vec![0.5],
             reset: Reset::Zero,
             charge: Charge::Unit,
             ..Neurons::new(off(1))
         },
-        Neurons {
-            charge: Charge::Fixed(vec![1.5]),
-            ..Neurons::new(off(4))
-        },
+        Neurons { charge: Charge::Fixed(vec![1.5]), ..Neurons::new(off(4)) },
         Neurons {
             leak: vec![0.5, 1.0, 0.75, 1.0, 1.0, 1.0],
             charge: Charge::Unit,
@@ -138,11 +120,7 @@ fn on_a_grid() -> SpikingNetwork {
             reset: Reset::Zero,
             ..Neurons::new(off(6))
         },
-        Neurons {
-            charge: Charge::Unit,
-            reset: Reset::Zero,
-            ..Neurons::new(off(1))
-        },
+        Neurons { charge: Charge::Unit, reset: Reset::Zero, ..Neurons::new(off(1)) },
     ];
     SpikingNetwork::new(Shape::new(2, 6, 6), &layers, neurons, 3).unwrap()
 }
@@ -159,15 +137,10 @@ fn python_gives_the_spikes_of_our_files() {
 
     let digits = data::digits().unwrap().split(Shares::default(), 0).unwrap();
     let mut ann = Ann::<DigitsCnn>::new(0).unwrap();
-    let settings = TrainSettings {
-        epochs: 5,
-        ..Default::default()
-    };
+    let settings = TrainSettings { epochs: 5, ..Default::default() };
     ann.train(&digits.training, &settings).unwrap();
     let conversion = convert(&ann, &digits.training).unwrap();
-    let snn = conversion
-        .balance(Balance::PercentilePerChannel(99.9))
-        .unwrap();
+    let snn = conversion.balance(Balance::PercentilePerChannel(99.9)).unwrap();
     let inputs: Vec<Vec<f32>> = (0..5).map(|i| digits.test.input(i)).collect();
     write(folder.path(), "digits", snn.network(), &inputs, 1e-3);
     // What the importers of other simulators take.

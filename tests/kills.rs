@@ -22,10 +22,7 @@ const FOLDER: &str = "EVOSPIKE_TEST_FOLDER";
 fn again(work: &'static str) -> impl Fn(&Path) -> Command {
     move |folder| {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command
-            .args(["--exact", "work"])
-            .env(WORK, work)
-            .env(FOLDER, folder);
+        command.args(["--exact", "work"]).env(WORK, work).env(FOLDER, folder);
         command
     }
 }
@@ -64,16 +61,7 @@ fn writing() {
 
 #[test]
 fn reproduction() {
-    let digits = &[
-        "--generations",
-        "1",
-        "--population",
-        "1",
-        "--timesteps",
-        "16",
-        "--margin",
-        "5",
-    ];
+    let digits = &["--generations", "1", "--population", "1", "--timesteps", "16", "--margin", "5"];
     killed_at_any_moment("reproduce digits", 5, evospike(digits, ""));
 }
 
@@ -93,10 +81,7 @@ fn work() -> evospike::Result<()> {
     }
     let digits = data::digits()?.split(Shares::default(), 0)?;
     let mut ann = Ann::<DigitsCnn>::new(0)?;
-    let training = TrainSettings {
-        epochs: 4,
-        ..TrainSettings::digits()
-    };
+    let training = TrainSettings { epochs: 4, ..TrainSettings::digits() };
     ann.train(&digits.training, &training)?;
     let conversion = convert(&ann, &digits.training)?;
     let target = ann.target(&digits.held_out, 2.0)?;
@@ -117,17 +102,13 @@ fn work() -> evospike::Result<()> {
             let sweep = Sweep::new()
                 .axis("percentile", [98.0, 99.0, 99.5, 99.9, 100.0])
                 .axis("leak", [1.0f32, 0.99, 0.98, 0.95]);
-            sweep.run(
-                folder.join("sweep.csv"),
-                ["latency", "accuracy (%)"],
-                |&(p, leak)| {
-                    let snn = conversion.balance(Balance::Percentile(p))?;
-                    let snn = snn.with(|neurons| neurons.leak = vec![leak])?;
-                    let curve = simulate(&snn, &digits.held_out, 64)?.curve;
-                    let last = curve.after(64).map(Accuracy::percent);
-                    Ok([curve.latency(&target).map(|t| t as f64), last])
-                },
-            )?;
+            sweep.run(folder.join("sweep.csv"), ["latency", "accuracy (%)"], |&(p, leak)| {
+                let snn = conversion.balance(Balance::Percentile(p))?;
+                let snn = snn.with(|neurons| neurons.leak = vec![leak])?;
+                let curve = simulate(&snn, &digits.held_out, 64)?.curve;
+                let last = curve.after(64).map(Accuracy::percent);
+                Ok([curve.latency(&target).map(|t| t as f64), last])
+            })?;
         }
     }
     Ok(())

@@ -22,16 +22,10 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 fn small() -> DigitsSettings {
-    let mut settings = DigitsSettings {
-        seeds: vec![0, 7],
-        ..DigitsSettings::default()
-    };
+    let mut settings = DigitsSettings { seeds: vec![0, 7], ..DigitsSettings::default() };
     settings.training.epochs = 4;
     settings.evolution.generations = 2;
-    settings.evolution.search = Search::De(DeSettings {
-        population: 1,
-        ..DeSettings::default()
-    });
+    settings.evolution.search = Search::De(DeSettings { population: 1, ..DeSettings::default() });
     settings.evolution.timesteps = 20;
     settings
 }
@@ -41,10 +35,7 @@ fn the_same_seed_gives_the_same_files_at_any_number_of_threads() {
     let run = |threads: usize| {
         let folder = tempfile::tempdir().unwrap();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-        let report = pool
-            .build()
-            .unwrap()
-            .install(|| digits(&small(), folder.path()));
+        let report = pool.build().unwrap().install(|| digits(&small(), folder.path()));
         assert_eq!(report.unwrap().rows.len(), 6); // two seeds, three margins
         files(folder.path())
     };
@@ -52,13 +43,7 @@ fn the_same_seed_gives_the_same_files_at_any_number_of_threads() {
     assert_eq!(one.len(), 9);
     // What they are results of.
     let text = std::str::from_utf8(&one["settings.json"]).unwrap();
-    for name in [
-        "version",
-        "evospike",
-        "images_checksums",
-        "weights_checksums",
-        "seeds",
-    ] {
+    for name in ["version", "evospike", "images_checksums", "weights_checksums", "seeds"] {
         assert!(text.contains(&format!("\"{name}\": ")), "no {name}: {text}");
     }
     assert!(one == run(1), "a second run differs");
@@ -69,22 +54,13 @@ fn the_same_seed_gives_the_same_files_at_any_number_of_threads() {
 fn stopping_early_finds_the_same_network() -> evospike::Result<()> {
     let digits = data::digits()?.split(Shares::default(), 0)?;
     let mut ann = Ann::<DigitsCnn>::new(0)?;
-    ann.train(
-        &digits.training,
-        &TrainSettings {
-            epochs: 6,
-            ..Default::default()
-        },
-    )?;
+    ann.train(&digits.training, &TrainSettings { epochs: 6, ..Default::default() })?;
     let snn = convert(&ann, &digits.training)?.balance(Balance::Percentile(99.9))?;
     let target = ann.target(&digits.held_out, 2.0)?;
     for objective in [Objective::Latency, Objective::MeanLatency] {
         let run = |stopping| {
             let settings = EvolveSettings {
-                search: Search::De(DeSettings {
-                    population: 2,
-                    ..DeSettings::default()
-                }),
+                search: Search::De(DeSettings { population: 2, ..DeSettings::default() }),
                 objective,
                 generations: 4,
                 timesteps: 40,
@@ -118,14 +94,10 @@ fn settings_that_cannot_be_change_nothing() {
         ("timesteps", |s| s.evolution.timesteps = 0),
         ("margins_percent", |s| s.margins_percent = vec![1.0, -1.0]),
         ("recombination", |s| {
-            s.evolution.search = Search::De(DeSettings {
-                recombination: 2.0,
-                ..DeSettings::default()
-            });
+            s.evolution.search =
+                Search::De(DeSettings { recombination: 2.0, ..DeSettings::default() });
         }),
-        ("genome", |s| {
-            s.evolution.genome = vec![(Gene::Leak, [0.5, 1.5])]
-        }),
+        ("genome", |s| s.evolution.genome = vec![(Gene::Leak, [0.5, 1.5])]),
     ] {
         let mut settings = good();
         settings.training.epochs = 1;
@@ -137,10 +109,7 @@ fn settings_that_cannot_be_change_nothing() {
         assert!(error.starts_with(name), "{name}: {error}");
     }
     assert_eq!(files(folder.path()).len(), 1);
-    assert_eq!(
-        fs::read_to_string(folder.path().join("latency.csv")).unwrap(),
-        "old"
-    );
+    assert_eq!(fs::read_to_string(folder.path().join("latency.csv")).unwrap(), "old");
 }
 
 fn evospike(arguments: &[&str]) -> Output {
@@ -178,24 +147,10 @@ fn bad_arguments_get_one_line_and_exit_code_2() {
         &["--net", "digits", "--warmup", "30"],
         &["--net", "digits", "--label-smoothing", "-0.1"],
         &["--net", "digits", "--momentum", "0.9"], // Adam's default
-        &[
-            "--net",
-            "digits",
-            "--optimiser",
-            "nesterov",
-            "--momentum",
-            "0",
-        ],
+        &["--net", "digits", "--optimiser", "nesterov", "--momentum", "0"],
         &["--net", "digits", "--data", "."],
         &["--net", "digits", "--held-out", "1"],
-        &[
-            "--net",
-            "digits",
-            "--held-out",
-            "0.1",
-            "--held-out-list",
-            "x",
-        ],
+        &["--net", "digits", "--held-out", "0.1", "--held-out-list", "x"],
         &["--net", "vgg15"],
         &["--net", "vgg15", "--data", ".", "--format", "idx"],
         &["--net", "mnist-cnn", "--data", ".", "--format", "cifar10"],
@@ -212,16 +167,7 @@ fn bad_arguments_get_one_line_and_exit_code_2() {
         assert!(files(folder.path()).is_empty(), "{arguments:?} left files");
     }
     // The command names what is missing, not a warm-up that nobody asked for.
-    let no_data = [
-        "--net",
-        "vgg15-quarter-bn",
-        "--epochs",
-        "1",
-        "--data",
-        "nowhere",
-        "--out",
-        "x",
-    ];
+    let no_data = ["--net", "vgg15-quarter-bn", "--epochs", "1", "--data", "nowhere", "--out", "x"];
     let output = evospike(&[&["train"][..], &no_data].concat());
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.starts_with("error: nowhere: "), "{text}");
@@ -241,16 +187,11 @@ fn training_resumes_by_the_same_command() {
     let [one, two] = ["one", "two"].map(|name| folder.path().join(name));
     let train = |out: &Path, epochs: &str| {
         let out = out.to_str().unwrap();
-        evospike(&[
-            "train", "--net", "mlp", "--epochs", epochs, "--seed", "3", "--out", out,
-        ])
+        evospike(&["train", "--net", "mlp", "--epochs", epochs, "--seed", "3", "--out", out])
     };
     let output = train(&one, "2");
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(
-        output.status.success() && text.contains("test accuracy: 9"),
-        "{text}"
-    );
+    assert!(output.status.success() && text.contains("test accuracy: 9"), "{text}");
     assert!(train(&two, "2").status.success());
     let written = files(folder.path());
     let names: Vec<_> = written.keys().collect();
@@ -263,13 +204,6 @@ fn training_resumes_by_the_same_command() {
     assert!(files(folder.path()) == written);
     let output = train(&one, "3");
     let text = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(
-        (text.lines().count(), output.status.code()),
-        (1, Some(1)),
-        "{text}"
-    );
-    assert!(
-        text.contains("settings.epochs: found 2, expected 3"),
-        "{text}"
-    );
+    assert_eq!((text.lines().count(), output.status.code()), (1, Some(1)), "{text}");
+    assert!(text.contains("settings.epochs: found 2, expected 3"), "{text}");
 }

@@ -49,24 +49,15 @@ fn settings() -> EvolveSettings {
 fn evolved(folder: &Path, trouble: &str) -> evospike::Result<String> {
     let digits = data::digits()?.split(Shares::default(), 0)?;
     let mut ann = Ann::<DigitsCnn>::new(0)?;
-    let training = TrainSettings {
-        epochs: 3,
-        ..TrainSettings::digits()
-    };
+    let training = TrainSettings { epochs: 3, ..TrainSettings::digits() };
     // Every rank trains, with the checkpoint that rank 0 locks and writes.
     Resume::at(folder.join("training")).train(&mut ann, &digits.training, &training)?;
     let snn = convert(&ann, &digits.training)?.balance(Balance::Percentile(99.0))?;
     let target = ann.target(&digits.held_out, 2.0)?;
     let second = number() == "1";
     let settings = match trouble {
-        "settings" if second => EvolveSettings {
-            seed: 1,
-            ..settings()
-        },
-        "parameter" if second => EvolveSettings {
-            timesteps: 0,
-            ..settings()
-        },
+        "settings" if second => EvolveSettings { seed: 1, ..settings() },
+        "parameter" if second => EvolveSettings { timesteps: 0, ..settings() },
         _ => settings(),
     };
     if trouble == "panic" && second {
@@ -77,26 +68,11 @@ fn evolved(folder: &Path, trouble: &str) -> evospike::Result<String> {
     let images = &digits.held_out;
     let resume = Resume::at(folder.join("evolution.checkpoint")).stopped_by(&stop);
     let evolution = resume.evolve(&snn, images, &target, &settings)?;
-    let nsga = NsgaSettings {
-        population: 5,
-        ..NsgaSettings::default()
-    };
-    let settings = EvolveSettings {
-        generations: 1,
-        batch: None,
-        ..settings
-    };
+    let nsga = NsgaSettings { population: 5, ..NsgaSettings::default() };
+    let settings = EvolveSettings { generations: 1, batch: None, ..settings };
     let front = pareto(&snn, images, &target, &nsga, &settings)?;
-    let Evolution {
-        genes,
-        fitness,
-        generations,
-        ..
-    } = evolution;
-    Ok(format!(
-        "{genes:?} {fitness:?} {generations:?} {:?}",
-        front.tried
-    ))
+    let Evolution { genes, fitness, generations, .. } = evolution;
+    Ok(format!("{genes:?} {fitness:?} {generations:?} {:?}", front.tried))
 }
 
 /// A rank that [`start`] started: leaves what it found in a file of its own.
@@ -162,14 +138,8 @@ fn no_rank_waits_for_one_that_failed() {
     let mut failures = Vec::new();
     let troubles = [
         // Returned by both, the second being what rank 0 alone reads.
-        (
-            "settings",
-            "rank 1: found other settings than rank 0's".to_owned(),
-        ),
-        (
-            "checkpoint",
-            format!("rank 0: {}, format version: found", checkpoint.display()),
-        ),
+        ("settings", "rank 1: found other settings than rank 0's".to_owned()),
+        ("checkpoint", format!("rank 0: {}, format version: found", checkpoint.display())),
         // What one rank alone knows of ends both.
         ("parameter", "rank 1: error: timesteps: found 0".into()),
         ("panic", "on purpose".into()),
@@ -203,29 +173,14 @@ fn two_ranks_write_the_files_of_one_process() {
     let folder = tempfile::tempdir().unwrap();
     let run = |mut command: Command, name: &str| {
         let folder = folder.path().join(name);
-        command.args([
-            "--generations",
-            "2",
-            "--population",
-            "1",
-            "--margin",
-            "2",
-            "--out",
-        ]);
+        command.args(["--generations", "2", "--population", "1", "--margin", "2", "--out"]);
         let output = command.arg(&folder).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{said}");
-        let entries = fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().path());
+        let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
         let files = entries.filter(|path| !path.ends_with("timing.csv"));
         let mut files: Vec<_> = files
-            .map(|path| {
-                (
-                    path.file_name().unwrap().to_owned(),
-                    fs::read(path).unwrap(),
-                )
-            })
+            .map(|path| (path.file_name().unwrap().to_owned(), fs::read(path).unwrap()))
             .collect();
         files.sort();
         let out = String::from_utf8(output.stdout).unwrap();

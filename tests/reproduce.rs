@@ -54,11 +54,7 @@ struct Setting {
 
 impl Setting {
     fn input(&self) -> Cifar10Input<'_, Vgg15QuarterBn> {
-        Cifar10Input {
-            ann: &self.ann,
-            data: &self.data,
-            held_out_list: &self.list,
-        }
+        Cifar10Input { ann: &self.ann, data: &self.data, held_out_list: &self.list }
     }
 }
 
@@ -109,9 +105,7 @@ fn written(files: &[PathBuf]) -> BTreeMap<String, Vec<u8>> {
     let files = files.iter();
     let files = files.filter(|file| !file.ends_with("timing.csv"));
     let name = |file: &PathBuf| file.file_name().unwrap().to_string_lossy().into_owned();
-    files
-        .map(|file| (name(file), fs::read(file).unwrap()))
-        .collect()
+    files.map(|file| (name(file), fs::read(file).unwrap())).collect()
 }
 
 #[test]
@@ -140,10 +134,7 @@ fn cifar10_resumes_to_the_same_files() -> evospike::Result<()> {
     for row in &rows {
         for (name, latency) in [
             (&row.rival_network, row.rival_latency_timesteps),
-            (
-                &format!("evolved, seed {}", row.seed),
-                row.evolved_latency_timesteps,
-            ),
+            (&format!("evolved, seed {}", row.seed), row.evolved_latency_timesteps),
         ] {
             let name = format!("{name}, initial potential 0.5");
             let curve = AccuracyRow::curve(&accuracy, 0, &name)?;
@@ -233,13 +224,7 @@ fn adversarial_resumes_to_the_same_files() -> evospike::Result<()> {
         test_images: 40,
     };
     let attacked = |out: &Path, stop: bool| -> evospike::Result<Report<AttackRow>> {
-        adversarial(
-            &setting.input(),
-            &settings,
-            &clean,
-            out,
-            &AtomicBool::new(stop),
-        )
+        adversarial(&setting.input(), &settings, &clean, out, &AtomicBool::new(stop))
     };
     run(&setting, &settings.clean, &clean, false)?;
     let report = attacked(&whole, false)?;
@@ -264,17 +249,10 @@ fn adversarial_resumes_to_the_same_files() -> evospike::Result<()> {
             "ANN" => "FGSM 2/255",
             _ => "FGSM 2/255 through 4 timesteps",
         };
-        let seen = if row.evolved_on == "clean" {
-            "clean"
-        } else {
-            "attacked"
-        };
+        let seen = if row.evolved_on == "clean" { "clean" } else { "attacked" };
         let name = format!("evolved, seed {} on {seen} images, {on}", row.seed);
         for (name, latency) in [
-            (
-                format!("{}, {on}", row.rival_network),
-                row.rival_latency_timesteps,
-            ),
+            (format!("{}, {on}", row.rival_network), row.rival_latency_timesteps),
             (name, row.evolved_latency_timesteps),
         ] {
             let curve = AccuracyRow::curve(&accuracy, 0, &name)?;
@@ -307,20 +285,11 @@ fn explain_resumes_to_the_same_files() -> evospike::Result<()> {
         ..ExplainSettings::default()
     };
     let explained = |out: &Path, stop: bool| {
-        explain(
-            &setting.input(),
-            &settings,
-            &clean,
-            out,
-            &AtomicBool::new(stop),
-        )
+        explain(&setting.input(), &settings, &clean, out, &AtomicBool::new(stop))
     };
     run(&setting, &settings.clean, &clean, false)?;
     let files = explained(&whole, false)?;
-    assert!(matches!(
-        explained(&broken, true),
-        Err(Error::Stopped { .. })
-    ));
+    assert!(matches!(explained(&broken, true), Err(Error::Stopped { .. })));
     assert_eq!(written(&explained(&broken, false)?), written(&files));
 
     // Two conversions and two evolved networks, on clean and on attacked images.
@@ -356,9 +325,7 @@ fn a_comparison_is_the_same_again_but_for_its_seconds() -> evospike::Result<()> 
         let mut files = written(&report.files);
         files.remove("comparison.csv");
         let mut methods = report.rows;
-        methods
-            .iter_mut()
-            .for_each(|row| row.training_seconds = 0.0);
+        methods.iter_mut().for_each(|row| row.training_seconds = 0.0);
         Ok((files, methods))
     };
     let (files, methods) = all("one")?;
@@ -372,10 +339,7 @@ fn a_comparison_is_the_same_again_but_for_its_seconds() -> evospike::Result<()> 
         assert!(rows[..i].iter().all(|other| other.method != row.method));
         let curve: Vec<_> = curves.iter().filter(|c| c.network == row.method).collect();
         assert_eq!(curve.len(), row.timesteps);
-        assert_eq!(
-            curve[curve.len() - 1].accuracy_percent,
-            row.accuracy_percent
-        );
+        assert_eq!(curve[curve.len() - 1].accuracy_percent, row.accuracy_percent);
         assert!(row.spikes_per_image > 0.0 && row.target_accuracy_percent == 30.0);
     }
     let refused = |change: &dyn Fn(&mut ComparisonSettings)| {
@@ -398,13 +362,8 @@ fn what_cannot_work_is_refused_at_once() -> evospike::Result<()> {
     let message = |setting: &Setting, change: &dyn Fn(&mut Cifar10Settings)| {
         let mut settings = settings();
         change(&mut settings);
-        let message = run(setting, &settings, &out, false)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            !out.join(".checkpoints").exists(),
-            "something ran: {message}"
-        );
+        let message = run(setting, &settings, &out, false).unwrap_err().to_string();
+        assert!(!out.join(".checkpoints").exists(), "something ran: {message}");
         message
     };
     for (change, expected) in [
@@ -413,22 +372,10 @@ fn what_cannot_work_is_refused_at_once() -> evospike::Result<()> {
             "seeds: found none",
         ),
         (&|s| s.calibrations.clear(), "calibrations: found none"),
-        (
-            &|s| s.margin_points = 0.0,
-            "margin_points: found 0, expected above 0",
-        ),
-        (
-            &|s| s.reported_margins[0] = -1.0,
-            "reported_margins: found -1",
-        ),
-        (
-            &|s| s.timesteps = 7,
-            "timesteps: found 7, expected 8 or more",
-        ),
-        (
-            &|s| s.evolution.batch = Some(61),
-            "batch: found 61, expected at most the 60",
-        ),
+        (&|s| s.margin_points = 0.0, "margin_points: found 0, expected above 0"),
+        (&|s| s.reported_margins[0] = -1.0, "reported_margins: found -1"),
+        (&|s| s.timesteps = 7, "timesteps: found 7, expected 8 or more"),
+        (&|s| s.evolution.batch = Some(61), "batch: found 61, expected at most the 60"),
         (&|s| s.initial = vec![f32::NAN], "initial: found NaN"),
     ] {
         let message = message(&setting, change);

@@ -25,18 +25,8 @@ use safetensors::SafeTensors;
 
 const DECODED: &str = "EVOSPIKE_CIFAR10_DECODED";
 
-const CLASSES: [&str; 10] = [
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-];
+const CLASSES: [&str; 10] =
+    ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
 /// Pixels and labels of the images that two lists name by their place in the sorted files; None if
 /// the archive cannot be unpacked.
@@ -102,21 +92,12 @@ fn differing_spikes(
     let inputs: Vec<f32> = (0..count).flat_map(|i| images.input(i)).collect();
     let (shape, layers) = (<Cifar10 as data::Task>::SHAPE, ann.layers().unwrap());
     let cpu = dfdx::prelude::Cpu::default();
-    let there = reference::trace(
-        &cpu,
-        shape,
-        &layers,
-        snn.neurons(),
-        &inputs,
-        count,
-        timesteps,
-    )?;
+    let there = reference::trace(&cpu, shape, &layers, snn.neurons(), &inputs, count, timesteps)?;
     let mut counted = vec![[0; 3]; snn.neurons().len()]; // only there, only here, in both
     for (i, there) in there.iter().enumerate() {
         let here = snn.network().trace(&images.input(i), timesteps)?;
-        for (counted, (there, here)) in counted
-            .iter_mut()
-            .zip(there.spikes.iter().zip(&here.spikes))
+        for (counted, (there, here)) in
+            counted.iter_mut().zip(there.spikes.iter().zip(&here.spikes))
         {
             for (there, here) in there.iter().zip(here) {
                 let [there, here] =
@@ -151,10 +132,7 @@ fn a_network_of_pytorch_is_converted_and_simulated_as_there() -> evospike::Resul
             return Ok(());
         }
     }
-    let lists = [
-        model("balance-train-1000.txt"),
-        model("test-subset-1000.txt"),
-    ];
+    let lists = [model("balance-train-1000.txt"), model("test-subset-1000.txt")];
     let lists = [("train", 5000, &*lists[0]), ("test", 1000, &*lists[1])];
     let Some([balancing, test]) = unpack(&archive, lists) else {
         println!("skipped: {} cannot be unpacked", archive.display());
@@ -193,11 +171,7 @@ fn a_network_of_pytorch_is_converted_and_simulated_as_there() -> evospike::Resul
     assert!((found - expected).abs() <= 0.3, "{found}, {expected}");
 
     let conversion = convert(&ann, &parts.training)?;
-    differing_spikes(
-        &ann,
-        &conversion.balance(Balance::Percentile(99.9))?,
-        &parts.test,
-    )?;
+    differing_spikes(&ann, &conversion.balance(Balance::Percentile(99.9))?, &parts.test)?;
     // What pixels that differ change of the largest activations.
     let decoded_there = std::env::var_os(DECODED).is_some();
     let limit = if decoded_there { 1e-4 } else { 1e-2 };
@@ -206,11 +180,10 @@ fn a_network_of_pytorch_is_converted_and_simulated_as_there() -> evospike::Resul
         let snn = conversion.balance(Balance::Percentile(percentile.parse().unwrap()))?;
         let thresholds = json[format!("thresholds_{percentile}")].as_array().unwrap();
         assert_eq!(thresholds.len(), snn.thresholds().len());
-        let apart = snn
-            .thresholds()
-            .into_iter()
-            .zip(thresholds)
-            .map(|(found, expected)| (f64::from(found) / expected.as_f64().unwrap() - 1.0).abs());
+        let apart =
+            snn.thresholds().into_iter().zip(thresholds).map(|(found, expected)| {
+                (f64::from(found) / expected.as_f64().unwrap() - 1.0).abs()
+            });
         let apart = apart.fold(0.0, f64::max);
         println!("percentile {percentile}: thresholds within {apart:.1e}");
         assert!(apart <= limit, "percentile {percentile}: {apart}");
@@ -227,11 +200,7 @@ fn a_network_of_pytorch_is_converted_and_simulated_as_there() -> evospike::Resul
         println!("  {mean:.3} points from PyTorch's curve, at most {most:.1}");
         // An image is 0.1 points. Sums that PyTorch adds up in another order tip some images over
         // at other timesteps; other pixels tip more, both ways.
-        let [mean_limit, limit] = if decoded_there {
-            [0.1, 0.45]
-        } else {
-            [0.5, 2.5]
-        };
+        let [mean_limit, limit] = if decoded_there { [0.1, 0.45] } else { [0.5, 2.5] };
         let close = mean <= mean_limit && most <= limit;
         assert!(close, "percentile {percentile}: {mean}, {most}");
     }
@@ -249,9 +218,7 @@ fn attacked_images_are_pytorchs() -> evospike::Result<()> {
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let floats = |name: &str| -> Vec<f32> {
         let bytes = file.tensor(name).unwrap().data().chunks_exact(4);
-        bytes
-            .map(|x| f32::from_le_bytes(x.try_into().unwrap()))
-            .collect()
+        bytes.map(|x| f32::from_le_bytes(x.try_into().unwrap())).collect()
     };
     let labels = file.tensor("labels").unwrap();
     let each = labels.data().len() / 64;
@@ -261,19 +228,13 @@ fn attacked_images_are_pytorchs() -> evospike::Result<()> {
     let images = images.normalised(&Normalisation::CIFAR10)?;
     let model = models.join("vgg15-w0.5-cifar10.safetensors");
     let ann = Ann::<Vgg15HalfBn>::load(model, &Names::vgg15_bn())?;
-    let pgd = Attack::Pgd {
-        epsilon_255: 2.0,
-        step_255: 0.5,
-        steps: 10,
-        random_start: None,
-    };
+    let pgd = Attack::Pgd { epsilon_255: 2.0, step_255: 0.5, steps: 10, random_start: None };
     let fgsm = Attack::Fgsm { epsilon_255: 8.0 };
     // A pixel whose gradient rounds to the other side of 0 goes the other way; each of ten steps
     // makes the next ones differ, too.
-    for (name, logits, kind, most) in [
-        ("fgsm_8_255", "fgsm_logits", fgsm, 0.0002),
-        ("pgd_2_255", "pgd_logits", pgd, 0.02),
-    ] {
+    for (name, logits, kind, most) in
+        [("fgsm_8_255", "fgsm_logits", fgsm, 0.0002), ("pgd_2_255", "pgd_logits", pgd, 0.02)]
+    {
         let there = images.with_pixels(floats(name))?;
         let rows = ann.logits(&there)?.concat();
         let furthest = rows.iter().zip(floats(logits)).map(|(a, b)| (a - b).abs());
@@ -282,10 +243,7 @@ fn attacked_images_are_pytorchs() -> evospike::Result<()> {
         let pixels = (0..64).flat_map(|i| there.pixels(i).into_iter().zip(here.pixels(i)));
         let differ = pixels.filter(|(a, b)| (a - b).abs() > 1e-6).count();
         let share = differ as f64 / (64.0 * 3072.0);
-        println!(
-            "{kind}: logits differ by {furthest:.1e}, {:.4} % of pixels",
-            100.0 * share
-        );
+        println!("{kind}: logits differ by {furthest:.1e}, {:.4} % of pixels", 100.0 * share);
         assert!(furthest < 1e-4, "{kind}: {furthest}");
         assert!(share < most, "{kind}: {share}");
     }

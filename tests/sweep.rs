@@ -21,31 +21,13 @@ fn shards_of_several_processes_are_one_sweep() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{said}");
     };
-    let train = [
-        "train", "--net", "digits", "--epochs", "2", "--out", "model",
-    ];
+    let train = ["train", "--net", "digits", "--epochs", "2", "--out", "model"];
     run(evospike().args(train));
     let sweep = || {
         let mut command = evospike();
-        command.args([
-            "sweep", "--net", "digits", "--model", "model", "--images", "100",
-        ]);
-        command.args([
-            "--percentile",
-            "99,99.9",
-            "--leak",
-            "1,0.99",
-            "--initial",
-            "0,0.5",
-        ]);
-        command.args([
-            "--code",
-            "direct,phase",
-            "--timesteps",
-            "24",
-            "--margin",
-            "2",
-        ]);
+        command.args(["sweep", "--net", "digits", "--model", "model", "--images", "100"]);
+        command.args(["--percentile", "99,99.9", "--leak", "1,0.99", "--initial", "0,0.5"]);
+        command.args(["--code", "direct,phase", "--timesteps", "24", "--margin", "2"]);
         command
     };
     run(sweep().args(["--out", "all.csv"]));
@@ -59,9 +41,7 @@ fn shards_of_several_processes_are_one_sweep() {
         assert!(shard.wait().unwrap().success());
     }
     let merge = ["sweep", "merge", "--out", "merged.csv"];
-    run(evospike()
-        .args(merge)
-        .args(["part-3.csv", "part-1.csv", "part-2.csv"]));
+    run(evospike().args(merge).args(["part-3.csv", "part-1.csv", "part-2.csv"]));
     let read = |name| fs::read_to_string(folder.path().join(name)).unwrap();
     let other = usize::from(read("merged.csv") != read("all.csv"));
     record("sweep in 3 shards", 1, other);
@@ -71,8 +51,5 @@ fn shards_of_several_processes_are_one_sweep() {
     let missing = evospike().args(merge).arg("part-1.csv").output().unwrap();
     let said = String::from_utf8_lossy(&missing.stderr);
     assert_eq!(missing.status.code(), Some(2));
-    assert!(
-        said.starts_with("error: shards: found 6 of 16 combinations"),
-        "{said}"
-    );
+    assert!(said.starts_with("error: shards: found 6 of 16 combinations"), "{said}");
 }

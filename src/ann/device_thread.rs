@@ -102,10 +102,7 @@ mod tests {
     fn a_network_on_a_thread_trains_to_the_same_weights() {
         let images = digits().unwrap().split(Shares::default(), 0).unwrap();
         let images = images.training.take(100);
-        let settings = TrainSettings {
-            epochs: 2,
-            ..TrainSettings::digits()
-        };
+        let settings = TrainSettings { epochs: 2, ..TrainSettings::digits() };
         let trained = |network: &mut dyn Trainable| -> (History, Vec<Layer>) {
             let history = train(network, images.view(), 10, &settings, "thread", None);
             let moments = network.tensors(Values::Moment(0)).unwrap();

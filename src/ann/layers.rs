@@ -113,27 +113,13 @@ impl Layer {
             }
         };
         match self {
-            Self::Conv {
-                weight,
-                bias,
-                inputs,
-                outputs,
-                kernel,
-                stride,
-                padding,
-            } => add(
+            Self::Conv { weight, bias, inputs, outputs, kernel, stride, padding } => add(
                 &[0, *inputs, *outputs, *kernel, *stride, *padding],
                 [weight, bias.as_deref().unwrap_or_default()],
             ),
-            Self::Linear {
-                weight,
-                bias,
-                inputs,
-                outputs,
-            } => add(
-                &[1, *inputs, *outputs],
-                [weight, bias.as_deref().unwrap_or_default()],
-            ),
+            Self::Linear { weight, bias, inputs, outputs } => {
+                add(&[1, *inputs, *outputs], [weight, bias.as_deref().unwrap_or_default()])
+            }
             Self::AvgPool { size } => add(&[2, *size], [&[]; 2]),
             Self::ScaleShift { scale, shift } => add(&[3], [scale, shift]),
             Self::Residual { body, shortcut } => {
@@ -171,18 +157,8 @@ impl Layer {
             (
                 Self::ScaleShift { scale, shift },
                 Some(
-                    Self::Conv {
-                        weight,
-                        bias,
-                        outputs,
-                        ..
-                    }
-                    | Self::Linear {
-                        weight,
-                        bias,
-                        outputs,
-                        ..
-                    },
+                    Self::Conv { weight, bias, outputs, .. }
+                    | Self::Linear { weight, bias, outputs, .. },
                 ),
             ) if *outputs == scale.len() && *outputs > 0 => {
                 let each = weight.len() / *outputs;
@@ -224,10 +200,5 @@ impl Activation {
 /// Fully connected layer without bias.
 #[cfg(any(test, feature = "nir"))]
 pub(crate) fn linear(weight: Vec<f32>, inputs: usize) -> Layer {
-    Layer::Linear {
-        outputs: weight.len() / inputs,
-        bias: None,
-        weight,
-        inputs,
-    }
+    Layer::Linear { outputs: weight.len() / inputs, bias: None, weight, inputs }
 }

@@ -30,10 +30,7 @@ impl<N: Network, D: NetworkDevice> Ann<N, D> {
     /// # Errors
     /// [`Error::Device`] when there is no such device, or memory cannot be had.
     pub fn new(seed: u64) -> Result<Self> {
-        Ok(Self {
-            network: D::build::<N>(seed)?,
-            types: PhantomData,
-        })
+        Ok(Self { network: D::build::<N>(seed)?, types: PhantomData })
     }
 
     /// Trains on the mean cross-entropy between the logits and the (smoothed) labels.
@@ -108,9 +105,7 @@ impl<N: Network, D: NetworkDevice> Ann<N, D> {
     ) -> Result<Target> {
         let logits = self.logits(images)?;
         let hits = logits.iter().enumerate();
-        let hits: Vec<bool> = hits
-            .map(|(i, row)| predict(row) == images.label(i))
-            .collect();
+        let hits: Vec<bool> = hits.map(|(i, row)| predict(row) == images.label(i)).collect();
         Target::new(hits, margin_percent)
     }
 

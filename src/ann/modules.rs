@@ -164,10 +164,7 @@ impl<
             stride: STRIDE,
             padding: KERNEL / 2,
         };
-        assert!(
-            shape.out_side() == OUT_SIDE,
-            "Conv: OUT_SIDE is SIDE / STRIDE, rounded up"
-        );
+        assert!(shape.out_side() == OUT_SIDE, "Conv: OUT_SIDE is SIDE / STRIDE, rounded up");
         shape
     };
 }
@@ -304,10 +301,9 @@ impl<E: Dtype, D: Device<E>, L: TensorCollection<E, D>> TensorCollection<E, D> f
     fn iter_tensors<V: ModuleVisitor<Self, E, D>>(
         visitor: &mut V,
     ) -> Result<Option<Self::To<V::E2, V::D2>>, V::Err> {
-        visitor.visit_fields(
-            Self::module("latent", |s| &s.latent, |s| &mut s.latent),
-            |latent| Binary { latent },
-        )
+        visitor.visit_fields(Self::module("latent", |s| &s.latent, |s| &mut s.latent), |latent| {
+            Binary { latent }
+        })
     }
 }
 
@@ -489,12 +485,7 @@ impl<const LEVELS: usize, const BOUND: usize, S: Shape, E: Dtype, D: Accelerated
     type Error = D::Err;
 
     fn try_forward(&self, input: Tensor<S, E, D, T>) -> Result<Self::Output, D::Err> {
-        const {
-            assert!(
-                LEVELS > 0 && BOUND > 0,
-                "Qcfs: LEVELS and BOUND must not be 0"
-            )
-        };
+        const { assert!(LEVELS > 0 && BOUND > 0, "Qcfs: LEVELS and BOUND must not be 0") };
         let shape = *input.shape();
         D::qcfs(flat(input)?, parameter(&self.bound)?, LEVELS)?.try_reshape_like(&shape)
     }
@@ -558,12 +549,7 @@ impl<const CHANNELS: usize, E: Dtype, D: Device<E>> TensorCollection<E, D>
                     |s| &mut s.weight,
                     TensorOptions::reset_to_ones(),
                 ),
-                Self::tensor(
-                    "bias",
-                    |s| &s.bias,
-                    |s| &mut s.bias,
-                    TensorOptions::reset_to_zeros(),
-                ),
+                Self::tensor("bias", |s| &s.bias, |s| &mut s.bias, TensorOptions::reset_to_zeros()),
                 Self::tensor(
                     "running_mean",
                     |s| &s.running_mean,
@@ -589,37 +575,23 @@ impl<const CHANNELS: usize, E: Dtype, D: Device<E>> TensorCollection<E, D>
 
 impl<const CHANNELS: usize, E: Dtype, D: Accelerated<E>> BuiltBatchNorm<CHANNELS, E, D> {
     fn evaluate<T: Tape<E, D>>(&self, x: Flat<E, D, T>, positions: usize) -> Normed<E, D, T> {
-        let statistics = [
-            parameter(&self.running_mean)?,
-            parameter(&self.running_var)?,
-        ];
-        let shape = NormShape {
-            channels: CHANNELS,
-            positions,
-        };
+        let statistics = [parameter(&self.running_mean)?, parameter(&self.running_var)?];
+        let shape = NormShape { channels: CHANNELS, positions };
         let (weight, bias) = (parameter(&self.weight)?, parameter(&self.bias)?);
         D::normalise_by(x, weight, bias, statistics, shape)
     }
 
     fn train<T: Tape<E, D>>(&mut self, x: Flat<E, D, T>, positions: usize) -> Normed<E, D, T> {
-        let shape = NormShape {
-            channels: CHANNELS,
-            positions,
-        };
+        let shape = NormShape { channels: CHANNELS, positions };
         let n = (x.shape().0 / CHANNELS) as f64;
         let (weight, bias) = (parameter(&self.weight)?, parameter(&self.bias)?);
         let (y, mean, variance) = D::normalise(x, weight, bias, shape)?;
         let size = (Const::<CHANNELS>,);
-        let (mean, variance) = (
-            mean.try_reshape_like(&size)?,
-            variance.try_reshape_like(&size)?,
-        );
-        self.running_mean
-            .try_axpy(1.0 - MOMENTUM, &mean, MOMENTUM)?;
+        let (mean, variance) = (mean.try_reshape_like(&size)?, variance.try_reshape_like(&size)?);
+        self.running_mean.try_axpy(1.0 - MOMENTUM, &mean, MOMENTUM)?;
         // A single value has no unbiased variance; its variance of 0 is used.
         let unbiased = n / (n - 1.0).max(1.0);
-        self.running_var
-            .try_axpy(1.0 - MOMENTUM, &variance, MOMENTUM * unbiased)?;
+        self.running_var.try_axpy(1.0 - MOMENTUM, &variance, MOMENTUM * unbiased)?;
         Ok(y)
     }
 }
@@ -880,12 +852,8 @@ impl<L: Describe> Describe for Binary<L> {
         let before = layers.len();
         self.latent.describe(layers);
         for layer in &mut layers[before..] {
-            if let Layer::Conv {
-                weight, outputs, ..
-            }
-            | Layer::Linear {
-                weight, outputs, ..
-            } = layer
+            if let Layer::Conv { weight, outputs, .. } | Layer::Linear { weight, outputs, .. } =
+                layer
             {
                 let latent = weight.clone();
                 binarise(*outputs, &latent, weight);
@@ -927,10 +895,7 @@ impl<const LEVELS: usize, const BOUND: usize, D: Device<f32>> Describe
     for BuiltQcfs<LEVELS, BOUND, f32, D>
 {
     fn describe(&self, layers: &mut Vec<Layer>) {
-        layers.push(Layer::Qcfs {
-            bound: self.bound.as_vec()[0],
-            levels: LEVELS,
-        });
+        layers.push(Layer::Qcfs { bound: self.bound.as_vec()[0], levels: LEVELS });
     }
 }
 

@@ -234,24 +234,16 @@ macro_rules! blocks {
     (plain) => {
         type Block<const IN: usize, const OUT: usize, const SIDE: usize> =
             (Conv3x3<IN, OUT, SIDE>, Relu, DropoutOneIn<10>);
-        type Pooled<const IN: usize, const OUT: usize, const SIDE: usize, const HALF: usize> = (
-            Conv3x3<IN, OUT, SIDE>,
-            AvgPool2<OUT, SIDE, HALF>,
-            Relu,
-            DropoutOneIn<10>,
-        );
+        type Pooled<const IN: usize, const OUT: usize, const SIDE: usize, const HALF: usize> =
+            (Conv3x3<IN, OUT, SIDE>, AvgPool2<OUT, SIDE, HALF>, Relu, DropoutOneIn<10>);
         type Hidden<const IN: usize, const OUT: usize> =
             (UnbiasedLinear<IN, OUT>, Relu, DropoutOneIn<10>);
     };
     (norm) => {
         type Block<const IN: usize, const OUT: usize, const SIDE: usize> =
             (Conv3x3<IN, OUT, SIDE>, BatchNorm<OUT, SIDE>, Relu);
-        type Pooled<const IN: usize, const OUT: usize, const SIDE: usize, const HALF: usize> = (
-            Conv3x3<IN, OUT, SIDE>,
-            BatchNorm<OUT, SIDE>,
-            AvgPool2<OUT, SIDE, HALF>,
-            Relu,
-        );
+        type Pooled<const IN: usize, const OUT: usize, const SIDE: usize, const HALF: usize> =
+            (Conv3x3<IN, OUT, SIDE>, BatchNorm<OUT, SIDE>, AvgPool2<OUT, SIDE, HALF>, Relu);
         type Hidden<const IN: usize, const OUT: usize> =
             (UnbiasedLinear<IN, OUT>, BatchNorm1d<OUT>, Relu);
     };
@@ -322,11 +314,7 @@ mod resnet20 {
     type Halving<const IN: usize, const OUT: usize, const SIDE: usize, const HALF: usize> = (
         ResidualAdd<
             (
-                (
-                    Conv3x3Stride2<IN, OUT, SIDE, HALF>,
-                    BatchNorm<OUT, HALF>,
-                    Relu,
-                ),
+                (Conv3x3Stride2<IN, OUT, SIDE, HALF>, BatchNorm<OUT, HALF>, Relu),
                 (Conv3x3<OUT, OUT, HALF>, BatchNorm<OUT, HALF>),
             ),
             (Conv1x1Stride2<IN, OUT, SIDE, HALF>, BatchNorm<OUT, HALF>),

@@ -24,10 +24,7 @@ pub enum Optimiser {
 
 impl Optimiser {
     /// SGD with Nesterov momentum 0.9, common for convolutional networks.
-    pub const NESTEROV: Self = Self::Sgd {
-        momentum: 0.9,
-        nesterov: true,
-    };
+    pub const NESTEROV: Self = Self::Sgd { momentum: 0.9, nesterov: true };
 
     pub(crate) fn check(self) -> Result<()> {
         if let Self::Sgd { momentum, nesterov } = self {

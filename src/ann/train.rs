@@ -71,10 +71,7 @@ impl TrainSettings {
     pub fn digits() -> Self {
         Self {
             label_smoothing: 0.1,
-            augment: Augment {
-                crop_padding: 1,
-                flip: false,
-            },
+            augment: Augment { crop_padding: 1, flip: false },
             ..Self::default()
         }
     }
@@ -104,30 +101,15 @@ impl TrainSettings {
         at_least(1, &[("epochs", self.epochs), ("batch", self.batch)])?;
         self.optimiser.check()?;
         let rate = self.learning_rate;
-        require(
-            rate > 0.0 && rate.is_finite(),
-            "learning_rate",
-            rate,
-            "more than 0",
-        )?;
+        require(rate > 0.0 && rate.is_finite(), "learning_rate", rate, "more than 0")?;
         let (warmup, epochs) = (self.warmup_epochs, self.epochs);
         let expected = format!("0 to less than the {epochs} epochs");
         let holds = (0.0..epochs as f64).contains(&warmup);
         require(holds, "warmup_epochs", warmup, expected)?;
         let decay = self.weight_decay;
-        require(
-            decay >= 0.0 && decay.is_finite(),
-            "weight_decay",
-            decay,
-            "0 or more",
-        )?;
+        require(decay >= 0.0 && decay.is_finite(), "weight_decay", decay, "0 or more")?;
         let smoothing = self.label_smoothing;
-        require(
-            (0.0..=1.0).contains(&smoothing),
-            "label_smoothing",
-            smoothing,
-            "0 to 1",
-        )
+        require((0.0..=1.0).contains(&smoothing), "label_smoothing", smoothing, "0 to 1")
     }
 
     /// What the targets are of the label's class and of every other class.
@@ -310,28 +292,20 @@ impl Steps for TrainingRun<'_> {
             let expected = format!("at most {} epochs", self.settings.epochs);
             return Err(Error::parameter("history", state.history.len(), expected));
         }
-        let mut tensors: HashMap<String, NamedTensor> = (tensors.into_iter())
-            .map(|tensor| (tensor.name.clone(), tensor))
-            .collect();
+        let mut tensors: HashMap<String, NamedTensor> =
+            (tensors.into_iter()).map(|tensor| (tensor.name.clone(), tensor)).collect();
         let own = self.network.tensors(Values::Parameters)?;
         let mut found = Vec::new();
         for (prefix, kind) in self.kinds() {
             let of_kind = own.iter().filter_map(|own| {
                 let tensor = tensors.remove(&format!("{prefix}/{}", own.name))?;
-                Some(NamedTensor {
-                    name: own.name.clone(),
-                    ..tensor
-                })
+                Some(NamedTensor { name: own.name.clone(), ..tensor })
             });
             found.push((kind, of_kind.collect::<Vec<_>>()));
         }
         // Before the first step there are no moments; parameters come last, so that nothing is
         // changed where anything is missing.
-        let first = if state.history.is_empty() {
-            found.len() - 1
-        } else {
-            0
-        };
+        let first = if state.history.is_empty() { found.len() - 1 } else { 0 };
         for (kind, tensors) in &found[first..] {
             self.network.set_tensors(*kind, tensors)?;
         }
@@ -354,9 +328,7 @@ impl Steps for TrainingRun<'_> {
     }
 
     fn summary(&self) -> String {
-        self.history
-            .last()
-            .map_or_else(String::new, Epoch::to_string)
+        self.history.last().map_or_else(String::new, Epoch::to_string)
     }
 }
 
@@ -370,9 +342,7 @@ impl TrainingRun<'_> {
     fn kinds(&self) -> Vec<(String, Values)> {
         let moments = 0..self.settings.optimiser.moments();
         let moments = moments.map(|i| (format!("moment{}", i + 1), Values::Moment(i)));
-        moments
-            .chain([("parameters".into(), Values::Parameters)])
-            .collect()
+        moments.chain([("parameters".into(), Values::Parameters)]).collect()
     }
 
     /// Passes once over the images.
@@ -405,11 +375,7 @@ impl TrainingRun<'_> {
             let pixels = images.augmented(batch, settings.augment, &mut self.rng);
             let (loss, logits) = self.network.step(pixels, targets, batch.len(), &step)?;
             if !loss.is_finite() {
-                return Err(Error::Diverged {
-                    epoch,
-                    batch: number + 1,
-                    loss,
-                });
+                return Err(Error::Diverged { epoch, batch: number + 1, loss });
             }
             loss_sum += f64::from(loss) * batch.len() as f64;
             let rows = logits.chunks_exact(classes).zip(batch);

@@ -62,11 +62,7 @@ impl<D: Device<f32>> TensorVisitor<f32, D> for Read<'_, D> {
             Some(moments) if options.do_gradient_update => moments.get(tensor).as_vec(),
             Some(_) => return Ok(None),
         };
-        self.tensors.push(NamedTensor {
-            name,
-            shape: tensor.shape().concrete().into(),
-            values,
-        });
+        self.tensors.push(NamedTensor { name, shape: tensor.shape().concrete().into(), values });
         Ok(None)
     }
 }
@@ -141,10 +137,7 @@ where
     ) -> Result<(f32, Vec<f32>)> {
         let images = self.batch(pixels, count)?;
         let tape = self.module.try_alloc_grads().map_err(Error::device)?;
-        let logits = self
-            .module
-            .try_forward_mut(images.trace(tape))
-            .map_err(Error::device)?;
+        let logits = self.module.try_forward_mut(images.trace(tape)).map_err(Error::device)?;
         let values = logits.as_vec();
         let logits = logits.try_realize().map_err(Error::device)?;
         let (loss, mut gradients) = backward(logits, targets)?;
@@ -155,11 +148,7 @@ where
         self.moments.resize_with(moments, Gradients::leaky);
         M::iter_tensors(&mut RecursiveWalker {
             m: &mut self.module,
-            f: &mut Update {
-                step,
-                moments: &mut self.moments,
-                gradients: &mut gradients,
-            },
+            f: &mut Update { step, moments: &mut self.moments, gradients: &mut gradients },
         })
         .map_err(Error::device)?;
         Ok((loss, values))
@@ -178,15 +167,9 @@ where
                 None => return Ok(Vec::new()),
             },
         };
-        let mut read = Read {
-            moments,
-            tensors: Vec::new(),
-        };
-        M::iter_tensors(&mut RecursiveWalker {
-            m: (&self.module, String::new()),
-            f: &mut read,
-        })
-        .map_err(Error::device)?;
+        let mut read = Read { moments, tensors: Vec::new() };
+        M::iter_tensors(&mut RecursiveWalker { m: (&self.module, String::new()), f: &mut read })
+            .map_err(Error::device)?;
         Ok(read.tensors)
     }
 
@@ -196,11 +179,7 @@ where
             Values::Moment(_) => Some(self.module.try_alloc_grads().map_err(Error::device)?),
         };
         for copy in [false, true] {
-            let mut write = Write {
-                copy,
-                moments: moments.as_mut(),
-                tensors: tensors.iter(),
-            };
+            let mut write = Write { copy, moments: moments.as_mut(), tensors: tensors.iter() };
             M::iter_tensors(&mut RecursiveWalker {
                 m: (&mut self.module, String::new()),
                 f: &mut write,
@@ -246,9 +225,7 @@ impl<M, D: Backend, const C: usize, const SIDE: usize, const CLASSES: usize>
                 format!("{C} x {SIDE} x {SIDE} an image"),
             ));
         }
-        self.device
-            .try_tensor_from_vec(pixels, (count, Const, Const, Const))
-            .map_err(Error::device)
+        self.device.try_tensor_from_vec(pixels, (count, Const, Const, Const)).map_err(Error::device)
     }
 }
 
@@ -258,9 +235,7 @@ pub(crate) fn backward<D: Device<f32>>(
     logits: Tensor<(usize, usize), f32, D, OwnedTape<f32, D>>,
     targets: Vec<f32>,
 ) -> Result<(f32, Gradients<f32, D>)> {
-    let targets = logits
-        .device()
-        .try_tensor_from_vec(targets, *logits.shape());
+    let targets = logits.device().try_tensor_from_vec(targets, *logits.shape());
     let targets = targets.map_err(Error::device)?;
     let loss = cross_entropy_with_logits_loss(logits, targets);
     let value = loss.as_vec()[0];

@@ -45,11 +45,7 @@ const COUNTER: &str = "num_batches_tracked";
 type Range = (&'static str, fn(f32) -> bool, &'static str);
 
 const RANGES: [Range; 2] = [
-    (
-        "running_var",
-        |x| x >= 0.0,
-        "variances, which are not negative",
-    ),
+    ("running_var", |x| x >= 0.0, "variances, which are not negative"),
     ("bound", |x| x > 0.0, "a bound above 0"),
 ];
 
@@ -67,9 +63,7 @@ impl Names {
     /// Maps dfdx's path of every layer that has parameters to its name in the file.
     pub fn new<A: Into<String>, B: Into<String>>(layers: impl IntoIterator<Item = (A, B)>) -> Self {
         let layers = layers.into_iter();
-        Self {
-            layers: Some(layers.map(|(a, b)| (a.into(), b.into())).collect()),
-        }
+        Self { layers: Some(layers.map(|(a, b)| (a.into(), b.into())).collect()) }
     }
 
     /// Keeps dfdx's names, which its own `save_safetensors` uses.
@@ -119,11 +113,7 @@ impl Names {
             };
             if names.contains(&name) {
                 let found = format!("`{name}` twice");
-                return Err(Error::parameter(
-                    "names",
-                    found,
-                    "a name of its own for each layer",
-                ));
+                return Err(Error::parameter("names", found, "a name of its own for each layer"));
             }
             names.push(name);
         }
@@ -156,9 +146,8 @@ pub(crate) fn load(network: &mut dyn Trainable, path: &Path, names: &Names) -> R
     let file = parse(path, &bytes)?;
     let mut left: BTreeSet<&str> = file.names().into_iter().collect();
     left.retain(|name| *name != COUNTER && !name.ends_with(&format!(".{COUNTER}")));
-    let missing: Vec<&str> = (names.iter().map(String::as_str))
-        .filter(|name| !left.remove(name))
-        .collect();
+    let missing: Vec<&str> =
+        (names.iter().map(String::as_str)).filter(|name| !left.remove(name)).collect();
     if !missing.is_empty() || !left.is_empty() {
         return Err(Error::data(
             path.display(),

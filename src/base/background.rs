@@ -69,15 +69,8 @@ impl<T: Send + 'static> Background<T> {
             LINE.set(Some(its_line));
             work(&its_stop)
         });
-        let thread = thread.map_err(|error| Error::Background {
-            reason: error.to_string(),
-        })?;
-        Ok(Self {
-            stop,
-            line,
-            started: Instant::now(),
-            thread: Some(thread),
-        })
+        let thread = thread.map_err(|error| Error::Background { reason: error.to_string() })?;
+        Ok(Self { stop, line, started: Instant::now(), thread: Some(thread) })
     }
 
     /// Tells the work to stop after its current step, without waiting for it.
@@ -111,9 +104,7 @@ impl<T: Send + 'static> Background<T> {
         let Some(thread) = self.thread.take() else {
             unreachable!("only this, which takes the handle, waits");
         };
-        thread
-            .join()
-            .unwrap_or_else(|panic| Err(Error::panicked("background work", &*panic)))
+        thread.join().unwrap_or_else(|panic| Err(Error::panicked("background work", &*panic)))
     }
 
     /// Waits for the work to end, and tells it to stop when the time limit is reached.

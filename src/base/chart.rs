@@ -43,16 +43,8 @@ pub(crate) const COLOURS: [RGBColor; 8] = [
 ];
 
 /// Dash and gap length of each line in pixels; the first line is solid.
-pub(crate) const DASHES: [(i32, i32); 8] = [
-    (1, 0),
-    (9, 4),
-    (3, 3),
-    (14, 4),
-    (6, 2),
-    (2, 5),
-    (20, 3),
-    (5, 7),
-];
+pub(crate) const DASHES: [(i32, i32); 8] =
+    [(1, 0), (9, 4), (3, 3), (14, 4), (6, 2), (2, 5), (20, 3), (5, 7)];
 
 pub(crate) const GREY: RGBColor = RGBColor(90, 90, 90);
 
@@ -124,10 +116,8 @@ pub(crate) fn draw(
     with: impl FnOnce(&Area<'_>) -> Drawn<Vec<Vec<String>>>,
 ) -> Result<Chart> {
     let mut svg = String::new();
-    let failed = |error: Box<dyn StdError>| Error::Chart {
-        chart: title.into(),
-        reason: error.to_string(),
-    };
+    let failed =
+        |error: Box<dyn StdError>| Error::Chart { chart: title.into(), reason: error.to_string() };
     let data;
     {
         let size = (SIZE.0, SIZE.1 + ENTRY * entries as u32);
@@ -136,11 +126,7 @@ pub(crate) fn draw(
         data = with(&area).map_err(failed)?;
         area.present().map_err(|e| failed(e.into()))?;
     }
-    Ok(Chart {
-        title: title.into(),
-        svg,
-        data,
-    })
+    Ok(Chart { title: title.into(), svg, data })
 }
 
 /// Draws axes with titles, in the common style.
@@ -313,11 +299,7 @@ impl Scale {
             }
             false => (title.into(), range(values, share)),
         };
-        Self {
-            logarithmic,
-            title,
-            range,
-        }
+        Self { logarithmic, title, range }
     }
 
     /// Returns the position of a value on the axis.
@@ -359,9 +341,7 @@ pub fn lines<N: Into<String>, P: IntoIterator<Item = (f64, f64)>>(
     [x, y]: [&str; 2],
     lines: impl IntoIterator<Item = (N, P)>,
 ) -> Result<Chart> {
-    let lines = lines
-        .into_iter()
-        .map(|(name, points)| (name.into(), points.into_iter().collect()));
+    let lines = lines.into_iter().map(|(name, points)| (name.into(), points.into_iter().collect()));
     let lines: Vec<(String, Vec<(f64, f64)>)> = lines.collect();
 
     draw(title, lines.len(), |area| {
@@ -497,10 +477,7 @@ pub fn histogram(
         }
         legend(area, &entries)?;
         let row = |(i, share): (usize, &f64)| [(i as f64 * width).to_string(), share.to_string()];
-        table(
-            [&format!("{x}, from"), "share_percent"],
-            shares.iter().enumerate().map(row),
-        )
+        table([&format!("{x}, from"), "share_percent"], shares.iter().enumerate().map(row))
     })
 }
 
@@ -535,11 +512,7 @@ mod tests {
         let wide = chart([2.0, 250.0]);
         // Powers of ten that lie on the axis.
         let labels: Vec<&str> = wide.svg().lines().map(str::trim).collect();
-        assert!(
-            ["10", "100", "latency, logarithmic"]
-                .iter()
-                .all(|label| labels.contains(label))
-        );
+        assert!(["10", "100", "latency, logarithmic"].iter().all(|label| labels.contains(label)));
         assert!(!labels.contains(&"1000") && !labels.contains(&"50"));
         let same = "line,x,latency\n\"a, b\",1,2\n\"a, b\",2,250\n";
         assert_eq!(saved(&wide), same);
@@ -555,10 +528,7 @@ mod tests {
                 let points = points.map(|x| (x, 2.0)).to_vec();
                 let chart = lines("title", ["x", "y"], [("a", points)]);
                 let error = chart.unwrap_err().to_string();
-                assert!(
-                    error.starts_with("chart title: found values from"),
-                    "{error}"
-                );
+                assert!(error.starts_with("chart title: found values from"), "{error}");
             }
         }
         lines("nothing", ["x", "y"], [("", []); 0]).unwrap();

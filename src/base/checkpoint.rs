@@ -145,11 +145,7 @@ pub(crate) fn read_checkpoint<S: for<'de> Deserialize<'de>>(
     let tensors = names.map(|name| {
         let shape = file.tensor(name).map(|tensor| tensor.shape().to_vec());
         let shape = shape.map_err(|error| damaged(path, error))?;
-        Ok(NamedTensor {
-            name: name.into(),
-            values: values(path, &file, name, &shape)?,
-            shape,
-        })
+        Ok(NamedTensor { name: name.into(), values: values(path, &file, name, &shape)?, shape })
     });
     let mut tensors = tensors.collect::<Result<Vec<_>>>()?;
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
@@ -189,11 +185,7 @@ mod tests {
     fn older_formats_and_other_identities_are_told() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("digits.checkpoint");
-        let tensor = NamedTensor {
-            name: "weight".into(),
-            shape: vec![2],
-            values: vec![0.5, -1.5],
-        };
+        let tensor = NamedTensor { name: "weight".into(), shape: vec![2], values: vec![0.5, -1.5] };
         let read = |identity: &Value| read_checkpoint::<Vec<u8>>(&path, identity);
         let own = serde_json::json!({"work": "train", "settings": {"seed": 0}});
         assert!(read(&own).unwrap().is_none());
@@ -211,10 +203,6 @@ mod tests {
         let expected = "format version: found 2, expected 5; delete the file to start anew";
         assert!(error(&own).ends_with(expected), "{}", error(&own));
         fs::write(&path, r#"{"checksum":1,"content":{}}"#).unwrap();
-        assert!(
-            error(&own).contains("found one before 5"),
-            "{}",
-            error(&own)
-        );
+        assert!(error(&own).contains("found one before 5"), "{}", error(&own));
     }
 }

@@ -138,11 +138,7 @@ impl Error {
         found: impl ToString,
         expected: impl ToString,
     ) -> Self {
-        Self::Parameter {
-            name,
-            found: found.to_string(),
-            expected: expected.to_string(),
-        }
+        Self::Parameter { name, found: found.to_string(), expected: expected.to_string() }
     }
 
     pub(crate) fn layer(
@@ -151,19 +147,11 @@ impl Error {
         found: impl ToString,
         expected: impl ToString,
     ) -> Self {
-        Self::Layer {
-            layer,
-            kind,
-            found: found.to_string(),
-            expected: expected.to_string(),
-        }
+        Self::Layer { layer, kind, found: found.to_string(), expected: expected.to_string() }
     }
 
     pub(crate) fn network(found: impl ToString, expected: impl ToString) -> Self {
-        Self::Network {
-            found: found.to_string(),
-            expected: expected.to_string(),
-        }
+        Self::Network { found: found.to_string(), expected: expected.to_string() }
     }
 
     pub(crate) fn data(
@@ -187,27 +175,18 @@ impl Error {
 
     /// Returns a function for `map_err` that adds the path of a file to the error of a writer.
     pub(crate) fn write<E: std::fmt::Display>(path: &Path) -> impl Fn(E) -> Self + '_ {
-        |error| Self::Write {
-            path: path.to_path_buf(),
-            reason: error.to_string(),
-        }
+        |error| Self::Write { path: path.to_path_buf(), reason: error.to_string() }
     }
 
     /// Returns the error of a panic, with its message.
     pub(crate) fn panicked(work: impl Into<String>, panic: &(dyn Any + Send)) -> Self {
         let text = panic.downcast_ref::<&str>().map(ToString::to_string);
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-        Self::Panicked {
-            work: work.into(),
-            reason: text.unwrap_or_default(),
-        }
+        Self::Panicked { work: work.into(), reason: text.unwrap_or_default() }
     }
 
     /// Returns a function for `map_err` that adds a path to an error of the operating system.
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
-        |source| Self::Io {
-            path: path.to_path_buf(),
-            source,
-        }
+        |source| Self::Io { path: path.to_path_buf(), source }
     }
 }

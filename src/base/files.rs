@@ -119,24 +119,15 @@ impl Output {
         let folder = folder.into();
         let incomplete = folder.join(".incomplete");
         if !ranks::leads() {
-            return Ok(Self {
-                folder,
-                incomplete,
-                _lock: None,
-            });
+            return Ok(Self { folder, incomplete, _lock: None });
         }
         let lock = Lock::of_folder(&folder)?;
         let left = match fs::remove_dir_all(&incomplete) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             removed => removed, // of a process that was killed
         };
-        left.and_then(|()| fs::create_dir(&incomplete))
-            .map_err(Error::io(&folder))?;
-        Ok(Self {
-            folder,
-            incomplete,
-            _lock: Some(lock),
-        })
+        left.and_then(|()| fs::create_dir(&incomplete)).map_err(Error::io(&folder))?;
+        Ok(Self { folder, incomplete, _lock: Some(lock) })
     }
 
     /// Adds a CSV file with a header.
@@ -204,9 +195,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let names = || {
             let entries = fs::read_dir(folder.path()).unwrap();
-            let mut names: Vec<_> = entries
-                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-                .collect();
+            let mut names: Vec<_> =
+                entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
             names.sort();
             names
         };

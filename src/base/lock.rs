@@ -24,11 +24,7 @@ pub(crate) fn beside(path: &Path, extension: &str) -> PathBuf {
 pub(crate) fn open_alone(path: &Path, wait: bool) -> io::Result<Option<Handle>> {
     loop {
         let mut options = File::options();
-        let file = options
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
+        let file = options.write(true).create(true).truncate(false).open(path)?;
         let locked = match wait {
             true => file.lock().map_err(TryLockError::Error),
             false => file.try_lock(),
@@ -83,10 +79,7 @@ impl Lock {
         }
         let folder = path.parent().map_or(Ok(()), fs::create_dir_all);
         match folder.and_then(|()| open_alone(&path, false)) {
-            Ok(Some(file)) => Ok(Self {
-                path,
-                file: Some(file),
-            }),
+            Ok(Some(file)) => Ok(Self { path, file: Some(file) }),
             Ok(None) => Err(Error::Busy { path: what.into() }),
             Err(error) => match error.kind() {
                 // Existing files can still be read, and nobody else writes either.
@@ -119,10 +112,7 @@ mod tests {
         let path = folder.path().join("new/run.checkpoint");
         let lock = Lock::of_file(&path).unwrap();
         let error = Lock::of_file(&path).unwrap_err().to_string();
-        assert!(
-            error.contains("run.checkpoint: another process or notebook cell"),
-            "{error}"
-        );
+        assert!(error.contains("run.checkpoint: another process or notebook cell"), "{error}");
         let others = [path.with_file_name("other"), path.with_extension("")];
         let others = others.map(|path| Lock::of_file(&path).unwrap());
         let around = Lock::of_folder(path.parent().unwrap()).unwrap();

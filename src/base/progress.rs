@@ -37,9 +37,7 @@ impl Progress {
                 "{prefix:32} {bar:24} {pos:>4}/{len:<4} {elapsed:>4} (left {eta}) {msg}",
             )
             .unwrap_or_else(|_| ProgressStyle::default_bar());
-            ProgressBar::new(total as u64)
-                .with_style(style)
-                .with_prefix(label.clone())
+            ProgressBar::new(total as u64).with_style(style).with_prefix(label.clone())
         });
         Self {
             label,

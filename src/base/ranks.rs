@@ -269,12 +269,7 @@ impl Ranks<'_> {
 
     /// Returns this process as the only rank, even if there are others.
     pub fn alone() -> Self {
-        Self {
-            rank: 0,
-            size: 1,
-            exchange: Box::new(|own| Ok(vec![own.to_vec()])),
-            _busy: None,
-        }
+        Self { rank: 0, size: 1, exchange: Box::new(|own| Ok(vec![own.to_vec()])), _busy: None }
     }
 
     /// Compares the fields of a value that must be the same on all ranks.
@@ -287,15 +282,10 @@ impl Ranks<'_> {
         }
         let own: BTreeMap<String, Value> = serde_json::to_value(value)
             .and_then(serde_json::from_value)
-            .map_err(|error| Error::Rank {
-                rank: self.rank,
-                reason: error.to_string(),
-            })?;
+            .map_err(|error| Error::Rank { rank: self.rank, reason: error.to_string() })?;
         let all = self.all(&own)?;
         for (rank, fields) in all.iter().enumerate() {
-            let differ = all[0]
-                .keys()
-                .filter(|name| fields.get(*name) != all[0].get(*name));
+            let differ = all[0].keys().filter(|name| fields.get(*name) != all[0].get(*name));
             let differ: Vec<&str> = differ.map(String::as_str).collect();
             if !differ.is_empty() {
                 let names = differ.join(", ");
@@ -345,15 +335,11 @@ impl Ranks<'_> {
     /// Returns the messages of all ranks in order.
     fn all<T: Serialize + DeserializeOwned>(&self, own: &T) -> Result<Vec<T>> {
         let wrong = |rank: usize| {
-            move |error: serde_json::Error| Error::Rank {
-                rank,
-                reason: error.to_string(),
-            }
+            move |error: serde_json::Error| Error::Rank { rank, reason: error.to_string() }
         };
         let own = serde_json::to_vec(own).map_err(wrong(self.rank))?;
         let all = (self.exchange)(&own)?.into_iter().enumerate();
-        all.map(|(rank, said)| serde_json::from_slice(&said).map_err(wrong(rank)))
-            .collect()
+        all.map(|(rank, said)| serde_json::from_slice(&said).map_err(wrong(rank))).collect()
     }
 }
 
@@ -383,12 +369,7 @@ mod tests {
                 barrier.wait();
                 Ok(all)
             };
-            work(&Ranks {
-                rank,
-                size,
-                exchange: Box::new(exchange),
-                _busy: None,
-            })
+            work(&Ranks { rank, size, exchange: Box::new(exchange), _busy: None })
         };
         std::thread::scope(|scope| {
             let ranks: Vec<_> = (0..size).map(|i| scope.spawn(move || rank(i))).collect();

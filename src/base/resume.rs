@@ -48,20 +48,14 @@ pub struct Resume<'a> {
 impl Resume<'static> {
     /// Sets the checkpoint file of the work.
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self {
-            path: path.into(),
-            stop: None,
-        }
+        Self { path: path.into(), stop: None }
     }
 }
 
 impl Resume<'_> {
     /// Stops the work after the current step when another thread sets `stop`.
     pub fn stopped_by<'b>(self, stop: &'b AtomicBool) -> Resume<'b> {
-        Resume {
-            path: self.path,
-            stop: Some(stop),
-        }
+        Resume { path: self.path, stop: Some(stop) }
     }
 }
 
@@ -101,10 +95,7 @@ pub(crate) fn do_steps<W: Steps>(
     resume: Option<&Resume<'_>>,
     ranks: &Ranks<'_>,
 ) -> Result<()> {
-    let identity = Named {
-        work: name,
-        identity: work.identity()?,
-    };
+    let identity = Named { work: name, identity: work.identity()? };
     ranks.check_alike(&identity)?;
     let path = resume.map(|resume| resume.path.as_path());
     let mut _lock = None;

@@ -80,11 +80,7 @@ pub struct Table {
 impl Table {
     /// Creates a table without rows.
     pub fn new<const N: usize>(title: impl Into<String>, header: [&str; N]) -> Self {
-        Self {
-            title: title.into(),
-            header: header.map(Into::into).into(),
-            rows: Vec::new(),
-        }
+        Self { title: title.into(), header: header.map(Into::into).into(), rows: Vec::new() }
     }
 
     /// Creates a table with these rows.
@@ -114,9 +110,7 @@ impl Table {
     /// Returns the table as HTML, with its text escaped.
     pub fn html(&self) -> String {
         let row = |cells: &[String], tag: &str| {
-            let cells = cells
-                .iter()
-                .map(|c| format!("<{tag}>{}</{tag}>", escape(c)));
+            let cells = cells.iter().map(|c| format!("<{tag}>{}</{tag}>", escape(c)));
             format!("<tr>{}</tr>", cells.collect::<String>())
         };
         let rows: String = self.rows.iter().map(|cells| row(cells, "td")).collect();
@@ -176,9 +170,7 @@ pub(crate) fn fields(title: &str, value: &impl Serialize) -> Table {
 }
 
 pub(crate) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// Formats a latency in timesteps for display.
@@ -195,14 +187,7 @@ mod tests {
         let mut table = Table::new("a < b", ["name", "n"]);
         table.row(["long name".into(), "1".into()]);
         table.row(["x".into()]);
-        assert_eq!(
-            table.to_string(),
-            "a < b\n  name       n\n  long name  1\n  x\n"
-        );
-        assert!(
-            table
-                .html()
-                .starts_with("<table><caption>a &lt; b</caption>")
-        );
+        assert_eq!(table.to_string(), "a < b\n  name       n\n  long name  1\n  x\n");
+        assert!(table.html().starts_with("<table><caption>a &lt; b</caption>"));
     }
 }

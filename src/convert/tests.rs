@@ -18,10 +18,7 @@ fn activations_of(channels: &[&[f32]]) -> Activations {
         values.sort_unstable_by(f32::total_cmp);
         values
     };
-    Activations {
-        count: channels[0].len(),
-        channels: channels.iter().map(positive).collect(),
-    }
+    Activations { count: channels[0].len(), channels: channels.iter().map(positive).collect() }
 }
 
 #[test]
@@ -29,14 +26,9 @@ fn percentiles_are_numpys() {
     // numpy.percentile([0, 0, 0, 0, 1, 2, 4, 8, 16, 32], p), as one channel and as two
     let one = activations_of(&[&[4.0, 0.0, 32.0, 0.0, 1.0, 0.0, 16.0, 8.0, 0.0, 2.0]]);
     let two = activations_of(&[&[4.0, 0.0, 32.0, 0.0, 1.0], &[0.0, 16.0, 8.0, 0.0, 2.0]]);
-    for (percent, expected) in [
-        (100.0, 32.0),
-        (99.9, 31.856),
-        (90.0, 17.6),
-        (50.0, 1.5),
-        (40.0, 0.6),
-        (30.0, 0.0),
-    ] {
+    for (percent, expected) in
+        [(100.0, 32.0), (99.9, 31.856), (90.0, 17.6), (50.0, 1.5), (40.0, 0.6), (30.0, 0.0)]
+    {
         for activations in [&one, &two] {
             let found = activations.percentile(percent);
             assert!((found - expected).abs() < 1e-4, "{percent}: {found}");
@@ -104,9 +96,8 @@ fn spike_norm_thresholds_are_the_largest_currents_of_the_spiking_network() {
     let code = InputCode::Poisson { seed: 2 };
     let snn = conversion.balance(Balance::SpikeNorm { timesteps, code });
     let neurons = snn.unwrap().neurons().to_vec();
-    let frames: Vec<_> = (0..images.len())
-        .map(|i| images.encoded(i, code, timesteps).unwrap())
-        .collect();
+    let frames: Vec<_> =
+        (0..images.len()).map(|i| images.encoded(i, code, timesteps).unwrap()).collect();
     let at = |t: usize| frames.iter().flat_map(move |f| &f[t * 64..][..64]);
     let inputs: Vec<f32> = (0..timesteps).flat_map(at).copied().collect();
     let layers = ann.layers().unwrap();
@@ -122,15 +113,10 @@ fn spike_norm_thresholds_are_the_largest_currents_of_the_spiking_network() {
             timesteps,
         );
         let traces = traces.unwrap();
-        let currents = traces
-            .iter()
-            .flat_map(|trace| trace.output.iter().flatten());
+        let currents = traces.iter().flat_map(|trace| trace.output.iter().flatten());
         let expected = currents.copied().fold(0.0, f32::max);
         let found = neurons[layer].threshold[0];
-        assert!(
-            (found / expected - 1.0).abs() < 1e-4,
-            "{layer}: {found}, expected {expected}"
-        );
+        assert!((found / expected - 1.0).abs() < 1e-4, "{layer}: {found}, expected {expected}");
     }
 }
 
@@ -176,10 +162,7 @@ fn calibration_makes_up_for_what_spikes_lose() {
     let currents = |layer: usize| &calibrated.neurons()[layer].current;
     let near = |found: &[f32], expected: &[f32]| {
         found.len() == expected.len()
-            && found
-                .iter()
-                .zip(expected)
-                .all(|(a, b)| (a - b).abs() < 1e-6)
+            && found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6)
     };
     assert!(near(currents(0), &[0.1, 0.3]), "{:?}", currents(0));
     assert!(near(currents(1), &[-0.05]), "{:?}", currents(1));
@@ -214,15 +197,9 @@ fn what_cannot_be_calibrated_is_named() {
             .starts_with("percentile: found 0")
     );
     let error = message(snn.with(|neurons| neurons.current = vec![f32::NAN]));
-    assert_eq!(
-        error,
-        "layer 0 (neurons): found current NaN, expected finite currents"
-    );
+    assert_eq!(error, "layer 0 (neurons): found current NaN, expected finite currents");
     let error = message(conversion.balance(Balance::Learned));
-    assert!(
-        error.starts_with("balance: found learned, of a network whose layer 0"),
-        "{error}"
-    );
+    assert!(error.starts_with("balance: found learned, of a network whose layer 0"), "{error}");
     // Neurons that nothing reaches: no threshold is right.
     let silent = tiny([-1.0, -0.5], 0.5).unwrap();
     for balance in [
@@ -235,15 +212,9 @@ fn what_cannot_be_calibrated_is_named() {
         assert!(error.starts_with(start), "{balance}: {error}");
     }
     let error = tiny([f32::NAN, 0.5], 0.5).err().unwrap().to_string();
-    assert_eq!(
-        error,
-        "layer 0 (linear): found weight NaN, expected finite weights"
-    );
+    assert_eq!(error, "layer 0 (linear): found weight NaN, expected finite weights");
     let error = tiny([f32::MAX, f32::MAX], 1.0).err().unwrap().to_string();
-    assert_eq!(
-        error,
-        "layer 1 (neurons): found activation inf, expected finite ones"
-    );
+    assert_eq!(error, "layer 1 (neurons): found activation inf, expected finite ones");
 }
 
 /// Rueckauer et al. 2017, section 2.2.3: weights times the scale before them over their own,
@@ -289,10 +260,7 @@ fn thresholds_as_charges_are_normalised_weights_and_biases() {
         let neurons = |scale| Neurons {
             initial: 0.5,
             ..match normalised {
-                true => Neurons {
-                    charge: Charge::Unit,
-                    ..Neurons::new([1.0])
-                },
+                true => Neurons { charge: Charge::Unit, ..Neurons::new([1.0]) },
                 false => Neurons::new([scale]),
             }
         };
@@ -309,19 +277,11 @@ fn thresholds_as_charges_are_normalised_weights_and_biases() {
     assert_eq!(ours, run(exact, true));
     let spikes = |trace: &Trace| -> Vec<usize> {
         let layers = trace.spikes.iter();
-        layers
-            .map(|layer| layer.iter().map(Vec::len).sum())
-            .collect()
+        layers.map(|layer| layer.iter().map(Vec::len).sum()).collect()
     };
-    assert!(
-        spikes(&ours).iter().all(|&spikes| spikes > 50),
-        "{:?}",
-        spikes(&ours)
-    );
+    assert!(spikes(&ours).iter().all(|&spikes| spikes > 50), "{:?}", spikes(&ours));
     let rounded = [0.3, 1.7, 0.9];
-    let pairs = spikes(&run(rounded, false))
-        .into_iter()
-        .zip(spikes(&run(rounded, true)));
+    let pairs = spikes(&run(rounded, false)).into_iter().zip(spikes(&run(rounded, true)));
     for (ours, theirs) in pairs {
         assert!(ours.abs_diff(theirs) * 50 <= theirs, "{ours} {theirs}");
     }
@@ -344,19 +304,14 @@ fn learned_thresholds_say_what_quantised_activations_do() {
         linear(&[[1.0; 7], [0.0; 7]].concat(), 7),
     ];
     let stages = Stages::new(Shape::new(1, 1, 1), &layers, 2).unwrap();
-    let of_ann: Vec<f32> = stages.forward(&[0.5])[0]
-        .iter()
-        .map(|&z| stages.stages[0].activation.of(z))
-        .collect();
+    let of_ann: Vec<f32> =
+        stages.forward(&[0.5])[0].iter().map(|&z| stages.stages[0].activation.of(z)).collect();
     assert_eq!(of_ann, [0.0, 0.0, 0.0, 0.25, 0.25, 0.5, 0.5]);
     let images = Images::<Whole, Pixel>::from_arrays(vec![128; 8], vec![0; 8]).unwrap();
     let images = images.split(Shares::default(), 0).unwrap().training;
     let conversion = Conversion::<Tiny>::of(stages, &images).unwrap();
     let snn = conversion.balance(Balance::Learned).unwrap();
-    let expected = Neurons {
-        initial: 0.5,
-        ..Neurons::new([bound])
-    };
+    let expected = Neurons { initial: 0.5, ..Neurons::new([bound]) };
     assert_eq!(snn.neurons(), [expected]);
     let trace = snn.network().trace(&[0.5], levels).unwrap();
     for (neuron, a) in of_ann.iter().enumerate() {
@@ -373,10 +328,7 @@ fn a_network_trained_with_its_bounds_needs_few_timesteps() {
     use crate::ann::networks::DigitsQcfs;
     let digits = digits().unwrap().split(Shares::default(), 0).unwrap();
     let mut ann = Ann::<DigitsQcfs>::new(0).unwrap();
-    let settings = TrainSettings {
-        epochs: 6,
-        ..TrainSettings::default()
-    };
+    let settings = TrainSettings { epochs: 6, ..TrainSettings::default() };
     ann.train(&digits.training, &settings).unwrap();
     let bounds: Vec<f32> = (ann.layers().unwrap().iter())
         .filter_map(|layer| match layer {
@@ -414,10 +366,7 @@ fn a_network_trained_with_its_bounds_needs_few_timesteps() {
 fn calibrated_networks_are_better_early() {
     let digits = digits().unwrap().split(Shares::default(), 0).unwrap();
     let mut ann = Ann::<DigitsCnn>::new(0).unwrap();
-    let settings = TrainSettings {
-        epochs: 6,
-        ..TrainSettings::default()
-    };
+    let settings = TrainSettings { epochs: 6, ..TrainSettings::default() };
     ann.train(&digits.training, &settings).unwrap();
     let conversion = convert(&ann, &digits.training).unwrap();
     let timesteps = 6;
@@ -426,13 +375,9 @@ fn calibrated_networks_are_better_early() {
         run.curve.after(timesteps).unwrap().percent()
     };
     let max = conversion.balance(Balance::Max).unwrap();
-    let least = conversion
-        .balance(Balance::LeastSquares { timesteps })
-        .unwrap();
+    let least = conversion.balance(Balance::LeastSquares { timesteps }).unwrap();
     let code = InputCode::Direct;
-    let norm = conversion
-        .balance(Balance::SpikeNorm { timesteps, code })
-        .unwrap();
+    let norm = conversion.balance(Balance::SpikeNorm { timesteps, code }).unwrap();
     let channels = conversion.balance(Balance::MaxPerChannel).unwrap();
     let half = least.with(|neurons| neurons.initial = 0.5).unwrap();
     let calibrated = conversion.calibrated(&least, timesteps).unwrap();
@@ -458,19 +403,10 @@ fn impossible_thresholds_are_named() {
         assert!(error.starts_with("percentile: found"), "{error}");
     }
     let error = message(conversion.balance(Balance::Percentile(1e-9)));
-    assert!(
-        error.starts_with("layer 0 (neurons): found threshold 0"),
-        "{error}"
-    );
+    assert!(error.starts_with("layer 0 (neurons): found threshold 0"), "{error}");
     let error = message(snn.with_neurons(vec![Neurons::new([1.0]); 3]));
-    assert_eq!(
-        error,
-        "neurons: found parameters of 3 layers, expected 6, one a layer of neurons"
-    );
+    assert_eq!(error, "neurons: found parameters of 3 layers, expected 6, one a layer of neurons");
     let error = message(snn.scaled(&[1.0, 1.0, -1.0, 1.0, 1.0, 1.0]));
-    assert!(
-        error.starts_with("layer 2 (neurons): found threshold -"),
-        "{error}"
-    );
+    assert!(error.starts_with("layer 2 (neurons): found threshold -"), "{error}");
     assert!(convert(&ann, &digits.training.take(0)).is_err());
 }

@@ -19,15 +19,9 @@ pub struct Augment {
 
 impl Augment {
     /// No augmentation.
-    pub const NONE: Self = Self {
-        crop_padding: 0,
-        flip: false,
-    };
+    pub const NONE: Self = Self { crop_padding: 0, flip: false };
     /// Usual augmentation for CIFAR-10 and CIFAR-100: padding 4 and flips.
-    pub const CIFAR: Self = Self {
-        crop_padding: 4,
-        flip: true,
-    };
+    pub const CIFAR: Self = Self { crop_padding: 4, flip: true };
 
     /// Appends the image, cropped and flipped at random, to `to`. `black` is the value of padding,
     /// one per channel.

@@ -29,10 +29,7 @@ pub(super) fn from_csv<K: Task>(
 ) -> Result<Images<Whole, K>> {
     let size = K::SHAPE.size();
     let (mut pixels, mut labels) = (Vec::new(), Vec::new());
-    let mut reader = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .from_reader(text);
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text);
     for (number, record) in reader.records().enumerate() {
         let place = format!("line {}", number + 1);
         let record = record.map_err(|e| Error::data(file, &place, e, "comma-separated values"))?;
@@ -45,11 +42,7 @@ pub(super) fn from_csv<K: Task>(
             ));
         }
         for (column, value) in record.iter().enumerate() {
-            let limit = if column < size {
-                usize::from(full_scale)
-            } else {
-                K::CLASSES - 1
-            };
+            let limit = if column < size { usize::from(full_scale) } else { K::CLASSES - 1 };
             match value.parse::<u16>() {
                 Ok(value) if usize::from(value) <= limit && column < size => {
                     pixels.push(value as u8);

@@ -52,12 +52,7 @@ pub fn folder<K: Task>(folder: impl AsRef<Path>) -> Result<TrainTest<K>> {
     let Some(test) = test.iter().find(|folder| folder.is_dir()) else {
         entries(folder)?; // reports a missing folder as such
         let expected = "a folder `test` or `val`";
-        return Err(Error::data(
-            folder.display(),
-            "folders",
-            "neither",
-            expected,
-        ));
+        return Err(Error::data(folder.display(), "folders", "neither", expected));
     };
     // Both are listed first: decoding takes long, and an error should come before it.
     let (training, test) = (list::<K>(&folder.join("train"))?, list::<K>(test)?);
@@ -113,12 +108,8 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn list<K: Task>(folder: &Path) -> Result<Listing> {
-    let mut listing = Listing {
-        folder: folder.into(),
-        names: Vec::new(),
-        files: Vec::new(),
-        labels: Vec::new(),
-    };
+    let mut listing =
+        Listing { folder: folder.into(), names: Vec::new(), files: Vec::new(), labels: Vec::new() };
     let classes = entries(folder)?;
     if let Some(file) = classes.iter().find(|path| !path.is_dir()) {
         let expected = "nothing but a folder for each class";
@@ -141,12 +132,7 @@ fn list<K: Task>(folder: &Path) -> Result<Listing> {
         };
         if let Some(other) = files.iter().find(|path| !is_image(path)) {
             let expected = "a file .jpg, .jpeg or .png";
-            return Err(Error::data(
-                other.display(),
-                "name",
-                "another kind",
-                expected,
-            ));
+            return Err(Error::data(other.display(), "name", "another kind", expected));
         }
         if files.is_empty() {
             let expected = "at least one image";
@@ -200,11 +186,7 @@ fn decode(file: &Path, shape: Shape, out: &mut [u8]) -> Result<()> {
     let bytes = fs::read(file).map_err(Error::io(file))?;
     if let Some(offset) = jpeg_breaks_off(&bytes) {
         let place = format!("byte {offset}");
-        return Err(wrong(
-            &place,
-            "the end of the file".into(),
-            "the rest of a JPEG image",
-        ));
+        return Err(wrong(&place, "the end of the file".into(), "the rest of a JPEG image"));
     }
     let mut limits = Limits::default();
     limits.max_alloc = Some(DECODED_LIMIT.min(DECODED_MOST * bytes.len() as u64));
@@ -216,17 +198,10 @@ fn decode(file: &Path, shape: Shape, out: &mut [u8]) -> Result<()> {
             let image = reader.decode();
             image.map_err(|e| wrong("image", format!("`{e}`"), "a whole JPEG or PNG image"))
         })?;
-    let (long, short) = (
-        image.width().max(image.height()),
-        image.width().min(image.height()),
-    );
+    let (long, short) = (image.width().max(image.height()), image.width().min(image.height()));
     if long / short.max(1) >= ASPECT_LIMIT {
         let found = format!("{} x {} pixels", image.height(), image.width());
-        return Err(wrong(
-            "size",
-            found,
-            "sides that differ by less than a factor of 32",
-        ));
+        return Err(wrong("size", found, "sides that differ by less than a factor of 32"));
     }
     match shape.channels {
         1 => place(fit(image.into_luma8(), shape), out),

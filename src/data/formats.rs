@@ -198,10 +198,7 @@ pub fn idx_files<K: Task>(
             format!("{count}, the number of images in {}", images.display()),
         ));
     }
-    if let Some(i) = labels
-        .iter()
-        .position(|&label| label as usize >= K::CLASSES)
-    {
+    if let Some(i) = labels.iter().position(|&label| label as usize >= K::CLASSES) {
         return Err(Error::data(
             file.display(),
             format!("byte {}", 8 + i),
@@ -232,11 +229,9 @@ fn idx_bytes(path: &Path, item: &[usize]) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         match reader.by_ref().take(limit).read_to_end(&mut bytes) {
             Ok(_) => Ok(bytes),
-            Err(error) if packed => Err(wrong(
-                offset + bytes.len(),
-                error.to_string(),
-                "gzip data".into(),
-            )),
+            Err(error) if packed => {
+                Err(wrong(offset + bytes.len(), error.to_string(), "gzip data".into()))
+            }
             Err(error) => Err(Error::io(path)(error)),
         }
     };
@@ -265,9 +260,7 @@ fn idx_bytes(path: &Path, item: &[usize]) -> Result<Vec<u8>> {
             format!("images of {item:?}"),
         ));
     }
-    let total = item
-        .iter()
-        .try_fold(sizes[0], |n, &side| n.checked_mul(side));
+    let total = item.iter().try_fold(sizes[0], |n, &side| n.checked_mul(side));
     let promised = format!("{} items, as the header says", sizes[0]);
     let Some(total) = total.filter(|&total| total > 0) else {
         let expected = "at least one, and no more than memory holds".into();

@@ -169,10 +169,7 @@ impl Normalisation {
     pub const IMAGENET: Self = Self::of(&[0.485, 0.456, 0.406], &[0.229, 0.224, 0.225]);
 
     const fn of(mean: &'static [f32], std: &'static [f32]) -> Self {
-        Self {
-            mean: Cow::Borrowed(mean),
-            std: Cow::Borrowed(std),
-        }
+        Self { mean: Cow::Borrowed(mean), std: Cow::Borrowed(std) }
     }
 
     /// Creates a normalisation with one mean and one standard deviation per channel.
@@ -181,10 +178,7 @@ impl Normalisation {
     /// Returns an error if the lists have different lengths, a number is not finite, or a `std` is
     /// not positive.
     pub fn new(mean: impl Into<Vec<f32>>, std: impl Into<Vec<f32>>) -> Result<Self> {
-        let normalisation = Self {
-            mean: Cow::Owned(mean.into()),
-            std: Cow::Owned(std.into()),
-        };
+        let normalisation = Self { mean: Cow::Owned(mean.into()), std: Cow::Owned(std.into()) };
         normalisation.check(normalisation.mean.len())?;
         Ok(normalisation)
     }
@@ -229,10 +223,7 @@ struct Scale {
 
 impl Scale {
     fn new(store: &Store, normalisation: Option<Normalisation>) -> Self {
-        let mut scale = Self {
-            inputs: Vec::new(),
-            normalisation,
-        };
+        let mut scale = Self { inputs: Vec::new(), normalisation };
         if let Pixels::Bytes { full_scale, .. } = store.pixels {
             let inputs = |channel| {
                 std::array::from_fn(|pixel| scale.input(channel, pixel as f32 / full_scale))
@@ -348,10 +339,7 @@ impl<P: Part, K: Task> Images<P, K> {
         }
         let store = Store {
             shape: self.store.shape,
-            pixels: Pixels::Shares {
-                values: pixels,
-                places,
-            },
+            pixels: Pixels::Shares { values: pixels, places },
             labels: self.store.labels.clone(),
             class_names: self.store.class_names.clone(),
         };
@@ -390,10 +378,7 @@ impl<P: Part, K: Task> Images<P, K> {
     pub fn normalised(&self, normalisation: &Normalisation) -> Result<Self> {
         normalisation.check(K::SHAPE.channels)?;
         let scale = Scale::new(&self.store, Some(normalisation.clone()));
-        Ok(Self {
-            scale: Arc::new(scale),
-            ..self.clone()
-        })
+        Ok(Self { scale: Arc::new(scale), ..self.clone() })
     }
 
     /// Normalisation of the images; none if the input of a network is the pixels.
@@ -465,11 +450,7 @@ impl<P: Part, K: Task> Images<P, K> {
 
     /// View without types, for the engine.
     pub(crate) fn view(&self) -> Samples<'_> {
-        Samples {
-            store: &self.store,
-            scale: &self.scale,
-            indices: &self.indices,
-        }
+        Samples { store: &self.store, scale: &self.scale, indices: &self.indices }
     }
 
     fn table(&self) -> Table {
@@ -630,9 +611,7 @@ impl<'a> Samples<'a> {
         }
         let shape = self.store.shape;
         // Padding is black: the input for a pixel of 0, which is not 0 with a normalisation.
-        let black: Vec<f32> = (0..shape.channels)
-            .map(|c| self.scale.input(c, 0.0))
-            .collect();
+        let black: Vec<f32> = (0..shape.channels).map(|c| self.scale.input(c, 0.0)).collect();
         let mut batch = Vec::with_capacity(images.len() * shape.size());
         for &i in images {
             augment.vary(&self.input(i), shape, &black, rng, &mut batch);
@@ -653,10 +632,7 @@ pub struct Shares {
 impl Default for Shares {
     /// A quarter for each.
     fn default() -> Self {
-        Self {
-            held_out: 0.25,
-            test: 0.25,
-        }
+        Self { held_out: 0.25, test: 0.25 }
     }
 }
 
@@ -677,10 +653,7 @@ impl<K: Task> Images<Whole, K> {
     /// # Errors
     /// Returns an error if a share is not between 0 and 1, or a part would have no images.
     pub fn split(&self, shares: Shares, seed: u64) -> Result<Split<K>> {
-        for (name, share) in [
-            ("shares.held_out", shares.held_out),
-            ("shares.test", shares.test),
-        ] {
+        for (name, share) in [("shares.held_out", shares.held_out), ("shares.test", shares.test)] {
             if !(share > 0.0 && share < 1.0) {
                 return Err(Error::parameter(name, share, "a share between 0 and 1"));
             }
@@ -701,14 +674,13 @@ impl<K: Task> Images<Whole, K> {
             held_out.extend_from_slice(second);
             training.extend_from_slice(third);
         }
-        self.divide(training, held_out, (self, test), &mut rng)
-            .map_err(|part| {
-                Error::parameter(
-                    "shares",
-                    format!("{shares:?}, which leaves no image to the part `{part}`"),
-                    "shares that leave images to every part",
-                )
-            })
+        self.divide(training, held_out, (self, test), &mut rng).map_err(|part| {
+            Error::parameter(
+                "shares",
+                format!("{shares:?}, which leaves no image to the part `{part}`"),
+                "shares that leave images to every part",
+            )
+        })
     }
 
     /// Shuffles each part.
@@ -722,11 +694,9 @@ impl<K: Task> Images<Whole, K> {
         (test_images, mut test): (&Images<P, K>, Vec<usize>),
         rng: &mut Rng,
     ) -> Result<Split<K>, &'static str> {
-        for (name, part) in [
-            ("training", &mut training),
-            ("held_out", &mut held_out),
-            ("test", &mut test),
-        ] {
+        for (name, part) in
+            [("training", &mut training), ("held_out", &mut held_out), ("test", &mut test)]
+        {
             if part.is_empty() {
                 return Err(name);
             }
@@ -734,10 +704,7 @@ impl<K: Task> Images<Whole, K> {
             part.shuffle(rng);
         }
         let held_out: Arc<[usize]> = held_out.into();
-        let training_images = Self {
-            held_out: Arc::clone(&held_out),
-            ..self.clone()
-        };
+        let training_images = Self { held_out: Arc::clone(&held_out), ..self.clone() };
         Ok(Split {
             training: training_images.part(training),
             held_out: training_images.part(held_out),
@@ -770,9 +737,7 @@ impl<K: Task> Images<Whole, K> {
                 format!("{} for each of {} images", K::SHAPE.size(), labels.len()),
             ));
         }
-        let wrong = labels
-            .iter()
-            .position(|&label| label as usize >= K::CLASSES);
+        let wrong = labels.iter().position(|&label| label as usize >= K::CLASSES);
         if let Some(image) = wrong {
             return Err(Error::parameter(
                 "labels",
@@ -840,10 +805,7 @@ impl<K: Task> TrainTest<K> {
                 format!("the training images' {:?}", training.normalisation()),
             ));
         }
-        Ok(Self {
-            test: test.part(Arc::clone(&test.indices)),
-            training,
-        })
+        Ok(Self { test: test.part(Arc::clone(&test.indices)), training })
     }
 
     /// Sets the normalisation of both parts, see [`Images::normalised`].
@@ -898,15 +860,14 @@ impl<K: Task> TrainTest<K> {
         let indices = self.training.indices.iter().copied();
         let training = indices.filter(|&index| !taken[index]).collect();
         let listed = held_out.len();
-        self.divide(training, held_out, &mut rng(seed, Stream::Split))
-            .map_err(|part| {
-                Error::data(
-                    path.display(),
-                    "end",
-                    format!("{listed} images, which leaves none to the part `{part}`"),
-                    "a list that leaves images to every part",
-                )
-            })
+        self.divide(training, held_out, &mut rng(seed, Stream::Split)).map_err(|part| {
+            Error::data(
+                path.display(),
+                "end",
+                format!("{listed} images, which leaves none to the part `{part}`"),
+                "a list that leaves images to every part",
+            )
+        })
     }
 
     fn divide(

@@ -44,11 +44,7 @@ pub(super) fn index_file(path: &Path, images: usize) -> Result<Vec<usize>> {
     }
     if indices.is_empty() {
         let expected = "at least one index".into();
-        return Err(wrong(
-            "line 1".into(),
-            "the end of the file".into(),
-            expected,
-        ));
+        return Err(wrong("line 1".into(), "the end of the file".into(), expected));
     }
     Ok(indices)
 }

@@ -19,11 +19,7 @@ pub struct Shape {
 impl Shape {
     /// Creates a shape of `channels` x `height` x `width`.
     pub const fn new(channels: usize, height: usize, width: usize) -> Self {
-        Self {
-            channels,
-            height,
-            width,
-        }
+        Self { channels, height, width }
     }
 
     /// Number of values.

@@ -48,7 +48,6 @@ impl<N: Network> Conversion<N> {
         }
         let expected = "a balance with thresholds above 0";
         let none = || Error::parameter("conversion", "thresholds of 0", expected);
-        best.map(|(_, balance, snn)| (balance, snn))
-            .ok_or_else(none)
+        best.map(|(_, balance, snn)| (balance, snn)).ok_or_else(none)
     }
 }

@@ -22,10 +22,7 @@ show!(CmaEsSettings as fields);
 impl Default for CmaEsSettings {
     /// Returns the default of the tutorial, a standard deviation of 0.3 widths.
     fn default() -> Self {
-        Self {
-            population: None,
-            sigma: 0.3,
-        }
+        Self { population: None, sigma: 0.3 }
     }
 }
 
@@ -160,9 +157,7 @@ impl<F: Cost> CmaEs<F> {
 
     /// Samples y = B D z, z standard normal.
     fn draw(&mut self) {
-        let Self {
-            axes, lengths, rng, ..
-        } = self;
+        let Self { axes, lengths, rng, .. } = self;
         let draw = |_| {
             let mut step = vec![0.0; lengths.len()];
             for (axis, length) in axes.iter().zip(&*lengths) {
@@ -193,16 +188,7 @@ impl<F: Cost> CmaEs<F> {
     /// Updates mean, step size and covariance matrix from the steps, sorted from best to worst.
     fn update(&mut self, steps: &[Vec<f64>]) {
         let n = self.mean.len();
-        let Parameters {
-            mu_eff,
-            c_sigma,
-            d_sigma,
-            c_c,
-            c_1,
-            c_mu,
-            chi,
-            ..
-        } = self.parameters;
+        let Parameters { mu_eff, c_sigma, d_sigma, c_c, c_1, c_mu, chi, .. } = self.parameters;
         let weights = &self.parameters.weights;
         let mut shift = vec![0.0; n];
         for (step, &w) in steps.iter().zip(weights).filter(|(_, w)| **w > 0.0) {
@@ -243,9 +229,8 @@ impl<F: Cost> CmaEs<F> {
     /// Updates the eigenvalues and returns whether to continue: no criterion of appendix B.3 holds.
     fn decompose(&mut self) -> bool {
         let (values, axes) = eigen(&self.covariance);
-        let (least, most) = values
-            .iter()
-            .fold((f64::INFINITY, 0.0f64), |(a, b), &x| (a.min(x), b.max(x)));
+        let (least, most) =
+            values.iter().fold((f64::INFINITY, 0.0f64), |(a, b), &x| (a.min(x), b.max(x)));
         self.lengths = values.iter().map(|x| x.sqrt()).collect();
         self.axes = axes;
         let longest = self.sigma * most.sqrt() / self.first_sigma;

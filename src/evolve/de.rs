@@ -299,12 +299,11 @@ impl<F: Cost> Optimise<F> for DifferentialEvolution<F> {
             }
         }
         let members = self.population.len();
-        let best = (1..members).fold(0, |best, i| {
-            match better(&self.fitness[i], &self.fitness[best]) {
+        let best =
+            (1..members).fold(0, |best, i| match better(&self.fitness[i], &self.fitness[best]) {
                 true => i,
                 false => best,
-            }
-        });
+            });
         self.population.swap(0, best);
         self.fitness.swap(0, best);
         if !first && self.converged() {
@@ -322,9 +321,7 @@ impl<F: Cost> Optimise<F> for DifferentialEvolution<F> {
     }
 
     fn rivals(&self) -> Vec<Option<F>> {
-        (0..self.trials.len())
-            .map(|i| self.fitness.get(i).cloned())
-            .collect()
+        (0..self.trials.len()).map(|i| self.fitness.get(i).cloned()).collect()
     }
 
     fn done(&self) -> bool {

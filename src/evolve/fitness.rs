@@ -85,11 +85,8 @@ show!(Fitness as fields);
 
 impl Fitness {
     /// Fitness worse than that of any network, for one that was not measured to the end.
-    pub(crate) const WORST: Self = Self {
-        latency: usize::MAX,
-        deficit: f64::INFINITY,
-        cost: Some(f64::INFINITY),
-    };
+    pub(crate) const WORST: Self =
+        Self { latency: usize::MAX, deficit: f64::INFINITY, cost: Some(f64::INFINITY) };
 
     /// Returns the fitness; none if the network was stopped early.
     pub(crate) fn measured(self) -> Option<Self> {
@@ -194,11 +191,7 @@ impl<'a> Evaluator<'a> {
                 Some(latency as f64 + price * energy)
             }
         };
-        Ok(Fitness {
-            latency,
-            deficit,
-            cost,
-        })
+        Ok(Fitness { latency, deficit, cost })
     }
 
     /// Measures the latency, the percentage of images that are wrong after the last timestep, and
@@ -251,11 +244,7 @@ mod tests {
 
     #[test]
     fn objectives_say_what_counts() {
-        let of = |latency, deficit, cost| Fitness {
-            latency,
-            deficit,
-            cost,
-        };
+        let of = |latency, deficit, cost| Fitness { latency, deficit, cost };
         let by_cost = |latency, cost| of(latency, 0.0, Some(cost));
         assert!(by_cost(9, 10.0) < by_cost(3, 11.0));
         assert!(by_cost(3, 10.0) < by_cost(9, 10.0));

@@ -116,10 +116,7 @@ pub fn convergence_chart(title: &str, label: &str, generations: &[Generation]) -
         let entries = [
             ("best network".into(), Key::Line(0)),
             ("median of the generation".into(), Key::Line(1)),
-            (
-                "from its lower to its upper quartile".into(),
-                Key::Bar(BAND),
-            ),
+            ("from its lower to its upper quartile".into(), Key::Bar(BAND)),
         ];
         legend(area, &entries)?;
         let text = |fitness: &Fitness| value(fitness).map_or(String::new(), |x| x.to_string());
@@ -128,13 +125,7 @@ pub fn convergence_chart(title: &str, label: &str, generations: &[Generation]) -
             let [best, low, median, high] = [&g.best, low, &g.median, high].map(text);
             [g.generation.to_string(), best, low, median, high]
         };
-        let header = [
-            "generation",
-            "best",
-            "lower_quartile",
-            "median",
-            "upper_quartile",
-        ];
+        let header = ["generation", "best", "lower_quartile", "median", "upper_quartile"];
         table(header, generations.iter().map(row))
     })
 }
@@ -153,11 +144,7 @@ mod tests {
 
     #[test]
     fn a_band_holds_half_of_a_generation() {
-        let fitness = |cost| Fitness {
-            latency: 1,
-            deficit: 0.0,
-            cost: Some(cost),
-        };
+        let fitness = |cost| Fitness { latency: 1, deficit: 0.0, cost: Some(cost) };
         let generation = |generation: usize, upper| Generation {
             generation,
             evaluations: 8,
@@ -174,10 +161,7 @@ mod tests {
         assert_eq!(saved(&chart).lines().last().unwrap(), "2,1,2,3,");
         let polygon = chart.svg().lines().find(|line| line.contains("<polygon"));
         let (_, points) = polygon.unwrap().split_once("points=\"").unwrap();
-        assert_eq!(
-            points.split('"').next().unwrap().split_whitespace().count(),
-            4
-        );
+        assert_eq!(points.split('"').next().unwrap().split_whitespace().count(), 4);
 
         let folder = tempfile::tempdir().unwrap();
         assert!(chart.save_data(folder.path()).is_err());

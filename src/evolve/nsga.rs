@@ -47,10 +47,9 @@ impl NsgaSettings {
             let holds = (0.0..=1.0).contains(&probability);
             require(holds, name, probability, "0 to 1")?;
         }
-        for (name, index) in [
-            ("crossover_index", self.crossover_index),
-            ("mutation_index", self.mutation_index),
-        ] {
+        for (name, index) in
+            [("crossover_index", self.crossover_index), ("mutation_index", self.mutation_index)]
+        {
             let holds = (0.0..f64::INFINITY).contains(&index);
             require(holds, name, index, "0 or more, finite")?;
         }
@@ -118,13 +117,7 @@ impl Nsga2 {
         if let Some(x0) = x0 {
             points[0] = bounds.unit_start(x0)?;
         }
-        Ok(Self {
-            settings,
-            bounds,
-            rng,
-            members: Vec::new(),
-            points,
-        })
+        Ok(Self { settings, bounds, rng, members: Vec::new(), points })
     }
 
     /// Returns the points to measure next, one value per gene; calling it twice returns the same.
@@ -166,9 +159,7 @@ impl Nsga2 {
     /// empty before the first [`tell`](Self::tell).
     pub fn front(&self) -> Vec<(Vec<f64>, Vec<f64>)> {
         let first = self.members.iter().filter(|member| member.rank == 0);
-        first
-            .map(|member| (self.bounds.point(&member.genes), member.objectives.clone()))
-            .collect()
+        first.map(|member| (self.bounds.point(&member.genes), member.objectives.clone())).collect()
     }
 
     /// Ranks parents and children and keeps the best ones (section III of the paper).
@@ -220,10 +211,8 @@ fn dominates(a: &[f64], b: &[f64]) -> bool {
 fn fronts(members: &[Member]) -> Vec<Vec<usize>> {
     let dominates = |i: usize, j: usize| dominates(&members[i].objectives, &members[j].objectives);
     let all = 0..members.len();
-    let dominated: Vec<Vec<usize>> = all
-        .clone()
-        .map(|i| all.clone().filter(|&j| dominates(i, j)).collect())
-        .collect();
+    let dominated: Vec<Vec<usize>> =
+        all.clone().map(|i| all.clone().filter(|&j| dominates(i, j)).collect()).collect();
     let mut dominators = vec![0; members.len()];
     dominated.iter().flatten().for_each(|&j| dominators[j] += 1);
     let mut fronts = Vec::new();

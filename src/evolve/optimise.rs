@@ -102,8 +102,7 @@ impl Bounds {
     /// Maps a point from the unit box into the bounds.
     pub fn point(&self, unit: &[f64]) -> Vec<f64> {
         let axes = unit.iter().zip(&self.0);
-        axes.map(|(x, &[low, high])| (low + x * (high - low)).clamp(low, high))
-            .collect()
+        axes.map(|(x, &[low, high])| (low + x * (high - low)).clamp(low, high)).collect()
     }
 
     pub fn points(&self, units: &[Vec<f64>]) -> Vec<Vec<f64>> {

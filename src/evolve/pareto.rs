@@ -252,16 +252,9 @@ fn run<N: Network>(
     });
     let mut networks = networks.collect::<Result<Vec<_>>>()?;
     let order = |c: &Compromise<N>| (c.latency, c.error_percent, c.energy_ratio);
-    networks.sort_by(|a, b| {
-        order(a)
-            .partial_cmp(&order(b))
-            .unwrap_or(std::cmp::Ordering::Equal)
-    });
+    networks.sort_by(|a, b| order(a).partial_cmp(&order(b)).unwrap_or(std::cmp::Ordering::Equal));
     networks.dedup_by(|a, b| order(a) == order(b));
-    Ok(Front {
-        networks,
-        tried: run.told.concat(),
-    })
+    Ok(Front { networks, tried: run.told.concat() })
 }
 
 /// Search for compromises, with its progress.
@@ -317,9 +310,8 @@ impl Steps for ParetoRun<'_> {
         }
         let points = self.search.ask();
         let found = ranks.share(points.len(), |i| {
-            let (latency, error, energy) = self
-                .evaluator
-                .compromise(&self.genome.express(&points[i]))?;
+            let (latency, error, energy) =
+                self.evaluator.compromise(&self.genome.express(&points[i]))?;
             Ok([latency as f64, error, energy])
         })?;
         self.tell(found)?;
@@ -353,11 +345,9 @@ mod tests {
         // One ring and three dots belong to the legend.
         assert_eq!(circles("r=\"8\""), 2 + 1);
         assert_eq!(circles("r=\"4\""), 3 + 3);
-        for error in [
-            "error 1 %, the smallest",
-            "error 2 %, the middle one",
-            "error 4 %, the largest",
-        ] {
+        for error in
+            ["error 1 %, the smallest", "error 2 %, the middle one", "error 4 %, the largest"]
+        {
             assert!(chart.svg().contains(error), "{error}");
         }
         front_chart("", &[], &[]).unwrap();

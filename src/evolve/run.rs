@@ -192,10 +192,7 @@ impl Identity {
     ) -> Self {
         Self {
             weights_checksum: checksum(&snn.network().stages.layers),
-            settings: EvolveSettings {
-                generations: 0,
-                ..settings.clone()
-            },
+            settings: EvolveSettings { generations: 0, ..settings.clone() },
             neurons: snn.neurons().to_vec(),
             images: images.len(),
             images_checksum: images.view().checksum(),
@@ -265,12 +262,7 @@ impl<N: Network> Steps for EvolutionRun<'_, N> {
     type State = State;
 
     fn identity(&self) -> Result<Identity> {
-        Ok(Identity::new(
-            self.snn,
-            self.images,
-            self.target,
-            self.settings,
-        ))
+        Ok(Identity::new(self.snn, self.images, self.target, self.settings))
     }
 
     fn state(&self) -> Result<(State, Vec<NamedTensor>)> {

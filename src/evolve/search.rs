@@ -116,10 +116,7 @@ impl<F: Cost> RandomSearch<F> {
     }
 
     fn draw(&mut self) {
-        let draw = |_| {
-            self.bounds
-                .point(&uniform(&mut self.rng, self.bounds.genes()))
-        };
+        let draw = |_| self.bounds.point(&uniform(&mut self.rng, self.bounds.genes()));
         self.points = (0..self.population).map(draw).collect();
     }
 }

@@ -45,10 +45,7 @@ pub struct EvolveSettings {
 impl Default for EvolveSettings {
     fn default() -> Self {
         Self {
-            search: Search::De(DeSettings {
-                population: 5,
-                ..DeSettings::default()
-            }),
+            search: Search::De(DeSettings { population: 5, ..DeSettings::default() }),
             objective: Objective::Latency,
             genome: vec![(Gene::Scale, [0.25, 2.0])],
             generations: 10,
@@ -86,10 +83,7 @@ impl EvolveSettings {
     }
 
     pub(crate) fn run(&self) -> SimulateSettings {
-        SimulateSettings {
-            code: self.code,
-            ..self.timesteps.into()
-        }
+        SimulateSettings { code: self.code, ..self.timesteps.into() }
     }
 
     pub(super) fn evaluator<'a, N: Network>(

@@ -95,10 +95,8 @@ pub fn thresholds_chart<R: Borrow<ThresholdRow>>(
             Text::new(format!("× {:.2}", row.scale), place, style)
         });
         axes.draw_series(notes.collect::<Vec<_>>())?;
-        let entries = [
-            ("as converted".into(), Key::Bar(colour(0))),
-            ("evolved".into(), Key::Bar(colour(1))),
-        ];
+        let entries =
+            [("as converted".into(), Key::Bar(colour(0))), ("evolved".into(), Key::Bar(colour(1)))];
         legend(area, &entries)?;
         let row = |row: &ThresholdRow| {
             let [baseline, evolved] = values(row).map(|threshold| threshold.to_string());

@@ -24,10 +24,7 @@ pub struct FiringRateRow {
 pub fn firing_rates(network: &str, run: &Simulation) -> Vec<FiringRateRow> {
     let images = run.curve.images();
     // The output layer, the last, does not spike.
-    let layers = run
-        .layers
-        .split_last()
-        .map_or(&[][..], |(_, layers)| layers);
+    let layers = run.layers.split_last().map_or(&[][..], |(_, layers)| layers);
     let rows = layers.iter().enumerate().flat_map(|(number, layer)| {
         let all = (images * layer.neurons) as f64;
         let spikes = layer.spikes.iter().enumerate();
@@ -179,21 +176,15 @@ pub fn activation_map(
         if timesteps.contains(&t) {
             let mut map = vec![0.0; area];
             // Neurons are numbered by channel, row, column.
-            fired
-                .iter()
-                .for_each(|&neuron| map[neuron % area] += scores[neuron]);
-            rows.extend(
-                map.iter()
-                    .enumerate()
-                    .map(|(place, &score)| ActivationMapRow {
-                        network: network.into(),
-                        layer,
-                        timestep: t,
-                        row: place / shape.width,
-                        column: place % shape.width,
-                        score,
-                    }),
-            );
+            fired.iter().for_each(|&neuron| map[neuron % area] += scores[neuron]);
+            rows.extend(map.iter().enumerate().map(|(place, &score)| ActivationMapRow {
+                network: network.into(),
+                layer,
+                timestep: t,
+                row: place / shape.width,
+                column: place % shape.width,
+                score,
+            }));
         }
         fired.iter().for_each(|&neuron| scores[neuron] += 1.0);
     }

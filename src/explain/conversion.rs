@@ -141,12 +141,8 @@ pub fn conversion_error<P: Part, K: Task>(
 fn check_plain(layer: usize, neurons: &Neurons) -> Result<()> {
     let found = match neurons {
         Neurons { leak, .. } if leak.iter().any(|&leak| leak != 1.0) => "a leak",
-        Neurons {
-            reset: Reset::Zero, ..
-        } => "hard reset",
-        Neurons {
-            refractory: 1.., ..
-        } => "a refractory period",
+        Neurons { reset: Reset::Zero, .. } => "hard reset",
+        Neurons { refractory: 1.., .. } => "a refractory period",
         _ => return Ok(()),
     };
     let expected = "integrate-and-fire neurons with soft reset, without leak or refractory period";
@@ -166,9 +162,7 @@ struct ErrorSums {
 impl ErrorSums {
     fn add(&mut self, more: &Self) {
         let parts = self.parts.iter_mut().flatten();
-        parts
-            .zip(more.parts.iter().flatten())
-            .for_each(|(sum, x)| *sum += x);
+        parts.zip(more.parts.iter().flatten()).for_each(|(sum, x)| *sum += x);
         self.activation += more.activation;
         self.residual += more.residual;
     }

@@ -31,28 +31,22 @@ pub struct StatisticRow {
 pub fn layer_statistics(snn: &SpikingNetwork, run: &Simulation) -> Result<Vec<StatisticRow>> {
     snn.check_run(run)?;
     let stages = snn.stages.stages[..snn.neurons().len()].iter();
-    let rows = stages
-        .zip(&run.layers)
-        .enumerate()
-        .flat_map(|(layer, (stage, spikes))| {
-            let neurons = stage.output.size() as f64;
-            let silent = spikes.per_neuron.as_ref().map(|spikes| {
-                let silent = spikes.iter().filter(|&&spikes| spikes == 0).count();
-                ("silent (%)", 100.0 * silent as f64 / neurons)
-            });
-            let rows = [
-                ("depth", layer as f64),
-                ("neurons", neurons),
-                ("fan-in", stage.products as f64 / neurons),
-                ("firing rate (%)", 100.0 * run.firing_rate(layer)),
-            ];
-            let row = move |(name, value): (&str, f64)| StatisticRow {
-                statistic: name.into(),
-                layer,
-                value,
-            };
-            rows.into_iter().chain(silent).map(row)
+    let rows = stages.zip(&run.layers).enumerate().flat_map(|(layer, (stage, spikes))| {
+        let neurons = stage.output.size() as f64;
+        let silent = spikes.per_neuron.as_ref().map(|spikes| {
+            let silent = spikes.iter().filter(|&&spikes| spikes == 0).count();
+            ("silent (%)", 100.0 * silent as f64 / neurons)
         });
+        let rows = [
+            ("depth", layer as f64),
+            ("neurons", neurons),
+            ("fan-in", stage.products as f64 / neurons),
+            ("firing rate (%)", 100.0 * run.firing_rate(layer)),
+        ];
+        let row =
+            move |(name, value): (&str, f64)| StatisticRow { statistic: name.into(), layer, value };
+        rows.into_iter().chain(silent).map(row)
+    });
     Ok(rows.collect())
 }
 
@@ -67,9 +61,7 @@ pub fn activation_statistics<N: Network>(
     percentile: f64,
 ) -> Result<Vec<StatisticRow>> {
     let most = conversion.balance(Balance::Max)?.thresholds();
-    let many = conversion
-        .balance(Balance::Percentile(percentile))?
-        .thresholds();
+    let many = conversion.balance(Balance::Percentile(percentile))?.thresholds();
     let layers = most.into_iter().zip(many).enumerate();
     let row = |(layer, (most, many)): (usize, (f32, f32))| StatisticRow {
         statistic: format!("max / p{percentile}"),
@@ -115,8 +107,7 @@ pub fn correlations(
     let row = |name: &str| {
         let value = |scale: &ScaleRow| {
             let mut own = statistics.iter();
-            own.find(|row| row.statistic == name && row.layer == scale.layer)
-                .map(|row| row.value)
+            own.find(|row| row.statistic == name && row.layer == scale.layer).map(|row| row.value)
         };
         let values: Vec<f64> = scales.iter().filter_map(value).collect();
         let found = statistics.iter().filter(|row| row.statistic == name);

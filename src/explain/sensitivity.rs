@@ -137,9 +137,7 @@ pub fn morris(
     let point = |levels: &[u32]| -> Vec<f64> {
         let place = |level: u32| f64::from(level) / f64::from(LEVELS - 1);
         let values = levels.iter().zip(bounds);
-        values
-            .map(|(&level, [low, high])| low + (high - low) * place(level))
-            .collect()
+        values.map(|(&level, [low, high])| low + (high - low) * place(level)).collect()
     };
     let mut rng = rng(seed, Stream::Sensitivity);
     let mut effects = vec![Vec::with_capacity(trajectories); bounds.len()];

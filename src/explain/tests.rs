@@ -93,10 +93,8 @@ fn equal_values_share_their_mean_rank() {
 #[test]
 fn activity_over_time_is_counted() {
     let run = two_neurons().simulate(&three_images(), 4).unwrap();
-    let rates: Vec<f64> = firing_rates("one", &run)
-        .iter()
-        .map(|row| row.firing_rate_percent)
-        .collect();
+    let rates: Vec<f64> =
+        firing_rates("one", &run).iter().map(|row| row.firing_rate_percent).collect();
     // Spikes at 2 and 4, at 2 and 4, at 3: of three images and two neurons.
     assert_eq!(rates, [0.0, 33.3333, 16.6667, 33.3333]);
     let rows = first_spikes("one", &two_neurons(), &three_images(), 5).unwrap();
@@ -149,16 +147,10 @@ fn each_cause_makes_its_part() {
     assert_eq!(parts(1.0, 2.0, 1), [0.0, 0.75, 0.0, -0.5, 0.0]);
     assert_eq!(parts(0.5, 0.5, 2), [0.0, 0.0, -0.25, 0.0, 0.0]);
     assert_eq!(parts(1.0, 1.0, 2), [0.0, 0.0, 0.0, -0.25, 0.5]);
-    let other = Neuron {
-        activation: 0.5,
-        ..neuron(1.0, 1.0)
-    };
+    let other = Neuron { activation: 0.5, ..neuron(1.0, 1.0) };
     assert_eq!(other.parts(1, 2)[0], 0.25);
     // Two thresholds, but for rounding: either number of spikes is right.
-    let near = Neuron {
-        input: 1.0 - 1e-7,
-        ..neuron(1.0, 1.0)
-    };
+    let near = Neuron { input: 1.0 - 1e-7, ..neuron(1.0, 1.0) };
     assert_eq!([1, 2].map(|spikes| near.parts(spikes, 2)[4]), [0.0; 2]);
 }
 
@@ -183,10 +175,7 @@ fn residual() -> SpikingNetwork {
     let layers = [
         conv(1, 0),
         Layer::Neurons,
-        Layer::Residual {
-            body,
-            shortcut: vec![],
-        },
+        Layer::Residual { body, shortcut: vec![] },
         Layer::AvgPool { size: 2 },
         Layer::Neurons,
         linear(noise(24, 4), 12),
@@ -238,11 +227,7 @@ fn the_parts_add_up_to_the_difference_from_the_ann() {
         assert!(layer > 0 || row[4].rms_percent == 0.0, "{row:?}");
     }
     assert_eq!((rows[0].timestep, rows[12].timestep), (7, 100));
-    assert!(
-        rows[..12]
-            .iter()
-            .all(|row| row.rms_percent > 0.0 || row.layer == 0)
-    );
+    assert!(rows[..12].iter().all(|row| row.rms_percent > 0.0 || row.layer == 0));
 }
 
 #[test]
@@ -261,21 +246,13 @@ fn a_layer_is_measured_in_percent_of_its_activations() {
     leaky.neurons[0].leak = vec![0.9];
     let error = conversion_error("one", &leaky, &three_images(), &[1]);
     let error = error.unwrap_err().to_string();
-    assert!(
-        error.starts_with("layer 0 (neurons): found a leak"),
-        "{error}"
-    );
+    assert!(error.starts_with("layer 0 (neurons): found a leak"), "{error}");
     let dark = Images::<Whole, Pixels>::from_arrays(vec![0; 4], vec![0]).unwrap();
     let error = conversion_error("one", &two_neurons(), &dark, &[1]);
     let error = error.unwrap_err().to_string();
     assert!(error.contains("root mean square 0"), "{error}");
     let error = conversion_error("one", &two_neurons(), &three_images(), &[0]);
-    assert!(
-        error
-            .unwrap_err()
-            .to_string()
-            .starts_with("timesteps: found [0]")
-    );
+    assert!(error.unwrap_err().to_string().starts_with("timesteps: found [0]"));
 }
 
 fn settings(timesteps: usize) -> EvolveSettings {
@@ -322,11 +299,7 @@ fn morris_tells_linear_inputs_from_those_that_interact() {
     let bounds = [[-1.0, 1.0], [0.0, 3.0], [0.0, 1.0], [0.0, 1.0]];
     let mut calls = 0;
     let found = morris(&bounds, 20, 1, |x| {
-        assert!(
-            x.iter()
-                .zip(&bounds)
-                .all(|(x, [low, high])| low <= x && x <= high)
-        );
+        assert!(x.iter().zip(&bounds).all(|(x, [low, high])| low <= x && x <= high));
         calls += 1;
         Ok(5.0 * x[0] - 2.0 * x[1] + x[2] * x[3])
     });
@@ -346,13 +319,8 @@ fn morris_tells_linear_inputs_from_those_that_interact() {
 
 #[test]
 fn statistics_of_layers_correlate_with_scales() {
-    let settings = SimulateSettings {
-        per_neuron: true,
-        ..5.into()
-    };
-    let run = two_neurons()
-        .simulate(&three_images().take(1), settings)
-        .unwrap();
+    let settings = SimulateSettings { per_neuron: true, ..5.into() };
+    let run = two_neurons().simulate(&three_images().take(1), settings).unwrap();
     let rows = layer_statistics(&two_neurons(), &run).unwrap();
     let values: Vec<(&str, f64)> = (rows.iter().map(|row| (&*row.statistic, row.value))).collect();
     let expected = [
@@ -366,22 +334,12 @@ fn statistics_of_layers_correlate_with_scales() {
     assert!(layer_statistics(&residual(), &run).is_err());
 
     let scales = scales(&threshold_rows(&[&[1.0, 3.0, 2.0]])).unwrap();
-    let row = |statistic: &str, layer, value| StatisticRow {
-        statistic: statistic.into(),
-        layer,
-        value,
-    };
-    let mut rows = vec![
-        row("depth", 0, 1.0),
-        row("depth", 1, 2.0),
-        row("depth", 2, 3.0),
-    ];
+    let row =
+        |statistic: &str, layer, value| StatisticRow { statistic: statistic.into(), layer, value };
+    let mut rows = vec![row("depth", 0, 1.0), row("depth", 1, 2.0), row("depth", 2, 3.0)];
     rows.extend([0, 1, 2].map(|layer| row("same", layer, 1.0)));
     let found = correlations(&rows, &scales).unwrap();
-    assert_eq!(
-        (found[0].spearman, found[0].pearson),
-        (Some(0.5), Some(0.5))
-    );
+    assert_eq!((found[0].spearman, found[0].pearson), (Some(0.5), Some(0.5)));
     assert_eq!((found[1].spearman, found[1].layers), (None, 3));
     let error = correlations(&rows[..5], &scales).unwrap_err().to_string();
     assert!(error.contains("2 values of same"), "{error}");
@@ -419,20 +377,12 @@ fn a_map_sums_channels_whose_spikes_come_close_together() {
     assert_eq!((at(1), at(7)), ((3, 0, 1), (4, 1, 1)));
     // At 3, 1/2 + 1/4; at 4, 1/2 + 1/4 + 1/8 and the other channel's 1/4.
     let scores: Vec<f64> = rows.iter().map(|row| row.score).collect();
-    for (score, expected) in scores
-        .iter()
-        .zip([0.0, 0.75, 0.0, 0.0, 0.0, 1.125, 0.0, 0.0])
-    {
+    for (score, expected) in scores.iter().zip([0.0, 0.75, 0.0, 0.0, 0.0, 1.125, 0.0, 0.0]) {
         assert!((score - expected).abs() < 1e-12, "{scores:?}");
     }
     assert!(activation_map("one", &snn, &input, 1, &[3], 0.5).is_err());
     assert!(activation_map("one", &snn, &input, 0, &[], 0.5).is_err());
-    assert!(
-        activation_map_chart("Map", &rows)
-            .unwrap_err()
-            .to_string()
-            .contains("several")
-    );
+    assert!(activation_map_chart("Map", &rows).unwrap_err().to_string().contains("several"));
     activation_map_chart("Map", &rows[..4]).unwrap();
 }
 
@@ -451,10 +401,7 @@ fn rows_come_back_from_files_and_make_charts() {
     }
     let run = snn.simulate(&images, 20).unwrap();
     there_and_back!(firing_rates("one", &run), firing_rates_chart);
-    there_and_back!(
-        first_spikes("one", &snn, &images, 20).unwrap(),
-        first_spikes_chart
-    );
+    there_and_back!(first_spikes("one", &snn, &images, 20).unwrap(), first_spikes_chart);
     let errors = conversion_error("one", &snn, &images, &[20]).unwrap();
     there_and_back!(errors, conversion_error_chart);
     let target = Target::new([true, false], 1.0).unwrap();

@@ -32,12 +32,7 @@ impl<'a> Fields<'a> {
             let expected = format!("a group `{name}`");
             Error::data(path.display(), "graph", error, expected)
         })?;
-        Ok(Self {
-            path,
-            size,
-            place: format!("node `{name}`"),
-            group,
-        })
+        Ok(Self { path, size, place: format!("node `{name}`"), group })
     }
 
     /// Opens the group called `name` of this one.

@@ -45,15 +45,8 @@ impl Branch {
         node.require(same, found, "weights that hold the charges")?;
         let has_bias = |branch: &Self| matches!(&branch.weights, Some((_, b)) if !b.is_empty());
         let first = has_bias(&body) || !has_bias(&shortcut);
-        self.weights = if first {
-            body.weights
-        } else {
-            shortcut.weights
-        };
-        self.layers.push(Layer::Residual {
-            body: body.layers,
-            shortcut: shortcut.layers,
-        });
+        self.weights = if first { body.weights } else { shortcut.weights };
+        self.layers.push(Layer::Residual { body: body.layers, shortcut: shortcut.layers });
         (self.axes, self.charge, self.end) = (body.axes, body.charge, body.end);
         self.edges = body.edges + shortcut.edges;
         Ok(())
@@ -167,12 +160,7 @@ impl Branch {
         };
         let bias = single(&doubles);
         let layer = match conv {
-            false => Layer::Linear {
-                weight,
-                bias,
-                inputs,
-                outputs,
-            },
+            false => Layer::Linear { weight, bias, inputs, outputs },
             true => {
                 for name in ["dilation", "groups"] {
                     let found = node.both(name, 1)?;
@@ -190,21 +178,11 @@ impl Branch {
                         if same { kernel / 2 } else { 0 }
                     }
                 };
-                Layer::Conv {
-                    weight,
-                    bias,
-                    inputs,
-                    outputs,
-                    kernel,
-                    stride,
-                    padding,
-                }
+                Layer::Conv { weight, bias, inputs, outputs, kernel, stride, padding }
             }
         };
         let shape = output_shape(0, &layer, input).map_err(|error| match error {
-            Error::Layer {
-                found, expected, ..
-            } => node.wrong(found, expected),
+            Error::Layer { found, expected, .. } => node.wrong(found, expected),
             other => other,
         })?;
         let sides = shape.height.saturating_mul(shape.width);
@@ -236,13 +214,7 @@ impl Branch {
         for layer in self.layers.iter().rev() {
             match layer {
                 Layer::AvgPool { size } => pooled *= size,
-                Layer::Conv {
-                    inputs,
-                    outputs,
-                    kernel,
-                    stride,
-                    ..
-                } => {
+                Layer::Conv { inputs, outputs, kernel, stride, .. } => {
                     let side = kernel + stride * (pooled - 1);
                     let weights = inputs * outputs.next_multiple_of(LANES);
                     let most = node.most_weights();
@@ -305,21 +277,10 @@ fn single(bias: &[f64]) -> Option<Vec<f32>> {
 /// True for a layer whose output is its input.
 fn is_identity(layer: &Layer) -> bool {
     match layer {
-        Layer::Conv {
-            weight,
-            bias: None,
-            inputs,
-            outputs,
-            kernel: 1,
-            stride: 1,
-            padding: 0,
+        Layer::Conv { weight, bias: None, inputs, outputs, kernel: 1, stride: 1, padding: 0 }
+        | Layer::Linear { weight, bias: None, inputs, outputs } => {
+            inputs == outputs && weight.iter().copied().eq(identity(*outputs))
         }
-        | Layer::Linear {
-            weight,
-            bias: None,
-            inputs,
-            outputs,
-        } => inputs == outputs && weight.iter().copied().eq(identity(*outputs)),
         _ => false,
     }
 }

@@ -71,10 +71,7 @@ fn networks() -> Vec<(Shape, Vec<Layer>, Vec<usize>)> {
     let sums = vec![
         conv(2, 5, 3, 1, false),
         Neurons,
-        residual(
-            vec![conv(5, 5, 3, 1, true), Neurons, conv(5, 5, 3, 1, false)],
-            vec![],
-        ),
+        residual(vec![conv(5, 5, 3, 1, true), Neurons, conv(5, 5, 3, 1, false)], vec![]),
         Neurons,
         residual(
             vec![conv(5, 4, 3, 2, false), Neurons, conv(4, 4, 3, 1, true)],
@@ -93,10 +90,7 @@ fn networks() -> Vec<(Shape, Vec<Layer>, Vec<usize>)> {
             vec![
                 linear(9, 9, true),
                 Neurons,
-                residual(
-                    vec![linear(9, 9, false), Neurons, linear(9, 9, false)],
-                    vec![],
-                ),
+                residual(vec![linear(9, 9, false), Neurons, linear(9, 9, false)], vec![]),
             ],
             vec![],
         ),
@@ -119,11 +113,7 @@ fn kinds(channels: usize) -> Vec<Neurons> {
     leaks[2] = 1.0 - f32::EPSILON / 2.0;
     vec![
         Neurons::new([0.7]),
-        Neurons {
-            initial: 0.5,
-            refractory: 1,
-            ..Neurons::new(each(0.3))
-        },
+        Neurons { initial: 0.5, refractory: 1, ..Neurons::new(each(0.3)) },
         Neurons {
             leak: vec![0.93],
             reset: Reset::Zero,
@@ -160,19 +150,10 @@ fn networks_come_back_as_they_were() {
             network.save(&one).unwrap();
             let again = SpikingNetwork::load(&one).unwrap();
             assert_eq!(again.neurons, network.neurons, "{kind}");
-            assert!(
-                again.stages.layers == layers,
-                "{kind}: {:?}",
-                again.stages.layers
-            );
+            assert!(again.stages.layers == layers, "{kind}: {:?}", again.stages.layers);
             let input: Vec<f32> = noise(shape.size(), 3).iter().map(|x| 2.0 * x).collect();
             let trace = network.trace(&input, 40).unwrap();
-            assert!(
-                trace
-                    .spikes
-                    .iter()
-                    .all(|layer| layer.iter().any(|t| !t.is_empty()))
-            );
+            assert!(trace.spikes.iter().all(|layer| layer.iter().any(|t| !t.is_empty())));
             assert!(again.trace(&input, 40).unwrap() == trace, "{kind}");
             again.save(&two).unwrap();
             assert!(fs::read(&one).unwrap() == fs::read(&two).unwrap());
@@ -186,15 +167,10 @@ fn typed_networks_come_back_and_others_are_refused() {
     let path = folder.path().join("digits.nir");
     let digits = digits().unwrap().split(Shares::default(), 0).unwrap();
     let mut ann = Ann::<DigitsCnn>::new(0).unwrap();
-    let epochs = TrainSettings {
-        epochs: 1,
-        ..Default::default()
-    };
+    let epochs = TrainSettings { epochs: 1, ..Default::default() };
     ann.train(&digits.training, &epochs).unwrap();
     let conversion = convert(&ann, &digits.training.take(100)).unwrap();
-    let snn = conversion
-        .balance(Balance::PercentilePerChannel(99.0))
-        .unwrap();
+    let snn = conversion.balance(Balance::PercentilePerChannel(99.0)).unwrap();
     let snn = conversion.calibrated(&snn, 16).unwrap();
     snn.save(&path).unwrap();
     let again = Snn::<DigitsCnn>::load(&path).unwrap();
@@ -239,9 +215,7 @@ fn file(path: &Path, nodes: &[(&str, Fill)], edges: &[(&str, &str)]) {
     text(&mut graph, "type", "NIRGraph");
     let edges: Vec<&str> = edges.iter().flat_map(|&(from, to)| [from, to]).collect();
     let dataset = graph.create_dataset("edges");
-    dataset
-        .with_vlen_strings(&edges)
-        .with_shape(&[edges.len() as u64 / 2, 2]);
+    dataset.with_vlen_strings(&edges).with_shape(&[edges.len() as u64 / 2, 2]);
     let mut group = graph.create_group("nodes");
     let input: Fill = |group| {
         text(group, "type", "Input");
@@ -263,12 +237,7 @@ fn file(path: &Path, nodes: &[(&str, Fill)], edges: &[(&str, &str)]) {
 
 fn two_by_four(group: &mut GroupBuilder) {
     text(group, "type", "Linear");
-    floats(
-        group,
-        "weight",
-        &[1.0, 0.5, 0.25, 0.0, 2.0, 0.0, 0.0, 0.0],
-        &[2, 4],
-    );
+    floats(group, "weight", &[1.0, 0.5, 0.25, 0.0, 2.0, 0.0, 0.0, 0.0], &[2, 4]);
 }
 
 fn fires(group: &mut GroupBuilder, threshold: f64, r: f64) {
@@ -308,23 +277,14 @@ fn what_cannot_be_read_is_named() {
     let fired: Fill = |g| fires(g, 1.0, 1e4);
     let wrong = |nodes: &[(&str, Fill)], edges: &[(&str, &str)], expected: &str| {
         let error = loaded(nodes, edges).unwrap_err().to_string();
-        assert!(
-            error.contains(expected) && error.contains("foreign.nir"),
-            "{error}"
-        );
+        assert!(error.contains(expected) && error.contains("foreign.nir"), "{error}");
     };
     let second = |second: Fill, expected: &str| {
         wrong(&[("a", two_by_four), ("b", second)], &CHAIN, expected);
     };
-    second(
-        |g| text(g, "type", "CubaLIF"),
-        "node `b`: found a node of type CubaLIF",
-    );
+    second(|g| text(g, "type", "CubaLIF"), "node `b`: found a node of type CubaLIF");
     second(two_by_four, "node `b`: found a second layer of weights");
-    second(
-        |g| fires(g, f64::NAN, 1e4),
-        "node `b`: found NaN in `v_threshold`",
-    );
+    second(|g| fires(g, f64::NAN, 1e4), "node `b`: found NaN in `v_threshold`");
     second(|g| fires(g, -1.0, 1e4), "node `b`: found threshold -1");
     second(|g| text(g, "type", "IF"), "a dataset `r`");
     let three: Fill = |g| {
@@ -347,28 +307,13 @@ fn what_cannot_be_read_is_named() {
         text(&mut metadata, METADATA, &neurons);
         g.add_group(metadata.finish());
     };
-    second(
-        other,
-        "thresholds or leaks other than those of `metadata/evospike`",
-    );
+    second(other, "thresholds or leaks other than those of `metadata/evospike`");
     let nodes: [(&str, Fill); 2] = [("a", two_by_four), ("b", fired)];
-    wrong(
-        &nodes,
-        &[("in", "a"), ("a", "b"), ("b", "a"), ("b", "out")],
-        "circle",
-    );
+    wrong(&nodes, &[("in", "a"), ("a", "b"), ("b", "a"), ("b", "out")], "circle");
     wrong(&nodes, &[("in", "a"), ("a", "c")], "an edge of `c`");
     wrong(&nodes, &[("in", "a"), ("a", "out")], "node `b`");
-    wrong(
-        &nodes,
-        &[("in", "b"), ("b", "a"), ("a", "out")],
-        "shape [2], expected [4]",
-    );
-    wrong(
-        &nodes,
-        &[("in", "a"), ("a", "b"), ("b", "out"), ("in", "out")],
-        "node `out`",
-    );
+    wrong(&nodes, &[("in", "b"), ("b", "a"), ("a", "out")], "shape [2], expected [4]");
+    wrong(&nodes, &[("in", "a"), ("a", "b"), ("b", "out"), ("in", "out")], "node `out`");
 }
 
 /// Files with bytes changed or cut off: an error that names the file, or a network.

@@ -33,18 +33,10 @@ impl SpikingNetwork {
     /// file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let mut writer = Writer {
-            nodes: Vec::new(),
-            neurons: self.neurons.iter(),
-            layer: 0,
-        };
+        let mut writer = Writer { nodes: Vec::new(), neurons: self.neurons.iter(), layer: 0 };
         let (shape, flat) = (self.stages.input, false);
-        let start = Wire {
-            from: Vec::new(),
-            axes: Axes { shape, flat },
-            charge: vec![1.0],
-            bias: None,
-        };
+        let start =
+            Wire { from: Vec::new(), axes: Axes { shape, flat }, charge: vec![1.0], bias: None };
         let wire = writer.end(start, "Input");
         let wire = writer.layers(wire, &self.stages.layers)?;
         writer.end(wire, "Output");
@@ -89,12 +81,7 @@ impl<'a> Writer<'a> {
         F: Fn(&mut GroupBuilder) + 'a,
     {
         let from = vec![self.nodes.len()];
-        self.nodes.push(Node {
-            kind,
-            from: wire.from,
-            write: Box::new(write),
-            bias: None,
-        });
+        self.nodes.push(Node { kind, from: wire.from, write: Box::new(write), bias: None });
         Wire { from, ..wire }
     }
 
@@ -118,25 +105,12 @@ impl<'a> Writer<'a> {
                 return wrong(layer.kind(), expected);
             }
             wire = match layer {
-                Layer::Conv {
-                    weight,
-                    bias,
-                    inputs,
-                    outputs,
-                    kernel,
-                    stride,
-                    padding,
-                } => {
+                Layer::Conv { weight, bias, inputs, outputs, kernel, stride, padding } => {
                     let shape = output_shape(number, layer, *shape)?;
                     let sizes = vec![*outputs, *inputs, *kernel, *kernel];
                     self.weights(wire, (weight, bias), sizes, [*stride, *padding], shape)
                 }
-                Layer::Linear {
-                    weight,
-                    bias,
-                    inputs,
-                    outputs,
-                } => {
+                Layer::Linear { weight, bias, inputs, outputs } => {
                     let shape = output_shape(number, layer, *shape)?;
                     let sizes = vec![*outputs, *inputs];
                     self.weights(wire, (weight, bias), sizes, [1, 0], shape)
@@ -312,9 +286,7 @@ impl<'a> Writer<'a> {
         version.with_vlen_strings(&[VERSION]).with_shape(&[]);
         let mut graph = file.create_group("node");
         text(&mut graph, "type", "NIRGraph");
-        subgroup(&mut graph, "metadata", |group| {
-            floats(group, "dt", &[DT], &[])
-        });
+        subgroup(&mut graph, "metadata", |group| floats(group, "dt", &[DT], &[]));
         let dataset = graph.create_dataset("edges").with_vlen_strings(&edges);
         dataset.with_shape(&[edges.len() as u64 / 2, 2]);
         subgroup(&mut graph, "nodes", |group| {

@@ -20,11 +20,7 @@ pub type Flat<E, D, T> = Tensor<(usize,), E, D, T>;
 pub(crate) type Values<D> = Flat<f32, D, NoneTape>;
 
 /// Output, and mean and variance (divided by n) of each channel.
-type Normed<E, D, T> = (
-    Flat<E, D, T>,
-    Tensor<(usize,), E, D>,
-    Tensor<(usize,), E, D>,
-);
+type Normed<E, D, T> = (Flat<E, D, T>, Tensor<(usize,), E, D>, Tensor<(usize,), E, D>);
 
 /// Device that runs evospike's layers. The provided methods define the operations for any device,
 /// in terms of dfdx's; the CPU overrides them for `f32`.
@@ -76,10 +72,7 @@ pub trait Accelerated<E: Dtype>: Device<E> {
         let mean = x.retaped::<T>().try_mean::<(usize,), Axes2<0, 2>>()?;
         let running_mean = mean.retaped();
         let centred = x.try_sub(mean.try_broadcast_like::<_, Axes2<0, 2>>(&each)?)?;
-        let variance = centred
-            .retaped::<T>()
-            .try_square()?
-            .try_mean::<(usize,), Axes2<0, 2>>()?;
+        let variance = centred.retaped::<T>().try_square()?.try_mean::<(usize,), Axes2<0, 2>>()?;
         let running_variance = variance.retaped();
         let y = affine(centred, weight, bias, variance)?.try_reshape_like(&size)?;
         Ok((y, running_mean, running_variance))
@@ -130,9 +123,7 @@ pub trait Accelerated<E: Dtype>: Device<E> {
         let (device, size) = (x.device().clone(), *x.shape());
         let number = |value: usize| E::from_usize(value).unwrap_or_default();
         let half = E::from_f64(0.5).unwrap_or_default();
-        let bound = bound
-            .try_reshape_like(&())?
-            .try_broadcast_like::<_, Axis<0>>(&size)?;
+        let bound = bound.try_reshape_like(&())?.try_broadcast_like::<_, Axis<0>>(&size)?;
         let (x_now, bound_now) = (copy(&x)?, copy(&bound)?);
         let share = x_now.clone().try_div(bound_now.clone())?;
         let shifted = share.clone().try_mul(number(levels))?.try_add(half)?;
@@ -148,15 +139,9 @@ pub trait Accelerated<E: Dtype>: Device<E> {
         let inside = reaches(0)?.try_sub(reaches(levels + 1)?)?;
         // A tensor minus a copy of itself is 0, but has a gradient.
         let by_x = x.try_sub(x_now)?.try_mul(inside.clone())?;
-        let by_bound = bound
-            .with_empty_tape()
-            .try_sub(bound_now)?
-            .try_mul(share.try_mul(inside)?)?;
-        bound
-            .try_mul(level)?
-            .try_div(number(levels))?
-            .try_add(by_x)?
-            .try_sub(by_bound)
+        let by_bound =
+            bound.with_empty_tape().try_sub(bound_now)?.try_mul(share.try_mul(inside)?)?;
+        bound.try_mul(level)?.try_div(number(levels))?.try_add(by_x)?.try_sub(by_bound)
     }
 
     /// Computes binary weights (Rastegari et al. 2016, "XNOR-Net", equation 6): the sign of each
@@ -229,9 +214,8 @@ pub fn convolve_plainly<E: Dtype, D: Device<E>, T: Tape<E, D>>(
     let indices = shape.patches();
     let size = (indices.len(),);
     let indices: Tensor<(usize,), usize, D> = device.try_tensor_from_vec(indices, size)?;
-    let columns: Tensor<(usize, usize), E, D, T> = (pixels, zeros)
-        .try_concat_along(Axis::<0>)?
-        .try_gather(indices)?;
+    let columns: Tensor<(usize, usize), E, D, T> =
+        (pixels, zeros).try_concat_along(Axis::<0>)?.try_gather(indices)?;
     let columns = columns.try_reshape_like(&(shape.places(), shape.positions() * count))?;
     weight
         .try_reshape_like(&(shape.outputs, shape.places()))?
@@ -299,9 +283,7 @@ fn set_plainly<S: Shape, D: Device<f32>>(
     tensor: &Tensor<S, f32, D>,
     values: &[f32],
 ) -> Result<(), D::Err> {
-    let values = tensor
-        .device()
-        .try_tensor_from_vec(values.to_vec(), *tensor.shape())?;
+    let values = tensor.device().try_tensor_from_vec(values.to_vec(), *tensor.shape())?;
     let known = std::mem::replace(gradients, Gradients::leaky());
     let product = tensor.clone().traced(known).try_mul(values)?;
     *gradients = product.try_sum::<(), S::AllAxes>()?.try_backward()?;
@@ -524,38 +506,30 @@ fn norm<T: Tape<f32, Cpu>>(
     let mut y = Buffer::new(data.len());
     kernels::scale_shift(shape.positions, &scale, &shift, &data, &mut y);
     let (ghost_x, ghost_w, ghost_b, mean) = (x.ghost(), w.ghost(), b.ghost(), mean.to_vec());
-    output(
-        x.device(),
-        y,
-        tape.merge(tape_w).merge(tape_b),
-        move |dy, gradients| {
-            let NormShape {
-                channels,
-                positions,
-            } = shape;
-            let n = (data.len() / channels) as f32;
-            let sums = kernels::norm_sums(channels, positions, &mean, &data, dy);
-            for (d, sums) in gradients.get_or_alloc_mut(&ghost_b)?.iter_mut().zip(&sums) {
-                *d += sums[0] as f32;
+    output(x.device(), y, tape.merge(tape_w).merge(tape_b), move |dy, gradients| {
+        let NormShape { channels, positions } = shape;
+        let n = (data.len() / channels) as f32;
+        let sums = kernels::norm_sums(channels, positions, &mean, &data, dy);
+        for (d, sums) in gradients.get_or_alloc_mut(&ghost_b)?.iter_mut().zip(&sums) {
+            *d += sums[0] as f32;
+        }
+        let dw = gradients.get_or_alloc_mut(&ghost_w)?.iter_mut();
+        for ((d, sums), inverse) in dw.zip(&sums).zip(&inverse) {
+            *d += sums[1] as f32 * inverse;
+        }
+        // With u = (x - mean) / deviation: dx = scale (dy - mean of dy - u mean of (dy u)).
+        let (mut by_x, mut constant) = (vec![0.0; channels], vec![0.0; channels]);
+        if own {
+            for c in 0..channels {
+                let [sum, product] = sums[c].map(|sum| sum as f32 / n);
+                by_x[c] = -scale[c] * product * inverse[c] * inverse[c];
+                constant[c] = -scale[c] * sum - by_x[c] * mean[c];
             }
-            let dw = gradients.get_or_alloc_mut(&ghost_w)?.iter_mut();
-            for ((d, sums), inverse) in dw.zip(&sums).zip(&inverse) {
-                *d += sums[1] as f32 * inverse;
-            }
-            // With u = (x - mean) / deviation: dx = scale (dy - mean of dy - u mean of (dy u)).
-            let (mut by_x, mut constant) = (vec![0.0; channels], vec![0.0; channels]);
-            if own {
-                for c in 0..channels {
-                    let [sum, product] = sums[c].map(|sum| sum as f32 / n);
-                    by_x[c] = -scale[c] * product * inverse[c] * inverse[c];
-                    constant[c] = -scale[c] * sum - by_x[c] * mean[c];
-                }
-            }
-            let dx = gradients.get_or_alloc_mut(&ghost_x)?;
-            kernels::norm_backward(positions, [&scale, &by_x, &constant], &data, dy, dx);
-            Ok(())
-        },
-    )
+        }
+        let dx = gradients.get_or_alloc_mut(&ghost_x)?;
+        kernels::norm_backward(positions, [&scale, &by_x, &constant], &data, dy, dx);
+        Ok(())
+    })
 }
 
 #[cfg(test)]

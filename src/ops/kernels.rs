@@ -49,10 +49,7 @@ fn im2col(shape: &ConvShape, x: &[f32], images: usize, columns: &mut [f32]) {
                     row[inside].copy_from_slice(&from[first..][..length]);
                 } else {
                     let from = from[first..].iter().step_by(shape.stride);
-                    row[inside]
-                        .iter_mut()
-                        .zip(from)
-                        .for_each(|(to, from)| *to = *from);
+                    row[inside].iter_mut().zip(from).for_each(|(to, from)| *to = *from);
                 }
             }
         }
@@ -76,9 +73,7 @@ fn col2im(shape: &ConvShape, columns: &[f32], images: usize, dx: &mut [f32]) {
                 if let Some(to) = shape.reads(r, kernel_row) {
                     let to = plane[to * side..][..side][first..].iter_mut();
                     let from = &row[inside.clone()];
-                    to.step_by(shape.stride)
-                        .zip(from)
-                        .for_each(|(to, from)| *to += from);
+                    to.step_by(shape.stride).zip(from).for_each(|(to, from)| *to += from);
                 }
             }
         }
@@ -104,26 +99,24 @@ pub(crate) fn convolve(shape: &ConvShape, x: &[f32], w: &[f32], y: &mut [f32]) {
     let (places, positions) = (shape.places(), shape.positions());
     let [x_size, y_size] = [shape.input_size(), shape.output_size()];
     let group = group(shape);
-    y.par_chunks_mut(group * y_size)
-        .zip(x.par_chunks(group * x_size))
-        .for_each_init(
-            || (Vec::new(), Vec::new()),
-            |(columns, product), (y, x)| {
-                let images = x.len() / x_size;
-                let width = images * positions;
-                columns.resize(places * width, 0.0);
-                im2col(shape, x, images, columns);
-                let size = [shape.outputs, width, places];
-                let (w, columns) = (matrix(w, places, 1), matrix(columns, width, 1));
-                if images == 1 {
-                    multiply(size, y, positions, false, w, columns);
-                } else {
-                    product.resize(shape.outputs * width, 0.0);
-                    multiply(size, product, width, false, w, columns);
-                    exchange(shape.outputs, images, positions, product, y);
-                }
-            },
-        );
+    y.par_chunks_mut(group * y_size).zip(x.par_chunks(group * x_size)).for_each_init(
+        || (Vec::new(), Vec::new()),
+        |(columns, product), (y, x)| {
+            let images = x.len() / x_size;
+            let width = images * positions;
+            columns.resize(places * width, 0.0);
+            im2col(shape, x, images, columns);
+            let size = [shape.outputs, width, places];
+            let (w, columns) = (matrix(w, places, 1), matrix(columns, width, 1));
+            if images == 1 {
+                multiply(size, y, positions, false, w, columns);
+            } else {
+                product.resize(shape.outputs * width, 0.0);
+                multiply(size, product, width, false, w, columns);
+                exchange(shape.outputs, images, positions, product, y);
+            }
+        },
+    );
 }
 
 /// Computes the gradient of [`convolve`] with respect to the images.
@@ -134,27 +127,25 @@ pub(crate) fn convolve_by_images(shape: &ConvShape, w: &[f32], dy: &[f32], dx: &
     let (places, positions) = (shape.places(), shape.positions());
     let [x_size, y_size] = [shape.input_size(), shape.output_size()];
     let group = group(shape);
-    dx.par_chunks_mut(group * x_size)
-        .zip(dy.par_chunks(group * y_size))
-        .for_each_init(
-            || (Vec::new(), Vec::new()),
-            |(columns, by_channel), (dx, dy)| {
-                let images = dy.len() / y_size;
-                let width = images * positions;
-                columns.resize(places * width, 0.0);
-                by_channel.resize(shape.outputs * width, 0.0);
-                exchange(images, shape.outputs, positions, dy, by_channel);
-                multiply(
-                    [places, width, shape.outputs],
-                    columns,
-                    width,
-                    false,
-                    matrix(w, places, 1).transposed(),
-                    matrix(by_channel, width, 1),
-                );
-                col2im(shape, columns, images, dx);
-            },
-        );
+    dx.par_chunks_mut(group * x_size).zip(dy.par_chunks(group * y_size)).for_each_init(
+        || (Vec::new(), Vec::new()),
+        |(columns, by_channel), (dx, dy)| {
+            let images = dy.len() / y_size;
+            let width = images * positions;
+            columns.resize(places * width, 0.0);
+            by_channel.resize(shape.outputs * width, 0.0);
+            exchange(images, shape.outputs, positions, dy, by_channel);
+            multiply(
+                [places, width, shape.outputs],
+                columns,
+                width,
+                false,
+                matrix(w, places, 1).transposed(),
+                matrix(by_channel, width, 1),
+            );
+            col2im(shape, columns, images, dx);
+        },
+    );
 }
 
 /// Adds the results of `partial` for each chunk of `items` to `sum`, in the order of the chunks.
@@ -173,14 +164,11 @@ fn sum_of_chunks(
             part
         })
         .collect();
-    sum.par_iter_mut()
-        .with_min_len(SPAN)
-        .enumerate()
-        .for_each(|(i, sum)| {
-            for part in &parts {
-                *sum += part[i];
-            }
-        });
+    sum.par_iter_mut().with_min_len(SPAN).enumerate().for_each(|(i, sum)| {
+        for part in &parts {
+            *sum += part[i];
+        }
+    });
 }
 
 /// Computes the gradient of [`convolve`] with respect to the weights.
@@ -219,9 +207,8 @@ pub(crate) fn average_pool(side: usize, size: usize, x: &[f32], y: &mut [f32]) {
     let half = side / size;
     let share = 1.0 / (size * size) as f32;
     let planes = (SPAN / (side * side)).max(1);
-    y.par_chunks_mut(planes * half * half)
-        .zip(x.par_chunks(planes * side * side))
-        .for_each(|(y, x)| {
+    y.par_chunks_mut(planes * half * half).zip(x.par_chunks(planes * side * side)).for_each(
+        |(y, x)| {
             for (y, x) in y.chunks_exact_mut(half).zip(x.chunks_exact(size * side)) {
                 if size == 2 {
                     let (top, bottom) = x.split_at(side);
@@ -237,7 +224,8 @@ pub(crate) fn average_pool(side: usize, size: usize, x: &[f32], y: &mut [f32]) {
                     *y = sum * share;
                 }
             }
-        });
+        },
+    );
 }
 
 /// Computes the gradient of [`average_pool`].
@@ -245,9 +233,8 @@ pub(crate) fn average_pool_backward(side: usize, size: usize, dy: &[f32], dx: &m
     let half = side / size;
     let share = 1.0 / (size * size) as f32;
     let planes = (SPAN / (side * side)).max(1);
-    dx.par_chunks_mut(planes * side * side)
-        .zip(dy.par_chunks(planes * half * half))
-        .for_each(|(dx, dy)| {
+    dx.par_chunks_mut(planes * side * side).zip(dy.par_chunks(planes * half * half)).for_each(
+        |(dx, dy)| {
             for (dx, dy) in dx.chunks_exact_mut(size * side).zip(dy.chunks_exact(half)) {
                 for row in dx.chunks_exact_mut(side) {
                     if size == 2 {
@@ -263,27 +250,26 @@ pub(crate) fn average_pool_backward(side: usize, size: usize, dy: &[f32], dx: &m
                     }
                 }
             }
-        });
+        },
+    );
 }
 
 /// Computes y = max(x, 0).
 pub(crate) fn relu(x: &[f32], y: &mut [f32]) {
-    y.par_chunks_mut(SPAN)
-        .zip(x.par_chunks(SPAN))
-        .for_each(|(y, x)| {
-            y.iter_mut().zip(x).for_each(|(y, x)| *y = x.max(0.0));
-        });
+    y.par_chunks_mut(SPAN).zip(x.par_chunks(SPAN)).for_each(|(y, x)| {
+        y.iter_mut().zip(x).for_each(|(y, x)| *y = x.max(0.0));
+    });
 }
 
 /// Computes the gradient of [`relu`] from its output y.
 pub(crate) fn relu_backward(y: &[f32], dy: &[f32], dx: &mut [f32]) {
-    dx.par_chunks_mut(SPAN)
-        .zip(y.par_chunks(SPAN).zip(dy.par_chunks(SPAN)))
-        .for_each(|(dx, (y, dy))| {
+    dx.par_chunks_mut(SPAN).zip(y.par_chunks(SPAN).zip(dy.par_chunks(SPAN))).for_each(
+        |(dx, (y, dy))| {
             for (dx, (y, dy)) in dx.iter_mut().zip(y.iter().zip(dy)) {
                 *dx += if *y > 0.0 { *dy } else { 0.0 };
             }
-        });
+        },
+    );
 }
 
 /// Computes the quantisation clip-floor-shift activation (Bu et al. 2022, ICLR) of one value:
@@ -359,14 +345,8 @@ pub(crate) fn binarise_backward(outputs: usize, weight: &[f32], dy: &[f32], dw: 
     let each = weight.len() / outputs;
     let channels = weight.chunks_exact(each).zip(dy.chunks_exact(each));
     for ((weight, dy), dw) in channels.zip(dw.chunks_exact_mut(each)) {
-        let (scale, sign) = (
-            mean_magnitude(weight),
-            |w: f32| if w >= 0.0 { 1.0 } else { -1.0 },
-        );
-        let products = weight
-            .iter()
-            .zip(dy)
-            .map(|(&w, &dy)| f64::from(sign(w) * dy));
+        let (scale, sign) = (mean_magnitude(weight), |w: f32| if w >= 0.0 { 1.0 } else { -1.0 });
+        let products = weight.iter().zip(dy).map(|(&w, &dy)| f64::from(sign(w) * dy));
         let by_scale = (products.sum::<f64>() / each as f64) as f32;
         for (dw, (&w, dy)) in dw.iter_mut().zip(weight.iter().zip(dy)) {
             let straight = if w.abs() <= 1.0 { scale * dy } else { 0.0 };
@@ -377,11 +357,9 @@ pub(crate) fn binarise_backward(outputs: usize, weight: &[f32], dy: &[f32], dw: 
 
 /// Computes y += x.
 pub(crate) fn accumulate(x: &[f32], y: &mut [f32]) {
-    y.par_chunks_mut(SPAN)
-        .zip(x.par_chunks(SPAN))
-        .for_each(|(y, x)| {
-            y.iter_mut().zip(x).for_each(|(y, x)| *y += x);
-        });
+    y.par_chunks_mut(SPAN).zip(x.par_chunks(SPAN)).for_each(|(y, x)| {
+        y.iter_mut().zip(x).for_each(|(y, x)| *y += x);
+    });
 }
 
 widest! {
@@ -430,16 +408,12 @@ fn channel_sums<const N: usize, const K: usize>(
         for image in 0..images {
             for (c, sums) in sums.iter_mut().enumerate() {
                 let terms = terms(c, data.map(|data| data[image * size + c]));
-                sums.iter_mut()
-                    .zip(terms)
-                    .for_each(|(sum, term)| *sum += f64::from(term));
+                sums.iter_mut().zip(terms).for_each(|(sum, term)| *sum += f64::from(term));
             }
         }
         return sums;
     }
-    let chunks: Vec<usize> = (0..images)
-        .step_by(images.div_ceil(CHUNKS).max(1))
-        .collect();
+    let chunks: Vec<usize> = (0..images).step_by(images.div_ceil(CHUNKS).max(1)).collect();
     let parts: Vec<Vec<[f64; K]>> = chunks
         .into_par_iter()
         .map(|start| {
@@ -470,9 +444,7 @@ pub(crate) fn statistics(channels: usize, positions: usize, x: &[f32]) -> [Vec<f
     // Two passes: a single one loses the variance of values far from 0 to rounding.
     let sums = channel_sums(channels, positions, [x], |_, [x]| [x]);
     let mean: Vec<f32> = sums.iter().map(|sum| (sum[0] / n) as f32).collect();
-    let sums = channel_sums(channels, positions, [x], |c, [x]| {
-        [(x - mean[c]) * (x - mean[c])]
-    });
+    let sums = channel_sums(channels, positions, [x], |c, [x]| [(x - mean[c]) * (x - mean[c])]);
     let variance = sums.iter().map(|sum| (sum[0] / n) as f32).collect();
     [mean, variance]
 }
@@ -486,14 +458,12 @@ pub(crate) fn scale_shift(
     y: &mut [f32],
 ) {
     let size = scale.len() * positions;
-    y.par_chunks_mut(size)
-        .zip(x.par_chunks(size))
-        .for_each(|(y, x)| {
-            let planes = y.chunks_exact_mut(positions).zip(x.chunks_exact(positions));
-            for ((y, x), (a, b)) in planes.zip(scale.iter().zip(shift)) {
-                y.iter_mut().zip(x).for_each(|(y, x)| *y = x * a + b);
-            }
-        });
+    y.par_chunks_mut(size).zip(x.par_chunks(size)).for_each(|(y, x)| {
+        let planes = y.chunks_exact_mut(positions).zip(x.chunks_exact(positions));
+        for ((y, x), (a, b)) in planes.zip(scale.iter().zip(shift)) {
+            y.iter_mut().zip(x).for_each(|(y, x)| *y = x * a + b);
+        }
+    });
 }
 
 /// Sums dy and dy * (x - mean) for every channel.
@@ -504,9 +474,7 @@ pub(crate) fn norm_sums(
     x: &[f32],
     dy: &[f32],
 ) -> Vec<[f64; 2]> {
-    channel_sums(channels, positions, [x, dy], |c, [x, dy]| {
-        [dy, dy * (x - mean[c])]
-    })
+    channel_sums(channels, positions, [x, dy], |c, [x, dy]| [dy, dy * (x - mean[c])])
 }
 
 /// Computes dx += dy * by_dy + x * by_x + constant, the three per channel.
@@ -519,9 +487,8 @@ pub(crate) fn norm_backward(
 ) {
     let channels = by_dy.len();
     let size = channels * positions;
-    dx.par_chunks_mut(size)
-        .zip(x.par_chunks(size).zip(dy.par_chunks(size)))
-        .for_each(|(dx, (x, dy))| {
+    dx.par_chunks_mut(size).zip(x.par_chunks(size).zip(dy.par_chunks(size))).for_each(
+        |(dx, (x, dy))| {
             for c in 0..channels {
                 let plane = c * positions..(c + 1) * positions;
                 let (a, b, constant) = (by_dy[c], by_x[c], constant[c]);
@@ -530,5 +497,6 @@ pub(crate) fn norm_backward(
                     *dx += dy * a + x * b + constant;
                 }
             }
-        });
+        },
+    );
 }

@@ -82,20 +82,12 @@ pub(crate) struct Matrix<'a> {
 }
 
 pub(crate) fn matrix(data: &[f32], rows: usize, columns: usize) -> Matrix<'_> {
-    Matrix {
-        data,
-        rows,
-        columns,
-    }
+    Matrix { data, rows, columns }
 }
 
 impl Matrix<'_> {
     pub(crate) fn transposed(self) -> Self {
-        Self {
-            rows: self.columns,
-            columns: self.rows,
-            ..self
-        }
+        Self { rows: self.columns, columns: self.rows, ..self }
     }
 }
 

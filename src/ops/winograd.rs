@@ -165,14 +165,7 @@ impl Filter<4, 6> for F4 {
     fn kernel([a, b, c]: [Lanes; 3]) -> [Lanes; 6] {
         let (even, odd) = ((a + c) * (-1.0 / 6.0), b * (1.0 / 6.0));
         let (even2, odd2) = (a * (1.0 / 24.0) + c * (1.0 / 6.0), b * (1.0 / 12.0));
-        [
-            a * 0.25,
-            even - odd,
-            even + odd,
-            even2 + odd2,
-            even2 - odd2,
-            c,
-        ]
+        [a * 0.25, even - odd, even + odd, even2 + odd2, even2 - odd2, c]
     }
 
     #[inline(always)]
@@ -253,14 +246,7 @@ const fn padded(length: usize) -> usize {
 
 /// True for convolutions that minimal filtering can compute faster than im2col.
 pub(crate) fn suits(shape: &ConvShape, images: usize) -> bool {
-    let ConvShape {
-        inputs,
-        outputs,
-        side,
-        kernel,
-        stride,
-        padding,
-    } = *shape;
+    let ConvShape { inputs, outputs, side, kernel, stride, padding } = *shape;
     let whole = side % 2 == 0 && inputs % LANES == 0 && outputs % LANES == 0;
     (kernel, stride, padding) == (3, 1, 1) && whole && images >= LANES
 }
@@ -390,14 +376,12 @@ fn transformed<const FROM: usize, const N: usize>(
     let stride = padded(tiling.tiles(images.len() / (channels * tiling.plane())));
     // Tiles of inputs start in the padding, tiles of gradients in the image.
     let origin = usize::from(FROM < N);
-    out[..channels * N * N * stride]
-        .par_chunks_mut(N * N * stride)
-        .enumerate()
-        .for_each_init(Vec::new, |pixels, (channel, out)| {
-            transform(
-                &along, origin, tiling, images, channels, channel, stride, pixels, out,
-            );
-        });
+    out[..channels * N * N * stride].par_chunks_mut(N * N * stride).enumerate().for_each_init(
+        Vec::new,
+        |pixels, (channel, out)| {
+            transform(&along, origin, tiling, images, channels, channel, stride, pixels, out);
+        },
+    );
     stride
 }
 
@@ -417,13 +401,10 @@ fn run<F: Filter<M, N>, const M: usize, const N: usize>(
     let tiling = Tiling::new(shape.side, M);
     let plane = tiling.plane();
     let mut kernels = Buffer::new(outputs * N * N * inputs);
-    kernels
-        .par_chunks_mut(N * N * inputs)
-        .enumerate()
-        .for_each(|(o, out)| {
-            let w = &w[o * by_output..];
-            transform_kernels(&F::kernel, w, by_input, turned, inputs, out);
-        });
+    kernels.par_chunks_mut(N * N * inputs).enumerate().for_each(|(o, out)| {
+        let w = &w[o * by_output..];
+        transform_kernels(&F::kernel, w, by_input, turned, inputs, out);
+    });
     let most = padded(tiling.tiles((x.len() / (inputs * plane)).min(tiling.group)));
     let mut v = Buffer::new(N * N * inputs * most);
     let mut m = Buffer::new(N * N * padded(outputs * most));
@@ -433,26 +414,20 @@ fn run<F: Filter<M, N>, const M: usize, const N: usize>(
         let stride = transformed(F::input, tiling, x, inputs, &mut v);
         let step = padded(outputs * stride);
         let (v, kernels) = (&v, &kernels);
-        m[..N * N * step]
-            .par_chunks_mut(step)
-            .enumerate()
-            .for_each(|(f, m)| {
-                let a = matrix(&kernels[f * inputs..], N * N * inputs, 1);
-                let b = matrix(&v[f * stride..], N * N * stride, 1);
-                multiply([outputs, tiles, inputs], m, stride, false, a, b);
-            });
+        m[..N * N * step].par_chunks_mut(step).enumerate().for_each(|(f, m)| {
+            let a = matrix(&kernels[f * inputs..], N * N * inputs, 1);
+            let b = matrix(&v[f * stride..], N * N * stride, 1);
+            multiply([outputs, tiles, inputs], m, stride, false, a, b);
+        });
         let mut planes: Vec<Vec<&mut [f32]>> = (0..outputs).map(|_| Vec::new()).collect();
         for (i, plane) in y.chunks_exact_mut(plane).enumerate() {
             planes[i % outputs].push(plane);
         }
         let m = &m;
-        planes
-            .par_iter_mut()
-            .enumerate()
-            .for_each_init(Vec::new, |pixels, (channel, planes)| {
-                let m = &m[channel * stride..];
-                transform_output(&F::output, tiling, m, step, turned, pixels, planes);
-            });
+        planes.par_iter_mut().enumerate().for_each_init(Vec::new, |pixels, (channel, planes)| {
+            let m = &m[channel * stride..];
+            transform_output(&F::output, tiling, m, step, turned, pixels, planes);
+        });
     }
 }
 
@@ -463,9 +438,7 @@ fn run_by_weights<F: Filter<M, N>, const M: usize, const N: usize>(
     dy: &[f32],
     dw: &mut [f32],
 ) {
-    let ConvShape {
-        inputs, outputs, ..
-    } = *shape;
+    let ConvShape { inputs, outputs, .. } = *shape;
     let tiling = Tiling::new(shape.side, M);
     let plane = tiling.plane();
     let most = padded(tiling.tiles((x.len() / (inputs * plane)).min(tiling.group)));
@@ -480,20 +453,16 @@ fn run_by_weights<F: Filter<M, N>, const M: usize, const N: usize>(
         transformed(F::gradient, tiling, dy, outputs, &mut q);
         let (v, q) = (&v, &q);
         // Each of the N x N sums belongs to one task, which adds in the order of the images.
-        sums.par_chunks_mut(outputs * inputs)
-            .enumerate()
-            .for_each(|(f, sum)| {
-                let a = matrix(&q[f * stride..], N * N * stride, 1);
-                let b = matrix(&v[f * stride..], N * N * stride, 1).transposed();
-                multiply([outputs, inputs, tiles], sum, inputs, group > 0, a, b);
-            });
-    }
-    dw.par_chunks_mut(9 * inputs)
-        .enumerate()
-        .for_each(|(o, dw)| {
-            let m = &sums[o * inputs..];
-            transform_kernel_gradients(&F::kernel_gradient, m, outputs * inputs, dw);
+        sums.par_chunks_mut(outputs * inputs).enumerate().for_each(|(f, sum)| {
+            let a = matrix(&q[f * stride..], N * N * stride, 1);
+            let b = matrix(&v[f * stride..], N * N * stride, 1).transposed();
+            multiply([outputs, inputs, tiles], sum, inputs, group > 0, a, b);
         });
+    }
+    dw.par_chunks_mut(9 * inputs).enumerate().for_each(|(o, dw)| {
+        let m = &sums[o * inputs..];
+        transform_kernel_gradients(&F::kernel_gradient, m, outputs * inputs, dw);
+    });
 }
 
 fn convolution(shape: &ConvShape, x: &[f32], w: &[f32], y: &mut [f32], turned: bool) {

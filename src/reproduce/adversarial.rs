@@ -65,10 +65,7 @@ impl Default for AdversarialSettings {
         };
         let fgsm = |epsilon_255| Attack::Fgsm { epsilon_255 };
         Self {
-            clean: Cifar10Settings {
-                initial: vec![0.0],
-                ..Cifar10Settings::default()
-            },
+            clean: Cifar10Settings { initial: vec![0.0], ..Cifar10Settings::default() },
             attacks: vec![
                 by(fgsm(2.0), true),
                 by(Attack::pgd(1.0), false),
@@ -94,10 +91,7 @@ impl AdversarialSettings {
             by.attack.check()?;
             let through = by.through_timesteps.unwrap_or(1);
             let images = by.at_most_images.unwrap_or(1);
-            at_least(
-                1,
-                &[("through_timesteps", through), ("at_most_images", images)],
-            )?;
+            at_least(1, &[("through_timesteps", through), ("at_most_images", images)])?;
         }
         at_least(1, &[("baseline_images", self.baseline_images)])?;
         at_least(1, &[("test_images", self.test_images)])?;
@@ -191,9 +185,8 @@ impl<N: Network<Task = Cifar10>> AttackStudy<'_, N> {
         };
         let images = self.attacked(by, &images)?;
         let step = format!("held-out, {REFERENCE}, {by}");
-        let reference = steps.step(&step, || {
-            simulate(self.reference, &images, settings.clean.timesteps)
-        })?;
+        let reference =
+            steps.step(&step, || simulate(self.reference, &images, settings.clean.timesteps))?;
         let target = reference.target(settings.margin_points)?;
         let first = images.take(settings.baseline_images);
         let first_target = target.part(0..first.len())?;
@@ -289,11 +282,8 @@ impl<N: Network<Task = Cifar10>> AttackStudy<'_, N> {
         match by.through_timesteps {
             None => attack(self.experiment.input.ann, images, by.attack),
             Some(timesteps) => {
-                let spiking = Spiking {
-                    snn: self.reference,
-                    timesteps,
-                    surrogate: Surrogate::Linear,
-                };
+                let spiking =
+                    Spiking { snn: self.reference, timesteps, surrogate: Surrogate::Linear };
                 attack(&spiking, images, by.attack)
             }
         }

@@ -73,10 +73,7 @@ impl Default for Cifar10Settings {
             baseline_images: 2000,
             timesteps: 128,
             evolution: EvolveSettings {
-                search: Search::CmaEs(CmaEsSettings {
-                    population: Some(14),
-                    sigma: 0.15,
-                }),
+                search: Search::CmaEs(CmaEsSettings { population: Some(14), sigma: 0.15 }),
                 objective: Objective::MeanLatency,
                 genome: vec![(Gene::Scale, [0.75, 1.25]), (Gene::Threshold, [0.88, 1.12])],
                 generations: 15,
@@ -241,10 +238,7 @@ impl<'a, N: Network<Task = Cifar10>> Workspace<'a, N> {
         settings.evolution.batch_of(parts.held_out.len())?;
         let conversion = convert(input.ann, &parts.training.take(settings.balance_images))?;
         let thresholds = conversion.balance(Balance::Max)?.thresholds();
-        let images_checksums = [
-            parts.held_out.view().checksum(),
-            parts.test.view().checksum(),
-        ];
+        let images_checksums = [parts.held_out.view().checksum(), parts.test.view().checksum()];
         let weights_checksum = checksum(&input.ann.layers()?);
         // The other settings are in the steps' names.
         let common = changed(settings, |settings| {
@@ -255,14 +249,8 @@ impl<'a, N: Network<Task = Cifar10>> Workspace<'a, N> {
         let checksums = (images_checksums, weights_checksum);
         let key = (version, N::NAME, common, checksums, thresholds);
         let steps = StepCache::new("reproduce cifar10", folder, &key, stop)?;
-        let workspace = Self {
-            input,
-            settings,
-            parts,
-            conversion,
-            images_checksums,
-            weights_checksum,
-        };
+        let workspace =
+            Self { input, settings, parts, conversion, images_checksums, weights_checksum };
         Ok((workspace, steps))
     }
 
@@ -441,9 +429,7 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
 
         let factors = [(Gene::Threshold, settings.sweep_factors)];
         let sweep = EvolveSettings {
-            search: Search::Sweep {
-                points: settings.sweep_points,
-            },
+            search: Search::Sweep { points: settings.sweep_points },
             genome: factors.to_vec(),
             generations: 0,
             stopping: Stopping::Never,
@@ -499,9 +485,8 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
         let settings = changed(&self.settings.evolution, |evolution| evolution.seed = seed);
         let step = self.name(name);
         let path = steps.path(&step, "checkpoint");
-        let evolution = Resume::at(path)
-            .stopped_by(steps.stop)
-            .evolve(start, images, target, &settings)?;
+        let evolution =
+            Resume::at(path).stopped_by(steps.stop).evolve(start, images, target, &settings)?;
         (steps.timing).push(TimingRow::new(&step, evolution.seconds));
         Ok(Evolved { seed, evolution })
     }
@@ -579,10 +564,6 @@ impl<N: Network> CandidateGroup<N> {
     /// Best candidate as a baseline.
     pub fn baseline(&self, curves: &[AccuracyCurve], target: &Target) -> Result<Baseline<N>> {
         let (candidate, snn) = self.best(curves, target)?;
-        Ok(Baseline {
-            kind: self.kind,
-            name: candidate.to_string(),
-            snn: snn.clone(),
-        })
+        Ok(Baseline { kind: self.kind, name: candidate.to_string(), snn: snn.clone() })
     }
 }

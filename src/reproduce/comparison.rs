@@ -185,11 +185,7 @@ impl SeedComparison<'_> {
         let by_gradient = format!("thresholds by gradient for T = {few}");
         let leaks = "thresholds and leaks by gradient";
         for (method, trained, images) in [
-            (
-                &*format!("{by_gradient}, held-out images"),
-                Trained::Thresholds,
-                &held_out,
-            ),
+            (&*format!("{by_gradient}, held-out images"), Trained::Thresholds, &held_out),
             (&by_gradient, Trained::Thresholds, &training),
             (leaks, Trained::ThresholdsAndLeaks, &training),
             ("hybrid training", Trained::Weights, &training),

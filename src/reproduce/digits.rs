@@ -209,9 +209,5 @@ fn run(settings: &DigitsSettings, seed: u64, timing: &mut Vec<TimingRow>) -> Res
         usual.push((balance, test(&conversion.balance(balance)?)?));
     }
     done("test");
-    Ok(SeedRun {
-        weights_checksum: checksum(&ann.layers()?),
-        usual,
-        margins,
-    })
+    Ok(SeedRun { weights_checksum: checksum(&ann.layers()?), usual, margins })
 }

@@ -54,10 +54,7 @@ show!(ExplainSettings as fields);
 impl Default for ExplainSettings {
     fn default() -> Self {
         Self {
-            clean: Cifar10Settings {
-                initial: vec![0.0],
-                ..Cifar10Settings::default()
-            },
+            clean: Cifar10Settings { initial: vec![0.0], ..Cifar10Settings::default() },
             attack: Attack::Fgsm { epsilon_255: 2.0 },
             images: 500,
             timesteps: 64,
@@ -133,10 +130,7 @@ pub fn explain<N: Network<Task = Cifar10>>(
 
     let images = workspace.parts.test.take(settings.images);
     let attacked = attack(input.ann, &images, settings.attack)?;
-    let parts = [
-        (String::new(), &images),
-        (format!(", {}", settings.attack), &attacked),
-    ];
+    let parts = [(String::new(), &images), (format!(", {}", settings.attack), &attacked)];
     let held_out = workspace.parts.held_out.take(settings.sensitivity_images);
     let target = input.ann.target(&held_out, margin)?;
     let (mut rates, mut spikes, mut errors, mut maps) = (vec![], vec![], vec![], vec![]);
@@ -145,9 +139,8 @@ pub fn explain<N: Network<Task = Cifar10>>(
         let network: &SpikingNetwork = snn.network();
         for (on, images) in &parts {
             let name = format!("{name}{on}");
-            let run = steps.step(&format!("run, {name}"), || {
-                simulate(snn, images, settings.timesteps)
-            })?;
+            let run = steps
+                .step(&format!("run, {name}"), || simulate(snn, images, settings.timesteps))?;
             rates.extend(firing_rates(&name, &run));
             spikes.extend(steps.step(&format!("first spikes, {name}"), || {
                 first_spikes(&name, network, images, settings.timesteps)
@@ -161,9 +154,7 @@ pub fn explain<N: Network<Task = Cifar10>>(
                     let name = format!("{name}, image {}", images.index(image));
                     let pixels = images.input(image);
                     let timesteps = &settings.map_timesteps;
-                    maps.extend(activation_map(
-                        &name, network, &pixels, layer, timesteps, GAMMA,
-                    )?);
+                    maps.extend(activation_map(&name, network, &pixels, layer, timesteps, GAMMA)?);
                 }
             }
         }
@@ -188,10 +179,7 @@ pub fn explain<N: Network<Task = Cifar10>>(
         ThresholdRow::of(evolved.seed, margin, &found.start, &evolved.evolution.snn)
     });
     let scales = scales(&thresholds.collect::<Vec<_>>())?;
-    let per_neuron = SimulateSettings {
-        per_neuron: true,
-        ..settings.timesteps.into()
-    };
+    let per_neuron = SimulateSettings { per_neuron: true, ..settings.timesteps.into() };
     let start = steps.step("run, start", || simulate(&found.start, &images, per_neuron))?;
     let mut statistics = layer_statistics(found.start.network(), &start)?;
     let activations = activation_statistics(&workspace.conversion, settings.percentile)?;

@@ -43,12 +43,8 @@ macro_rules! won {
         [
             latency_text($row.$before),
             latency_text($row.evolved_latency_timesteps),
-            $row.improvement_percent
-                .map_or_else(String::new, |percent| format!("{percent:.1}")),
-            format!(
-                "{:.0} to {:.0}",
-                $row.improvement_low_percent, $row.improvement_high_percent
-            ),
+            $row.improvement_percent.map_or_else(String::new, |percent| format!("{percent:.1}")),
+            format!("{:.0} to {:.0}", $row.improvement_low_percent, $row.improvement_high_percent),
         ]
     };
 }
@@ -277,14 +273,7 @@ pub struct AttackRow {
 impl Row for AttackRow {
     fn table(rows: &[Self]) -> Table {
         let title = "Latency to the target accuracy on attacked test images";
-        let header = [
-            "attack",
-            "through",
-            "reference %",
-            "evolved on",
-            "seed",
-            "compared with",
-        ];
+        let header = ["attack", "through", "reference %", "evolved on", "seed", "compared with"];
         let row = |row: &Self| {
             let void = if row.void { " (void)" } else { "" };
             let first = [
@@ -334,14 +323,7 @@ pub struct MethodRow {
 impl Row for MethodRow {
     /// Table of one line per method, with its seeds side by side.
     fn table(rows: &[Self]) -> Table {
-        let header = [
-            "method",
-            "timesteps",
-            "accuracy %",
-            "latency",
-            "spikes an image",
-            "seconds",
-        ];
+        let header = ["method", "timesteps", "accuracy %", "latency", "spikes an image", "seconds"];
         let mut methods: Vec<&str> = Vec::new();
         for row in rows {
             if !methods.contains(&row.method.as_str()) {
@@ -401,12 +383,7 @@ mod tests {
         let path = folder.path().join("sub/latency.csv");
         let run = |from: usize| {
             let hits = Hits::new(2, (0..10).flat_map(|_| [1, 2].map(|t| t >= from)).collect());
-            Simulation {
-                curve: hits.curve(),
-                hits,
-                input: None,
-                layers: Vec::new(),
-            }
+            Simulation { curve: hits.curve(), hits, input: None, layers: Vec::new() }
         };
         let target = Target::new([true; 10], 10.0).unwrap();
         let row = LatencyRow::new(3, &target, Balance::Max, &run(9), &run(2)).unwrap();

@@ -34,10 +34,7 @@ pub(super) struct TimingRow {
 impl TimingRow {
     pub(super) fn new(step: impl Into<String>, seconds: f64) -> Self {
         let seconds = (seconds * 10.0).round() / 10.0;
-        Self {
-            step: step.into(),
-            seconds,
-        }
+        Self { step: step.into(), seconds }
     }
 }
 

@@ -114,10 +114,7 @@ impl SpikingNetwork {
             }
             operations
         });
-        Ok(Energy {
-            timesteps,
-            layers: layers.collect(),
-        })
+        Ok(Energy { timesteps, layers: layers.collect() })
     }
 
     /// Returns an error if the run is of another network.
@@ -165,9 +162,7 @@ impl Energy {
                 self.timesteps,
                 self.ratio()
             ),
-            [
-                "layer", "synapses", "ANN MACs", "SNN MACs", "SNN ACs", "ANN nJ", "SNN nJ",
-            ],
+            ["layer", "synapses", "ANN MACs", "SNN MACs", "SNN ACs", "ANN nJ", "SNN nJ"],
         );
         let row = |layer: &LayerOperations, [ann, snn]: [f64; 2]| {
             let counts = [layer.ann, layer.multiply_accumulates, layer.accumulates];

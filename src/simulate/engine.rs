@@ -272,15 +272,8 @@ impl<'a> Engine<'a> {
         let output = self.stages[stage].output;
         let (positions, blocks) = (output.height * output.width, layer.blocks.len());
         let (timesteps, kinds) = (chunk.len(), layer.synapses.len());
-        let Scratch {
-            potential,
-            waiting,
-            events,
-            fired,
-            lists,
-            output: currents,
-            operations,
-        } = scratch;
+        let Scratch { potential, waiting, events, fired, lists, output: currents, operations } =
+            scratch;
         let operations = &mut operations[stage];
         operations.clear();
         operations.resize(timesteps, 0);
@@ -375,10 +368,7 @@ fn fire(
             reset,
             refractory,
         };
-        let state = State {
-            potential: potential[lane],
-            waiting: waiting[lane],
-        };
+        let state = State { potential: potential[lane], waiting: waiting[lane] };
         let (state, _, activity) = step(&neuron, state, z[lane]);
         potential[lane] = state.potential;
         waiting[lane] = state.waiting;
@@ -494,11 +484,7 @@ impl<'a> Charged<'a> {
                 (Cow::Owned(weight), 1.0)
             }
         };
-        Some(Self {
-            synapses,
-            weight,
-            charge,
-        })
+        Some(Self { synapses, weight, charge })
     }
 }
 

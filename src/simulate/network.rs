@@ -172,10 +172,7 @@ impl SpikingNetwork {
         let currents = Currents::of(&self.stages, input);
         let drives = currents.drives();
         let engine = Engine::new(&self.stages, &self.neurons)?;
-        let mut trace = Trace {
-            spikes: vec![Vec::new(); self.neurons.len()],
-            output: Vec::new(),
-        };
+        let mut trace = Trace { spikes: vec![Vec::new(); self.neurons.len()], output: Vec::new() };
         engine.run(&drives, timesteps, &mut engine.scratch(), |chunk| {
             for t in 0..chunk.timesteps {
                 trace.output.push(chunk.output(t).collect());
@@ -232,19 +229,13 @@ impl<N: Network> Deref for Snn<N> {
 
 impl<N: Network> Clone for Snn<N> {
     fn clone(&self) -> Self {
-        Self {
-            network: self.network.clone(),
-            name: PhantomData,
-        }
+        Self { network: self.network.clone(), name: PhantomData }
     }
 }
 
 impl<N: Network> Snn<N> {
     pub(crate) fn new(stages: Arc<Stages>, neurons: Vec<Neurons>) -> Result<Self> {
-        Ok(Self {
-            network: SpikingNetwork::of(stages, neurons)?,
-            name: PhantomData,
-        })
+        Ok(Self { network: SpikingNetwork::of(stages, neurons)?, name: PhantomData })
     }
 
     /// Creates a network of layers that do not come from an ANN.
@@ -321,9 +312,7 @@ impl<N: Network> Snn<N> {
     /// # Errors
     /// Returns an error if there is not one value per layer, or a value is out of range.
     pub fn with_threshold(&self, threshold: impl Into<PerLayer>) -> Result<Self> {
-        self.with_values("threshold", threshold.into(), |neurons, x| {
-            neurons.threshold = vec![x]
-        })
+        self.with_values("threshold", threshold.into(), |neurons, x| neurons.threshold = vec![x])
     }
 
     fn with_values(
@@ -421,9 +410,6 @@ pub fn raster_chart(title: &str, trace: &Trace, layer: usize, neurons: &[usize])
         });
         let dot = |(t, row)| Circle::new((t as f64, row as f64), 2, COLOURS[0].filled());
         axes.draw_series(dots.clone().map(dot))?;
-        table(
-            ["timestep", "neuron"],
-            dots.map(|(t, row)| [t.to_string(), names[row].clone()]),
-        )
+        table(["timestep", "neuron"], dots.map(|(t, row)| [t.to_string(), names[row].clone()]))
     })
 }

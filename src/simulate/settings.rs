@@ -28,10 +28,6 @@ show!(SimulateSettings as fields);
 
 impl From<usize> for SimulateSettings {
     fn from(timesteps: usize) -> Self {
-        Self {
-            timesteps,
-            code: InputCode::Direct,
-            per_neuron: false,
-        }
+        Self { timesteps, code: InputCode::Direct, per_neuron: false }
     }
 }

@@ -198,13 +198,7 @@ impl<'a> Simulator<'a> {
     pub fn coded(stages: &'a Stages, images: Samples<'a>, code: InputCode) -> Result<Self> {
         images.check_some()?;
         code.check()?;
-        let mut simulator = Self {
-            stages,
-            images,
-            code,
-            per_neuron: false,
-            kept: None,
-        };
+        let mut simulator = Self { stages, images, code, per_neuron: false, kept: None };
         let values = images.len().saturating_mul(stages.stages[0].output.size());
         if code == InputCode::Direct && values <= KEPT {
             let all = (0..images.len()).into_par_iter();
@@ -317,9 +311,7 @@ impl Simulator<'_> {
         let run = |(mut value, mut scratch), image| {
             let currents = self.currents(image, timesteps);
             let drives = currents.drives();
-            engine.run(&drives, timesteps, &mut scratch, |part| {
-                chunk(&mut value, part)
-            });
+            engine.run(&drives, timesteps, &mut scratch, |part| chunk(&mut value, part));
             (value, scratch)
         };
         let values = images.fold(|| (start(), engine.scratch()), run);

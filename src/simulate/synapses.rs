@@ -152,11 +152,7 @@ impl Stages {
             ));
         }
         compiler.stage(branches, shape, Activation::Identity)?;
-        Ok(Self {
-            input,
-            layers: layers.to_vec(),
-            stages: compiler.stages,
-        })
+        Ok(Self { input, layers: layers.to_vec(), stages: compiler.stages })
     }
 
     /// Number of layers of neurons.
@@ -315,24 +311,10 @@ impl Kernel {
             Err(Error::layer(number, layer.kind(), found, expected))
         };
         let (weight, bias, inputs, outputs) = match layer {
-            Layer::Conv {
-                weight,
-                bias,
-                inputs,
-                outputs,
-                ..
+            Layer::Conv { weight, bias, inputs, outputs, .. }
+            | Layer::Linear { weight, bias, inputs, outputs } => {
+                (weight, bias.as_deref().unwrap_or_default(), *inputs, *outputs)
             }
-            | Layer::Linear {
-                weight,
-                bias,
-                inputs,
-                outputs,
-            } => (
-                weight,
-                bias.as_deref().unwrap_or_default(),
-                *inputs,
-                *outputs,
-            ),
             _ => unreachable!("a layer of weights"),
         };
         if let Some(bad) = weight.iter().find(|w| !w.is_finite()) {
@@ -349,12 +331,7 @@ impl Kernel {
             return wrong(format!("{} biases", bias.len()), expected);
         }
         let (size, stride, padding, output, name) = match *layer {
-            Layer::Conv {
-                kernel,
-                stride,
-                padding,
-                ..
-            } => {
+            Layer::Conv { kernel, stride, padding, .. } => {
                 if inputs != shape.channels {
                     let expected = format!("{} as the layer before gives", shape.channels);
                     return wrong(format!("{inputs} input channels"), expected);
@@ -435,9 +412,7 @@ impl Kernel {
             for (dr, dc) in (0..side).flat_map(|r| (0..side).map(move |c| (r, c))) {
                 let (r, c) = (row + dr * self.stride, column + dc * self.stride);
                 let to = &mut weight[(r * new[1] + c) * each..][..each];
-                to.iter_mut()
-                    .zip(from)
-                    .for_each(|(to, from)| *to += from * share);
+                to.iter_mut().zip(from).for_each(|(to, from)| *to += from * share);
             }
         }
         self.weight = weight;
@@ -448,21 +423,11 @@ impl Kernel {
 
 impl Branch {
     fn new(source: Source, input: Shape) -> Self {
-        Self {
-            source,
-            input,
-            pool: 1,
-            kernel: None,
-        }
+        Self { source, input, pool: 1, kernel: None }
     }
 
     fn synapses(self, output: Shape) -> Result<Synapses> {
-        let Self {
-            source,
-            input,
-            pool,
-            kernel,
-        } = self;
+        let Self { source, input, pool, kernel } = self;
         let kernel = kernel.unwrap_or_else(|| Kernel::identity(input.channels));
         let channels = kernel.inputs;
         let rows = kernel.size[0] * kernel.size[1] * channels + 1;
@@ -479,9 +444,7 @@ impl Branch {
         for (row, weights) in kernel.weight.chunks_exact(kernel.outputs).enumerate() {
             for (block, weights) in weights.chunks(LANES).enumerate() {
                 let to = &mut weight[block * rows + row].0;
-                to.iter_mut()
-                    .zip(weights)
-                    .for_each(|(to, w)| *to = w * share);
+                to.iter_mut().zip(weights).for_each(|(to, w)| *to = w * share);
             }
         }
         // With padding, a kernel may reach beyond the image.
@@ -509,11 +472,7 @@ impl Branch {
                     let start = position as u32;
                     match runs[first..].last_mut() {
                         Some(run) if run.end == start && run.offset == offset => run.end += 1,
-                        _ => runs.push(Run {
-                            start,
-                            end: start + 1,
-                            offset,
-                        }),
+                        _ => runs.push(Run { start, end: start + 1, offset }),
                     }
                 }
             }
@@ -543,9 +502,7 @@ impl Synapses {
     pub fn add_dense(&self, input: &[f32], current: &mut [f32]) {
         let channels = self.input.channels;
         for (position, current) in current.chunks_exact_mut(self.output.channels).enumerate() {
-            let blocks = current
-                .chunks_mut(LANES)
-                .zip(self.weight.chunks_exact(self.rows));
+            let blocks = current.chunks_mut(LANES).zip(self.weight.chunks_exact(self.rows));
             for (current, weight) in blocks {
                 let mut sum = [0.0; LANES];
                 for run in self.runs(position) {
@@ -620,16 +577,8 @@ mod tests {
         };
         assert_eq!(error(1.0, 4), None);
         for (bound, levels, expected) in [
-            (
-                -0.5,
-                4,
-                "layer 1 (QCFS): found bound -0.5, expected a finite bound above 0",
-            ),
-            (
-                f32::NAN,
-                4,
-                "layer 1 (QCFS): found bound NaN, expected a finite bound above 0",
-            ),
+            (-0.5, 4, "layer 1 (QCFS): found bound -0.5, expected a finite bound above 0"),
+            (f32::NAN, 4, "layer 1 (QCFS): found bound NaN, expected a finite bound above 0"),
             (1.0, 0, "layer 1 (QCFS): found no level, expected 1 or more"),
         ] {
             assert_eq!(error(bound, levels).as_deref(), Some(expected));

@@ -30,10 +30,7 @@ fn halving() -> StdpSettings {
 fn close(found: &[f32], expected: &[f32]) {
     assert_eq!(found.len(), expected.len());
     for (a, b) in found.iter().zip(expected) {
-        assert!(
-            (a - b).abs() < 1e-5,
-            "found {found:?}, expected {expected:?}"
-        );
+        assert!((a - b).abs() < 1e-5, "found {found:?}, expected {expected:?}");
     }
 }
 
@@ -170,12 +167,7 @@ fn the_rule_is_bindsnets() {
 }
 
 fn small(seed: u64) -> StdpSettings {
-    StdpSettings {
-        neurons: 50,
-        epochs: 2,
-        seed,
-        ..StdpSettings::default()
-    }
+    StdpSettings { neurons: 50, epochs: 2, seed, ..StdpSettings::default() }
 }
 
 #[test]
@@ -213,10 +205,7 @@ fn threads_do_not_change_the_result() {
     let run = |threads, seed| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
         pool.build().unwrap().install(|| {
-            let settings = StdpSettings {
-                epochs: 1,
-                ..small(seed)
-            };
+            let settings = StdpSettings { epochs: 1, ..small(seed) };
             let mut stdp = Stdp::<Digits>::new(settings).unwrap();
             let training = digits.training.take(100);
             stdp.train(&training).unwrap();
@@ -241,9 +230,8 @@ fn votes_are_means_over_the_neurons_of_a_class() {
         one_spike: false,
         ..StdpSettings::default()
     };
-    let mut labelled = Stdp::<Digits>::new(settings)
-        .and_then(|stdp| stdp.label(&digits.training))
-        .unwrap();
+    let mut labelled =
+        Stdp::<Digits>::new(settings).and_then(|stdp| stdp.label(&digits.training)).unwrap();
     let right = |labelled: &Labelled<Digits>, class| {
         let run = labelled.simulate(&digits.test, 20).unwrap();
         let of_class = (0..digits.test.len()).filter(|&i| digits.test.label(i) == class);
@@ -270,10 +258,7 @@ fn weights_for_training_are_centred_and_scaled() {
 
 #[test]
 fn a_network_starts_from_what_was_learnt() {
-    let settings = StdpSettings {
-        neurons: 128,
-        ..small(0)
-    };
+    let settings = StdpSettings { neurons: 128, ..small(0) };
     let stdp = Stdp::<Digits>::new(settings).unwrap();
     let mut ann = Ann::<Mlp>::new(0).unwrap();
     let before = ann.network_mut().tensors(Values::Parameters).unwrap();
@@ -285,20 +270,13 @@ fn a_network_starts_from_what_was_learnt() {
         .map(|i| (0..128).map(|j| stdp.weights(j).unwrap()[i]).sum::<f32>() / 128.0)
         .collect();
     for (j, row) in after[0].values.chunks_exact(64).enumerate() {
-        let own: Vec<f32> = stdp
-            .weights(j)
-            .unwrap()
-            .iter()
-            .zip(&mean)
-            .map(|(w, m)| w - m)
-            .collect();
+        let own: Vec<f32> =
+            stdp.weights(j).unwrap().iter().zip(&mean).map(|(w, m)| w - m).collect();
         let scale = rms / root_mean_square(&own);
         close(row, &own.iter().map(|w| w * scale).collect::<Vec<_>>());
     }
 
-    let error = stdp
-        .pretrain(&mut Ann::<DigitsCnn>::new(0).unwrap())
-        .unwrap_err();
+    let error = stdp.pretrain(&mut Ann::<DigitsCnn>::new(0).unwrap()).unwrap_err();
     let expected =
         "ann: found first weights of shape [16, 1, 3, 3] in DigitsCnn, expected [128, 64]";
     assert_eq!(error.to_string(), expected);
@@ -316,37 +294,17 @@ fn what_is_out_of_range_is_named() {
     for (error, name, expected) in [
         (error(|s| s.neurons = 0), "neurons", "expected 1 or more"),
         (error(|s| s.epochs = 0), "epochs", "expected 1 or more"),
-        (
-            error(|s| s.timesteps = 0),
-            "timesteps",
-            "expected 1 or more",
-        ),
+        (error(|s| s.timesteps = 0), "timesteps", "expected 1 or more"),
         (error(|s| s.threshold = 0.0), "threshold", not_above_0),
-        (
-            error(|s| s.tau_membrane = f32::NAN),
-            "tau_membrane",
-            not_above_0,
-        ),
-        (
-            error(|s| s.tau_theta = f32::INFINITY),
-            "tau_theta",
-            not_above_0,
-        ),
+        (error(|s| s.tau_membrane = f32::NAN), "tau_membrane", not_above_0),
+        (error(|s| s.tau_theta = f32::INFINITY), "tau_theta", not_above_0),
         (error(|s| s.tau_trace = -1.0), "tau_trace", not_above_0),
         (error(|s| s.theta_plus = -1.0), "theta_plus", not_from_0),
         (error(|s| s.inhibition = f32::NAN), "inhibition", not_from_0),
         (error(|s| s.nu_pre = -1.0), "nu_pre", not_from_0),
         (error(|s| s.nu_post = f32::INFINITY), "nu_post", not_from_0),
-        (
-            error(|s| s.rate = 1.5),
-            "rate",
-            "expected above 0, at most 1",
-        ),
-        (
-            error(|s| s.weight_sum = 65.0),
-            "weight_sum",
-            "expected above 0, at most 64",
-        ),
+        (error(|s| s.rate = 1.5), "rate", "expected above 0, at most 1"),
+        (error(|s| s.weight_sum = 65.0), "weight_sum", "expected above 0, at most 64"),
     ] {
         assert!(error.starts_with(&format!("{name}: found")), "{error}");
         assert!(error.ends_with(expected), "{error}");

@@ -3,9 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::*;
 
 fn grid() -> Sweep<(f64, &'static str)> {
-    Sweep::new()
-        .axis("x", [0.5, 1.5])
-        .axis("name", ["a", "b, c"])
+    Sweep::new().axis("x", [0.5, 1.5]).axis("name", ["a", "b, c"])
 }
 
 #[test]
@@ -30,9 +28,7 @@ fn what_is_missing_is_measured() {
     assert_eq!(calls.load(Ordering::Relaxed), 4);
     // A row that was lost, and the error of a new value, which loses nothing.
     fs::write(&path, text.replace("1.5,a,3,7\n", "")).unwrap();
-    let more = Sweep::new()
-        .axis("x", [2.5, 1.5, 0.5])
-        .axis("name", ["a", "b, c"]);
+    let more = Sweep::new().axis("x", [2.5, 1.5, 0.5]).axis("name", ["a", "b, c"]);
     assert!(more.run(&path, columns, measure).is_err());
     assert_eq!(grid().run(&path, columns, measure).unwrap(), found);
     assert_eq!(fs::read_to_string(&path).unwrap(), text);
@@ -55,9 +51,7 @@ fn shards_are_put_together_in_any_order() {
         let text = fs::read_to_string(file("merged.csv")).ok();
         fs::remove_file(file("merged.csv")).ok();
         assert_eq!(merged.is_ok(), text.is_some());
-        merged
-            .map(|()| text.unwrap())
-            .map_err(|error| error.to_string())
+        merged.map(|()| text.unwrap()).map_err(|error| error.to_string())
     };
     let part = |k, n| {
         let shard = grid().shard(k, n).unwrap();
@@ -82,14 +76,8 @@ fn shards_are_put_together_in_any_order() {
         (text.replace("1.5", "2.5"), "row 2: found 4/4,2.5"),
         (text.replace("point", "place"), "line 1: found place,x"),
         (text.replace("seven", "eight"), "line 1: found point,x"),
-        (
-            text.replace("/4", "/5"),
-            "row 1: found 5 combinations, expected 4",
-        ),
-        (
-            text.replace("4/4", "5/4"),
-            "row 2: found 5/4, expected a place",
-        ),
+        (text.replace("/4", "/5"), "row 1: found 5 combinations, expected 4"),
+        (text.replace("4/4", "5/4"), "row 2: found 5/4, expected a place"),
         (format!("{text}4/4\n"), "row 3: "),
     ] {
         fs::write(file("bad"), bad).unwrap();
@@ -97,18 +85,12 @@ fn shards_are_put_together_in_any_order() {
         assert!(error.contains(expected), "{error}");
     }
     let error = merge(&["1 of 3", "3 of 3"]).unwrap_err();
-    assert!(
-        error.contains("found 3 of 4 combinations, without 2"),
-        "{error}"
-    );
+    assert!(error.contains("found 3 of 4 combinations, without 2"), "{error}");
     assert!(merge(&[]).unwrap_err().starts_with("shards: found 0 of 0"));
     assert!(merge(&["none"]).unwrap_err().contains("none"));
     for (k, n) in [(0, 2), (3, 2), (1, 5), (0, 0)] {
         let error = grid().shard(k, n).unwrap_err().to_string();
-        assert!(
-            error.starts_with(&format!("shard: found {k}/{n}")),
-            "{error}"
-        );
+        assert!(error.starts_with(&format!("shard: found {k}/{n}")), "{error}");
     }
 }
 
@@ -137,10 +119,7 @@ fn a_second_sweep_of_the_file_is_refused() {
     let inner = |_: &(f64, &str)| Ok([Some(0.0)]);
     let found = grid().run(&path, ["y"], |point| {
         let error = grid().run(&path, ["y"], inner).unwrap_err();
-        assert!(
-            matches!(&error, Error::Busy { path: busy } if *busy == path),
-            "{error}"
-        );
+        assert!(matches!(&error, Error::Busy { path: busy } if *busy == path), "{error}");
         let other = folder.path().join(format!("{}{}.csv", point.0, point.1));
         grid().run(other, ["y"], inner)?;
         Ok([Some(1.0)])
@@ -163,20 +142,11 @@ fn mistakes_are_named() {
     let expected = "along: found a, expected an axis of numbers";
     assert_eq!(message(found.lines("one", "name", "x")), expected);
     assert!(message(found.lines("one", "x", "x")).contains("take `only` one first"));
-    assert!(
-        found
-            .only("x", 0.5)
-            .unwrap()
-            .lines("one", "x", "name")
-            .is_ok()
-    );
+    assert!(found.only("x", 0.5).unwrap().lines("one", "x", "name").is_ok());
     let error = found.only("x", 9).unwrap_err().to_string();
     assert_eq!(error, "value: found 9, expected one of 0.5, 1.5");
 
-    let error = grid()
-        .run(&path, ["other"], measure)
-        .unwrap_err()
-        .to_string();
+    let error = grid().run(&path, ["other"], measure).unwrap_err().to_string();
     assert!(error.contains("sweep.csv, line 1: found x,name,one, expected x,name,other"));
     let twice = Sweep::new().axis("x", [1.0, 1.0]).axis("name", ["a"]);
     let error = twice.run(&path, ["one"], measure).unwrap_err().to_string();

@@ -79,12 +79,7 @@ pub enum Attack {
 impl Attack {
     /// PGD as commonly used on CIFAR-10: ten steps of ε/4, starting at the image.
     pub fn pgd(epsilon_255: f64) -> Self {
-        Self::Pgd {
-            epsilon_255,
-            step_255: epsilon_255 / 4.0,
-            steps: 10,
-            random_start: None,
-        }
+        Self::Pgd { epsilon_255, step_255: epsilon_255 / 4.0, steps: 10, random_start: None }
     }
 
     /// Name of the attack in tables, without its size.
@@ -110,12 +105,7 @@ impl Attack {
         let size = |name, value| require(within(value), name, value, "0 to 255");
         match *self {
             Self::Fgsm { epsilon_255 } => size("epsilon_255", epsilon_255),
-            Self::Pgd {
-                epsilon_255,
-                step_255,
-                steps,
-                ..
-            } => {
+            Self::Pgd { epsilon_255, step_255, steps, .. } => {
                 at_least(1, &[("steps", steps)])?;
                 size("epsilon_255", epsilon_255)?;
                 size("step_255", step_255)
@@ -129,9 +119,7 @@ impl fmt::Display for Attack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}/255", self.kind(), self.epsilon_255())?;
         match self {
-            Self::Pgd {
-                step_255, steps, ..
-            } => write!(f, ", {steps} steps of {step_255}/255"),
+            Self::Pgd { step_255, steps, .. } => write!(f, ", {steps} steps of {step_255}/255"),
             _ => Ok(()),
         }
     }
@@ -206,10 +194,7 @@ impl<S, D> On<S, D> {
 impl<K: Task, S: Differentiable<K>, D: Fires> Differentiable<K> for On<S, D> {
     fn gradients(&self) -> Result<Gradients> {
         let gradients = self.0.gradients()?;
-        Ok(Gradients {
-            device: Of::new::<D>(),
-            ..gradients
-        })
+        Ok(Gradients { device: Of::new::<D>(), ..gradients })
     }
 }
 
@@ -233,10 +218,7 @@ struct Of {
 
 impl Of {
     fn new<D: Fires>() -> Self {
-        Self {
-            few: Gradients::of_few::<D>,
-            images: D::TAPE,
-        }
+        Self { few: Gradients::of_few::<D>, images: D::TAPE }
     }
 }
 
@@ -251,12 +233,7 @@ impl Gradients {
         let size = self.shape.size();
         let holds = inputs.len() == labels.len() * size;
         let expected = format!("{size} for each of {} labels", labels.len());
-        require(
-            holds,
-            "inputs",
-            format!("{} values", inputs.len()),
-            expected,
-        )?;
+        require(holds, "inputs", format!("{} values", inputs.len()), expected)?;
         let expected = format!("classes below {}", self.classes);
         for &label in labels {
             require(label < self.classes, "labels", label, &expected)?;
@@ -352,12 +329,7 @@ fn attacked<P: Part, K: Task>(
     let mut x = original.clone();
     match attack {
         Attack::Fgsm { epsilon_255 } => climb(&mut x, share(epsilon_255), share(epsilon_255))?,
-        Attack::Pgd {
-            epsilon_255,
-            step_255,
-            steps,
-            random_start,
-        } => {
+        Attack::Pgd { epsilon_255, step_255, steps, random_start } => {
             let epsilon = share(epsilon_255);
             if let Some(seed) = random_start {
                 x = drawn(seed, &|rng| epsilon * (2.0 * rng.random::<f32>() - 1.0));

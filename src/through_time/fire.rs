@@ -74,11 +74,7 @@ pub(crate) fn spikes<D: Device<f32>, T: Tape<f32, D>>(
     let device = z.device().clone();
     let (inputs, each) = (shape.inputs, shape.each());
     let all = inputs * each;
-    let frames = if z.shape().0 == all {
-        1
-    } else {
-        shape.timesteps
-    };
+    let frames = if z.shape().0 == all { 1 } else { shape.timesteps };
     let spread = |values: Flat<f32, D, T>| {
         values
             .try_broadcast_like::<_, Axes2<0, 2>>(&(inputs, shape.channels, shape.positions))?
@@ -165,10 +161,8 @@ impl FireShape {
     ) {
         let (each, positions, neurons) = (self.each(), self.positions, &self.neurons);
         let current = self.by_channel(&neurons.current);
-        let start = |i: usize| State {
-            potential: threshold[i / positions] * neurons.initial,
-            waiting: 0,
-        };
+        let start =
+            |i: usize| State { potential: threshold[i / positions] * neurons.initial, waiting: 0 };
         let mut states: Vec<State> = (0..each).map(start).collect();
         let timesteps = (potentials.chunks_exact_mut(each))
             .zip(activities.chunks_exact_mut(each))
@@ -362,10 +356,7 @@ pub(crate) mod tests {
         let gradients = out.try_mul(weights).unwrap();
         let gradients = gradients.sum::<(), Axis<0>>().backward();
         let [threshold, leak, charge] = parameters.map(|p| gradients.get(&p).as_vec());
-        (
-            values,
-            [gradients.get(&z).as_vec(), threshold, leak, charge],
-        )
+        (values, [gradients.get(&z).as_vec(), threshold, leak, charge])
     }
 
     fn neurons() -> impl Strategy<Value = Neurons> {

@@ -164,10 +164,7 @@ fn run<N: Network>(
     let (view, classes) = (images.view(), N::Task::CLASSES);
     let name = name(snn, settings);
     let history = train(&mut network, view, classes, &settings.train, &name, resume)?;
-    Ok(Hybrid {
-        snn: Snn::from_layers(&network.layers()?, network.neurons())?,
-        history,
-    })
+    Ok(Hybrid { snn: Snn::from_layers(&network.layers()?, network.neurons())?, history })
 }
 
 /// Name of a run: all that its checkpoint keeps besides tensors and training settings.
@@ -293,12 +290,7 @@ impl SpikingTrainer {
             }
         });
         gradients.extend(factors);
-        Ok(Part {
-            loss,
-            images: pixels.len() / self.input.size(),
-            logits,
-            gradients,
-        })
+        Ok(Part { loss, images: pixels.len() / self.input.size(), logits, gradients })
     }
 
     /// All tensors: weights in the order of the layers, then the factors.
@@ -343,9 +335,7 @@ fn weights(step: &Step<Cpu>) -> impl Iterator<Item = &Plain> {
         }
         _ => None,
     };
-    tensors
-        .into_iter()
-        .flat_map(|(weight, bias)| std::iter::once(weight).chain(bias))
+    tensors.into_iter().flat_map(|(weight, bias)| std::iter::once(weight).chain(bias))
 }
 
 impl Trainable for SpikingTrainer {
@@ -402,10 +392,7 @@ impl Trainable for SpikingTrainer {
             gradient.copy_from_slice(&sums[i]);
             let weight_decay = if i < weights { step.weight_decay } else { 0.0 };
             let mut update = Update {
-                step: &OptimiserStep {
-                    weight_decay,
-                    ..*step
-                },
+                step: &OptimiserStep { weight_decay, ..*step },
                 moments: &mut moments,
                 gradients: &mut gradients,
             };

@@ -85,11 +85,7 @@ one_line!(impl [] Counts: counts, "simulation: {:?}", counts.curve);
 
 impl Counts {
     fn chart(&self) -> Result<Chart> {
-        accuracy_chart(
-            "Accuracy after every timestep",
-            [("reference", &self.curve)],
-            None,
-        )
+        accuracy_chart("Accuracy after every timestep", [("reference", &self.curve)], None)
     }
 }
 
@@ -135,16 +131,12 @@ pub fn simulate<D: Backend, P: Part, K: Task>(
     let mut spikes = vec![vec![0; timesteps]; network.neurons.len()];
     for first in (0..images.len()).step_by(batch) {
         let last = images.len().min(first + batch);
-        let inputs = (first..last)
-            .flat_map(|image| images.input(image))
-            .collect();
+        let inputs = (first..last).flat_map(|image| images.input(image)).collect();
         let (inputs, mut layers) = (tensor(&device, inputs)?, spikes.iter_mut());
         let output = unrolled.run(inputs, (last - first, 1), |spikes| {
             let sums = spikes.try_sum::<(usize,), Axes3<0, 2, 3>>()?.as_vec();
             let counts = layers.next().into_iter().flatten();
-            counts
-                .zip(sums)
-                .for_each(|(count, sum)| *count += sum as u64);
+            counts.zip(sums).for_each(|(count, sum)| *count += sum as u64);
             Ok(())
         })?;
         for (image, output) in (first..last).zip(output.chunks_exact(timesteps * K::CLASSES)) {
@@ -155,10 +147,7 @@ pub fn simulate<D: Backend, P: Part, K: Task>(
             }
         }
     }
-    Ok(Counts {
-        curve: Hits::new(timesteps, hits).curve(),
-        spikes,
-    })
+    Ok(Counts { curve: Hits::new(timesteps, hits).curve(), spikes })
 }
 
 #[cfg(test)]
@@ -187,18 +176,10 @@ mod tests {
         };
         let layers = [
             conv(1, 1),
-            Layer::Residual {
-                body: vec![Layer::Neurons, conv(4, 5)],
-                shortcut: vec![],
-            },
+            Layer::Residual { body: vec![Layer::Neurons, conv(4, 5)], shortcut: vec![] },
             Layer::AvgPool { size: 2 },
             Layer::Neurons,
-            Layer::Linear {
-                weight: dyadic(3 * 16, 9),
-                bias: None,
-                inputs: 16,
-                outputs: 3,
-            },
+            Layer::Linear { weight: dyadic(3 * 16, 9), bias: None, inputs: 16, outputs: 3 },
         ];
         let neurons = [Neurons::new([0.75]), Neurons::new([0.5, 1.0, 0.25, 1.5])];
         let (input, count, timesteps) = (Shape::new(1, 4, 4), 3, 8);
@@ -215,10 +196,6 @@ mod tests {
             (0..3).map(|class| sum(class) / timesteps as f32).collect()
         };
         assert_eq!(found, traces.iter().flat_map(mean).collect::<Vec<_>>());
-        assert!(
-            traces
-                .iter()
-                .all(|trace| trace.spikes.concat().concat().len() > 20)
-        );
+        assert!(traces.iter().all(|trace| trace.spikes.concat().concat().len() > 20));
     }
 }

@@ -105,9 +105,7 @@ pub(crate) fn each_step_mut<'a, D: Device<f32>>(
 
 pub(crate) fn tensor<D: Device<f32>>(device: &D, values: Vec<f32>) -> Result<Values<D>> {
     let size = (values.len(),);
-    device
-        .try_tensor_from_vec(values, size)
-        .map_err(Error::device)
+    device.try_tensor_from_vec(values, size).map_err(Error::device)
 }
 
 /// Values between two layers: one frame per timestep of each input, one input after the other, or
@@ -157,22 +155,16 @@ impl<D: Accelerated<f32>> Step<D> {
     ) -> Result<Flow<D, T>> {
         let rows = inputs * frames;
         let x = match self {
-            Self::Convolve {
-                weight,
-                bias,
-                shape,
-            } => {
+            Self::Convolve { weight, bias, shape } => {
                 let z = match plainly {
                     true => convolve_plainly(x, weight.retaped(), *shape),
                     false => D::convolve(x, weight.retaped(), *shape),
                 };
                 z.and_then(|z| add_bias(z, bias, rows))
             }
-            Self::Multiply {
-                weight,
-                bias,
-                inputs,
-            } => multiply(x, weight, (*inputs, rows)).and_then(|z| add_bias(z, bias, rows)),
+            Self::Multiply { weight, bias, inputs } => {
+                multiply(x, weight, (*inputs, rows)).and_then(|z| add_bias(z, bias, rows))
+            }
             Self::AveragePool { side, size } => D::average_pool(x, *side, *size),
             Self::Relu => D::relu(x),
             Self::Qcfs { bound, levels } => D::qcfs(x, bound.retaped(), *levels),
@@ -236,12 +228,7 @@ pub(crate) fn build<D: Accelerated<f32>>(
     (input, layers): (Shape, &[Layer]),
     neurons: Option<&[Neurons]>,
 ) -> Result<(Vec<Step<D>>, Shape)> {
-    let mut builder = Builder {
-        device,
-        neurons,
-        layers: 0,
-        firing: 0,
-    };
+    let mut builder = Builder { device, neurons, layers: 0, firing: 0 };
     let built = builder.build(layers, input)?;
     match neurons {
         Some(neurons) if neurons.len() > builder.firing => {
@@ -288,15 +275,7 @@ impl<D: Accelerated<f32>> Builder<'_, D> {
             Ok((tensor(self.device, weight.clone())?, bias.transpose()?))
         };
         Ok(match layer {
-            Layer::Conv {
-                weight,
-                bias,
-                inputs,
-                outputs,
-                kernel,
-                stride,
-                padding,
-            } => {
+            Layer::Conv { weight, bias, inputs, outputs, kernel, stride, padding } => {
                 let output = output_shape(number, layer, shape)?;
                 let shape = ConvShape {
                     inputs: *inputs,
@@ -307,27 +286,14 @@ impl<D: Accelerated<f32>> Builder<'_, D> {
                     padding: *padding,
                 };
                 let (weight, bias) = weights(weight, bias)?;
-                let step = Step::Convolve {
-                    weight,
-                    bias,
-                    shape,
-                };
+                let step = Step::Convolve { weight, bias, shape };
                 (step, output)
             }
-            Layer::Linear {
-                weight,
-                bias,
-                inputs,
-                ..
-            } => {
+            Layer::Linear { weight, bias, inputs, .. } => {
                 let output = output_shape(number, layer, shape)?;
                 let (weight, bias) = weights(weight, bias)?;
                 let inputs = *inputs;
-                let step = Step::Multiply {
-                    weight,
-                    bias,
-                    inputs,
-                };
+                let step = Step::Multiply { weight, bias, inputs };
                 (step, output)
             }
             &Layer::AvgPool { size } => {
@@ -355,10 +321,9 @@ impl<D: Accelerated<f32>> Builder<'_, D> {
                 let activation = layer.activation(number)?;
                 let Some(neurons) = self.neurons else {
                     let step = match activation {
-                        Activation::Qcfs { bound, levels } => Step::Qcfs {
-                            bound: tensor(self.device, vec![bound])?,
-                            levels,
-                        },
+                        Activation::Qcfs { bound, levels } => {
+                            Step::Qcfs { bound: tensor(self.device, vec![bound])?, levels }
+                        }
                         _ => Step::Relu,
                     };
                     return Ok((step, shape));

@@ -38,13 +38,8 @@ pub enum Surrogate {
 
 impl Surrogate {
     /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::Linear,
-        Self::Sigmoid,
-        Self::ArcTan,
-        Self::Boxcar,
-        Self::SpikeTiming,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::Linear, Self::Sigmoid, Self::ArcTan, Self::Boxcar, Self::SpikeTiming];
 
     /// Derivative at `u`, `since` timesteps after the neuron's last spike; infinity before its
     /// first.
@@ -99,10 +94,7 @@ pub(crate) fn spike<D: Device<f32>, T: Tape<f32, D>>(
     surrogate: Surrogate,
     since: Values<D>,
 ) -> Result<Flat<f32, D, T>, D::Err> {
-    let (zero, one) = (
-        v.device().try_zeros_like(v.shape())?,
-        v.device().try_ones_like(v.shape())?,
-    );
+    let (zero, one) = (v.device().try_zeros_like(v.shape())?, v.device().try_ones_like(v.shape())?);
     let spikes = ge(&v, &threshold).try_choose(one, zero)?;
     if !T::OWNS_TAPE {
         return Ok(spikes.retaped());

@@ -28,22 +28,12 @@ impl<D: Accelerated<f32>> Unrolled<D> {
         surrogate: Surrogate,
     ) -> Result<Self> {
         let (steps, output) = build(device, network, Some(neurons))?;
-        Ok(Self {
-            steps,
-            classes: output.size(),
-            timesteps,
-            surrogate,
-        })
+        Ok(Self { steps, classes: output.size(), timesteps, surrogate })
     }
 
     pub fn ann(device: &D, network: (Shape, &[Layer])) -> Result<Self> {
         let (steps, output) = build(device, network, None)?;
-        Ok(Self {
-            steps,
-            classes: output.size(),
-            timesteps: 1,
-            surrogate: Surrogate::default(),
-        })
+        Ok(Self { steps, classes: output.size(), timesteps: 1, surrogate: Surrogate::default() })
     }
 
     /// Output currents by input, timestep and output, from inputs of one frame each or of one per
@@ -84,11 +74,7 @@ impl<D: Accelerated<f32>> Unrolled<D> {
         charges: Result<Flat<f32, D, T>, D::Err>,
         inputs: usize,
     ) -> Result<Flow<D, T>> {
-        Ok(Flow {
-            x: charges.map_err(Error::device)?,
-            inputs,
-            frames: self.timesteps,
-        })
+        Ok(Flow { x: charges.map_err(Error::device)?, inputs, frames: self.timesteps })
     }
 }
 
@@ -109,8 +95,7 @@ impl<D: Fires> Unrolled<D> {
         let flow = forward(&self.steps, Flow { x, inputs, frames }, false, fire)?;
         let each = (inputs, flow.frames, self.classes);
         let mean = flow.x.try_reshape_like(&each);
-        mean.and_then(|x| x.try_mean::<(usize, usize), Axis<1>>())
-            .map_err(Error::device)
+        mean.and_then(|x| x.try_mean::<(usize, usize), Axis<1>>()).map_err(Error::device)
     }
 
     /// Backpropagation through time: the loss (mean cross-entropy with class probabilities

@@ -26,10 +26,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Ok(());
     }
     let model = PathBuf::from(option("--model=")?);
-    let (images, timesteps): (usize, usize) = (
-        option("--images=")?.parse()?,
-        option("--timesteps=")?.parse()?,
-    );
+    let (images, timesteps): (usize, usize) =
+        (option("--images=")?.parse()?, option("--timesteps=")?.parse()?);
     let parts = class_folders::<Cifar10>(PathBuf::from(option("--data=")?).join("test"))?
         .normalised(&data::Normalisation::CIFAR10)?
         .listed(model.with_file_name("test-subset-1000.txt"))?
@@ -40,10 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let target = ann.target(&images, 2.0)?;
     for line in io::stdin().lock().lines() {
         let settings = EvolveSettings {
-            search: Search::De(DeSettings {
-                population: 1,
-                ..DeSettings::default()
-            }),
+            search: Search::De(DeSettings { population: 1, ..DeSettings::default() }),
             genome: vec![(Gene::Threshold, [0.7, 1.2])],
             generations: line?.trim().parse()?,
             timesteps,

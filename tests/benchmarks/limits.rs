@@ -80,9 +80,7 @@ fn additions(bytes: usize) -> f64 {
     let rows = bytes / 128;
     let weights = vec![[1.0f32; 32]; rows];
     let mut rng = rng(0, Stream::Split);
-    let order: Vec<u32> = (0..1 << 16)
-        .map(|_| rng.random_range(0..rows as u32))
-        .collect();
+    let order: Vec<u32> = (0..1 << 16).map(|_| rng.random_range(0..rows as u32)).collect();
     let repeats = 400;
     let add = || {
         let mut total = 0.0;
@@ -158,11 +156,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{}", serde_json::to_string(&row)?);
         return Ok(());
     }
-    for (kib, place) in [
-        (16, "first-level cache"),
-        (512, "second-level cache"),
-        (1 << 19, "memory"),
-    ] {
+    for (kib, place) in
+        [(16, "first-level cache"), (512, "second-level cache"), (1 << 19, "memory")]
+    {
         let rate = additions(kib << 10) / 1e9;
         println!("additions of weights from {kib} KiB ({place}): {rate:.1} G/s on all cores");
     }
@@ -177,9 +173,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ("full", 1000, 250),
     ] {
         let arguments = ["run", width, &images.to_string(), &timesteps.to_string()];
-        let output = Command::new(std::env::current_exe()?)
-            .args(arguments)
-            .output()?;
+        let output = Command::new(std::env::current_exe()?).args(arguments).output()?;
         if !output.status.success() {
             return Err(String::from_utf8_lossy(&output.stderr).into());
         }

@@ -34,12 +34,8 @@ fn main() -> evospike::Result<()> {
     for (neurons, epochs) in [(100, 6), (400, 12)] {
         for seed in SEEDS {
             let digits = data::digits()?.split(Shares::default(), seed)?;
-            let mut stdp = Stdp::<Digits>::new(StdpSettings {
-                neurons,
-                epochs,
-                seed,
-                ..Default::default()
-            })?;
+            let mut stdp =
+                Stdp::<Digits>::new(StdpSettings { neurons, epochs, seed, ..Default::default() })?;
             let started = Instant::now();
             stdp.train(&digits.training)?;
             let labelled = stdp.label(&digits.training)?;
@@ -83,11 +79,7 @@ fn main() -> evospike::Result<()> {
                 if let Some(stdp) = pretrained {
                     stdp.pretrain(&mut ann)?;
                 }
-                let settings = TrainSettings {
-                    epochs,
-                    seed,
-                    ..Default::default()
-                };
+                let settings = TrainSettings { epochs, seed, ..Default::default() };
                 ann.train(&labelled, &settings)?;
                 ann.accuracy(&digits.test)
             };

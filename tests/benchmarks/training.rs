@@ -14,12 +14,8 @@ const BATCH: usize = 128;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut net = Vgg15HalfBn::build(0)?;
-    let pixels: Vec<f32> = (0..BATCH * 3072)
-        .map(|i| (i * 7919 % 256) as f32 / 255.0)
-        .collect();
-    let targets: Vec<f32> = (0..BATCH * 10)
-        .map(|i| f32::from(i % 10 == i / 10 % 10))
-        .collect();
+    let pixels: Vec<f32> = (0..BATCH * 3072).map(|i| (i * 7919 % 256) as f32 / 255.0).collect();
+    let targets: Vec<f32> = (0..BATCH * 10).map(|i| f32::from(i % 10 == i / 10 % 10)).collect();
     let mut number = 0;
     let mut measure = |what: &str| -> Result<(), Box<dyn std::error::Error>> {
         let (pixels, targets) = (pixels.clone(), targets.clone());

@@ -97,10 +97,7 @@ fn files(folder: &Path, killed: bool) -> Result<Files, String> {
             continue;
         }
         let content = content(&name, fs::read(&path).unwrap());
-        all.insert(
-            name.clone(),
-            content.map_err(|error| format!("{name}: {error}"))?,
-        );
+        all.insert(name.clone(), content.map_err(|error| format!("{name}: {error}"))?);
     }
     Ok(all)
 }
@@ -112,9 +109,7 @@ fn content(name: &str, bytes: Vec<u8>) -> Result<Content, Box<dyn std::error::Er
     if let Some((_, [])) = checkpoint::parts(&bytes) {
         let said = checkpoint::said(&bytes).ok_or("no checkpoint")?;
         let mut said: Value = serde_json::from_str(&said)?;
-        said["state"]
-            .as_object_mut()
-            .map(|state| state.remove("seconds"));
+        said["state"].as_object_mut().map(|state| state.remove("seconds"));
         return Ok(Content::Json(said));
     }
     match name.rsplit('.').next() {
@@ -150,12 +145,7 @@ fn is_part(found: &Files, whole: &Files) -> Result<(), String> {
             found.iter().any(|row| !whole.contains(row))
         }
         (Content::Json(found), Some(Content::Json(whole))) if found["state"]["told"].is_array() => {
-            let told = |said: &Value| {
-                said["state"]["told"]
-                    .as_array()
-                    .cloned()
-                    .unwrap_or_default()
-            };
+            let told = |said: &Value| said["state"]["told"].as_array().cloned().unwrap_or_default();
             found["identity"] != whole["identity"] || !told(whole).starts_with(&told(found))
         }
         (found, whole) => Some(found) != whole,

@@ -6,12 +6,7 @@ use std::process::Command;
 pub fn mpirun(ranks: usize) -> Command {
     let mut command = Command::new("timeout");
     command.args(["300", "mpirun", "-n", &ranks.to_string()]);
-    command.args([
-        "--allow-run-as-root",
-        "--oversubscribe",
-        "--bind-to",
-        "none",
-    ]);
+    command.args(["--allow-run-as-root", "--oversubscribe", "--bind-to", "none"]);
     command.env("RAYON_NUM_THREADS", "1");
     command
 }

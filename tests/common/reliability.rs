@@ -26,11 +26,7 @@ pub fn record(check: &str, tried: usize, failed: usize) {
         false => Vec::new(),
     };
     rows.retain(|row| row.check != check);
-    rows.push(Row {
-        check: check.into(),
-        tried,
-        failed,
-    });
+    rows.push(Row { check: check.into(), tried, failed });
     rows.sort_by(|a, b| a.check.cmp(&b.check));
     write_csv(path, rows).unwrap();
 }

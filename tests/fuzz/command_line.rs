@@ -20,22 +20,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const COMMANDS: [(&[&str], &[&str], &[&str]); 8] = [
     (
         &[],
-        &[
-            "--seeds",
-            "--timesteps",
-            "--population",
-            "--generations",
-            "--margin",
-        ],
+        &["--seeds", "--timesteps", "--population", "--generations", "--margin"],
         &["--out", "file/out"],
     ),
     (&["train"], &TRAIN, &["--out", "out", "--data", "file"]),
     // A whole training, of a tenth of a second.
-    (
-        &["train", "--net", "mlp"],
-        RECIPE,
-        &["--epochs", "1", "--out", "out"],
-    ),
+    (&["train", "--net", "mlp"], RECIPE, &["--epochs", "1", "--out", "out"]),
     (
         &["reproduce", "cifar10", "--model", "file"],
         &[
@@ -52,13 +42,7 @@ const COMMANDS: [(&[&str], &[&str], &[&str]); 8] = [
     ),
     (
         &["reproduce", "explain"],
-        &[
-            "--held-out-list",
-            "--model",
-            "--seeds",
-            "--cifar10",
-            "--out",
-        ],
+        &["--held-out-list", "--model", "--seeds", "--cifar10", "--out"],
         &["--data", "file"],
     ),
     (
@@ -84,11 +68,7 @@ const COMMANDS: [(&[&str], &[&str], &[&str]); 8] = [
         ],
         &["--net", "digits", "--out", "out"],
     ),
-    (
-        &["sweep", "merge"],
-        &["--out", "file"],
-        &["file", "--out", "out"],
-    ),
+    (&["sweep", "merge"], &["--out", "file"], &["file", "--out", "out"]),
 ];
 
 const TRAIN: [&str; 16] = [
@@ -166,10 +146,7 @@ fn command_lines() {
         arguments.extend(last.iter().map(Into::into));
         let mut program = Command::new(env!("CARGO_BIN_EXE_evospike"));
         program.args(&arguments).current_dir(&folder);
-        program
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
+        program.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut program = program.spawn().unwrap();
         let clock = Instant::now();
         let status = loop {
@@ -183,12 +160,7 @@ fn command_lines() {
             }
         };
         let mut said = String::new();
-        program
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut said)
-            .unwrap();
+        program.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         let trains = command.contains(&"mlp") && status.success();
         let refused = matches!(status.code(), Some(1 | 2)) && said.contains("error: ");
         if !trains && !refused {

@@ -120,12 +120,7 @@ impl Reader {
             before = read;
         }
         let (tried, found) = work.wait().unwrap();
-        let Found {
-            refused,
-            failed,
-            most,
-            longest,
-        } = found;
+        let Found { refused, failed, most, longest } = found;
         println!(
             "{name}: {tried} inputs, {refused} refused, {failed} failures; at most {most} bytes \
              and {longest:.1?}"

@@ -42,13 +42,7 @@ fn folder() -> TempDir {
 }
 
 fn reader(name: &'static str, files: Vec<(PathBuf, Vec<u8>)>, memory: [usize; 2]) -> Reader {
-    Reader {
-        name,
-        files,
-        named: None,
-        share: 1,
-        memory,
-    }
+    Reader { name, files, named: None, share: 1, memory }
 }
 
 /// A reader of one file, which is there.
@@ -95,18 +89,11 @@ fn idx() {
     let _alone = alone();
     let folder = folder();
     let [images, labels] = ["images", "labels"].map(|name| folder.path().join(name));
-    let pixels = [
-        &[0, 0, 8, 3, 0, 0, 0, 5, 0, 0, 0, 2, 0, 0, 0, 2][..],
-        &[7; 20],
-    ]
-    .concat();
+    let pixels = [&[0, 0, 8, 3, 0, 0, 0, 5, 0, 0, 0, 2, 0, 0, 0, 2][..], &[7; 20]].concat();
     let classes = vec![0, 0, 8, 1, 0, 0, 0, 5, 0, 1, 2, 1, 0];
     let (one, other) = (images.clone(), labels.clone());
     let read = move || data::idx_files::<Tiny>(&one, &other).map(drop);
-    let plain = vec![
-        (images.clone(), pixels.clone()),
-        (labels.clone(), classes.clone()),
-    ];
+    let plain = vec![(images.clone(), pixels.clone()), (labels.clone(), classes.clone())];
     reader("IDX", plain, [8, LITTLE]).fuzz(bytes, read.clone());
 
     let packed = vec![(images, gzip(&pixels)), (labels, gzip(&classes))];
@@ -185,18 +172,11 @@ fn images() {
     let grey = DynamicImage::from(grey);
     for class in ["a", "b"] {
         fs::create_dir(root.join(class)).unwrap();
-        fs::write(
-            root.join(class).join("0.png"),
-            encoded(&grey, ImageFormat::Png),
-        )
-        .unwrap();
+        fs::write(root.join(class).join("0.png"), encoded(&grey, ImageFormat::Png)).unwrap();
     }
     let variants = |name: &str, images: Vec<Vec<u8>>| {
         let path = root.join("b").join(name);
-        let files: Vec<_> = images
-            .into_iter()
-            .map(|image| (path.clone(), image))
-            .collect();
+        let files: Vec<_> = images.into_iter().map(|image| (path.clone(), image)).collect();
         files
     };
     let kinds = [
@@ -221,10 +201,7 @@ fn images() {
     let [colour, plain] = [&picture, &grey].map(|image| encoded(image, ImageFormat::Jpeg));
     // Called progressive, which it is not: the way to the code for those that are.
     let mut progressive = colour.clone();
-    let frame = progressive
-        .windows(2)
-        .position(|pair| pair == [0xff, 0xc0])
-        .unwrap();
+    let frame = progressive.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
     progressive[frame + 1] = 0xc2;
     let files = variants("1.jpg", vec![colour, plain, progressive]);
     reader("JPEG", files, memory).fuzz(bytes, read);
@@ -260,10 +237,7 @@ fn safetensors() {
     let _alone = alone();
     let folder = folder();
     let path = folder.path().join("small.safetensors");
-    Ann::<Small>::new(0)
-        .unwrap()
-        .save(&path, &Names::own())
-        .unwrap();
+    Ann::<Small>::new(0).unwrap().save(&path, &Names::own()).unwrap();
     let mutate = |rng: &mut Rng, good: &[u8]| match rng.random_range(0..4) {
         0 => {
             let (header, tensors) = parts(good);
@@ -276,9 +250,7 @@ fn safetensors() {
         _ => bytes(rng, good),
     };
     let reader = of_file("safetensors", &path, [64, LITTLE]);
-    reader.fuzz(mutate, move || {
-        Ann::<Small>::load(&path, &Names::own()).map(drop)
-    });
+    reader.fuzz(mutate, move || Ann::<Small>::load(&path, &Names::own()).map(drop));
 }
 
 /// A checkpoint with something changed, mostly under a checksum that is right.
@@ -309,11 +281,7 @@ fn checkpoints_of_training() {
     let folder = folder();
     let path = folder.path().join("small.checkpoint");
     let images = digits().training;
-    let settings = TrainSettings {
-        epochs: 2,
-        batch: 4,
-        ..TrainSettings::default()
-    };
+    let settings = TrainSettings { epochs: 2, batch: 4, ..TrainSettings::default() };
     let (file, its) = (path.clone(), images.clone());
     let train = move || {
         let mut ann = Ann::<Small>::new(0)?;
@@ -329,10 +297,7 @@ fn checkpoints_of_training() {
     let ann = Ann::<Small>::new(0).unwrap();
     let snn = convert(&ann, &images).unwrap();
     let snn = snn.balance(Balance::Max).unwrap();
-    let mut settings = HybridSettings {
-        timesteps: 2,
-        ..HybridSettings::default()
-    };
+    let mut settings = HybridSettings { timesteps: 2, ..HybridSettings::default() };
     (settings.train.epochs, settings.train.batch) = (2, 4);
     let file = path.clone();
     let train = move || match Resume::at(&file).train_through_time(&snn, &images, &settings) {
@@ -355,10 +320,7 @@ fn checkpoints_of_evolution() {
     let conversion = convert(&ann, &parts.training).unwrap();
     let snn = conversion.balance(Balance::Max).unwrap();
     let target = ann.target(&parts.held_out, 0.0).unwrap();
-    let searches = [
-        Search::De(DeSettings::default()),
-        Search::CmaEs(CmaEsSettings::default()),
-    ];
+    let searches = [Search::De(DeSettings::default()), Search::CmaEs(CmaEsSettings::default())];
     let [de, cma] = searches.map(|search| EvolveSettings {
         batch: matches!(search, Search::CmaEs(_)).then_some(3),
         search,
@@ -367,12 +329,8 @@ fn checkpoints_of_evolution() {
         ..EvolveSettings::default()
     });
     for (name, settings) in [("evolution checkpoint", de), ("CMA-ES checkpoint", cma)] {
-        let (file, snn, held_out, target) = (
-            path.clone(),
-            snn.clone(),
-            parts.held_out.clone(),
-            target.clone(),
-        );
+        let (file, snn, held_out, target) =
+            (path.clone(), snn.clone(), parts.held_out.clone(), target.clone());
         let evolve = move || {
             let resume = Resume::at(&file);
             resume.evolve(&snn, &held_out, &target, &settings).map(drop)
@@ -426,20 +384,14 @@ fn steps_of_experiments() {
     let out = root.join("out");
     let into = out.clone();
     let run = move || {
-        let input = Cifar10Input {
-            ann: &ann,
-            data: &data,
-            held_out_list: &list,
-        };
+        let input = Cifar10Input { ann: &ann, data: &data, held_out_list: &list };
         cifar10(&input, &settings, &into, &AtomicBool::new(false)).map(drop)
     };
     run().unwrap();
     let files = fs::read_dir(out.join(".checkpoints")).unwrap();
     let mut files: Vec<PathBuf> = files.map(|entry| entry.unwrap().path()).collect();
     files.sort();
-    let files = files
-        .into_iter()
-        .map(|path| (path.clone(), fs::read(path).unwrap()));
+    let files = files.into_iter().map(|path| (path.clone(), fs::read(path).unwrap()));
     let reader = Reader {
         // A step that says something else makes other networks, and their evolution's checkpoint
         // is then of another one.
@@ -525,10 +477,8 @@ mod nir {
             let (mut shape, mut items) = (Vec::new(), vec![value]);
             while let Some(Value::Array(first)) = items.first() {
                 shape.push(first.len() as u64);
-                items = items
-                    .iter()
-                    .flat_map(|item| item.as_array().into_iter().flatten())
-                    .collect();
+                items =
+                    items.iter().flat_map(|item| item.as_array().into_iter().flatten()).collect();
             }
             if shape.iter().product::<u64>() != items.len() as u64 {
                 shape = vec![items.len() as u64];
@@ -560,10 +510,8 @@ mod nir {
     fn chain(nodes: &[(&str, Value)]) -> Value {
         let names: Vec<&str> = nodes.iter().map(|(name, _)| *name).collect();
         let edges: Vec<_> = names.windows(2).collect();
-        let nodes: serde_json::Map<_, _> = nodes
-            .iter()
-            .map(|(name, node)| (name.to_string(), node.clone()))
-            .collect();
+        let nodes: serde_json::Map<_, _> =
+            nodes.iter().map(|(name, node)| (name.to_string(), node.clone())).collect();
         json!({"type": "NIRGraph", "edges": edges, "nodes": nodes, "metadata": {"dt": 1e-4}})
     }
 

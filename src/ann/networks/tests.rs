@@ -10,12 +10,7 @@ fn pixels<N: Network>(images: usize) -> Vec<f32> {
 }
 
 fn adam(number: usize, learning_rate: f64) -> Step {
-    Step {
-        optimiser: Optimiser::Adam,
-        number,
-        learning_rate,
-        weight_decay: 0.0,
-    }
+    Step { optimiser: Optimiser::Adam, number, learning_rate, weight_decay: 0.0 }
 }
 
 #[test]
@@ -31,17 +26,11 @@ fn networks_have_the_parameters_they_should() {
     let biases = |[a, b, c, d, hidden]: [usize; 5]| 2 * a + 2 * b + 3 * c + 6 * d + hidden;
     let (full, quarter) = ([64, 128, 256, 512, 4096], [16, 32, 64, 128, 256]);
     assert_eq!(parameters::<Vgg15Cifar100>(), vgg(full, 100));
-    assert_eq!(
-        parameters::<Vgg15QuarterBn>(),
-        vgg(quarter, 10) + biases(quarter)
-    );
+    assert_eq!(parameters::<Vgg15QuarterBn>(), vgg(quarter, 10) + biases(quarter));
     let stages = 9 * (3 * 16 + 6 * 16 * 16 + 16 * 32 + 5 * 32 * 32 + 32 * 64 + 5 * 64 * 64);
     let shortcuts = 16 * 32 + 32 * 64;
     let channels = 7 * 16 + (6 + 1) * 32 + (6 + 1) * 64; // a bias each, once folded
-    assert_eq!(
-        parameters::<ResNet20>(),
-        stages + shortcuts + 640 + channels
-    );
+    assert_eq!(parameters::<ResNet20>(), stages + shortcuts + 640 + channels);
 }
 
 #[test]
@@ -50,9 +39,7 @@ fn residual_networks_train_and_convert() {
     let targets: Vec<f32> = (0..40).map(|i| f32::from(i % 10 == i / 10)).collect();
     let mut step = |number| {
         let step = adam(number, 1e-3);
-        net.step(pixels::<ResNet20>(4), targets.clone(), 4, &step)
-            .unwrap()
-            .0
+        net.step(pixels::<ResNet20>(4), targets.clone(), 4, &step).unwrap().0
     };
     let first = step(1);
     let last = (2..7).map(step).last().unwrap();
@@ -90,8 +77,7 @@ fn folded_normalisation_gives_the_same_logits() {
     let targets: Vec<f32> = (0..320).map(|i| f32::from(i % 10 == i / 10 % 10)).collect();
     for number in 1..=20 {
         let step = adam(number, 0.01);
-        net.step(pixels::<Folded>(32), targets.clone(), 32, &step)
-            .unwrap();
+        net.step(pixels::<Folded>(32), targets.clone(), 32, &step).unwrap();
     }
     let layers = net.layers().unwrap();
     assert!(matches!(&layers[0], Layer::Conv { bias: Some(_), .. }));
@@ -114,10 +100,7 @@ fn a_folded_network_spikes_as_it_classified() {
     use crate::prelude::*;
     let digits = data::digits().unwrap().split(Shares::default(), 0).unwrap();
     let mut ann = Ann::<folded::Folded>::new(0).unwrap();
-    let settings = TrainSettings {
-        epochs: 8,
-        ..TrainSettings::default()
-    };
+    let settings = TrainSettings { epochs: 8, ..TrainSettings::default() };
     ann.train(&digits.training, &settings).unwrap();
     let snn = convert(&ann, &digits.training.take(200))
         .and_then(|conversion| conversion.balance(Balance::Max))
@@ -137,19 +120,13 @@ fn a_binary_network_spikes_as_it_classified() {
     use crate::prelude::*;
     let digits = data::digits().unwrap().split(Shares::default(), 0).unwrap();
     let mut ann = Ann::<DigitsBinary>::new(0).unwrap();
-    let settings = TrainSettings {
-        epochs: 8,
-        ..TrainSettings::default()
-    };
+    let settings = TrainSettings { epochs: 8, ..TrainSettings::default() };
     ann.train(&digits.training, &settings).unwrap();
     let layers = ann.layers().unwrap();
     let weights = layers.iter().filter_map(|layer| match layer {
-        Layer::Conv {
-            weight, outputs, ..
+        Layer::Conv { weight, outputs, .. } | Layer::Linear { weight, outputs, .. } => {
+            Some((weight, *outputs))
         }
-        | Layer::Linear {
-            weight, outputs, ..
-        } => Some((weight, *outputs)),
         _ => None,
     });
     let binary = weights.map(|(weight, outputs)| {

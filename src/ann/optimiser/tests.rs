@@ -35,19 +35,11 @@ fn check(optimiser: Optimiser, step: impl Fn(usize, f64, f64, &mut [f64; 2]) -> 
         |net: &dyn crate::ann::Trainable| net.tensors(Values::Parameters).unwrap().remove(0).values;
     let expected = by_hand(step, &weights(&*net));
     for number in 1..=3 {
-        let step = Step {
-            optimiser,
-            number,
-            learning_rate: 0.1,
-            weight_decay: 0.2,
-        };
+        let step = Step { optimiser, number, learning_rate: 0.1, weight_decay: 0.2 };
         net.step(vec![0.75], vec![0.9, 0.1], 1, &step).unwrap();
     }
     for (found, expected) in weights(&*net).iter().zip(expected) {
-        assert!(
-            (f64::from(*found) - expected).abs() < 1e-6,
-            "{found} {expected}"
-        );
+        assert!((f64::from(*found) - expected).abs() < 1e-6, "{found} {expected}");
     }
 }
 
@@ -62,10 +54,7 @@ fn sgd_steps_as_by_hand() {
         }
     };
     for (m, nesterov) in [(0.0, false), (0.9, false), (0.9, true)] {
-        let optimiser = Optimiser::Sgd {
-            momentum: m,
-            nesterov,
-        };
+        let optimiser = Optimiser::Sgd { momentum: m, nesterov };
         check(optimiser, momentum(m, nesterov));
     }
 }
@@ -112,10 +101,7 @@ fn schedules_rise_and_fall() {
         shares(Schedule::Linear, 3),
         [0.25, 0.5, 0.75, 1.0, 0.8, 0.6, 0.4, 0.19999999999999996]
     );
-    assert_eq!(
-        shares(Schedule::Constant, 1),
-        [0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
-    );
+    assert_eq!(shares(Schedule::Constant, 1), [0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]);
     let cosine = shares(Schedule::Cosine, 0);
     assert_eq!((cosine[0], cosine[4]), (1.0, 0.5));
     assert!((cosine[2] - 0.853_553_390_593_273_8).abs() < 1e-15);

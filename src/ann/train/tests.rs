@@ -79,10 +79,7 @@ fn settings(optimiser: Optimiser) -> TrainSettings {
         warmup_epochs: 0.5,
         weight_decay: 1e-3,
         label_smoothing: 0.1,
-        augment: Augment {
-            crop_padding: 1,
-            flip: true,
-        },
+        augment: Augment { crop_padding: 1, flip: true },
         ..TrainSettings::default()
     }
 }
@@ -113,20 +110,13 @@ fn a_resumed_run_ends_with_the_same_bytes() {
             pool.build().unwrap().install(|| {
                 broken_off(&path, &settings);
                 let mut ann = Ann::<Small>::new(0).unwrap();
-                let history = Resume::at(&path)
-                    .train(&mut ann, &images, &settings)
-                    .unwrap();
+                let history = Resume::at(&path).train(&mut ann, &images, &settings).unwrap();
                 let tensors = ann.network.tensors(Values::Parameters).unwrap();
-                assert!(
-                    (tensors, history) == whole,
-                    "{optimiser:?}, {threads} threads"
-                );
+                assert!((tensors, history) == whole, "{optimiser:?}, {threads} threads");
                 // A finished run is read back, not run again.
                 let bytes = std::fs::read(&path).unwrap();
                 let mut ann = Ann::<Small>::new(0).unwrap();
-                Resume::at(&path)
-                    .train(&mut ann, &images, &settings)
-                    .unwrap();
+                Resume::at(&path).train(&mut ann, &images, &settings).unwrap();
                 assert!(ann.network.tensors(Values::Parameters).unwrap() == whole.0);
                 assert!(std::fs::read(&path).unwrap() == bytes);
             });
@@ -151,26 +141,15 @@ fn a_checkpoint_of_another_run_is_refused_by_what_differs() {
     ) {
         let mut ann = Ann::<N>::new(seed).unwrap();
         let before = ann.network.tensors(Values::Parameters).unwrap();
-        let error = Resume::at(path)
-            .train(&mut ann, images, settings)
-            .unwrap_err();
+        let error = Resume::at(path).train(&mut ann, images, settings).unwrap_err();
         let error = error.to_string();
-        assert!(
-            error.contains(expected) && error.contains("small.checkpoint"),
-            "{error}"
-        );
+        assert!(error.contains(expected) && error.contains("small.checkpoint"), "{error}");
         assert!(ann.network.tensors(Values::Parameters).unwrap() == before);
     }
     let expected = "learning_rate: found 0.02, expected 0.03, as in this run";
-    let faster = TrainSettings {
-        learning_rate: 0.03,
-        ..settings.clone()
-    };
+    let faster = TrainSettings { learning_rate: 0.03, ..settings.clone() };
     refused::<Small>(&path, 0, &images, &faster, expected);
-    let adam = TrainSettings {
-        optimiser: Optimiser::Adam,
-        ..settings.clone()
-    };
+    let adam = TrainSettings { optimiser: Optimiser::Adam, ..settings.clone() };
     refused::<Small>(&path, 0, &images, &adam, "settings.optimiser");
     refused::<Small>(&path, 0, &images.take(99), &settings, "images: found 100");
     let normalisation = data::Normalisation::new([0.3], [0.4]).unwrap();
@@ -203,10 +182,8 @@ fn a_damaged_checkpoint_is_an_error() {
     broken_off(&path, &settings);
     let images = digits().training.take(100);
     let good = std::fs::read(&path).unwrap();
-    let mut damaged: Vec<Vec<u8>> = (0..good.len())
-        .step_by(499)
-        .map(|n| good[..n].into())
-        .collect();
+    let mut damaged: Vec<Vec<u8>> =
+        (0..good.len()).step_by(499).map(|n| good[..n].into()).collect();
     damaged.extend((0..good.len()).step_by(97).map(|byte| {
         let mut bytes = good.clone();
         bytes[byte] ^= 4;
@@ -217,18 +194,12 @@ fn a_damaged_checkpoint_is_an_error() {
     let before = ann.network.tensors(Values::Parameters).unwrap();
     for bytes in damaged {
         std::fs::write(&path, &bytes).unwrap();
-        let error = Resume::at(&path)
-            .train(&mut ann, &images, &settings)
-            .unwrap_err();
+        let error = Resume::at(&path).train(&mut ann, &images, &settings).unwrap_err();
         assert!(error.to_string().contains("small.checkpoint"), "{error}");
     }
     assert!(ann.network.tensors(Values::Parameters).unwrap() == before);
     let folder = folder.path().join("small.checkpoint/not-a-folder");
-    assert!(
-        Resume::at(folder)
-            .train(&mut ann, &images, &settings)
-            .is_err()
-    );
+    assert!(Resume::at(folder).train(&mut ann, &images, &settings).is_err());
 }
 
 #[test]
@@ -242,16 +213,10 @@ fn settings_out_of_range_are_named() {
         ("weight_decay", |s| s.weight_decay = f64::INFINITY),
         ("label_smoothing", |s| s.label_smoothing = 1.1),
         ("momentum", |s| {
-            s.optimiser = Optimiser::Sgd {
-                momentum: 1.0,
-                nesterov: false,
-            };
+            s.optimiser = Optimiser::Sgd { momentum: 1.0, nesterov: false };
         }),
         ("momentum", |s| {
-            s.optimiser = Optimiser::Sgd {
-                momentum: 0.0,
-                nesterov: true,
-            };
+            s.optimiser = Optimiser::Sgd { momentum: 0.0, nesterov: true };
         }),
         ("augment.crop_padding", |s| s.augment.crop_padding = 8),
     ] {
@@ -268,20 +233,13 @@ fn settings_out_of_range_are_named() {
 #[test]
 fn label_smoothing_is_pytorchs() {
     let s = 0.1;
-    let settings = TrainSettings {
-        label_smoothing: s,
-        ..TrainSettings::default()
-    };
+    let settings = TrainSettings { label_smoothing: s, ..TrainSettings::default() };
     let [on, off] = settings.targets(10);
     let mut net = Small::build(0).unwrap();
     let mut targets = vec![off; 20];
     (targets[3], targets[17]) = (on, on);
-    let step = Step {
-        optimiser: Optimiser::Adam,
-        number: 1,
-        learning_rate: 1e-3,
-        weight_decay: 0.0,
-    };
+    let step =
+        Step { optimiser: Optimiser::Adam, number: 1, learning_rate: 1e-3, weight_decay: 0.0 };
     let pixels = (0..128).map(|i| (i * 7919 % 256) as f32 / 255.0).collect();
     let (loss, logits) = net.step(pixels, targets, 2, &step).unwrap();
     let mut expected = 0.0;

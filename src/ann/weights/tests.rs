@@ -18,12 +18,7 @@ mod small {
     pub type Layers = (
         (Conv3x3<1, 4, 8>, BatchNorm<4, 8>, AvgPool2<4, 8, 4>, Relu),
         ResidualAdd<(Conv3x3<4, 4, 4>, BatchNorm<4, 4>)>,
-        (
-            Flatten<4, 4, 64>,
-            UnbiasedLinear<64, 16>,
-            BatchNorm1d<16>,
-            Relu,
-        ),
+        (Flatten<4, 4, 64>, UnbiasedLinear<64, 16>, BatchNorm1d<16>, Relu),
         Linear<16, 10>,
     );
     network! {
@@ -63,10 +58,7 @@ fn dfdx_reads_and_writes_the_same_files() {
     let other = Ann::<Small>::new(4).unwrap();
     other.save(&ours, &Names::own()).unwrap();
     module.load_safetensors(&ours).unwrap();
-    let other = Small::build(4)
-        .unwrap()
-        .forward(images.as_vec(), 5)
-        .unwrap();
+    let other = Small::build(4).unwrap().forward(images.as_vec(), 5).unwrap();
     assert_eq!(module.forward(images).as_vec(), other);
 }
 
@@ -120,11 +112,7 @@ fn changed(change: impl Fn(&mut Vec<Bytes>)) -> Result<()> {
     let path = folder.path().join("changed.safetensors");
     let network = Small::build(1).unwrap();
     let tensors = network.tensors(Values::Parameters).unwrap();
-    let named = names()
-        .of_tensors(&tensors)
-        .unwrap()
-        .into_iter()
-        .zip(&tensors);
+    let named = names().of_tensors(&tensors).unwrap().into_iter().zip(&tensors);
     let of = |(name, t): (String, &NamedTensor)| Bytes {
         name,
         dtype: Dtype::F32,
@@ -161,19 +149,10 @@ fn what_does_not_fit_is_named() {
             (|t| drop(t.drain(..5))) as fn(&mut Vec<Bytes>),
             "nothing left over, expected `stem.weight`, `norm.weight`, `norm.bias` and 2 more",
         ),
-        (
-            |t| t[0].name = "steam.weight".into(),
-            "`steam.weight` left over",
-        ),
-        (
-            |t| t[0].shape = vec![4, 9],
-            "shape [4, 9], expected [4, 1, 3, 3]",
-        ),
+        (|t| t[0].name = "steam.weight".into(), "`steam.weight` left over"),
+        (|t| t[0].shape = vec![4, 9], "shape [4, 9], expected [4, 1, 3, 3]"),
         (half, "`stem.weight`: found F16, expected F32"),
-        (
-            |t| t[0].data[..4].copy_from_slice(&f32::NAN.to_le_bytes()),
-            "`stem.weight`: found NaN",
-        ),
+        (|t| t[0].data[..4].copy_from_slice(&f32::NAN.to_le_bytes()), "`stem.weight`: found NaN"),
         (
             |t| t[4].data[..4].copy_from_slice(&(-1f32).to_le_bytes()),
             "`norm.running_var`: found -1",
@@ -209,10 +188,7 @@ fn bounds_are_saved_and_loaded() {
     let mut tensors = network.tensors(Values::Parameters).unwrap();
     let bounds = tensors.iter_mut().filter(|t| t.name.ends_with(".bound"));
     for (i, tensor) in bounds.enumerate() {
-        assert_eq!(
-            (&tensor.shape[..], &tensor.values[..]),
-            (&[1][..], &[2.0][..])
-        );
+        assert_eq!((&tensor.shape[..], &tensor.values[..]), (&[1][..], &[2.0][..]));
         tensor.values = vec![0.5 + i as f32];
     }
     network.set_tensors(Values::Parameters, &tensors).unwrap();
@@ -240,10 +216,7 @@ fn forged_files_are_errors() {
     Ann::<Small>::new(1).unwrap().save(&path, &names()).unwrap();
     let good = fs::read(&path).unwrap();
     let header = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
-    let mut forged: Vec<Vec<u8>> = (0..good.len())
-        .step_by(61)
-        .map(|n| good[..n].into())
-        .collect();
+    let mut forged: Vec<Vec<u8>> = (0..good.len()).step_by(61).map(|n| good[..n].into()).collect();
     forged.push(u64::MAX.to_le_bytes().into());
     forged.push([&99_999_999u64.to_le_bytes()[..], b"{}"].concat());
     for shape in ["[18446744073709551615,2]", "[4611686018427387904]", "[-1]"] {

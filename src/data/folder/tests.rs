@@ -11,9 +11,7 @@ type Tiny = Classify<3, 8, 2>;
 
 /// A picture whose pixels all differ.
 fn picture(width: u32, height: u32) -> RgbImage {
-    RgbImage::from_fn(width, height, |x, y| {
-        Rgb([(x * 9) as u8, (y * 9) as u8, (x + y) as u8])
-    })
+    RgbImage::from_fn(width, height, |x, y| Rgb([(x * 9) as u8, (y * 9) as u8, (x + y) as u8]))
 }
 
 fn encoded(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
@@ -28,11 +26,7 @@ fn tiny() -> tempfile::TempDir {
     for (split, class) in [("train", "a"), ("train", "b"), ("test", "a"), ("test", "b")] {
         let class = root.path().join(split).join(class);
         fs::create_dir_all(&class).unwrap();
-        fs::write(
-            class.join("1.png"),
-            encoded(picture(8, 8), ImageFormat::Png),
-        )
-        .unwrap();
+        fs::write(class.join("1.png"), encoded(picture(8, 8), ImageFormat::Png)).unwrap();
     }
     root
 }
@@ -76,11 +70,7 @@ fn val_stands_for_test() {
     assert!(nowhere.contains("nowhere: "), "{nowhere}");
     fs::rename(root.path().join("other"), root.path().join("test")).unwrap();
     fs::remove_dir_all(root.path().join("train")).unwrap();
-    assert!(
-        error(root.path()).contains("train: "),
-        "{}",
-        error(root.path())
-    );
+    assert!(error(root.path()).contains("train: "), "{}", error(root.path()));
 }
 
 #[test]
@@ -95,10 +85,7 @@ fn colours_and_sizes_are_fitted() {
     let grey = GrayImage::from_fn(8, 8, |x, y| image::Luma([(x + 8 * y) as u8]));
     let grey = encoded(grey, ImageFormat::Png);
     let channel: Vec<u8> = (0..64).collect();
-    assert_eq!(
-        decoded(grey.clone(), Shape::new(3, 8, 8)).unwrap(),
-        channel.repeat(3)
-    );
+    assert_eq!(decoded(grey.clone(), Shape::new(3, 8, 8)).unwrap(), channel.repeat(3));
     assert_eq!(decoded(grey, Shape::new(1, 8, 8)).unwrap(), channel);
     let white = RgbImage::from_pixel(8, 8, Rgb([255; 3]));
     let white = encoded(white, ImageFormat::Png);
@@ -111,9 +98,8 @@ fn colours_and_sizes_are_fitted() {
     assert_eq!((out[196], out[2 * 196 - 1]), (9, 14 * 9));
     // A step between black and white stays in the middle, and even areas stay even.
     for (width, height) in [(224, 224), (100, 300), (300, 100), (5, 5), (3, 90)] {
-        let step = GrayImage::from_fn(width, height, |x, _| {
-            image::Luma([255 * u8::from(2 * x >= width)])
-        });
+        let step =
+            GrayImage::from_fn(width, height, |x, _| image::Luma([255 * u8::from(2 * x >= width)]));
         let out = decoded(encoded(step, ImageFormat::Png), Shape::new(1, 28, 28)).unwrap();
         assert_eq!((out[28], out[55]), (0, 255), "{width} x {height}");
     }
@@ -141,11 +127,7 @@ fn what_is_wrong_in_a_folder_is_named() {
     fs::create_dir(root.join("train/c")).unwrap();
     assert!(error(root).contains("train, classes: found 3 folders, expected 2"));
     fs::remove_dir_all(root.join("train/b")).unwrap();
-    assert!(
-        error(root).contains("c, files: found none"),
-        "{}",
-        error(root)
-    );
+    assert!(error(root).contains("c, files: found none"), "{}", error(root));
     fs::create_dir(root.join("train/c/1.png")).unwrap();
     assert!(error(root).contains("1.png, name: found another kind"));
     fs::remove_dir(root.join("train/c/1.png")).unwrap();
@@ -199,10 +181,7 @@ fn broken_images_are_named_and_never_panic() {
     let end = cut.len() - 5;
     cut.truncate(end);
     let error = decoded(&cut).unwrap_err();
-    assert!(
-        error.contains(&format!("image, byte {end}: found the end")),
-        "{error}"
-    );
+    assert!(error.contains(&format!("image, byte {end}: found the end")), "{error}");
 }
 
 /// The images that PyTorch's reference network saw, against this reader's.
@@ -212,11 +191,7 @@ fn real_cifar_images_are_read_as_elsewhere() {
     let archive = shared.join("cifar10/cifar10-jpeg.tar.xz");
     let root = tempfile::tempdir().unwrap();
     let mut tar = Command::new("tar");
-    tar.arg("xJf")
-        .arg(&archive)
-        .arg("-C")
-        .arg(root.path())
-        .arg("test");
+    tar.arg("xJf").arg(&archive).arg("-C").arg(root.path()).arg("test");
     if !archive.exists() || !tar.status().is_ok_and(|status| status.success()) {
         println!("skipped: no {} or no tar and xz", archive.display());
         return;
@@ -251,9 +226,6 @@ fn real_cifar_images_are_read_as_elsewhere() {
             most = most.max(a.abs_diff(b));
         }
     }
-    println!(
-        "{equal} of {} pixels equal, the rest within {most}",
-        64 * 3072
-    );
+    println!("{equal} of {} pixels equal, the rest within {most}", 64 * 3072);
     assert!(most <= 4 && equal > 64 * 3072 / 2);
 }

@@ -48,28 +48,19 @@ fn cifar_files_are_read_in_order() {
     assert_eq!(cifar.training.class_names().len(), 100);
     assert_eq!(cifar.training.store.bytes(1)[0], 1);
     for (broken, place) in [
-        (
-            records(&[&[20, 0]]),
-            "byte 0: found label 20, expected a class below 20",
-        ),
+        (records(&[&[20, 0]]), "byte 0: found label 20, expected a class below 20"),
         (records(&[&[0, 0], &[1, 100]]), "byte 3075: found label 100"),
     ] {
         fs::write(folder.join("test.bin"), broken).unwrap();
         let error = cifar100(root100.path()).unwrap_err().to_string();
-        assert!(
-            error.contains("test.bin") && error.contains(place),
-            "{error}"
-        );
+        assert!(error.contains("test.bin") && error.contains(place), "{error}");
     }
 
     let whole = records(&[&[0], &[1]]);
     for (broken, place) in [
         (&whole[..0], "byte 0: found the end of the file"),
         (&whole[..3072], "byte 0: found the file's last 3072 bytes"),
-        (
-            &whole[..6000],
-            "byte 3073: found the file's last 2927 bytes",
-        ),
+        (&whole[..6000], "byte 3073: found the file's last 2927 bytes"),
         (&records(&[&[0], &[10]]), "byte 3073: found label 10"),
     ] {
         fs::write(root.path().join("data_batch_3.bin"), broken).unwrap();
@@ -97,10 +88,7 @@ fn idx_files_are_read_plain_and_packed() {
     let images = idx_of(&[2, 2, 2], &[1, 2, 3, 4, 5, 6, 7, 8]);
     write("train-images-idx3-ubyte", &images);
     write("train-labels-idx1-ubyte.gz", &gzip(&idx_of(&[2], &[2, 0])));
-    write(
-        "t10k-images-idx3-ubyte.gz",
-        &gzip(&idx_of(&[1, 2, 2], &[9; 4])),
-    );
+    write("t10k-images-idx3-ubyte.gz", &gzip(&idx_of(&[1, 2, 2], &[9; 4])));
     write("t10k-labels-idx1-ubyte", &idx_of(&[1], &[1]));
     let tiny = idx::<Tiny>(root.path()).unwrap();
     assert_eq!((tiny.training.label(0), tiny.training.label(1)), (2, 0));
@@ -136,51 +124,24 @@ fn broken_idx_files_are_named() {
         (vec![], "images, byte 0: found []"),
         (vec![0, 0], "images, byte 0: found [0, 0]"),
         (good.1.clone(), "images, byte 0: found [0, 0, 8, 1]"),
-        (
-            vec![0, 0, 13, 3, 0, 0, 0, 1],
-            "images, byte 0: found [0, 0, 13, 3]",
-        ),
-        (
-            good.0[..9].into(),
-            "images, byte 9: found the end of the file",
-        ),
-        (
-            good.0[..20].into(),
-            "images, byte 20: found the end of the file",
-        ),
-        (
-            idx_of(&[2, 2, 2], &[0; 9]),
-            "images, byte 24: found more bytes",
-        ),
+        (vec![0, 0, 13, 3, 0, 0, 0, 1], "images, byte 0: found [0, 0, 13, 3]"),
+        (good.0[..9].into(), "images, byte 9: found the end of the file"),
+        (good.0[..20].into(), "images, byte 20: found the end of the file"),
+        (idx_of(&[2, 2, 2], &[0; 9]), "images, byte 24: found more bytes"),
         (idx_of(&[0, 2, 2], &[]), "images, byte 4: found 0 items"),
-        (
-            idx_of(&[2, 3, 2], &pixels),
-            "images, byte 8: found dimensions [2, 3, 2]",
-        ),
-        (
-            idx_of(&[2, 2, huge], &pixels),
-            "images, byte 12: found dimensions",
-        ),
-        (
-            idx_of(&[huge, 2, 2], &pixels),
-            "images, byte 24: found the end of the file",
-        ),
+        (idx_of(&[2, 3, 2], &pixels), "images, byte 8: found dimensions [2, 3, 2]"),
+        (idx_of(&[2, 2, huge], &pixels), "images, byte 12: found dimensions"),
+        (idx_of(&[huge, 2, 2], &pixels), "images, byte 24: found the end of the file"),
     ] {
         let error = read(&(broken.clone(), good.1.clone())).unwrap_err();
         assert!(error.contains(place), "{error}");
         if !broken.is_empty() {
             let error = read(&(gzip(&broken), good.1.clone())).unwrap_err();
-            assert!(
-                error.contains(&place.replace(": f", " unpacked: f")),
-                "{error}"
-            );
+            assert!(error.contains(&place.replace(": f", " unpacked: f")), "{error}");
         }
     }
     for (broken, place) in [
-        (
-            idx_of(&[3], &[0, 1, 2]),
-            "labels, byte 4: found 3 labels, expected 2",
-        ),
+        (idx_of(&[3], &[0, 1, 2]), "labels, byte 4: found 3 labels, expected 2"),
         (idx_of(&[2], &[0, 3]), "labels, byte 9: found label 3"),
     ] {
         let error = read(&(good.0.clone(), broken)).unwrap_err();
@@ -190,20 +151,11 @@ fn broken_idx_files_are_named() {
     let mut damaged = packed.clone();
     let checksum = damaged.len() - 6;
     damaged[checksum] ^= 1;
-    for broken in [
-        packed[..packed.len() - 9].to_vec(),
-        damaged,
-        packed[..4].to_vec(),
-    ] {
+    for broken in [packed[..packed.len() - 9].to_vec(), damaged, packed[..4].to_vec()] {
         let error = read(&(broken, good.1.clone())).unwrap_err();
-        assert!(
-            error.contains("images, byte ") && error.contains("gzip data"),
-            "{error}"
-        );
+        assert!(error.contains("images, byte ") && error.contains("gzip data"), "{error}");
     }
-    let error = idx_files::<Tiny>(root.path(), &labels)
-        .unwrap_err()
-        .to_string();
+    let error = idx_files::<Tiny>(root.path(), &labels).unwrap_err().to_string();
     assert!(error.contains(&*root.path().to_string_lossy()), "{error}");
 }
 
@@ -228,9 +180,6 @@ fn index_files_say_what_is_wrong() {
         (&[b'1'; 1000], "byte 352: found more bytes"),
     ] {
         let error = read(broken).unwrap_err();
-        assert!(
-            error.contains("list.txt") && error.contains(place),
-            "{error}"
-        );
+        assert!(error.contains("list.txt") && error.contains(place), "{error}");
     }
 }

@@ -37,10 +37,7 @@ fn the_digits_are_whole() {
     assert_eq!(digits.label(0), 0);
     let first: Vec<f32> = digits.pixels(0);
     assert_eq!(first[..4], [0.0, 0.0, 5.0 / 16.0, 13.0 / 16.0]);
-    let total: f64 = (0..1797)
-        .flat_map(|i| digits.pixels(i))
-        .map(f64::from)
-        .sum();
+    let total: f64 = (0..1797).flat_map(|i| digits.pixels(i)).map(f64::from).sum();
     assert_eq!(total * 16.0, 561_718.0); // numpy: load_digits().data.sum()
 }
 
@@ -49,21 +46,15 @@ fn a_split_is_stratified_disjoint_complete_and_seeded() {
     let digits = digits().unwrap();
     let split = |seed| digits.split(Shares::default(), seed).unwrap();
     let parts = split(3);
-    let all: Vec<usize> = [
-        &parts.training.indices,
-        &parts.held_out.indices,
-        &parts.test.indices,
-    ]
-    .into_iter()
-    .flat_map(|part| part.iter().copied())
-    .collect();
+    let all: Vec<usize> = [&parts.training.indices, &parts.held_out.indices, &parts.test.indices]
+        .into_iter()
+        .flat_map(|part| part.iter().copied())
+        .collect();
     assert_eq!(all.len(), 1797);
     assert_eq!(all.iter().collect::<HashSet<_>>().len(), 1797);
     for class in 0..10 {
         let in_all = (0..1797).filter(|&i| digits.label(i) == class).count();
-        let in_test = (0..parts.test.len())
-            .filter(|&i| parts.test.label(i) == class)
-            .count();
+        let in_test = (0..parts.test.len()).filter(|&i| parts.test.label(i) == class).count();
         assert_eq!(in_test, (0.25 * in_all as f64).round() as usize);
     }
     assert_eq!(split(3).test.indices, parts.test.indices);
@@ -73,13 +64,7 @@ fn a_split_is_stratified_disjoint_complete_and_seeded() {
 #[test]
 fn shares_that_cannot_be_are_refused() {
     let digits = digits().unwrap();
-    for (held_out, test) in [
-        (0.0, 0.2),
-        (0.2, 1.0),
-        (f64::NAN, 0.2),
-        (0.6, 0.6),
-        (0.5, 0.5),
-    ] {
+    for (held_out, test) in [(0.0, 0.2), (0.2, 1.0), (f64::NAN, 0.2), (0.6, 0.6), (0.5, 0.5)] {
         let error = digits.split(Shares { held_out, test }, 0).unwrap_err();
         assert!(error.to_string().contains("shares"), "{error}");
     }
@@ -169,21 +154,12 @@ fn lists_hold_out_and_pick_by_reading_order() {
     let expected = "bad.txt, line 2: found image 20, which is held out, expected one of the 27";
     assert!(error.contains(expected), "{error}");
     let error = picked.listed(&bad).unwrap_err().to_string();
-    assert!(
-        error.contains("line 1: found image 1, which is not among"),
-        "{error}"
-    );
+    assert!(error.contains("line 1: found image 1, which is not among"), "{error}");
     let error = parts.held_out.listed(&bad).unwrap_err().to_string();
-    assert!(
-        error.contains("line 1: found image 1, which is not among"),
-        "{error}"
-    );
+    assert!(error.contains("line 1: found image 1, which is not among"), "{error}");
     let all: String = (0..30).map(|i| format!("{i}\n")).collect();
     let error = set.hold_out_listed(list("all.txt", &all), 0).unwrap_err();
-    assert!(
-        error.to_string().contains("all.txt, end: found 30 images"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("all.txt, end: found 30 images"), "{error}");
 }
 
 #[test]
@@ -210,20 +186,10 @@ fn normalisation_is_what_networks_see_of_the_pixels() {
     assert_eq!(set.test.input(0), expected);
     assert_eq!(set.test.view().batch(&[0, 0]), expected.repeat(2));
     assert_eq!(set.test.pixels(0), raw);
-    assert_eq!(
-        set.test.take(1).normalisation(),
-        Some(&Normalisation::CIFAR10)
-    );
+    assert_eq!(set.test.take(1).normalisation(), Some(&Normalisation::CIFAR10));
 
-    let error = set
-        .test
-        .normalised(&Normalisation::MNIST)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("mean: found [0.1307], expected 3 finite"),
-        "{error}"
-    );
+    let error = set.test.normalised(&Normalisation::MNIST).unwrap_err().to_string();
+    assert!(error.contains("mean: found [0.1307], expected 3 finite"), "{error}");
     for (mean, std) in [
         (vec![0.5, 0.5], vec![1.0]),
         (vec![0.5], vec![0.0]),
@@ -251,26 +217,12 @@ fn augmentation_moves_and_mirrors_before_normalisation() {
     assert_eq!(draws(&images, Augment::NONE, 0)[0], images.input(0));
 
     let (crop_padding, flip) = (1, true);
-    let flips = draws(
-        &images,
-        Augment {
-            flip,
-            ..Augment::NONE
-        },
-        0,
-    );
+    let flips = draws(&images, Augment { flip, ..Augment::NONE }, 0);
     let mirrored = count(&flips, [2, 1, 4, 3, 6, 5, 8, 7]);
     assert!((390..510).contains(&mirrored), "{mirrored}"); // 450 +- 4 sigma
     assert_eq!(mirrored + count(&flips, [1, 2, 3, 4, 5, 6, 7, 8]), 900);
 
-    let crops = draws(
-        &images,
-        Augment {
-            crop_padding,
-            ..Augment::NONE
-        },
-        0,
-    );
+    let crops = draws(&images, Augment { crop_padding, ..Augment::NONE }, 0);
     for moved in [
         [1, 2, 3, 4, 5, 6, 7, 8], // in place
         [4, 0, 0, 0, 8, 0, 0, 0], // up and left
@@ -297,8 +249,5 @@ fn augmentation_moves_and_mirrors_before_normalisation() {
     let padded = |crop_padding| Augment { crop_padding, flip }.check(shape);
     padded(7).unwrap();
     let error = padded(8).unwrap_err().to_string();
-    assert!(
-        error.contains("augment.crop_padding: found 8, expected less than 8"),
-        "{error}"
-    );
+    assert!(error.contains("augment.crop_padding: found 8, expected less than 8"), "{error}");
 }

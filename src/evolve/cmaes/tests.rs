@@ -2,10 +2,7 @@ use super::*;
 
 /// Points measured until the fitness is below 1e-9, in the box that is best known: [-3, 5].
 fn evaluations(genes: usize, seed: u64, f: impl Fn(&[f64]) -> f64) -> usize {
-    let settings = CmaEsSettings {
-        sigma: 0.2,
-        ..CmaEsSettings::default()
-    };
+    let settings = CmaEsSettings { sigma: 0.2, ..CmaEsSettings::default() };
     let x0 = vec![2.5; genes];
     let mut es = CmaEs::new(&vec![[-3.0, 5.0]; genes], Some(&x0), settings, seed).unwrap();
     let mut count = 0;
@@ -91,9 +88,7 @@ fn bounds_fold_smoothly() {
 #[test]
 fn eigenvectors_rebuild_the_matrix() {
     let entry = |i: usize, j: usize| 1.0 / (1 + i + j) as f64; // Hilbert's, condition 1e7
-    let hilbert: Matrix = (0..6)
-        .map(|i| (0..6).map(|j| entry(i, j)).collect())
-        .collect();
+    let hilbert: Matrix = (0..6).map(|i| (0..6).map(|j| entry(i, j)).collect()).collect();
     let (values, vectors) = eigen(&hilbert);
     let mut rebuilt = vec![vec![0.0; 6]; 6];
     for (value, vector) in values.iter().zip(&vectors) {

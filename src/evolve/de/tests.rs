@@ -18,11 +18,7 @@ fn every_strategy_finds_the_minimum() {
     use Mutation::*;
     for mutation in [Best1, Rand1, RandToBest1, CurrentToBest1, Best2, Rand2] {
         for crossover in [Crossover::Binomial, Crossover::Exponential] {
-            let settings = DeSettings {
-                mutation,
-                crossover,
-                ..DeSettings::default()
-            };
+            let settings = DeSettings { mutation, crossover, ..DeSettings::default() };
             let (x, best) = run(settings, 1, sphere);
             assert!(best < 1e-3, "{mutation:?} {crossover:?}: {best}");
             assert_eq!(sphere(&x), best);
@@ -32,14 +28,8 @@ fn every_strategy_finds_the_minimum() {
 
 #[test]
 fn a_seed_decides_everything() {
-    assert_eq!(
-        run(DeSettings::default(), 5, sphere),
-        run(DeSettings::default(), 5, sphere)
-    );
-    assert_ne!(
-        run(DeSettings::default(), 5, sphere),
-        run(DeSettings::default(), 6, sphere)
-    );
+    assert_eq!(run(DeSettings::default(), 5, sphere), run(DeSettings::default(), 5, sphere));
+    assert_ne!(run(DeSettings::default(), 5, sphere), run(DeSettings::default(), 6, sphere));
 }
 
 #[test]
@@ -57,14 +47,10 @@ fn points_stay_in_bounds_and_begin_as_a_latin_hypercube() {
     for _ in 0..20 {
         let points = de.ask();
         for x in &points {
-            assert!(
-                (0.2..=2.0).contains(&x[0]) && (-1.0..=1.0).contains(&x[1]),
-                "{x:?}"
-            );
+            assert!((0.2..=2.0).contains(&x[0]) && (-1.0..=1.0).contains(&x[1]), "{x:?}");
         }
         // The best lies in a corner, so mutants often leave the box.
-        de.tell(points.iter().map(|x| x[0] + x[1]).collect())
-            .unwrap();
+        de.tell(points.iter().map(|x| x[0] + x[1]).collect()).unwrap();
     }
 }
 
@@ -73,8 +59,7 @@ fn members_never_get_worse_and_x0_takes_part() {
     let bounds = [[-5.0, 4.0]; 2];
     let x0 = [1.0, 1.0]; // the minimum itself
     let mut de = DifferentialEvolution::new(&bounds, Some(&x0), DeSettings::default(), 3).unwrap();
-    de.tell(de.ask().iter().map(|x| sphere(x)).collect())
-        .unwrap();
+    de.tell(de.ask().iter().map(|x| sphere(x)).collect()).unwrap();
     assert_eq!(de.best(), Some((x0.to_vec(), 0.0)));
     let before = de.fitness().to_vec();
     de.tell(vec![f64::NAN; before.len()]).unwrap();
@@ -86,10 +71,7 @@ fn members_never_get_worse_and_x0_takes_part() {
 fn first_populations_are_stratified() {
     let genes = 5;
     let first = |seed| {
-        let settings = DeSettings {
-            population: 6,
-            ..DeSettings::default()
-        };
+        let settings = DeSettings { population: 6, ..DeSettings::default() };
         let bounds = vec![[0.0, 1.0]; genes];
         let de = DifferentialEvolution::<f64>::new(&bounds, None, settings, seed);
         de.unwrap().ask()
@@ -113,11 +95,7 @@ fn first_populations_are_stratified() {
 #[test]
 fn given_members_are_moved_inside_and_equal_bounds_stay() {
     let given = vec![vec![-1.0, 3.0], vec![9.0, 3.0], vec![0.5, 0.0]];
-    let settings = |init| DeSettings {
-        init,
-        population: 7,
-        ..DeSettings::default()
-    };
+    let settings = |init| DeSettings { init, population: 7, ..DeSettings::default() };
     let bounds = [[0.0, 2.0], [3.0, 3.0]];
     let start = |init| DifferentialEvolution::new(&bounds, None, settings(init), 0);
     assert!(start(Init::Given(given.clone())).is_err()); // 5 at least
@@ -142,25 +120,19 @@ fn converges_by_number_only() {
         let bounds = [[-5.0, 4.0]; 2];
         let mut de = DifferentialEvolution::new(&bounds, None, settings, 2).unwrap();
         let told = |_| {
-            de.tell(de.ask().iter().map(|x| 1.0 + sphere(x)).collect())
-                .unwrap();
+            de.tell(de.ask().iter().map(|x| 1.0 + sphere(x)).collect()).unwrap();
             !de.done()
         };
         (0..100).map(told).take_while(|more| *more).count()
     };
-    let set = |tol, atol| DeSettings {
-        tol,
-        atol,
-        ..DeSettings::default()
-    };
+    let set = |tol, atol| DeSettings { tol, atol, ..DeSettings::default() };
     let counts = [set(0.01, 0.0), set(0.0, 1e-6), set(0.0, 0.0)].map(generations);
     assert!(counts[0] > 3 && counts[1] > counts[0], "{counts:?}");
     // The first population is never judged: SciPy's rule.
     assert_eq!(generations(set(1e9, 0.0)), 1);
     let mut de = DifferentialEvolution::new(&[[0.0, 1.0]], None, set(1e9, 0.0), 0).unwrap();
     for _ in 0..9 {
-        de.tell(de.ask().iter().map(|x| Rank(x[0])).collect())
-            .unwrap();
+        de.tell(de.ask().iter().map(|x| Rank(x[0])).collect()).unwrap();
         assert!(!de.done());
     }
 }
@@ -179,16 +151,10 @@ fn settings_out_of_range_are_named() {
     let factor = [1.0, 0.5];
     assert!(message(&one, None, DeSettings { factor, ..good() }).starts_with("factor"));
     let recombination = f64::NAN;
-    let settings = DeSettings {
-        recombination,
-        ..good()
-    };
+    let settings = DeSettings { recombination, ..good() };
     assert!(message(&one, None, settings).starts_with("recombination"));
     let population = 0;
-    let settings = DeSettings {
-        population,
-        ..good()
-    };
+    let settings = DeSettings { population, ..good() };
     assert!(message(&one, None, settings).starts_with("population"));
     let tol = -1.0;
     assert!(message(&one, None, DeSettings { tol, ..good() }).starts_with("tol"));

@@ -4,11 +4,7 @@ use super::*;
 fn zdt(problem: usize, x: &[f64]) -> Vec<f64> {
     let g = 1.0 + 9.0 * x[1..].iter().sum::<f64>() / (x.len() - 1) as f64;
     let share = x[0] / g;
-    let curve = if problem == 1 {
-        share.sqrt()
-    } else {
-        share * share
-    };
+    let curve = if problem == 1 { share.sqrt() } else { share * share };
     vec![x[0], g * (1.0 - curve)]
 }
 
@@ -44,10 +40,7 @@ fn finds_the_fronts_of_zdt() {
         for seed in 0..2 {
             let front = run(problem, seed).front();
             let volume = hypervolume(&front);
-            assert!(
-                volume > truth - 0.015 && volume < truth,
-                "{problem}: {volume}"
-            );
+            assert!(volume > truth - 0.015 && volume < truth, "{problem}: {volume}");
             for (_, a) in &front {
                 assert!(front.iter().all(|(_, b)| !dominates(b, a)));
             }
@@ -60,10 +53,7 @@ fn finds_the_fronts_of_zdt() {
 fn replay_asks_the_same() {
     let bounds = [[0.25, 2.0], [-1.0, 1.0], [3.0, 3.0]];
     let x0 = [1.0, 0.5, 3.0];
-    let settings = NsgaSettings {
-        population: 7,
-        ..NsgaSettings::default()
-    };
+    let settings = NsgaSettings { population: 7, ..NsgaSettings::default() };
     let start = |seed| Nsga2::new(&bounds, Some(&x0), settings.clone(), seed).unwrap();
     let (mut first, mut again) = (start(4), start(4));
     assert_ne!(first.ask(), start(5).ask());
@@ -88,12 +78,8 @@ fn replay_asks_the_same() {
 #[test]
 fn sorts_and_spreads() {
     let points = [[0.0, 4.0], [1.0, 2.0], [2.0, 3.0], [3.0, 3.0], [4.0, 0.0]];
-    let member = |x: &[f64; 2]| Member {
-        genes: Vec::new(),
-        objectives: x.to_vec(),
-        rank: 0,
-        crowding: 0.0,
-    };
+    let member =
+        |x: &[f64; 2]| Member { genes: Vec::new(), objectives: x.to_vec(), rank: 0, crowding: 0.0 };
     let members: Vec<Member> = points.iter().map(member).collect();
     let fronts = fronts(&members);
     assert_eq!(fronts, [vec![0, 1, 4], vec![2], vec![3]]);
@@ -107,30 +93,12 @@ fn arguments_out_of_range_are_named() {
     let good = NsgaSettings::default;
     let (population, mutation) = (1, Some(1.5));
     let (crossover, crossover_index, mutation_index) = (f64::NAN, -1.0, f64::INFINITY);
-    assert!(
-        message(NsgaSettings {
-            population,
-            ..good()
-        })
-        .starts_with("population")
-    );
+    assert!(message(NsgaSettings { population, ..good() }).starts_with("population"));
     assert!(message(NsgaSettings { mutation, ..good() }).starts_with("mutation:"));
-    assert!(
-        message(NsgaSettings {
-            crossover,
-            ..good()
-        })
-        .starts_with("crossover:")
-    );
-    let settings = NsgaSettings {
-        crossover_index,
-        ..good()
-    };
+    assert!(message(NsgaSettings { crossover, ..good() }).starts_with("crossover:"));
+    let settings = NsgaSettings { crossover_index, ..good() };
     assert!(message(settings).starts_with("crossover_index"));
-    let settings = NsgaSettings {
-        mutation_index,
-        ..good()
-    };
+    let settings = NsgaSettings { mutation_index, ..good() };
     assert!(message(settings).starts_with("mutation_index"));
 
     let mut nsga = Nsga2::new(&[[0.0, 1.0]], None, good(), 0).unwrap();

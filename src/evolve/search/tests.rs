@@ -4,10 +4,7 @@ const BOUNDS: [[f64; 2]; 3] = [[0.25, 2.0], [0.5, 2.0], [0.25, 4.0]];
 const X0: [f64; 3] = [1.0, 1.5, 0.25];
 
 fn every_search() -> Vec<Search> {
-    let de = DeSettings {
-        population: 4,
-        ..DeSettings::default()
-    };
+    let de = DeSettings { population: 4, ..DeSettings::default() };
     vec![
         Search::De(de),
         Search::CmaEs(CmaEsSettings::default()),

@@ -25,17 +25,9 @@ fn network() -> SpikingNetwork {
         conv(1, 3, 3),
         Layer::AvgPool { size: 2 },
         Layer::Neurons,
-        Layer::Residual {
-            body: vec![conv(3, 3, 3)],
-            shortcut: vec![],
-        },
+        Layer::Residual { body: vec![conv(3, 3, 3)], shortcut: vec![] },
         Layer::Neurons,
-        Layer::Linear {
-            weight: vec![1.0; 24],
-            bias: None,
-            inputs: 12,
-            outputs: 2,
-        },
+        Layer::Linear { weight: vec![1.0; 24], bias: None, inputs: 12, outputs: 2 },
     ];
     let neurons = vec![Neurons::new([1.0]), Neurons::new([1.0])];
     SpikingNetwork::new(Shape::new(1, 4, 4), &layers, neurons, 2).unwrap()
@@ -54,10 +46,7 @@ fn operations_are_macs_times_spikes_a_neuron() {
     let found: Vec<f64> = energy.layers.iter().map(|layer| layer.ann).collect();
     assert_eq!(found, macs);
     let first = &energy.layers[0];
-    assert_eq!(
-        (first.accumulates, first.multiply_accumulates),
-        (0.0, macs[0])
-    );
+    assert_eq!((first.accumulates, first.multiply_accumulates), (0.0, macs[0]));
     let mut picojoules = 4.6 * macs[0];
     for (i, layer) in energy.layers.iter().enumerate().skip(1) {
         let spikes: u64 = run.layers[i - 1].spikes[..6].iter().sum();
@@ -97,16 +86,10 @@ fn runs_of_other_networks_and_lengths_are_named() {
     let run = network().simulate(&images(), 10).unwrap();
     for timesteps in [0, 11] {
         let error = network().energy(&run, timesteps).unwrap_err().to_string();
-        assert_eq!(
-            error,
-            format!("timesteps: found {timesteps}, expected 1..=10, the run's")
-        );
+        assert_eq!(error, format!("timesteps: found {timesteps}, expected 1..=10, the run's"));
     }
     let mut other = run;
     other.layers.remove(0);
     let error = network().energy(&other, 1).unwrap_err().to_string();
-    assert!(
-        error.starts_with("run: found layers of [12, 2] neurons"),
-        "{error}"
-    );
+    assert!(error.starts_with("run: found layers of [12, 2] neurons"), "{error}");
 }

@@ -20,12 +20,7 @@ fn stages() -> Stages {
         stride: 1,
         padding: 1,
     };
-    let linear = Layer::Linear {
-        weight: weights(160 * 3, 4),
-        bias: None,
-        inputs: 160,
-        outputs: 3,
-    };
+    let linear = Layer::Linear { weight: weights(160 * 3, 4), bias: None, inputs: 160, outputs: 3 };
     let (first, second) = (conv(2, 1, Some(weights(40, 2))), conv(40, 3, None));
     let (pool, neurons) = (Layer::AvgPool { size: 2 }, Layer::Neurons);
     let layers = [first, neurons.clone(), second, pool, neurons, linear];
@@ -35,18 +30,11 @@ fn stages() -> Stages {
 #[test]
 fn every_instruction_set_gives_the_same_spikes() {
     let stages = stages();
-    for (reset, leak, refractory) in [
-        (Reset::Subtract, 1.0, 0),
-        (Reset::Zero, 0.9, 0),
-        (Reset::Subtract, 0.9, 2),
-    ] {
-        let neurons = Neurons {
-            reset,
-            leak: vec![leak],
-            refractory,
-            initial: 0.5,
-            ..Neurons::new([0.7])
-        };
+    for (reset, leak, refractory) in
+        [(Reset::Subtract, 1.0, 0), (Reset::Zero, 0.9, 0), (Reset::Subtract, 0.9, 2)]
+    {
+        let neurons =
+            Neurons { reset, leak: vec![leak], refractory, initial: 0.5, ..Neurons::new([0.7]) };
         let drive: Vec<f32> = noise(40 * 16, 5).collect();
         let run = |vectors| {
             let mut engine = Engine::new(&stages, &[neurons.clone(), neurons.clone()]).unwrap();

@@ -21,11 +21,7 @@ fn network() -> SpikingNetwork {
         1.0, 0.5, 0.0, 0.0,
         0.0, 0.0, 0.5, 1.0,
     ];
-    let layers = [
-        linear(first, 4),
-        Layer::Neurons,
-        linear(vec![1.0, 0.0, 0.0, 1.0], 2),
-    ];
+    let layers = [linear(first, 4), Layer::Neurons, linear(vec![1.0, 0.0, 0.0, 1.0], 2)];
     let neurons = vec![Neurons::new([2.0])];
     SpikingNetwork::new(Shape::new(1, 2, 2), &layers, neurons, 2).unwrap()
 }
@@ -45,10 +41,7 @@ fn coded_images_give_the_spikes_of_their_frames() {
     ] {
         // More timesteps than the engine computes at a time.
         let (images, timesteps) = (images(), 150);
-        let settings = SimulateSettings {
-            code,
-            ..timesteps.into()
-        };
+        let settings = SimulateSettings { code, ..timesteps.into() };
         let run = network().simulate(&images, settings).unwrap();
         let mut spikes = vec![0; timesteps];
         let mut correct = vec![0; timesteps];
@@ -71,18 +64,12 @@ fn coded_images_give_the_spikes_of_their_frames() {
 
 #[test]
 fn each_neuron_is_counted() {
-    let settings = SimulateSettings {
-        per_neuron: true,
-        ..100.into()
-    };
+    let settings = SimulateSettings { per_neuron: true, ..100.into() };
     let run = network().simulate(&images(), settings).unwrap();
     let mut expected = [0, 0];
     for i in 0..3 {
         let trace = network().trace(&images().input(i), 100).unwrap();
-        trace.spikes[0]
-            .iter()
-            .flatten()
-            .for_each(|&neuron| expected[neuron] += 1);
+        trace.spikes[0].iter().flatten().for_each(|&neuron| expected[neuron] += 1);
     }
     assert!(expected[0] != expected[1]);
     assert_eq!(run.layers[0].per_neuron, Some(expected.to_vec()));
@@ -97,10 +84,7 @@ fn each_neuron_is_counted() {
 
 #[test]
 fn random_spikes_depend_on_neither_threads_nor_other_images() {
-    let settings = || SimulateSettings {
-        code: InputCode::Poisson { seed: 1 },
-        ..40.into()
-    };
+    let settings = || SimulateSettings { code: InputCode::Poisson { seed: 1 }, ..40.into() };
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
         let run = || network().simulate(&images(), settings()).unwrap();
@@ -123,10 +107,7 @@ fn random_spikes_depend_on_neither_threads_nor_other_images() {
 #[test]
 fn nothing_runs_on_bad_input() {
     let error = |result: Result<Simulation>| result.unwrap_err().to_string();
-    assert_eq!(
-        error(network().simulate(&images(), 0)),
-        "timesteps: found 0, expected 1 or more"
-    );
+    assert_eq!(error(network().simulate(&images(), 0)), "timesteps: found 0, expected 1 or more");
     assert_eq!(
         error(network().simulate(&images(), 65_537)),
         "timesteps: found 65537, expected at most 65536"
@@ -154,10 +135,8 @@ fn nothing_runs_on_bad_input() {
 
 #[test]
 fn a_raster_has_a_dot_for_each_spike_of_the_chosen_neurons() {
-    let trace = Trace {
-        spikes: vec![vec![], vec![vec![3, 7], vec![], vec![1, 7, 9]]],
-        output: Vec::new(),
-    };
+    let trace =
+        Trace { spikes: vec![vec![], vec![vec![3, 7], vec![], vec![1, 7, 9]]], output: Vec::new() };
     let dots = |neurons: &[usize]| {
         let chart = raster_chart("Spikes", &trace, 1, neurons).unwrap();
         let circles = chart.svg().lines().filter(|line| line.contains("<circle"));

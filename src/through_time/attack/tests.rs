@@ -20,11 +20,7 @@ fn a_surrogate_gradient_is_what_the_chain_rule_says() {
     let gradients = |surrogate| Gradients {
         shape: Shape::new(1, 1, 1),
         classes: 2,
-        layers: vec![
-            linear(vec![1.5], 1),
-            Layer::Neurons,
-            linear(vec![1.0, -1.0], 1),
-        ],
+        layers: vec![linear(vec![1.5], 1), Layer::Neurons, linear(vec![1.0, -1.0], 1)],
         spiking: Some((vec![Neurons::new([1.0])], 2, surrogate)),
         device: Of::new::<Cpu>(),
     };
@@ -32,10 +28,7 @@ fn a_surrogate_gradient_is_what_the_chain_rule_says() {
     let p = softmax(&[0.5, -0.5]);
     let by_output = [p[0], p[1] - 1.0];
     let by_charge = (by_output[0] - by_output[1]) / 2.0;
-    for (surrogate, slopes) in [
-        (Surrogate::Linear, [0.9, 0.2]),
-        (Surrogate::Boxcar, [1.0, 0.0]),
-    ] {
+    for (surrogate, slopes) in [(Surrogate::Linear, [0.9, 0.2]), (Surrogate::Boxcar, [1.0, 0.0])] {
         // The second potential is the sum of both inputs.
         let expected = by_charge * 1.5 * (slopes[0] + 2.0 * slopes[1]);
         let found = gradients(surrogate).of(&[0.6], &[1]).unwrap();
@@ -48,10 +41,7 @@ fn trained() -> (Ann<DigitsCnn>, data::Split<Digits>) {
     let mut digits = digits.split(Shares::default(), 0).unwrap();
     digits.test = digits.test.take(40);
     let mut ann = Ann::<DigitsCnn>::new(0).unwrap();
-    let settings = TrainSettings {
-        epochs: 3,
-        ..Default::default()
-    };
+    let settings = TrainSettings { epochs: 3, ..Default::default() };
     ann.train(&digits.training, &settings).unwrap();
     (ann, digits)
 }
@@ -66,13 +56,8 @@ fn an_anns_gradient_is_the_losss_slope() {
         -softmax(&logits[0])[images.label(i)].ln()
     };
     // Between 0 and 1, since in an empty corner every ReLU has its kink.
-    let image = images
-        .pixels(0)
-        .into_iter()
-        .zip((0..64).map(|i| (i * 37 % 64) as f32));
-    let image: Vec<f32> = image
-        .map(|(x, noise)| 0.2 + 0.5 * x + noise / 256.0)
-        .collect();
+    let image = images.pixels(0).into_iter().zip((0..64).map(|i| (i * 37 % 64) as f32));
+    let image: Vec<f32> = image.map(|(x, noise)| 0.2 + 0.5 * x + noise / 256.0).collect();
     let gradients = Differentiable::gradients(&ann).unwrap();
     let found = gradients.of(&image, &[images.label(0)]).unwrap();
     let mut close = 0;
@@ -95,22 +80,10 @@ fn attacks_stay_within_epsilon_and_make_networks_wrong() {
     let images = digits.test;
     let conversion = convert(&ann, &digits.training).unwrap();
     let snn = conversion.balance(Balance::Percentile(99.9)).unwrap();
-    let spiking = Spiking {
-        snn: &snn,
-        timesteps: 8,
-        surrogate: Surrogate::Linear,
-    };
+    let spiking = Spiking { snn: &snn, timesteps: 8, surrogate: Surrogate::Linear };
     let clean = ann.accuracy(&images).unwrap().percent();
-    let pgd = Attack::Pgd {
-        epsilon_255: 24.0,
-        step_255: 8.0,
-        steps: 4,
-        random_start: Some(3),
-    };
-    let noise = Attack::Noise {
-        std_255: 24.0,
-        seed: 3,
-    };
+    let pgd = Attack::Pgd { epsilon_255: 24.0, step_255: 8.0, steps: 4, random_start: Some(3) };
+    let noise = Attack::Noise { std_255: 24.0, seed: 3 };
     let of = |attacked: &Images<data::Test, Digits>, within: f32| {
         let mut moved = 0.0f32;
         for i in 0..images.len() {
@@ -119,16 +92,9 @@ fn attacks_stay_within_epsilon_and_make_networks_wrong() {
             let pixels = images.pixels(i).into_iter().zip(attacked.pixels(i));
             moved = pixels.fold(moved, |most, (a, b)| most.max((a - b).abs()));
         }
-        assert!(
-            moved <= within + 1e-6 && moved > 0.9 * within.min(0.1),
-            "{moved}"
-        );
+        assert!(moved <= within + 1e-6 && moved > 0.9 * within.min(0.1), "{moved}");
         let run = simulate(&snn, attacked, 32).unwrap();
-        [
-            ann.accuracy(attacked).unwrap(),
-            run.curve.after(32).unwrap(),
-        ]
-        .map(Accuracy::percent)
+        [ann.accuracy(attacked).unwrap(), run.curve.after(32).unwrap()].map(Accuracy::percent)
     };
     let fgsm = Attack::Fgsm { epsilon_255: 24.0 };
     let by_ann = of(&attack(&ann, &images, fgsm).unwrap(), 24.0 / 255.0);
@@ -150,17 +116,10 @@ fn settings_out_of_range_are_named() {
     let ann = Ann::<DigitsCnn>::new(0).unwrap();
     let refused = |bad| attack(&ann, &digits, bad).err().unwrap().to_string();
     assert!(refused(Attack::Fgsm { epsilon_255: -1.0 }).starts_with("epsilon_255: found -1"));
-    let pgd = |step_255, steps| Attack::Pgd {
-        epsilon_255: 1.0,
-        step_255,
-        steps,
-        random_start: None,
-    };
+    let pgd =
+        |step_255, steps| Attack::Pgd { epsilon_255: 1.0, step_255, steps, random_start: None };
     assert!(refused(pgd(1.0, 0)).starts_with("steps: found 0"));
     assert!(refused(pgd(f64::NAN, 1)).starts_with("step_255: found NaN"));
-    let noise = Attack::Noise {
-        std_255: 300.0,
-        seed: 0,
-    };
+    let noise = Attack::Noise { std_255: 300.0, seed: 0 };
     assert!(refused(noise).starts_with("std_255: found 300"));
 }

@@ -14,11 +14,7 @@ use crate::simulate::run::simulate;
 /// and -1; two timesteps, the second label: the steps of gradient descent by hand.
 #[test]
 fn a_step_is_what_the_chain_rule_says() {
-    let layers = vec![
-        linear(vec![1.5], 1),
-        Layer::Neurons,
-        linear(vec![1.0, -1.0], 1),
-    ];
+    let layers = vec![linear(vec![1.5], 1), Layer::Neurons, linear(vec![1.0, -1.0], 1)];
     // v = 0.9, no spike; then v = 1.8, a spike: the mean output is 0.5, -0.5.
     let p = 0.5f32.exp() / (0.5f32.exp() + (-0.5f32).exp());
     let by_charge = p; // half of p - (-p): each spike counts half
@@ -27,26 +23,16 @@ fn a_step_is_what_the_chain_rule_says() {
     let by_spikes = by_charge; // one spike, whose charge is the threshold
     let by_leak = by_charge * slopes[1] * 0.9;
     let by_weight = by_charge * 0.6 * (slopes[0] + 2.0 * slopes[1]);
-    for (charge, by_threshold) in [
-        (Charge::Unit, by_threshold),
-        (Charge::Threshold, by_threshold + by_spikes),
-    ] {
-        let neurons = Neurons {
-            charge,
-            ..Neurons::new([1.0])
-        };
-        let settings = HybridSettings {
-            timesteps: 2,
-            ..HybridSettings::default()
-        };
+    for (charge, by_threshold) in
+        [(Charge::Unit, by_threshold), (Charge::Threshold, by_threshold + by_spikes)]
+    {
+        let neurons = Neurons { charge, ..Neurons::new([1.0]) };
+        let settings = HybridSettings { timesteps: 2, ..HybridSettings::default() };
         let input = Shape::new(1, 1, 1);
         let mut trainer =
             SpikingTrainer::new(input, layers.clone(), &[neurons], &settings).unwrap();
         let step = OptimiserStep {
-            optimiser: Optimiser::Sgd {
-                momentum: 0.0,
-                nesterov: false,
-            },
+            optimiser: Optimiser::Sgd { momentum: 0.0, nesterov: false },
             number: 1,
             learning_rate: 0.1,
             weight_decay: 0.0,
@@ -71,26 +57,17 @@ fn converted() -> (Snn<DigitsCnn>, Split<Digits>) {
     let digits = data::digits().unwrap();
     let digits = digits.split(Shares::default(), 0).unwrap();
     let mut ann = Ann::<DigitsCnn>::new(0).unwrap();
-    let settings = TrainSettings {
-        epochs: 3,
-        ..Default::default()
-    };
+    let settings = TrainSettings { epochs: 3, ..Default::default() };
     ann.train(&digits.training, &settings).unwrap();
     let conversion = convert(&ann, &digits.training).unwrap();
-    (
-        conversion.balance(Balance::Percentile(99.0)).unwrap(),
-        digits,
-    )
+    (conversion.balance(Balance::Percentile(99.0)).unwrap(), digits)
 }
 
 fn settings(trained: Trained) -> HybridSettings {
     HybridSettings {
         trained,
         timesteps: 6,
-        train: TrainSettings {
-            epochs: 2,
-            ..HybridSettings::default().train
-        },
+        train: TrainSettings { epochs: 2, ..HybridSettings::default().train },
         ..HybridSettings::default()
     }
 }
@@ -103,12 +80,9 @@ fn training_changes_what_it_should_and_helps_after_few_timesteps() {
         run.curve.after(6).unwrap().percent()
     };
     let before = accuracy(&snn);
-    for trained in [
-        Trained::Weights,
-        Trained::Thresholds,
-        Trained::ThresholdsAndLeaks,
-        Trained::All,
-    ] {
+    for trained in
+        [Trained::Weights, Trained::Thresholds, Trained::ThresholdsAndLeaks, Trained::All]
+    {
         let hybrid = train_through_time(&snn, &digits.training, &settings(trained)).unwrap();
         let after = accuracy(&hybrid.snn);
         println!("{trained:?}: {before:.1} to {after:.1} %");
@@ -181,15 +155,7 @@ fn a_resumed_run_ends_with_the_same_network_at_any_thread_count() {
 #[test]
 fn no_timestep_is_an_error() {
     let (snn, digits) = converted();
-    let none = HybridSettings {
-        timesteps: 0,
-        ..HybridSettings::default()
-    };
-    let error = train_through_time(&snn, &digits.training, &none)
-        .err()
-        .unwrap();
-    assert!(
-        error.to_string().starts_with("timesteps: found 0"),
-        "{error}"
-    );
+    let none = HybridSettings { timesteps: 0, ..HybridSettings::default() };
+    let error = train_through_time(&snn, &digits.training, &none).err().unwrap();
+    assert!(error.to_string().starts_with("timesteps: found 0"), "{error}");
 }
