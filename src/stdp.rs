@@ -33,6 +33,7 @@
 //!
 //! ```
 //! use evospike::prelude::*;
+//! use evospike::stdp::{Stdp, StdpSettings};
 //!
 //! let digits = data::digits()?.split(Shares::default(), 0)?;
 //! let settings = StdpSettings { neurons: 20, epochs: 1, ..Default::default() };

@@ -123,13 +123,25 @@ fn file(path: &str, modules: &BTreeMap<String, String>) -> Option<String> {
     let (true, Some(name)) = (is_folder, names.get(longest)) else {
         return Some(found);
     };
-    // `pub use file::{Name, ...};` of the folder's table of contents.
+    // `pub use file::{Name, ...};` or `pub use file::*;` of the folder's table of contents.
     let uses = modules[&found].split("use ").skip(1);
     let taken = uses.filter_map(|tree| tree.split(';').next()).flat_map(flat);
-    let mut taken = taken.filter(|taken| taken.rsplit("::").next() == Some(name));
-    let taken = taken.next()?;
-    let inner = taken.rsplit_once("::").map_or("", |(module, _)| module);
-    Some(format!("{found}::{inner}"))
+    let mut files = taken.filter_map(|taken| {
+        let (inner, last) = taken.rsplit_once("::")?;
+        let file = inner.strip_prefix("crate::").map_or(format!("{found}::{inner}"), str::to_owned);
+        let all = last == "*" && defines(modules.get(&file)?, name);
+        (last == *name || all).then_some(file)
+    });
+    files.next()
+}
+
+/// Whether a file defines an item of this name, or a macro makes one of it.
+fn defines(code: &str, name: &str) -> bool {
+    let words: Vec<&str> = code.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    let kinds = ["fn", "struct", "enum", "trait", "type", "const", "parts"];
+    let item = |pair: &[&str]| kinds.contains(&pair[0]) && pair[1] == name;
+    let mut lines = code.lines().map(str::trim);
+    words.windows(2).any(item) || lines.any(|line| line.starts_with(&format!("{name} ")))
 }
 
 fn step(module: &str) -> Option<usize> {

@@ -9,7 +9,7 @@ use super::optimiser::Step;
 use super::trainable::{Trainable, Values};
 use crate::base::{Error, NamedTensor, Result};
 
-/// What is to be done with a network on its own thread.
+/// Work on a network on its own thread.
 type Job = Box<dyn FnOnce(&mut dyn Trainable) + Send>;
 
 /// A network on a thread of its own.

@@ -8,7 +8,8 @@
 //! let parts = cifar.hold_out(0.1, 0)?;
 //! let settings = TrainSettings { epochs: 30, learning_rate: 0.05, ..TrainSettings::cifar() };
 //! let mut ann = Ann::<Vgg15QuarterBn>::new(0)?;
-//! ann.train_resumable(&parts.training, &settings, "vgg15.checkpoint")?; // takes hours
+//! let resume = Resume::at("vgg15.checkpoint"); // training takes hours
+//! resume.train(&mut ann, &parts.training, &settings)?;
 //! ann.save("vgg15.safetensors", &Names::own())?;
 //! let ann = Ann::<Vgg15QuarterBn>::load("vgg15.safetensors", &Names::own())?;
 //! println!("{:.2} %", ann.accuracy(&parts.test)?.percent());
@@ -18,6 +19,7 @@
 //! Your own images: see [`data`](crate::data). Your own network: [`network!`](crate::network).
 //! Weights from PyTorch: [`weights`].
 
+pub(crate) mod describe;
 #[cfg(any(feature = "cuda", test))]
 pub(crate) mod device_thread;
 pub mod layers;

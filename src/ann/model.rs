@@ -15,7 +15,7 @@ use crate::base::{Result, Resume, Table, show};
 use crate::data::{Images, Part, Samples, Task, Training};
 use crate::metrics::{Accuracy, Target, predict};
 
-/// Images that are classified at a time when nothing is trained.
+/// Number of images per batch when nothing is trained.
 const FORWARD_BATCH: usize = 256;
 
 /// Network `N`, not yet spiking, on the CPU or another [`NetworkDevice`], such as `Ann<Vgg15, Cuda>`.
@@ -28,7 +28,7 @@ impl<N: Network, D: NetworkDevice> Ann<N, D> {
     /// The network with random weights drawn by `seed`.
     ///
     /// # Errors
-    /// [`Error::Device`] when there is no such device, or memory cannot be had.
+    /// [`Error::Device`](crate::Error::Device) when there is no such device, or memory cannot be had.
     pub fn new(seed: u64) -> Result<Self> {
         Ok(Self { network: D::build::<N>(seed)?, types: PhantomData })
     }
@@ -37,7 +37,7 @@ impl<N: Network, D: NetworkDevice> Ann<N, D> {
     /// [`Resume::train`] keeps a checkpoint of it.
     ///
     /// # Errors
-    /// Returns an error if a setting is out of range, or [`Error::Diverged`].
+    /// Returns an error if a setting is out of range, or [`Error::Diverged`](crate::Error::Diverged).
     pub fn train(
         &mut self,
         images: &Images<Training, N::Task>,
@@ -80,15 +80,15 @@ impl<N: Network, D: NetworkDevice> Ann<N, D> {
     /// Logits of every image, one row an image.
     ///
     /// # Errors
-    /// [`Error::Device`] when memory cannot be had.
+    /// [`Error::Device`](crate::Error::Device) when memory cannot be had.
     pub fn logits<P: Part>(&self, images: &Images<P, N::Task>) -> Result<Vec<Vec<f32>>> {
         logits(&*self.network, images.view(), N::Task::CLASSES)
     }
 
-    /// How many of the images are classified correctly.
+    /// Number of images that are classified correctly.
     ///
     /// # Errors
-    /// No image, or [`Error::Device`] when memory cannot be had.
+    /// No image, or [`Error::Device`](crate::Error::Device) when memory cannot be had.
     pub fn accuracy<P: Part>(&self, images: &Images<P, N::Task>) -> Result<Accuracy> {
         Ok(self.target(images, 0.0)?.ann())
     }
@@ -97,7 +97,7 @@ impl<N: Network, D: NetworkDevice> Ann<N, D> {
     /// margin in percentage points.
     ///
     /// # Errors
-    /// No image; a margin that is negative or leaves nothing to reach; [`Error::Device`].
+    /// No image; a margin that is negative or leaves nothing to reach; [`Error::Device`](crate::Error::Device).
     pub fn target<P: Part>(
         &self,
         images: &Images<P, N::Task>,
@@ -112,7 +112,7 @@ impl<N: Network, D: NetworkDevice> Ann<N, D> {
     /// The plain layers that the network is, weights included.
     ///
     /// # Errors
-    /// [`Error::Device`] of the device.
+    /// [`Error::Device`](crate::Error::Device) of the device.
     pub fn layers(&self) -> Result<Vec<Layer>> {
         self.network.layers()
     }

@@ -5,7 +5,7 @@
 //!
 //! ```
 //! use dfdx::prelude::*;
-//! use evospike::ann::modules::{AvgPool2, Conv3x3, Flatten};
+//! use evospike::ann::modules::{AvgPool2, Conv3x3, Flatten, Relu};
 //!
 //! type Net = (
 //!     (Conv3x3<1, 4, 8>, AvgPool2<4, 8, 4>, Relu),
@@ -21,7 +21,7 @@
 //!
 //! ```compile_fail,E0277
 //! # use dfdx::prelude::*;
-//! # use evospike::ann::modules::{AvgPool2, Conv3x3, Flatten};
+//! # use evospike::ann::modules::{Conv3x3, Relu};
 //! type Net = (Conv3x3<1, 4, 8>, Relu, Conv3x3<8, 4, 8>);
 //! # let dev = Cpu::seed_from_u64(0);
 //! # let net = dev.build_module::<Net, f32>();
@@ -29,6 +29,7 @@
 //! # let features = net.forward(images);
 //! ```
 
+use super::layers::Layer;
 use dfdx::dtypes::Dtype;
 use dfdx::nn::modules as built;
 use dfdx::nn::{
@@ -40,7 +41,7 @@ use dfdx::prelude::{
     Rank4, ReshapeTo, Shape, Storage, Tape, Tensor, TryMatMul, WithEmptyTape,
 };
 
-use super::layers::Layer;
+pub use super::describe::{Describe, Follows};
 use crate::ops::{Accelerated, ConvShape, EPSILON, Flat, NormShape, binarise};
 pub use dfdx::prelude::{DropoutOneIn, Linear, ReLU, UnbiasedLinear};
 use num_traits::Float;
@@ -720,19 +721,6 @@ residual! {
     ModuleMut try_forward_mut mut;
 }
 
-/// Layer or tuple of layers that takes an input of shape `In` and can be converted to spiking
-/// neurons. Checks sizes and convertibility at compile time.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` does not take what the layer before it gives, {In}, or does not convert to spiking neurons",
-    label = "this layer does not fit here",
-    note = "sizes follow on: Conv3x3<IN, OUT, SIDE> gives (Const<OUT>, Const<SIDE>, Const<SIDE>), AvgPool2<CHANNELS, SIDE, HALF> halves SIDE, Flatten gives (Const<FEATURES>,)",
-    note = "layers that convert: Conv3x3, Conv3x3Stride2, Conv1x1Stride2, AvgPool2, GlobalAvgPool, Flatten, UnbiasedLinear, Linear, Binary, BatchNorm, BatchNorm1d, Relu, ReLU, Qcfs, DropoutOneIn, ResidualAdd, Identity and tuples of them"
-)]
-pub trait Follows<In> {
-    /// Shape of the output, without the batch dimension.
-    type Out;
-}
-
 impl<
     const IN: usize,
     const OUT: usize,
@@ -743,14 +731,6 @@ impl<
 > Follows<Rank3<IN, SIDE, SIDE>> for Conv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE>
 {
     type Out = Rank3<OUT, OUT_SIDE, OUT_SIDE>;
-}
-
-impl<const IN: usize, const OUT: usize> Follows<Rank1<IN>> for UnbiasedLinear<IN, OUT> {
-    type Out = Rank1<OUT>;
-}
-
-impl<const IN: usize, const OUT: usize> Follows<Rank1<IN>> for Linear<IN, OUT> {
-    type Out = Rank1<OUT>;
 }
 
 impl<const CHANNELS: usize, const SIDE: usize> Follows<Rank3<CHANNELS, SIDE, SIDE>>
@@ -767,10 +747,6 @@ impl<In, L: Follows<In>> Follows<In> for Binary<L> {
     type Out = L::Out;
 }
 
-impl<In> Follows<In> for ReLU {
-    type Out = In;
-}
-
 impl<In> Follows<In> for Relu {
     type Out = In;
 }
@@ -783,18 +759,8 @@ impl<In> Follows<In> for Identity {
     type Out = In;
 }
 
-impl<In, const N: usize> Follows<In> for DropoutOneIn<N> {
-    type Out = In;
-}
-
 impl<In, F: Follows<In>, R: Follows<In, Out = F::Out>> Follows<In> for ResidualAdd<F, R> {
     type Out = F::Out;
-}
-
-/// Built module that can be reduced to plain layers.
-pub trait Describe {
-    /// Appends the module's layers, weights included.
-    fn describe(&self, layers: &mut Vec<Layer>);
 }
 
 impl<
@@ -816,32 +782,6 @@ impl<
             kernel: KERNEL,
             stride: STRIDE,
             padding: Self::SHAPE.padding,
-        });
-    }
-}
-
-impl<const IN: usize, const OUT: usize, D: Device<f32>> Describe
-    for built::UnbiasedLinear<IN, OUT, f32, D>
-{
-    fn describe(&self, layers: &mut Vec<Layer>) {
-        layers.push(Layer::Linear {
-            weight: self.weight.as_vec(),
-            bias: None,
-            inputs: IN,
-            outputs: OUT,
-        });
-    }
-}
-
-impl<const IN: usize, const OUT: usize, D: Device<f32>> Describe
-    for built::Linear<IN, OUT, f32, D>
-{
-    fn describe(&self, layers: &mut Vec<Layer>) {
-        layers.push(Layer::Linear {
-            weight: self.weight.as_vec(),
-            bias: Some(self.bias.as_vec()),
-            inputs: IN,
-            outputs: OUT,
         });
     }
 }
@@ -879,12 +819,6 @@ impl<const CHANNELS: usize, D: Device<f32>> Describe for BuiltBatchNorm<CHANNELS
     }
 }
 
-impl Describe for ReLU {
-    fn describe(&self, layers: &mut Vec<Layer>) {
-        layers.push(Layer::Neurons);
-    }
-}
-
 impl Describe for Relu {
     fn describe(&self, layers: &mut Vec<Layer>) {
         layers.push(Layer::Neurons);
@@ -903,11 +837,6 @@ impl Describe for Identity {
     fn describe(&self, _: &mut Vec<Layer>) {}
 }
 
-impl<const N: usize> Describe for DropoutOneIn<N> {
-    /// Appends nothing: dropout only acts in training.
-    fn describe(&self, _: &mut Vec<Layer>) {}
-}
-
 impl<F: Describe, R: Describe> Describe for ResidualAdd<F, R> {
     fn describe(&self, layers: &mut Vec<Layer>) {
         let (mut body, mut shortcut) = (Vec::new(), Vec::new());
@@ -917,85 +846,5 @@ impl<F: Describe, R: Describe> Describe for ResidualAdd<F, R> {
     }
 }
 
-macro_rules! tuples {
-    ($($first:ident $($name:ident $before:ident)*;)*) => {$(
-        impl<In, $first: Follows<In>, $($name: Follows<$before::Out>),*> Follows<In>
-            for ($first, $($name,)*)
-        {
-            type Out = tuples!(@last $first $($name)*);
-        }
-        impl<$first: Describe, $($name: Describe),*> Describe for ($first, $($name,)*) {
-            #[allow(non_snake_case)]
-            fn describe(&self, layers: &mut Vec<Layer>) {
-                let ($first, $($name,)*) = self;
-                $first.describe(layers);
-                $($name.describe(layers);)*
-            }
-        }
-    )*};
-    (@last $only:ident) => { $only::Out };
-    (@last $head:ident $($tail:ident)+) => { tuples!(@last $($tail)+) };
-}
-
-// The lengths of tuples that dfdx supports; longer networks nest tuples.
-tuples! {
-    A;
-    A B A;
-    A B A C B;
-    A B A C B F C;
-    A B A C B F C G F;
-    A B A C B F C G F H G;
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use dfdx::prelude::*;
-
-    /// Convolution by its definition, term by term.
-    fn conv(weight: &[f64], image: &[f64], channels: [usize; 2], side: usize) -> Vec<f64> {
-        let mut out = vec![0.0; channels[1] * side * side];
-        let at = |c: usize, row: isize, column: isize| {
-            let inside = |x| (0..side as isize).contains(&x);
-            if inside(row) && inside(column) {
-                image[(c * side + row as usize) * side + column as usize]
-            } else {
-                0.0
-            }
-        };
-        for (i, out) in out.iter_mut().enumerate() {
-            let (o, row, column) = (i / side / side, i / side % side, i % side);
-            for c in 0..channels[0] {
-                for k in 0..9 {
-                    let (r, s) = (row + k / 3, column + k % 3);
-                    *out += weight[(o * channels[0] + c) * 9 + k]
-                        * at(c, r as isize - 1, s as isize - 1);
-                }
-            }
-        }
-        out
-    }
-
-    #[test]
-    fn convolution_is_the_definition() {
-        let dev = Cpu::seed_from_u64(1);
-        let net = dev.build_module::<super::Conv3x3<3, 4, 5>, f64>();
-        let images: Tensor<Rank4<2, 3, 5, 5>, f64, _> = dev.sample_normal();
-        let out = net.forward(images.clone()).as_vec();
-        let (weight, images) = (net.weight.as_vec(), images.as_vec());
-        for (image, out) in images.chunks(75).zip(out.chunks(100)) {
-            for (a, b) in conv(&weight, image, [3, 4], 5).iter().zip(out) {
-                assert!((a - b).abs() < 1e-12, "{a} {b}");
-            }
-        }
-    }
-
-    #[test]
-    fn pooling_is_the_mean_of_squares() {
-        let dev = Cpu::default();
-        let image: Tensor<Rank4<1, 1, 4, 4>, f32, _> =
-            dev.tensor_from_vec((0..16).map(|x| x as f32).collect(), Default::default());
-        let out = super::AvgPool2::<1, 4, 2>.forward(image);
-        assert_eq!(out.as_vec(), [2.5, 4.5, 10.5, 12.5]);
-    }
-}
+mod tests;

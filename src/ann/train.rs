@@ -19,36 +19,36 @@ use crate::base::{
 use crate::data::{Augment, Samples};
 use crate::metrics::predict;
 
-/// How a network is trained.
+/// Settings of training by gradient descent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainSettings {
-    /// Passes over the training images.
+    /// Number of passes over the training images.
     pub epochs: usize,
-    /// Images a step.
+    /// Number of images per batch.
     pub batch: usize,
-    /// What a step makes of a gradient.
+    /// Optimiser.
     pub optimiser: Optimiser,
-    /// After the warm-up.
+    /// Learning rate after the warm-up.
     pub learning_rate: f64,
-    /// How the learning rate changes after the warm-up.
+    /// Schedule of the learning rate after the warm-up.
     pub schedule: Schedule,
-    /// Epochs over which the learning rate rises from near 0, fractions allowed; fewer than there
-    /// are.
+    /// Number of epochs over which the learning rate rises from near 0, fractions allowed; less than
+    /// `epochs`.
     pub warmup_epochs: f64,
-    /// How weights fall to 0, of every parameter: in SGD this times the weight is added to the
-    /// gradient, in Adam the weight falls by this times the learning rate.
+    /// Weight decay of every parameter: in SGD this times the weight is added to the gradient, in
+    /// Adam the weight falls by this times the learning rate.
     pub weight_decay: f64,
     /// Share of each target, 0..=1, that is divided among all classes (Szegedy et al. 2016), as
     /// in PyTorch's `CrossEntropyLoss`.
     pub label_smoothing: f64,
-    /// How the images vary from epoch to epoch.
+    /// Augmentation of the images.
     pub augment: Augment,
-    /// Orders and varies the images, and drops out.
+    /// Seed of the order of the images, their augmentation and dropout.
     pub seed: u64,
 }
 
 impl Default for TrainSettings {
-    /// For a small network and a small data set.
+    /// Settings for a small network and a small data set.
     fn default() -> Self {
         Self {
             epochs: 30,
@@ -66,7 +66,7 @@ impl Default for TrainSettings {
 }
 
 impl TrainSettings {
-    /// What the digits' results are made with: the default, but images that move by a pixel and
+    /// Settings of the results on the digits: the default, but images that move by a pixel and
     /// smoothed labels.
     pub fn digits() -> Self {
         Self {
@@ -76,7 +76,7 @@ impl TrainSettings {
         }
     }
 
-    /// What batch-normalised networks for CIFAR-10 and CIFAR-100 are commonly trained with. A
+    /// Settings common for batch-normalised networks on CIFAR-10 and CIFAR-100. A
     /// network without batch normalisation needs a tenth of the learning rate.
     pub fn cifar() -> Self {
         Self {
@@ -112,7 +112,7 @@ impl TrainSettings {
         require((0.0..=1.0).contains(&smoothing), "label_smoothing", smoothing, "0 to 1")
     }
 
-    /// What the targets are of the label's class and of every other class.
+    /// Targets of the label's class and of every other class.
     fn targets(&self, classes: usize) -> [f32; 2] {
         let shared = self.label_smoothing / classes as f64;
         [(1.0 - self.label_smoothing + shared) as f32, shared as f32]
@@ -126,11 +126,11 @@ pub struct Epoch {
     pub epoch: usize,
     /// Mean cross-entropy with the smoothed labels, in nats.
     pub loss: f64,
-    /// On the batches as they were trained on, each before its step.
+    /// Accuracy on the batches as they were trained on, each before its step, in percent.
     pub training_accuracy_percent: f64,
 }
 
-/// How training went, epoch by epoch.
+/// Loss and accuracy of each epoch of a training run.
 #[derive(Clone, PartialEq)]
 pub struct History(Vec<Epoch>);
 
@@ -195,7 +195,7 @@ struct TrainingRun<'a> {
     history: Vec<Epoch>,
 }
 
-/// What decides the weights that a run ends with, beside the network.
+/// Everything that decides the final weights of a run, beside the network.
 #[derive(Serialize)]
 struct Identity {
     settings: TrainSettings,
@@ -206,7 +206,7 @@ struct Identity {
     first_weights_checksum: u32,
 }
 
-/// What a run resumes from, beside its tensors.
+/// State that a run resumes from, beside its tensors.
 #[derive(Serialize, Deserialize)]
 struct State {
     order: Vec<usize>,

@@ -9,14 +9,14 @@ pub trait Trainable {
     /// Logits of `count` images, one row an image.
     ///
     /// # Errors
-    /// [`Error::Device`] when memory cannot be had.
+    /// [`Error::Device`](crate::Error::Device) when memory cannot be had.
     fn forward(&self, pixels: Vec<f32>, count: usize) -> Result<Vec<f32>>;
 
     /// One step of an optimiser on the mean cross-entropy between the images' logits and
     /// `targets`, class probabilities; gives the loss before the step and the logits.
     ///
     /// # Errors
-    /// [`Error::Device`] when memory cannot be had.
+    /// [`Error::Device`](crate::Error::Device) when memory cannot be had.
     fn step(
         &mut self,
         pixels: Vec<f32>,
@@ -28,13 +28,13 @@ pub trait Trainable {
     /// Seeds what the network draws while it trains: dropout.
     ///
     /// # Errors
-    /// [`Error::Device`] of the device.
+    /// [`Error::Device`](crate::Error::Device) of the device.
     fn seed(&mut self, seed: u64) -> Result<()>;
 
     /// A copy of all tensors of one kind, in the order of the layers.
     ///
     /// # Errors
-    /// [`Error::Device`] when memory cannot be had.
+    /// [`Error::Device`](crate::Error::Device) when memory cannot be had.
     fn tensors(&self, kind: Values) -> Result<Vec<NamedTensor>>;
 
     /// Sets all tensors of one kind: those that [`tensors`](Self::tensors) gives, in its order.
@@ -46,19 +46,19 @@ pub trait Trainable {
     /// The plain layers that the network is, weights included.
     ///
     /// # Errors
-    /// [`Error::Device`] of the device.
+    /// [`Error::Device`](crate::Error::Device) of the device.
     fn layers(&self) -> Result<Vec<Layer>>;
 }
 
 /// A network that any thread may use.
 pub type Built = Box<dyn Trainable + Send + Sync>;
 
-/// What the tensors of a network are.
+/// Kind of the tensors of a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Values {
     /// Weights, and the running statistics of batch normalisation.
     Parameters,
-    /// What the optimiser keeps for each weight, from 0: SGD its velocity, Adam the running means
+    /// Moment that the optimiser keeps for each weight, from 0: SGD its velocity, Adam the running means
     /// of the gradient and of its square. None before the first step.
     Moment(usize),
 }

@@ -15,10 +15,10 @@ use dfdx::prelude::{
 };
 use rand::Rng as _;
 
+use super::describe::{Describe, Follows};
 #[cfg(feature = "cuda")]
 use super::device_thread::DeviceThread;
 use super::layers::Layer;
-use super::modules::{Describe, Follows};
 use super::optimiser::{Step, Update};
 use super::trainable::{Built, Trainable, Values};
 use crate::base::{Error, NamedTensor, Result, Stream, rng};
@@ -242,7 +242,7 @@ pub(crate) fn backward<D: Device<f32>>(
     Ok((value, loss.try_backward().map_err(Error::device)?))
 }
 
-/// What [`network!`](crate::network) calls: layers `L` on the CPU with weights drawn by `seed`.
+/// Builder that [`network!`](crate::network) calls: layers `L` on the CPU with weights drawn by `seed`.
 ///
 /// # Errors
 /// [`Error::Device`] when memory cannot be had.

@@ -64,8 +64,8 @@ pub(crate) fn write_checkpoint(
     let header = serde_json::to_string(&Header {
         version: VERSION,
         evospike: env!("CARGO_PKG_VERSION"),
-        identity: &*raw(serde_json::value::to_raw_value(identity))?,
-        state: &*raw(serde_json::value::to_raw_value(state))?,
+        identity: &raw(serde_json::value::to_raw_value(identity))?,
+        state: &raw(serde_json::value::to_raw_value(state))?,
     });
     let header = header.map_err(Error::write(path))?;
     let mut tensors: Vec<_> = (tensors.into_iter())

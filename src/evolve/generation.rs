@@ -91,7 +91,7 @@ impl ConvergenceRow {
 /// are unknown because networks were stopped early are left out.
 ///
 /// # Errors
-/// Returns [`Error::Chart`] if plotters fails.
+/// Returns [`Error::Chart`](crate::Error::Chart) if plotters fails.
 pub fn convergence_chart(title: &str, label: &str, generations: &[Generation]) -> Result<Chart> {
     draw(title, 3, |area| {
         let value = |fitness: &Fitness| fitness.measured().map(|fitness| fitness.value());

@@ -2,7 +2,7 @@
 //! simulated spiking network's own latency and accuracy as its feedback (Lu and Sengupta 2022).
 //!
 //! A genome ([`Gene`]) lists the parameters to change, an [`Objective`] is minimised, and a
-//! [`Search`](search::Search) is the optimiser: differential evolution, as in the paper, or another
+//! [`Search`] is the optimiser: differential evolution, as in the paper, or another
 //! one.
 
 pub(crate) mod baseline;

@@ -67,7 +67,7 @@ impl<N: Network> Front<N> {
     /// Draws latency against energy: the front among all networks that were tried.
     ///
     /// # Errors
-    /// Returns [`Error::Chart`] if plotters fails.
+    /// Returns [`Error::Chart`](crate::Error::Chart) if plotters fails.
     pub fn chart(&self, title: &str) -> Result<Chart> {
         front_chart(title, &self.tried, &self.objectives().collect::<Vec<_>>())
     }
@@ -114,7 +114,7 @@ pub struct CompromiseRow {
 /// logarithmic by the rule of [`lines`](crate::plot::lines).
 ///
 /// # Errors
-/// Returns [`Error::Chart`] if plotters fails.
+/// Returns [`Error::Chart`](crate::Error::Chart) if plotters fails.
 pub fn front_chart(title: &str, all: &[[f64; 3]], front: &[[f64; 3]]) -> Result<Chart> {
     let points = || all.iter().chain(front);
     let mut errors: Vec<f64> = points().map(|p| p[1]).collect();

@@ -66,7 +66,7 @@ impl ThresholdRow {
 /// Draws the threshold of every layer before and after evolution.
 ///
 /// # Errors
-/// Returns [`Error::Chart`] if plotters fails.
+/// Returns [`Error::Chart`](crate::Error::Chart) if plotters fails.
 pub fn thresholds_chart<R: Borrow<ThresholdRow>>(
     title: &str,
     layers: impl IntoIterator<Item = R>,

@@ -37,8 +37,6 @@ pub(crate) mod correlations;
 pub(crate) mod scales;
 pub(crate) mod sensitivity;
 mod stats;
-#[cfg(test)]
-mod tests;
 
 pub use activity::{
     ActivationMapRow, FiringRateRow, FirstSpikeRow, activation_map, activation_map_chart,
@@ -54,3 +52,6 @@ pub use sensitivity::{
     EffectRow, Effects, SensitivityRow, elementary_effects, elementary_effects_chart, morris,
     threshold_sensitivity, threshold_sensitivity_chart,
 };
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ pub(super) const METADATA: &str = "evospike";
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Axes {
     pub shape: Shape,
-    /// In NIR one axis, rather than channels, rows and columns.
+    /// One axis in NIR, rather than channels, rows and columns.
     pub flat: bool,
 }
 

@@ -67,6 +67,7 @@ mod fields;
 mod graph;
 mod nodes;
 mod read;
+mod write;
+
 #[cfg(test)]
 mod tests;
-mod write;

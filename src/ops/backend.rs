@@ -313,7 +313,7 @@ impl Backend for dfdx::prelude::Cuda {
     const TAPE: usize = 256;
 
     fn open(seed: u64) -> Result<Self> {
-        Self::try_build(0, seed).map_err(Error::device)
+        Self::try_build(0, seed).map_err(crate::base::Error::device)
     }
 }
 

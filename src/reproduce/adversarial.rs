@@ -171,13 +171,12 @@ struct AttackStudy<'a, N: Network<Task = Cifar10>> {
     constant: Option<&'a Baseline<N>>,
 }
 
+/// Baselines and evolved networks chosen on one set of attacked images.
+type Chosen<N> = (Vec<Baseline<N>>, Vec<Evolved<N>>);
+
 impl<N: Network<Task = Cifar10>> AttackStudy<'_, N> {
     /// Chooses baselines and evolves networks on attacked held-out images.
-    fn choose(
-        &self,
-        by: &AttackedBy,
-        steps: &mut StepCache<'_>,
-    ) -> Result<(Vec<Baseline<N>>, Vec<Evolved<N>>)> {
+    fn choose(&self, by: &AttackedBy, steps: &mut StepCache<'_>) -> Result<Chosen<N>> {
         let (settings, found) = (self.settings, self.found);
         let images = match by.evolve {
             true => self.parts.held_out.clone(),

@@ -69,7 +69,7 @@ pub struct LatencyRow {
     /// Improvement of the latency, 100 (1 - evolved / baseline); empty if either latency is.
     pub improvement_percent: Option<f64>,
     /// Lower bound of the improvement at 95 % confidence, over test images
-    /// ([`improvement_interval`]).
+    /// ([`Target::improvement`](crate::metrics::Target::improvement)).
     pub improvement_low_percent: f64,
     /// Upper bound of the improvement at 95 % confidence.
     pub improvement_high_percent: f64,
@@ -145,7 +145,7 @@ pub struct ComparisonRow {
     /// Improvement of the latency, 100 (1 - evolved / rival); empty if either latency is.
     pub improvement_percent: Option<f64>,
     /// Lower bound of the improvement at 95 % confidence, over test images
-    /// ([`improvement_interval`]). A target that is never reached counts as reached one timestep
+    /// ([`Target::improvement`](crate::metrics::Target::improvement)). A target that is never reached counts as reached one timestep
     /// after the last.
     pub improvement_low_percent: f64,
     /// Upper bound of the improvement at 95 % confidence.
@@ -263,7 +263,7 @@ pub struct AttackRow {
     /// Improvement of the latency, 100 (1 - evolved / rival); empty if either latency is.
     pub improvement_percent: Option<f64>,
     /// Lower bound of the improvement at 95 % confidence, over test images
-    /// ([`improvement_interval`]). A target that is never reached counts as reached one timestep
+    /// ([`Target::improvement`](crate::metrics::Target::improvement)). A target that is never reached counts as reached one timestep
     /// after the last.
     pub improvement_low_percent: f64,
     /// Upper bound of the improvement at 95 % confidence.

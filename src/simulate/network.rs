@@ -22,7 +22,8 @@ use crate::data::{Images, Part, Shape, Task};
 /// Untyped spiking network, built from layers at run time; every [`Snn`] contains one.
 ///
 /// ```
-/// use evospike::ann::layers::{Layer, Shape};
+/// use evospike::ann::layers::Layer;
+/// use evospike::data::Shape;
 /// use evospike::simulate::neurons::Neurons;
 /// use evospike::simulate::SpikingNetwork;
 ///
@@ -109,12 +110,6 @@ impl SpikingNetwork {
     pub(crate) fn of(stages: Arc<Stages>, neurons: Vec<Neurons>) -> Result<Self> {
         Engine::new(&stages, &neurons)?;
         Ok(Self { stages, neurons })
-    }
-
-    // To be deleted with the last lines of src/ann/networks/tests.rs, its only caller.
-    #[cfg(test)]
-    pub(crate) fn quantised(&self) -> Self {
-        self.clone()
     }
 
     /// Returns the parameters of every layer of neurons.

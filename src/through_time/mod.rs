@@ -3,7 +3,7 @@
 //! layer of neurons is one operation, whose derivatives are defined here.
 //!
 //! In the equations of [`step`](crate::simulate::neurons::step), with a charge q per spike and a
-//! [`Surrogate`](surrogate::Surrogate) slope h for the derivative of s by v / θ - 1:
+//! [`Surrogate`] slope h for the derivative of s by v / θ - 1:
 //!
 //! ```text
 //! out(t) = q s(t)      ∂s(t)/∂v(t) = h / θ      ∂s(t)/∂θ = -h v(t) / θ²

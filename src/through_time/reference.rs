@@ -72,7 +72,7 @@ fn rows(values: &[f32], count: usize) -> impl Iterator<Item = &[f32]> {
     (0..count).map(move |row| &values[row * each..][..each])
 }
 
-/// What [`simulate`] copies back from the device.
+/// Result of [`simulate`]: all that is copied back from the device.
 #[derive(Clone, PartialEq)]
 pub struct Counts {
     /// Accuracy after every timestep.

@@ -36,6 +36,28 @@ fn a_surrogate_gradient_is_what_the_chain_rule_says() {
     }
 }
 
+/// One input of 0.6, one neuron, two outputs.
+#[test]
+fn a_quantised_networks_gradient_goes_straight_through() {
+    let gradients = |bound| Gradients {
+        shape: Shape::new(1, 1, 1),
+        classes: 2,
+        layers: vec![
+            linear(vec![1.5], 1),
+            Layer::Qcfs { bound, levels: 2 },
+            linear(vec![1.0, -1.0], 1),
+        ],
+        spiking: None,
+        device: Of::new::<Cpu>(),
+    };
+    // 0.9 is 1 of the levels 0, 1, 2 of a bound of 2, and above a bound of 0.5.
+    let p = softmax(&[1.0, -1.0]);
+    for (bound, expected) in [(2.0, (p[0] - (p[1] - 1.0)) * 1.5), (0.5, 0.0)] {
+        let found = gradients(bound).of(&[0.6], &[1]).unwrap();
+        assert!((found[0] - expected).abs() < 1e-6, "{found:?} {expected}");
+    }
+}
+
 fn trained() -> (Ann<DigitsCnn>, data::Split<Digits>) {
     let digits = data::digits().unwrap();
     let mut digits = digits.split(Shares::default(), 0).unwrap();

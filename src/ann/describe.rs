@@ -1,0 +1,107 @@
+//! Shapes that a typed layer takes and gives, and the plain layers that a built one is.
+
+use super::layers::Layer;
+use dfdx::nn::modules as built;
+use dfdx::prelude::{Device, DropoutOneIn, Linear, Rank1, ReLU, UnbiasedLinear};
+
+/// Layer or tuple of layers that takes an input of shape `In` and can be converted to spiking
+/// neurons. Checks sizes and convertibility at compile time.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not take what the layer before it gives, {In}, or does not convert to spiking neurons",
+    label = "this layer does not fit here",
+    note = "sizes follow on: Conv3x3<IN, OUT, SIDE> gives (Const<OUT>, Const<SIDE>, Const<SIDE>), AvgPool2<CHANNELS, SIDE, HALF> halves SIDE, Flatten gives (Const<FEATURES>,)",
+    note = "layers that convert: Conv3x3, Conv3x3Stride2, Conv1x1Stride2, AvgPool2, GlobalAvgPool, Flatten, UnbiasedLinear, Linear, Binary, BatchNorm, BatchNorm1d, Relu, ReLU, Qcfs, DropoutOneIn, ResidualAdd, Identity and tuples of them"
+)]
+pub trait Follows<In> {
+    /// Shape of the output, without the batch dimension.
+    type Out;
+}
+
+impl<const IN: usize, const OUT: usize> Follows<Rank1<IN>> for UnbiasedLinear<IN, OUT> {
+    type Out = Rank1<OUT>;
+}
+
+impl<const IN: usize, const OUT: usize> Follows<Rank1<IN>> for Linear<IN, OUT> {
+    type Out = Rank1<OUT>;
+}
+
+impl<In> Follows<In> for ReLU {
+    type Out = In;
+}
+
+impl<In, const N: usize> Follows<In> for DropoutOneIn<N> {
+    type Out = In;
+}
+
+/// Built module that can be reduced to plain layers.
+pub trait Describe {
+    /// Appends the module's layers, weights included.
+    fn describe(&self, layers: &mut Vec<Layer>);
+}
+
+impl<const IN: usize, const OUT: usize, D: Device<f32>> Describe
+    for built::UnbiasedLinear<IN, OUT, f32, D>
+{
+    fn describe(&self, layers: &mut Vec<Layer>) {
+        layers.push(Layer::Linear {
+            weight: self.weight.as_vec(),
+            bias: None,
+            inputs: IN,
+            outputs: OUT,
+        });
+    }
+}
+
+impl<const IN: usize, const OUT: usize, D: Device<f32>> Describe
+    for built::Linear<IN, OUT, f32, D>
+{
+    fn describe(&self, layers: &mut Vec<Layer>) {
+        layers.push(Layer::Linear {
+            weight: self.weight.as_vec(),
+            bias: Some(self.bias.as_vec()),
+            inputs: IN,
+            outputs: OUT,
+        });
+    }
+}
+
+impl Describe for ReLU {
+    fn describe(&self, layers: &mut Vec<Layer>) {
+        layers.push(Layer::Neurons);
+    }
+}
+
+impl<const N: usize> Describe for DropoutOneIn<N> {
+    /// Appends nothing: dropout only acts in training.
+    fn describe(&self, _: &mut Vec<Layer>) {}
+}
+
+macro_rules! tuples {
+    ($($first:ident $($name:ident $before:ident)*;)*) => {$(
+        impl<In, $first: Follows<In>, $($name: Follows<$before::Out>),*> Follows<In>
+            for ($first, $($name,)*)
+        {
+            type Out = tuples!(@last $first $($name)*);
+        }
+        impl<$first: Describe, $($name: Describe),*> Describe for ($first, $($name,)*) {
+            #[allow(non_snake_case)]
+            fn describe(&self, layers: &mut Vec<Layer>) {
+                let ($first, $($name,)*) = self;
+                $first.describe(layers);
+                $($name.describe(layers);)*
+            }
+        }
+    )*};
+    (@last $only:ident) => { $only::Out };
+    (@last $head:ident $($tail:ident)+) => { tuples!(@last $($tail)+) };
+}
+
+// The lengths of tuples that dfdx supports; longer networks nest tuples.
+tuples! {
+    A;
+    A B A;
+    A B A C B;
+    A B A C B F C;
+    A B A C B F C G F;
+    A B A C B F C G F H G;
+}
