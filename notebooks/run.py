@@ -1,6 +1,7 @@
 """Runs notebooks headless, each from a fresh kernel, from top to bottom; `start` calls this.
 
-Fails where a cell fails that is not tagged `raises-exception`, and where one that is does not.
+Fails where a cell fails that is not tagged `raises-exception`, where one that is does not, and where
+one shows text in place of a chart.
 """
 
 import argparse
@@ -53,6 +54,10 @@ def run(notebook):
                 return f"cell {number} is tagged raises-exception and did not fail", seconds
             if failed and not tagged:
                 return f"cell {number}: {''.join(said)}", seconds
+            # evcxr writes a chart as text where the last expression moves a variable of the cell.
+            for data in (output.get("data", {}) for output in cell.outputs):
+                if data.get("text/plain", "").startswith("chart: ") and len(data) == 1:
+                    return f"cell {number} shows {data['text/plain']} as text", seconds
     return None, seconds
 
 

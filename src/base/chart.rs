@@ -4,6 +4,7 @@
 //! differ in their dashes, for printing in grey. The background is white, so that the text stays
 //! legible in a dark notebook theme.
 
+use std::borrow::Borrow;
 use std::error::Error as StdError;
 use std::ops::Range;
 use std::path::Path;
@@ -334,14 +335,18 @@ pub(crate) fn scaled_axes<'a, 'b>(
 /// Draws lines of points (x, y), each with a name; `x` and `y` are the titles of the axes, with
 /// units. An axis whose values are all above 0 and span two decades or more is logarithmic.
 ///
+/// Give the points of a variable by reference: a notebook shows no picture, only the text "chart",
+/// where the last expression of a cell moves one of its variables.
+///
 /// # Errors
 /// Returns [`Error::Chart`] if plotters fails.
-pub fn lines<N: Into<String>, P: IntoIterator<Item = (f64, f64)>>(
+pub fn lines<N: Into<String>, P: IntoIterator<Item: Borrow<(f64, f64)>>>(
     title: &str,
     [x, y]: [&str; 2],
     lines: impl IntoIterator<Item = (N, P)>,
 ) -> Result<Chart> {
-    let lines = lines.into_iter().map(|(name, points)| (name.into(), points.into_iter().collect()));
+    let copied = |points: P| points.into_iter().map(|point| *point.borrow()).collect();
+    let lines = lines.into_iter().map(|(name, points)| (name.into(), copied(points)));
     let lines: Vec<(String, Vec<(f64, f64)>)> = lines.collect();
 
     draw(title, lines.len(), |area| {
@@ -531,6 +536,6 @@ mod tests {
                 assert!(error.starts_with("chart title: found values from"), "{error}");
             }
         }
-        lines("nothing", ["x", "y"], [("", []); 0]).unwrap();
+        lines("nothing", ["x", "y"], [("", [(0.0, 0.0)]); 0]).unwrap();
     }
 }
