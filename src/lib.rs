@@ -36,6 +36,8 @@
 //! [`convert`](mod@convert) → [`simulate`](mod@simulate) → [`evolve`](mod@evolve) → [`report`] and
 //! [`plot`].
 //!
+//! The [`guide`] has a page for each topic.
+//!
 //! - [`metrics`] defines accuracy, target and latency.
 //! - [`networks`](ann::networks) are named tuples of typed [`modules`](ann::modules); the
 //!   simulation engine runs plain [`layers`](ann::layers).
@@ -62,6 +64,7 @@ pub mod convert;
 pub mod data;
 pub mod evolve;
 pub mod explain;
+pub mod guide;
 pub mod metrics;
 #[cfg(feature = "nir")]
 pub mod nir;
@@ -73,6 +76,11 @@ pub mod simulate;
 pub mod stdp;
 pub mod sweep;
 pub mod through_time;
+
+// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 pub use base::error::{Error, Result};
 pub use base::{background, error, random, ranks, resume};

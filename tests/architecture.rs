@@ -28,8 +28,8 @@ const STEPS: &[&str] = &[
     "main",         // the command line
 ];
 
-/// Files that only re-export what others define.
-const FACADES: &[&str] = &["lib", "plot", "report"];
+/// Files that only re-export what others define, or only document it.
+const FACADES: &[&str] = &["guide", "lib", "plot", "report"];
 
 /// Code of the library: the files, by their module's path, without tests and comments.
 fn modules() -> BTreeMap<String, String> {
