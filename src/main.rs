@@ -340,7 +340,7 @@ struct TrainArguments {
     warmup: Option<f64>,
     /// Schedule of the learning rate after the warm-up
     #[arg(long)]
-    schedule: Option<Course>,
+    schedule: Option<ScheduleName>,
     /// Share of each label that is divided among all classes
     #[arg(long)]
     label_smoothing: Option<f64>,
@@ -394,7 +394,7 @@ enum Rule {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Course {
+enum ScheduleName {
     Constant,
     Linear,
     Cosine,
@@ -631,9 +631,9 @@ impl TrainArguments {
             optimiser,
             learning_rate: self.learning_rate.unwrap_or(own.learning_rate),
             schedule: self.schedule.map_or(own.schedule, |course| match course {
-                Course::Constant => Schedule::Constant,
-                Course::Linear => Schedule::Linear,
-                Course::Cosine => Schedule::Cosine,
+                ScheduleName::Constant => Schedule::Constant,
+                ScheduleName::Linear => Schedule::Linear,
+                ScheduleName::Cosine => Schedule::Cosine,
             }),
             warmup_epochs: self.warmup.unwrap_or(warmup),
             weight_decay: self.weight_decay.unwrap_or(own.weight_decay),
@@ -855,10 +855,7 @@ impl Work for Conversions<'_> {
         let columns = ["latency (timesteps)", "accuracy (%)", "spikes an image"];
         sweep.run(&grid.out, columns, |&(percentile, leak, initial, code)| {
             let snn = conversion.balance(Balance::Percentile(percentile))?;
-            let snn = snn.with(|neurons| {
-                neurons.leak = vec![leak];
-                neurons.initial = initial;
-            })?;
+            let snn = snn.with_leak(leak)?.with_initial(initial)?;
             let settings = SimulateSettings { code, ..grid.timesteps.into() };
             let run = simulate(&snn, &images, settings)?;
             let layers = 0..snn.neurons().len();

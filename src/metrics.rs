@@ -36,13 +36,6 @@ impl Accuracy {
     pub fn percent(self) -> f64 {
         100.0 * self.correct as f64 / self.images as f64
     }
-
-    /// Returns the standard error of the accuracy in percentage points, from the binomial
-    /// distribution.
-    pub fn standard_error(self) -> f64 {
-        let share = self.correct as f64 / self.images as f64;
-        100.0 * (share * (1.0 - share) / self.images as f64).sqrt()
-    }
 }
 
 impl fmt::Display for Accuracy {
@@ -460,6 +453,15 @@ pub struct Improvement {
     /// with replacement. The ANN's accuracy, and so the target, is that on the same resample; where
     /// the target is not reached, the latency counts as the number of timesteps + 1.
     pub interval: [f64; 2],
+}
+
+impl Improvement {
+    /// Returns it with the percentages rounded as in CSV files.
+    pub(crate) fn rounded(mut self) -> Self {
+        self.percent = self.percent.map(rounded);
+        self.interval = self.interval.map(rounded);
+        self
+    }
 }
 
 show!(Improvement as text);

@@ -63,7 +63,10 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::ann::{Ann, Network, NetworkDevice, Values};
-use crate::base::{Error, Progress, Result, Rng, Stream, Table, fields, rng, show, some_timesteps};
+use crate::base::{
+    Error, Progress, Result, Rng, Stream, Table, at_least, fields, require, rng, show,
+    some_timesteps,
+};
 use crate::data::{Images, Part, Samples, Task, Training};
 use crate::metrics::{Hits, predict};
 use crate::simulate::{InputCode, LayerSpikes, Simulation};
@@ -137,11 +140,7 @@ impl Default for StdpSettings {
 impl StdpSettings {
     /// Checks that every parameter is in its range, for a layer of `inputs`.
     fn check(&self, inputs: usize) -> Result<()> {
-        for (name, value) in [("neurons", self.neurons), ("epochs", self.epochs)] {
-            if value == 0 {
-                return Err(Error::parameter(name, value, "1 or more"));
-            }
-        }
+        at_least(1, &[("neurons", self.neurons), ("epochs", self.epochs)])?;
         some_timesteps("timesteps", self.timesteps)?;
         for (name, value) in [
             ("threshold", self.threshold),
@@ -149,9 +148,7 @@ impl StdpSettings {
             ("tau_theta", self.tau_theta),
             ("tau_trace", self.tau_trace),
         ] {
-            if !(value > 0.0 && value.is_finite()) {
-                return Err(Error::parameter(name, value, "finite and above 0"));
-            }
+            require(value > 0.0 && value.is_finite(), name, value, "finite and above 0")?;
         }
         for (name, value) in [
             ("theta_plus", self.theta_plus),
@@ -159,17 +156,13 @@ impl StdpSettings {
             ("nu_pre", self.nu_pre),
             ("nu_post", self.nu_post),
         ] {
-            if !(value >= 0.0 && value.is_finite()) {
-                return Err(Error::parameter(name, value, "finite, 0 or more"));
-            }
+            require(value >= 0.0 && value.is_finite(), name, value, "finite, 0 or more")?;
         }
         for (name, value, most) in
             [("rate", self.rate, 1.0), ("weight_sum", self.weight_sum, inputs as f32)]
         {
-            if !(value > 0.0 && value <= most) {
-                let expected = format!("above 0, at most {most}");
-                return Err(Error::parameter(name, value, expected));
-            }
+            let expected = format!("above 0, at most {most}");
+            require(value > 0.0 && value <= most, name, value, expected)?;
         }
         Ok(())
     }
@@ -420,10 +413,7 @@ impl<K: Task> Stdp<K> {
     /// Returns an error if the layer has no such neuron.
     pub fn weights(&self, neuron: usize) -> Result<Vec<f32>> {
         let neurons = self.layer.settings.neurons;
-        if neuron >= neurons {
-            let expected = format!("less than {neurons}");
-            return Err(Error::parameter("neuron", neuron, expected));
-        }
+        require(neuron < neurons, "neuron", neuron, format!("less than {neurons}"))?;
         let rows = self.layer.state.weights.chunks_exact(neurons);
         Ok(rows.map(|row| row[neuron]).collect())
     }

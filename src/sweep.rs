@@ -56,7 +56,8 @@ use std::sync::{Mutex, PoisonError};
 use rayon::prelude::*;
 
 use crate::base::{
-    Chart, Error, Lock, Progress, Result, Table, chart, one_line, require, show, write_csv,
+    Chart, Error, Lock, Progress, Result, Table, chart, distinct, one_line, require, show,
+    write_csv,
 };
 
 /// Grid of every combination of the values of its axes, as tuples of the values' types.
@@ -382,14 +383,8 @@ impl Swept {
         let (x, y) = (self.axis(across)?, self.axis(up)?);
         let value = self.column(column)?;
         self.check_fixed(&[x, y])?;
-        let [columns, rows] = [x, y].map(|axis| self.values(axis));
-        let cell = |row: &String, column: &String| {
-            let here = self.rows.iter().find(|r| r[x] == *column && r[y] == *row)?;
-            here[value].parse().ok()
-        };
-        let cells = |row| columns.iter().map(|column| cell(row, column)).collect();
-        let cells: Vec<Vec<Option<f64>>> = rows.iter().map(cells).collect();
-        chart::heat_map(column, (across, &columns), (up, &rows), &cells)
+        let cell = |row: &Vec<String>| (row[x].clone(), row[y].clone(), row[value].parse().ok());
+        chart::heat_map_of(column, [across, up], self.rows.iter().map(cell))
     }
 
     /// Chart of a column's numbers against those of one axis, one line for each value of another.
@@ -430,13 +425,7 @@ impl Swept {
 
     /// Values of an axis, in the order of the grid.
     fn values(&self, axis: usize) -> Vec<String> {
-        let mut values: Vec<String> = Vec::new();
-        for row in &self.rows {
-            if !values.contains(&row[axis]) {
-                values.push(row[axis].clone());
-            }
-        }
-        values
+        distinct(self.rows.iter().map(|row| row[axis].clone()))
     }
 
     /// Returns an error for a third axis with several values.

@@ -56,7 +56,11 @@ fn code(text: &str) -> String {
     let end = text
         .find("\n#[cfg(test)]\nmod tests")
         .or(text.find("\n#[cfg(test)]\npub(crate) mod tests"));
-    let lines = text[..end.unwrap_or(text.len())].lines();
+    let (text, tests) = text.split_at(end.unwrap_or(text.len()));
+    if let Some((_, after)) = tests.split_once("mod tests;") {
+        assert_eq!(after.trim(), "", "code behind the tests would not be read");
+    }
+    let lines = text.lines();
     lines.map(|line| line.split("//").next().unwrap_or("").to_owned() + "\n").collect()
 }
 

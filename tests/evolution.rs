@@ -100,12 +100,12 @@ fn an_evolution_goes_on_to_the_same_network() -> evospike::Result<()> {
 fn a_checkpoint_of_something_else_is_refused() -> evospike::Result<()> {
     let mut setting = setting()?;
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("evolution.json");
+    let path = folder.path().join("evolution.checkpoint");
     let good = settings(Search::Random { population: 3 }, 1);
     resume(&setting, &good, &path)?;
     let message = |setting: &Setting, settings: &EvolveSettings| {
         let error = resume(setting, settings, &path).err().unwrap().to_string();
-        assert!(error.contains("evolution.json"), "{error}");
+        assert!(error.contains("evolution.checkpoint"), "{error}");
         error
     };
     let other = EvolveSettings { seed: 1, ..good.clone() };
@@ -154,7 +154,7 @@ fn a_checkpoint_of_something_else_is_refused() -> evospike::Result<()> {
 #[test]
 fn a_second_evolution_by_the_checkpoint_is_refused() -> evospike::Result<()> {
     let (setting, folder) = (setting()?, tempfile::tempdir().unwrap());
-    let path = folder.path().join("evolution.json");
+    let path = folder.path().join("evolution.checkpoint");
     let first = settings(Search::Random { population: 6 }, 1_000_000);
     let Setting { snn, digits, target, .. } = self::setting()?;
     let second = || {

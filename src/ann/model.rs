@@ -28,7 +28,7 @@ impl<N: Network, D: NetworkDevice> Ann<N, D> {
     /// The network with random weights drawn by `seed`.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::Error::Device) when there is no such device, or memory cannot be had.
+    /// [`Error::Device`](crate::Error::Device) when there is no such device, or memory runs out.
     pub fn new(seed: u64) -> Result<Self> {
         Ok(Self { network: D::build::<N>(seed)?, types: PhantomData })
     }
@@ -80,7 +80,7 @@ impl<N: Network, D: NetworkDevice> Ann<N, D> {
     /// Logits of every image, one row an image.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::Error::Device) when memory cannot be had.
+    /// [`Error::Device`](crate::Error::Device) if memory runs out.
     pub fn logits<P: Part>(&self, images: &Images<P, N::Task>) -> Result<Vec<Vec<f32>>> {
         logits(&*self.network, images.view(), N::Task::CLASSES)
     }
@@ -88,7 +88,7 @@ impl<N: Network, D: NetworkDevice> Ann<N, D> {
     /// Number of images that are classified correctly.
     ///
     /// # Errors
-    /// No image, or [`Error::Device`](crate::Error::Device) when memory cannot be had.
+    /// No image, or [`Error::Device`](crate::Error::Device) if memory runs out.
     pub fn accuracy<P: Part>(&self, images: &Images<P, N::Task>) -> Result<Accuracy> {
         Ok(self.target(images, 0.0)?.ann())
     }

@@ -6,7 +6,7 @@ use dfdx::prelude::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::base::{Error, Result};
+use crate::base::{Result, require};
 
 /// Rule that updates weights from gradients.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -28,14 +28,9 @@ impl Optimiser {
 
     pub(crate) fn check(self) -> Result<()> {
         if let Self::Sgd { momentum, nesterov } = self {
-            if !(0.0..1.0).contains(&momentum) {
-                let expected = "0 to less than 1";
-                return Err(Error::parameter("momentum", momentum, expected));
-            }
-            if nesterov && momentum == 0.0 {
-                let expected = "more than 0 where it is Nesterov's";
-                return Err(Error::parameter("momentum", momentum, expected));
-            }
+            require((0.0..1.0).contains(&momentum), "momentum", momentum, "0 to less than 1")?;
+            let expected = "more than 0 where it is Nesterov's";
+            require(!nesterov || momentum > 0.0, "momentum", momentum, expected)?;
         }
         Ok(())
     }

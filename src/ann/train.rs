@@ -5,7 +5,6 @@ use std::fmt;
 use std::ops::Deref;
 use std::time::Instant;
 
-use flate2::Crc;
 use rand::Rng as _;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
@@ -14,7 +13,7 @@ use super::optimiser::{Optimiser, Schedule, Step};
 use super::trainable::{Trainable, Values};
 use crate::base::{
     Error, NamedTensor, Progress, Ranks, Result, Resume, Rng, Steps, Stream, Table, at_least,
-    do_steps, require, rng, show,
+    checksum, do_steps, require, rng, show,
 };
 use crate::data::{Augment, Samples};
 use crate::metrics::predict;
@@ -179,16 +178,12 @@ impl fmt::Display for Epoch {
     }
 }
 
-#[cfg(test)]
-pub(crate) mod tests;
-
 /// A training run: a network, what it is trained on, and how far it came.
 struct TrainingRun<'a> {
     network: &'a mut dyn Trainable,
     images: Samples<'a>,
     classes: usize,
     settings: &'a TrainSettings,
-    first_weights_checksum: u32,
     /// Places of the images, shuffled once more every epoch.
     order: Vec<usize>,
     rng: Rng,
@@ -227,19 +222,11 @@ pub(crate) fn train(
     settings.check()?;
     settings.augment.check(images.shape())?;
     images.check_some()?;
-    let mut weights = Crc::new();
-    if resume.is_some() {
-        for tensor in network.tensors(Values::Parameters)? {
-            weights.update(tensor.name.as_bytes());
-            weights.update(&tensor.bytes());
-        }
-    }
     let mut run = TrainingRun {
         network,
         images,
         classes,
         settings,
-        first_weights_checksum: weights.sum(),
         order: (0..images.len()).collect(),
         rng: rng(settings.seed, Stream::Batches),
         history: Vec::new(),
@@ -255,12 +242,14 @@ impl Steps for TrainingRun<'_> {
     type Identity = Identity;
     type State = State;
 
+    /// Called before the first step, while the weights are the first.
     fn identity(&self) -> Result<Identity> {
+        let weights = self.network.tensors(Values::Parameters)?;
         Ok(Identity {
             settings: self.settings.clone(),
             images: self.images.len(),
             images_checksum: self.images.checksum(),
-            first_weights_checksum: self.first_weights_checksum,
+            first_weights_checksum: checksum("", weights.iter().map(NamedTensor::entry)),
         })
     }
 
@@ -393,3 +382,6 @@ impl TrainingRun<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -9,14 +9,14 @@ pub trait Trainable {
     /// Logits of `count` images, one row an image.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::Error::Device) when memory cannot be had.
+    /// [`Error::Device`](crate::Error::Device) if memory runs out.
     fn forward(&self, pixels: Vec<f32>, count: usize) -> Result<Vec<f32>>;
 
     /// One step of an optimiser on the mean cross-entropy between the images' logits and
     /// `targets`, class probabilities; gives the loss before the step and the logits.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::Error::Device) when memory cannot be had.
+    /// [`Error::Device`](crate::Error::Device) if memory runs out.
     fn step(
         &mut self,
         pixels: Vec<f32>,
@@ -34,7 +34,7 @@ pub trait Trainable {
     /// A copy of all tensors of one kind, in the order of the layers.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::Error::Device) when memory cannot be had.
+    /// [`Error::Device`](crate::Error::Device) if memory runs out.
     fn tensors(&self, kind: Values) -> Result<Vec<NamedTensor>>;
 
     /// Sets all tensors of one kind: those that [`tensors`](Self::tensors) gives, in its order.

@@ -245,7 +245,7 @@ pub(crate) fn backward<D: Device<f32>>(
 /// Builder that [`network!`](crate::network) calls: layers `L` on the CPU with weights drawn by `seed`.
 ///
 /// # Errors
-/// [`Error::Device`] when memory cannot be had.
+/// [`Error::Device`] if memory runs out.
 pub fn build<L, const C: usize, const SIDE: usize, const CLASSES: usize>(
     _: PhantomData<Classify<C, SIDE, CLASSES>>,
     seed: u64,
@@ -261,7 +261,7 @@ where
 /// [`build`] on the first NVIDIA card.
 ///
 /// # Errors
-/// [`Error::Device`] when there is none, or memory cannot be had.
+/// [`Error::Device`] when there is none, or memory runs out.
 #[cfg(feature = "cuda")]
 pub fn build_on_card<L, const C: usize, const SIDE: usize, const CLASSES: usize>(
     _: PhantomData<Classify<C, SIDE, CLASSES>>,

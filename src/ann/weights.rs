@@ -175,10 +175,8 @@ pub(crate) fn load(network: &mut dyn Trainable, path: &Path, names: &Names) -> R
 pub(crate) fn save(network: &dyn Trainable, path: &Path, names: &Names) -> Result<()> {
     let tensors = network.tensors(Values::Parameters)?;
     let names = names.of_tensors(&tensors)?;
-    let tensors = names.into_iter().zip(tensors).map(|(name, tensor)| {
-        let bytes = tensor.bytes();
-        (NamedTensor { name, ..tensor }, bytes)
-    });
+    let tensors = names.into_iter().zip(tensors);
+    let tensors = tensors.map(|(name, tensor)| NamedTensor { name, ..tensor });
     // Metadata that PyTorch's tools expect.
     write_tensors(path, &tensors.collect::<Vec<_>>(), ("format", "pt".into()))
 }

@@ -496,12 +496,43 @@ pub(crate) fn power(power: f64) -> String {
     }
 }
 
+/// Heat map of cells: name of the column, name of the row, value. Columns go from left to right and
+/// rows from bottom to top, in the order in which their names first occur.
+///
+/// # Errors
+/// Returns an error if plotters fails.
+pub(crate) fn heat_map_of(
+    title: &str,
+    [across, up]: [&str; 2],
+    cells: impl Iterator<Item = (String, String, Option<f64>)>,
+) -> Result<Chart> {
+    let (mut columns, mut rows) = (Vec::new(), Vec::new());
+    let mut values: Vec<Vec<Option<f64>>> = Vec::new();
+    for (column, row, value) in cells {
+        let (column, row) = (place(&mut columns, column), place(&mut rows, row));
+        values.resize(values.len().max(row + 1), Vec::new());
+        let length = values[row].len().max(column + 1);
+        values[row].resize(length, None);
+        values[row][column] = value;
+    }
+    heat_map(title, (across, &columns), (up, &rows), &values)
+}
+
+/// Index of a name in a list, to which it is appended if it is new.
+fn place(names: &mut Vec<String>, name: String) -> usize {
+    let known = names.iter().position(|other| *other == name);
+    known.unwrap_or_else(|| {
+        names.push(name);
+        names.len() - 1
+    })
+}
+
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// The CSV file of a chart, which stays what it is.
-    fn saved(chart: &Chart) -> String {
+    pub(crate) fn saved(chart: &Chart) -> String {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("data.csv");
         assert_eq!(chart.clone().save_data(&path).unwrap(), *chart);

@@ -33,6 +33,16 @@ pub(crate) fn at_least(least: usize, counts: &[(&'static str, usize)]) -> Result
     })
 }
 
+/// Returns an error with the place of the first value that is not finite.
+pub(crate) fn all_finite(name: &'static str, values: &[f32]) -> Result<()> {
+    match values.iter().position(|x| !x.is_finite()) {
+        None => Ok(()),
+        Some(i) => {
+            Err(Error::parameter(name, format!("{} at place {i}", values[i]), "finite values"))
+        }
+    }
+}
+
 /// Returns an error if the list is empty.
 pub(crate) fn not_empty<T>(name: &'static str, list: &[T]) -> Result<()> {
     require(!list.is_empty(), name, "none", "at least one")

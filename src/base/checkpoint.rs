@@ -32,18 +32,27 @@ struct Header<'a> {
     state: &'a RawValue,
 }
 
-/// Returns the CRC-32 of the header's text and of the tensors, in the order of their names.
-fn checksum<'b>(text: &str, tensors: impl IntoIterator<Item = (&'b str, &'b [u8])>) -> u32 {
+/// Returns the CRC-32 of a text and of the names and bytes of tensors.
+pub(crate) fn checksum<'b>(
+    text: &str,
+    tensors: impl IntoIterator<Item = (&'b str, impl AsRef<[u8]>)>,
+) -> u32 {
     let mut checksum = Crc::new();
     checksum.update(text.as_bytes());
     for (name, data) in tensors {
         checksum.update(name.as_bytes());
-        checksum.update(data);
+        checksum.update(data.as_ref());
     }
     checksum.sum()
 }
 
-fn wrong(path: &Path, place: &str, found: impl ToString, expected: impl ToString) -> Error {
+/// Returns the error of a checkpoint with other content than expected.
+pub(crate) fn wrong(
+    path: &Path,
+    place: &str,
+    found: impl ToString,
+    expected: impl ToString,
+) -> Error {
     Error::data(path.display(), place, found, expected)
 }
 
@@ -58,7 +67,7 @@ pub(crate) fn write_checkpoint(
     path: &Path,
     identity: &impl Serialize,
     state: &impl Serialize,
-    tensors: Vec<NamedTensor>,
+    mut tensors: Vec<NamedTensor>,
 ) -> Result<()> {
     let raw = |value: serde_json::Result<Box<RawValue>>| value.map_err(Error::write(path));
     let header = serde_json::to_string(&Header {
@@ -68,15 +77,8 @@ pub(crate) fn write_checkpoint(
         state: &raw(serde_json::value::to_raw_value(state))?,
     });
     let header = header.map_err(Error::write(path))?;
-    let mut tensors: Vec<_> = (tensors.into_iter())
-        .map(|tensor| {
-            let bytes = tensor.bytes();
-            (tensor, bytes)
-        })
-        .collect();
-    tensors.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
-    let named = tensors.iter().map(|(t, bytes)| (&*t.name, &**bytes));
-    let checksum = checksum(&header, named);
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    let checksum = checksum(&header, tensors.iter().map(NamedTensor::entry));
     write_tensors(path, &tensors, (KEY, format!("{checksum:08x} {header}")))
 }
 
@@ -198,7 +200,8 @@ mod tests {
         assert!(error(&other).contains(expected), "{}", error(&other));
 
         let text = r#"{"version":2,"run":{}}"#;
-        let header = format!("{:08x} {text}", checksum(text, []));
+        let header =
+            format!("{:08x} {text}", checksum(text, std::iter::empty::<(&str, Vec<u8>)>()));
         write_tensors(&path, &[], (KEY, header)).unwrap();
         let expected = "format version: found 2, expected 5; delete the file to start anew";
         assert!(error(&own).ends_with(expected), "{}", error(&own));

@@ -15,8 +15,8 @@ pub(crate) mod table;
 pub mod tensors;
 
 pub(crate) use chart::Chart;
-pub(crate) use check::{at_least, not_empty, require, some_timesteps};
-pub(crate) use checkpoint::{read_checkpoint, write_checkpoint};
+pub(crate) use check::{all_finite, at_least, not_empty, require, some_timesteps};
+pub(crate) use checkpoint::{checksum, read_checkpoint, write_checkpoint};
 pub(crate) use error::{Error, Result};
 pub(crate) use files::{Output, rounded, write_csv, write_file};
 pub(crate) use lock::Lock;
@@ -24,5 +24,5 @@ pub(crate) use progress::Progress;
 pub(crate) use random::{Rng, Stream, image_rng, normal, rng};
 pub(crate) use ranks::Ranks;
 pub(crate) use resume::{Resume, Steps, do_steps};
-pub(crate) use table::{Table, fields, latency_text, one_line, show};
+pub(crate) use table::{Table, distinct, fields, latency_text, one_line, show};
 pub(crate) use tensors::{NamedTensor, parse, values, write_tensors};

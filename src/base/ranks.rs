@@ -272,12 +272,17 @@ impl Ranks<'_> {
         Self { rank: 0, size: 1, exchange: Box::new(|own| Ok(vec![own.to_vec()])), _busy: None }
     }
 
+    /// True if there is more than one rank.
+    pub fn several(&self) -> bool {
+        self.size > 1
+    }
+
     /// Compares the fields of a value that must be the same on all ranks.
     ///
     /// # Errors
     /// Returns an error that names the fields in which a rank differs from rank 0.
     pub fn check_alike(&self, value: &impl Serialize) -> Result<()> {
-        if self.size == 1 {
+        if !self.several() {
             return Ok(());
         }
         let own: BTreeMap<String, Value> = serde_json::to_value(value)

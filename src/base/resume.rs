@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::checkpoint::{damaged, read_checkpoint, write_checkpoint};
+use super::checkpoint::{read_checkpoint, write_checkpoint, wrong};
 use super::error::{Error, Result};
 use super::lock::Lock;
 use super::progress::Progress;
@@ -95,9 +95,12 @@ pub(crate) fn do_steps<W: Steps>(
     resume: Option<&Resume<'_>>,
     ranks: &Ranks<'_>,
 ) -> Result<()> {
-    let identity = Named { work: name, identity: work.identity()? };
-    ranks.check_alike(&identity)?;
     let path = resume.map(|resume| resume.path.as_path());
+    // Only a checkpoint and other ranks ask for it, and it reads all images.
+    let asked = path.is_some() || ranks.several();
+    let identity = asked.then(|| work.identity()).transpose()?;
+    let identity = identity.map(|identity| Named { work: name, identity });
+    ranks.check_alike(&identity)?;
     let mut _lock = None;
     ranks.lead(|| {
         _lock = path.map(Lock::of_file).transpose()?;
@@ -112,7 +115,12 @@ pub(crate) fn do_steps<W: Steps>(
         match ranks.lead(|| read_checkpoint(path, &identity))? {
             Some((state, tensors)) => {
                 let done = work.restore(state, tensors).map_err(|error| match error {
-                    Error::Parameter { .. } => damaged(path, error),
+                    Error::Parameter { name, found, expected } => wrong(
+                        path,
+                        name,
+                        found,
+                        format!("{expected}; delete the file to start anew"),
+                    ),
                     error => error,
                 })?;
                 progress.skip(done);

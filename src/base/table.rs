@@ -178,6 +178,17 @@ pub(crate) fn latency_text(latency: Option<usize>) -> String {
     latency.map_or("never".into(), |latency| latency.to_string())
 }
 
+/// Returns each item once, in the order in which they first occur.
+pub(crate) fn distinct<T: PartialEq>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut distinct = Vec::new();
+    for item in items {
+        if !distinct.contains(&item) {
+            distinct.push(item);
+        }
+    }
+    distinct
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

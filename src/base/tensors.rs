@@ -1,9 +1,10 @@
 //! Named tensors and the safetensors files that hold them.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Result};
@@ -27,6 +28,30 @@ impl NamedTensor {
     /// Returns the values as little-endian bytes, as in files.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         self.values.iter().flat_map(|x| x.to_le_bytes()).collect()
+    }
+
+    /// Returns the name and the bytes, as checksums take them.
+    pub(crate) fn entry(&self) -> (&str, Cow<'_, [u8]>) {
+        (&self.name, self.bytes().into())
+    }
+}
+
+impl View for &NamedTensor {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        debug_assert_eq!(self.shape.iter().product::<usize>(), self.values.len());
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.bytes().into()
+    }
+
+    fn data_len(&self) -> usize {
+        size_of_val(&*self.values)
     }
 }
 
@@ -66,20 +91,15 @@ pub(crate) fn values(
     }
 }
 
-/// Writes a safetensors file of tensors and their bytes, with one metadata entry, since the order
-/// of several would be random.
+/// Writes a safetensors file of tensors with one metadata entry, since the order of several would
+/// be random.
 pub(crate) fn write_tensors(
     path: &Path,
-    tensors: &[(NamedTensor, Vec<u8>)],
+    tensors: &[NamedTensor],
     (key, text): (&str, String),
 ) -> Result<()> {
-    let failed = Error::write::<safetensors::SafeTensorError>(path);
-    let mut views = Vec::with_capacity(tensors.len());
-    for (tensor, bytes) in tensors {
-        let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytes);
-        views.push((tensor.name.as_str(), view.map_err(&failed)?));
-    }
     let metadata = HashMap::from([(key.into(), text)]);
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(failed)?;
+    let tensors = tensors.iter().map(|tensor| (&tensor.name, tensor));
+    let bytes = safetensors::serialize(tensors, Some(metadata)).map_err(Error::write(path))?;
     write_file(path, &bytes)
 }

@@ -4,7 +4,7 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use super::shape::Shape;
-use crate::base::{Error, Result, Rng};
+use crate::base::{Result, Rng, require};
 
 /// Random augmentation of training images in every epoch, before normalisation: torchvision's
 /// `RandomCrop` with padding, then `RandomHorizontalFlip`.
@@ -61,14 +61,8 @@ impl Augment {
 
     pub(crate) fn check(&self, shape: Shape) -> Result<()> {
         let limit = shape.height.min(shape.width);
-        if self.crop_padding < limit {
-            return Ok(());
-        }
-        Err(Error::parameter(
-            "augment.crop_padding",
-            self.crop_padding,
-            format!("less than {limit}, the side of an image"),
-        ))
+        let expected = format!("less than {limit}, the side of an image");
+        require(self.crop_padding < limit, "augment.crop_padding", self.crop_padding, expected)
     }
 }
 

@@ -53,7 +53,7 @@ use serde::{Deserialize, Serialize};
 use super::augment::Augment;
 use super::shape::Shape;
 use super::tasks::Task;
-use crate::base::{Error, Result, Rng, Stream, Table, rng, show};
+use crate::base::{Error, Result, Rng, Stream, Table, not_empty, rng, show};
 
 /// Part of a data set: [`Whole`], [`Training`], [`HeldOut`] or [`Test`].
 pub trait Part: 'static {
@@ -284,7 +284,7 @@ impl<P: Part, K: Task> Images<P, K> {
     /// # Panics
     /// Panics if `i` is not below [`len`](Self::len).
     pub fn label(&self, i: usize) -> usize {
-        self.store.labels[self.indices[i]].into()
+        self.view().label(i)
     }
 
     /// Index of image `i` in the order in which the data set is read, from 0. It is the same in
@@ -454,16 +454,12 @@ impl<P: Part, K: Task> Images<P, K> {
     }
 
     fn table(&self) -> Table {
-        let mut counts = vec![0usize; K::CLASSES];
-        for i in 0..self.len() {
-            counts[self.label(i)] += 1;
-        }
         let mut table = Table::new(
             format!("{} images, {} part, {}", self.len(), P::NAME, K::SHAPE),
             ["class", "images"],
         );
-        for (class, count) in self.class_names().iter().zip(counts) {
-            table.row([class.clone(), count.to_string()]);
+        for (class, images) in self.class_names().iter().zip(self.classes()) {
+            table.row([class.clone(), images.len().to_string()]);
         }
         table
     }
@@ -532,10 +528,7 @@ impl<'a> Samples<'a> {
 
     /// Returns an error if there are no images.
     pub fn check_some(&self) -> Result<()> {
-        match self.len() {
-            0 => Err(Error::parameter("images", "none", "at least one")),
-            _ => Ok(()),
-        }
+        not_empty("images", self.indices)
     }
 
     pub fn shape(&self) -> Shape {

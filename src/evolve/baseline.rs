@@ -1,6 +1,6 @@
 //! Baseline conversion that an evolution starts from and is compared with.
 
-use super::fitness::{Evaluator, Fitness, Objective, Stopping};
+use super::fitness::{Evaluator, Objective, Stopping};
 use crate::ann::Network;
 use crate::base::{Error, Result};
 use crate::convert::{Balance, Conversion};
@@ -31,23 +31,26 @@ impl<N: Network> Conversion<N> {
         settings: impl Into<SimulateSettings>,
     ) -> Result<(Balance, Snn<N>)> {
         let settings = settings.into();
-        let mut best: Option<(Fitness, Balance, Snn<N>)> = None;
+        let mut candidates = Vec::new();
         for balance in Balance::SWEEP {
-            let snn = match self.balance(balance) {
+            match self.balance(balance) {
                 // A percentile so low that the threshold of a sparse layer is 0 is no candidate.
-                Err(Error::Layer { .. }) => continue,
-                snn => snn?,
-            };
-            let objective = Objective::Latency;
-            let evaluator = Evaluator::new(snn.network(), images, target, objective, settings)?;
-            let least = best.as_ref().map(|(fitness, ..)| *fitness);
-            let fitness = evaluator.against(snn.neurons(), least, Stopping::Certain)?;
-            if least.is_none_or(|least| fitness < least) {
-                best = Some((fitness, balance, snn));
+                Err(Error::Layer { .. }) => (),
+                snn => candidates.push((balance, snn?)),
             }
         }
         let expected = "a balance with thresholds above 0";
         let none = || Error::parameter("conversion", "thresholds of 0", expected);
-        best.map(|(_, balance, snn)| (balance, snn)).ok_or_else(none)
+        // Candidates differ in their neurons only.
+        let network = candidates.first().ok_or_else(none)?.1.network();
+        let evaluator = Evaluator::new(network, images, target, Objective::Latency, settings)?;
+        let (mut best, mut least) = (0, None);
+        for (i, (_, snn)) in candidates.iter().enumerate() {
+            let fitness = evaluator.against(snn.neurons(), least, Stopping::Certain)?;
+            if least.is_none_or(|least| fitness < least) {
+                (best, least) = (i, Some(fitness));
+            }
+        }
+        Ok(candidates.swap_remove(best))
     }
 }

@@ -216,11 +216,6 @@ impl<F: Cost> DifferentialEvolution<F> {
         })
     }
 
-    /// Returns the fitness of every member of the population, the best first.
-    pub fn fitness(&self) -> &[F] {
-        &self.fitness
-    }
-
     fn converged(&self) -> bool {
         let numbers: Option<Vec<f64>> = self.fitness.iter().map(Cost::number).collect();
         numbers.is_some_and(|numbers| {

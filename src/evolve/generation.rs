@@ -133,14 +133,7 @@ pub fn convergence_chart(title: &str, label: &str, generations: &[Generation]) -
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// The CSV file of a chart, which stays what it is.
-    fn saved(chart: &Chart) -> String {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("data.csv");
-        assert_eq!(chart.clone().save_data(&path).unwrap(), *chart);
-        std::fs::read_to_string(path).unwrap()
-    }
+    use crate::base::chart::tests::saved;
 
     #[test]
     fn a_band_holds_half_of_a_generation() {

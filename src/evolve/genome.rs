@@ -47,7 +47,8 @@ impl Gene {
         }
     }
 
-    fn express(self, neurons: &mut Neurons, value: f64) {
+    /// Changes neurons of a conversion by a value of this gene.
+    pub(crate) fn express(self, neurons: &mut Neurons, value: f64) {
         match self {
             // A charge that follows the threshold is scaled with it; one fixed by an earlier gene
             // is scaled here.

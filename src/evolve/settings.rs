@@ -37,7 +37,7 @@ pub struct EvolveSettings {
     /// Seed of the optimiser.
     pub seed: u64,
     /// Input coding of the images.
-    // Left out if it is the default, so that files of evolutions without this setting stay valid.
+    // Left out of files if it is the default, as it was before this setting existed.
     #[serde(default, skip_serializing_if = "InputCode::is_direct")]
     pub code: InputCode,
 }

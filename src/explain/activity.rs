@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::charts::{LAYER, heat_map, lines, one};
+use super::charts::{LAYER, lines, one};
 use crate::base::{Chart, Result, chart, require, rounded};
 use crate::data::{Images, Part, Task};
 use crate::simulate::{InputCode, Simulation, SpikingNetwork, Stage};
@@ -48,7 +48,7 @@ pub fn firing_rates_chart(title: &str, rows: &[FiringRateRow]) -> Result<Chart> 
         let rate = Some(row.firing_rate_percent);
         (row.timestep.to_string(), row.layer.to_string(), rate)
     });
-    heat_map(title, ["timestep", LAYER], cells)
+    chart::heat_map_of(title, ["timestep", LAYER], cells)
 }
 
 /// Timesteps of the first spikes of one layer.
@@ -204,5 +204,5 @@ pub fn activation_map_chart(title: &str, rows: &[ActivationMapRow]) -> Result<Ch
     rows.sort_by_key(|row| (std::cmp::Reverse(row.row), row.column));
     let cells = rows.into_iter();
     let cells = cells.map(|row| (row.column.to_string(), row.row.to_string(), Some(row.score)));
-    heat_map(title, ["column", "row"], cells)
+    chart::heat_map_of(title, ["column", "row"], cells)
 }

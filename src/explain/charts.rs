@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use crate::base::{Chart, Error, Result, chart};
+use crate::base::{Error, Result};
 
 /// Title of an axis.
 pub(super) const LAYER: &str = "layer of neurons";
@@ -40,35 +40,4 @@ pub(super) fn lines(
         }
     }
     lines
-}
-
-/// Heat map of cells: name of the column, name of the row, value. Columns go from left to right and
-/// rows from bottom to top, in the order in which their names first occur.
-///
-/// # Errors
-/// Returns an error if plotters fails.
-pub(super) fn heat_map(
-    title: &str,
-    [across, up]: [&str; 2],
-    cells: impl Iterator<Item = (String, String, Option<f64>)>,
-) -> Result<Chart> {
-    let (mut columns, mut rows) = (Vec::new(), Vec::new());
-    let mut values: Vec<Vec<Option<f64>>> = Vec::new();
-    for (column, row, value) in cells {
-        let (column, row) = (place(&mut columns, column), place(&mut rows, row));
-        values.resize(values.len().max(row + 1), Vec::new());
-        let length = values[row].len().max(column + 1);
-        values[row].resize(length, None);
-        values[row][column] = value;
-    }
-    chart::heat_map(title, (across, &columns), (up, &rows), &values)
-}
-
-/// Index of a name in a list, to which it is appended if it is new.
-fn place(names: &mut Vec<String>, name: String) -> usize {
-    let known = names.iter().position(|other| *other == name);
-    known.unwrap_or_else(|| {
-        names.push(name);
-        names.len() - 1
-    })
 }

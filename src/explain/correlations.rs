@@ -2,11 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::charts::heat_map;
 use super::scales::ScaleRow;
 use super::stats::{pearson, spearman};
 use crate::ann::Network;
-use crate::base::{Chart, Result, require, rounded};
+use crate::base::{Chart, Result, chart, distinct, require, rounded};
 use crate::convert::{Balance, Conversion};
 use crate::simulate::{Simulation, SpikingNetwork};
 
@@ -97,12 +96,7 @@ pub fn correlations(
     scales: &[ScaleRow],
 ) -> Result<Vec<CorrelationRow>> {
     require(!scales.is_empty(), "scales", "none", "one a layer")?;
-    let mut names: Vec<&str> = Vec::new();
-    for row in statistics {
-        if !names.contains(&&*row.statistic) {
-            names.push(&row.statistic);
-        }
-    }
+    let names = distinct(statistics.iter().map(|row| &*row.statistic));
     let mean_scales: Vec<f64> = scales.iter().map(|row| row.mean_scale).collect();
     let row = |name: &str| {
         let value = |scale: &ScaleRow| {
@@ -136,5 +130,5 @@ pub fn correlations_chart(title: &str, rows: &[CorrelationRow]) -> Result<Chart>
         [cell("r", row.pearson), cell("ρ", row.spearman)]
     });
     let titles = ["statistic of the layer", "Pearson's r, Spearman's ρ"];
-    heat_map(title, titles, cells)
+    chart::heat_map_of(title, titles, cells)
 }

@@ -4,13 +4,13 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use super::charts::{LAYER, heat_map, lines, one};
+use super::charts::{LAYER, lines, one};
 use super::stats::{mean, standard_deviation};
 use crate::base::{Chart, Progress, Result, Stream, at_least, chart, require, rng, rounded};
 use crate::data::{Images, Part, Task};
-use crate::evolve::{Evaluator, EvolveSettings, Genome};
+use crate::evolve::{Evaluator, EvolveSettings, Gene, Genome};
 use crate::metrics::Target;
-use crate::simulate::{Charge, SpikingNetwork};
+use crate::simulate::SpikingNetwork;
 
 /// Latency with the thresholds of one layer multiplied by a factor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,8 +58,7 @@ pub fn threshold_sensitivity<P: Part, K: Task>(
     for layer in 0..layers {
         for &factor in factors {
             let mut neurons = snn.neurons().to_vec();
-            neurons[layer].charge = Charge::Fixed(neurons[layer].charges().to_vec());
-            neurons[layer].scale_thresholds(factor);
+            Gene::Threshold.express(&mut neurons[layer], factor);
             let fitness = evaluator.fitness(&neurons)?;
             progress.step(|| format!("layer {layer}"));
             rows.push(SensitivityRow {
@@ -88,7 +87,7 @@ pub fn threshold_sensitivity_chart(title: &str, rows: &[SensitivityRow]) -> Resu
         let (factor, layer) = (row.factor.to_string(), row.layer.to_string());
         (factor, layer, row.cost.or(latency))
     });
-    heat_map(title, ["factor on the layer's thresholds", LAYER], cells)
+    chart::heat_map_of(title, ["factor on the layer's thresholds", LAYER], cells)
 }
 
 /// Elementary effects of one input of a function: changes of its value, extrapolated linearly to

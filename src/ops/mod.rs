@@ -5,7 +5,6 @@
 //! once.
 
 pub(crate) mod backend;
-#[allow(unsafe_code)]
 pub(crate) mod kernels;
 #[allow(unsafe_code)]
 pub(crate) mod matrix;

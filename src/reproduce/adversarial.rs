@@ -242,7 +242,7 @@ impl<N: Network<Task = Cifar10>> AttackStudy<'_, N> {
         for (on, name, one) in &evolved {
             for baseline in baselines {
                 let [before, after] = [&tested[&baseline.name], &tested[name]];
-                let won = target.improvement_of(&before.hits, &after.hits, one.seed)?;
+                let won = target.improvement_of(&before.hits, &after.hits, one.seed)?.rounded();
                 latency.push(AttackRow {
                     attack: by.attack.kind().into(),
                     through: by.through().into(),
@@ -257,9 +257,9 @@ impl<N: Network<Task = Cifar10>> AttackStudy<'_, N> {
                     rival_network: baseline.name.clone(),
                     rival_latency_timesteps: won.before,
                     evolved_latency_timesteps: won.after,
-                    improvement_percent: won.percent.map(rounded),
-                    improvement_low_percent: rounded(won.interval[0]),
-                    improvement_high_percent: rounded(won.interval[1]),
+                    improvement_percent: won.percent,
+                    improvement_low_percent: won.interval[0],
+                    improvement_high_percent: won.interval[1],
                 });
             }
         }

@@ -18,7 +18,7 @@ use crate::base::{
 use crate::convert::{Balance, Conversion, convert};
 use crate::data::{Cifar10, HeldOut, Images, Split, Test, TrainTest};
 use crate::evolve::{
-    CmaEsSettings, Evolution, EvolveSettings, Gene, Genome, Objective, Search, Stopping, evolve,
+    CmaEsSettings, Evolution, EvolveSettings, Gene, Objective, Search, Stopping, evolve,
 };
 use crate::metrics::{AccuracyCurve, AccuracyRow, Target, accuracy_chart};
 use crate::simulate::{Neurons, Simulation, Snn, simulate};
@@ -360,7 +360,7 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
     fn convert(&self, candidate: Candidate, steps: &mut StepCache<'_>) -> Result<Snn<N>> {
         let Candidate(balance, calibration) = candidate;
         let snn = self.conversion.balance(balance)?;
-        let snn = snn.with(|neurons| neurons.initial = self.initial)?;
+        let snn = snn.with_initial(self.initial)?;
         let Some(timesteps) = calibration else {
             return Ok(snn);
         };
@@ -439,9 +439,7 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
         let factor: f64 = steps.step(&self.name("constant factor"), || {
             Ok(evolve(&start, &images, &target, &sweep)?.genes[0])
         })?;
-        let genome = Genome::new(&factors, start.neurons())?;
-        let values = vec![factor; genome.bounds().len()];
-        let constant = start.with_neurons(genome.express(&values))?;
+        let constant = start.with(|neurons| Gene::Threshold.express(neurons, factor))?;
 
         let mut baselines = Vec::new();
         for &margin in &settings.reported_margins {
@@ -552,10 +550,9 @@ impl<N: Network> CandidateGroup<N> {
     /// Candidate of the lowest latency, and of those the one of the least deficit.
     fn best(&self, curves: &[AccuracyCurve], target: &Target) -> Result<&(Candidate, Snn<N>)> {
         let shortfalls = curves.iter().map(|curve| curve.shortfall(target));
-        let best = shortfalls.zip(&self.converted).min_by(|(a, _), (b, _)| {
-            let ([a, b], [a_deficit, b_deficit]) = ([a.0, b.0], [a.1, b.1]);
-            a.cmp(&b).then(a_deficit.total_cmp(&b_deficit))
-        });
+        let best = shortfalls
+            .zip(&self.converted)
+            .min_by(|(a, _), (b, _)| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
         let found = "none with thresholds above 0";
         best.map(|(_, converted)| converted)
             .ok_or_else(|| Error::parameter("percentiles", found, "at least one"))

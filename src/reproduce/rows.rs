@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::ann::Network;
-use crate::base::{Error, Result, Table, latency_text, rounded, show};
+use crate::base::{Error, Result, Table, distinct, latency_text, rounded, show};
 use crate::convert::Balance;
 use crate::metrics::{AccuracyCurve, Target};
 use crate::simulate::{Simulation, Snn};
@@ -88,7 +88,7 @@ impl LatencyRow {
         before: &Simulation,
         after: &Simulation,
     ) -> Result<Self> {
-        let won = target.improvement_of(&before.hits, &after.hits, seed)?;
+        let won = target.improvement_of(&before.hits, &after.hits, seed)?.rounded();
         Ok(Self {
             seed,
             ann_accuracy_percent: rounded(target.ann().percent()),
@@ -96,9 +96,9 @@ impl LatencyRow {
             baseline: baseline.to_string(),
             baseline_latency_timesteps: won.before,
             evolved_latency_timesteps: won.after,
-            improvement_percent: won.percent.map(rounded),
-            improvement_low_percent: rounded(won.interval[0]),
-            improvement_high_percent: rounded(won.interval[1]),
+            improvement_percent: won.percent,
+            improvement_low_percent: won.interval[0],
+            improvement_high_percent: won.interval[1],
         })
     }
 }
@@ -173,7 +173,7 @@ impl ComparisonRow {
         (rival, network): (&str, &str),
         [before, after]: [(&Snn<N>, &Simulation); 2],
     ) -> Result<Self> {
-        let won = target.improvement_of(&before.1.hits, &after.1.hits, seed)?;
+        let won = target.improvement_of(&before.1.hits, &after.1.hits, seed)?.rounded();
         let spent = |(snn, run): (&Snn<N>, &Simulation), latency: Option<usize>| {
             let Some(latency) = latency else {
                 return Ok((None, None));
@@ -194,9 +194,9 @@ impl ComparisonRow {
             rival_network: network.into(),
             rival_latency_timesteps: won.before,
             evolved_latency_timesteps: won.after,
-            improvement_percent: won.percent.map(rounded),
-            improvement_low_percent: rounded(won.interval[0]),
-            improvement_high_percent: rounded(won.interval[1]),
+            improvement_percent: won.percent,
+            improvement_low_percent: won.interval[0],
+            improvement_high_percent: won.interval[1],
             rival_spikes_per_image: rival_spikes,
             evolved_spikes_per_image: spikes,
             rival_energy_ratio: rival_energy,
@@ -324,12 +324,7 @@ impl Row for MethodRow {
     /// Table of one line per method, with its seeds side by side.
     fn table(rows: &[Self]) -> Table {
         let header = ["method", "timesteps", "accuracy %", "latency", "spikes an image", "seconds"];
-        let mut methods: Vec<&str> = Vec::new();
-        for row in rows {
-            if !methods.contains(&row.method.as_str()) {
-                methods.push(&row.method);
-            }
-        }
+        let methods = distinct(rows.iter().map(|row| &*row.method));
         let cells = |method: &str| {
             let own = || rows.iter().filter(|row| row.method == method);
             let join = |of: &dyn Fn(&Self) -> String| own().map(of).collect::<Vec<_>>().join(", ");

@@ -10,7 +10,7 @@ use std::fmt;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use crate::base::{Error, Result, Stream, image_rng, some_timesteps};
+use crate::base::{Error, Result, Stream, all_finite, image_rng, require, some_timesteps};
 use crate::data::{Images, Part, Task};
 
 /// Code that turns an image into input currents over timesteps.
@@ -76,13 +76,8 @@ impl InputCode {
     ) -> Result<Vec<f32>> {
         self.check()?;
         some_timesteps("timesteps", timesteps)?;
-        if let Some(i) = input.iter().position(|x| !x.is_finite()) {
-            let found = format!("{} at place {i}", input[i]);
-            return Err(Error::parameter("input", found, "finite values"));
-        }
-        if !(peak > 0.0 && peak.is_finite()) {
-            return Err(Error::parameter("peak", peak, "finite and above 0"));
-        }
+        all_finite("input", input)?;
+        require(peak > 0.0 && peak.is_finite(), "peak", peak, "finite and above 0")?;
         let frames = self.frames(input, peak, timesteps, image);
         let all = frames.iter().copied().cycle();
         Ok(all.take(timesteps * input.len()).collect())

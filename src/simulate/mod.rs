@@ -9,7 +9,6 @@
 pub mod codes;
 pub mod energy;
 pub(crate) mod engine;
-#[allow(unsafe_code)]
 pub(crate) mod lanes;
 pub(crate) mod network;
 pub mod neurons;

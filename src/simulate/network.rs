@@ -15,7 +15,7 @@ use super::synapses::Stages;
 use crate::ann::{Layer, Network};
 use crate::base::chart::{COLOURS, draw, named, named_axes, plain_number, table};
 use crate::base::{
-    Chart, Error, Result, Table, not_empty, one_line, require, show, some_timesteps,
+    Chart, Error, Result, Table, all_finite, not_empty, one_line, require, show, some_timesteps,
 };
 use crate::data::{Images, Part, Shape, Task};
 
@@ -52,11 +52,7 @@ pub(crate) fn check_frames(
     let found = format!("{} values", values.len());
     let expected = format!("{size}, or {size} for each of {timesteps} timesteps");
     require(holds, name, found, expected)?;
-    if let Some(i) = values.iter().position(|x| !x.is_finite()) {
-        let found = format!("{} at place {i}", values[i]);
-        return Err(Error::parameter(name, found, "finite values"));
-    }
-    Ok(())
+    all_finite(name, values)
 }
 
 /// Record of a run on one image.

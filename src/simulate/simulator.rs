@@ -200,7 +200,7 @@ impl<'a> Simulator<'a> {
         code.check()?;
         let mut simulator = Self { stages, images, code, per_neuron: false, kept: None };
         let values = images.len().saturating_mul(stages.stages[0].output.size());
-        if code == InputCode::Direct && values <= KEPT {
+        if code.is_direct() && values <= KEPT {
             let all = (0..images.len()).into_par_iter();
             let currents = |image| simulator.currents(image, 1).into_owned();
             simulator.kept = Some(all.map(currents).collect());
@@ -287,7 +287,7 @@ impl<'a> Simulator<'a> {
         Ok(Simulation {
             curve: hits.curve(),
             hits,
-            input: (self.code != InputCode::Direct).then_some(counts.input),
+            input: (!self.code.is_direct()).then_some(counts.input),
             layers: counts.layers,
         })
     }

@@ -2,7 +2,7 @@
 //! engine is tested against, and on a card the simulator.
 //!
 //! Both run one layer after the other, each over all timesteps, neurons and convolutions by their
-//! definitions on tensors. They share no code with the fast engine, and on a CPU they are slow.
+//! definitions on tensors. They share no code that computes with the fast engine, and on a CPU they are slow.
 //! [`trace`] gives every spike; [`simulate`] leaves spikes on the device and gives what an accuracy
 //! curve needs.
 
