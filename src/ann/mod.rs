@@ -43,6 +43,6 @@ pub use typed::{Typed, build};
 pub(crate) use layers::{Activation, Layer, checksum, linear};
 pub(crate) use modules::flat;
 pub(crate) use networks::{DigitsBinary, DigitsCnn, DigitsQcfs, Mlp, Network, NetworkDevice};
-pub(crate) use optimiser::{Optimiser, Step, Update};
+pub(crate) use optimiser::{Moments, Optimiser, Step, Update};
 pub(crate) use train::train;
 pub(crate) use typed::backward;

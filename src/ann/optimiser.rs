@@ -84,6 +84,29 @@ pub struct Step {
     pub weight_decay: f64,
 }
 
+/// Running means of an optimiser, one set of tensors for each of [`Optimiser::moments`].
+pub(crate) struct Moments<D: Device<f32>>(pub Vec<Gradients<f32, D>>);
+
+impl<D: Device<f32>> Moments<D> {
+    pub const NONE: Self = Self(Vec::new());
+
+    /// Returns the means that a step updates; they are new in the first step.
+    pub fn of(&mut self, step: &Step) -> &mut [Gradients<f32, D>] {
+        if step.number == 1 {
+            self.0.clear();
+        }
+        self.0.resize_with(step.optimiser.moments(), Gradients::leaky);
+        &mut self.0
+    }
+
+    /// Replaces the means of this number.
+    pub fn set(&mut self, number: usize, means: Gradients<f32, D>) {
+        let count = self.0.len().max(number + 1);
+        self.0.resize_with(count, Gradients::leaky);
+        self.0[number] = means;
+    }
+}
+
 /// Visitor that updates every parameter in a step. dfdx's own optimisers use the same kernels, but
 /// keep their moments private, so that training could not be resumed.
 pub(crate) struct Update<'a, D: Device<f32>> {

@@ -19,7 +19,7 @@ use super::describe::{Describe, Follows};
 #[cfg(feature = "cuda")]
 use super::device_thread::DeviceThread;
 use super::layers::Layer;
-use super::optimiser::{Step, Update};
+use super::optimiser::{Moments, Step, Update};
 use super::trainable::{Built, Trainable, Values};
 use crate::base::{Error, NamedTensor, Result, Stream, rng};
 use crate::data::Classify;
@@ -35,7 +35,7 @@ pub struct Typed<M, D: Backend, const C: usize, const SIDE: usize, const CLASSES
     module: M,
     /// Where images are put; what dropout draws comes from there.
     device: D,
-    moments: Vec<Gradients<f32, D>>,
+    moments: Moments<D>,
 }
 
 /// Copies tensors out of a module.
@@ -141,14 +141,10 @@ where
         let values = logits.as_vec();
         let logits = logits.try_realize().map_err(Error::device)?;
         let (loss, mut gradients) = backward(logits, targets)?;
-        if step.number == 1 {
-            self.moments.clear();
-        }
-        let moments = step.optimiser.moments();
-        self.moments.resize_with(moments, Gradients::leaky);
+        let moments = self.moments.of(step);
         M::iter_tensors(&mut RecursiveWalker {
             m: &mut self.module,
-            f: &mut Update { step, moments: &mut self.moments, gradients: &mut gradients },
+            f: &mut Update { step, moments, gradients: &mut gradients },
         })
         .map_err(Error::device)?;
         Ok((loss, values))
@@ -162,7 +158,7 @@ where
     fn tensors(&self, kind: Values) -> Result<Vec<NamedTensor>> {
         let moments = match kind {
             Values::Parameters => None,
-            Values::Moment(number) => match self.moments.get(number) {
+            Values::Moment(number) => match self.moments.0.get(number) {
                 Some(moments) => Some(moments),
                 None => return Ok(Vec::new()),
             },
@@ -190,9 +186,7 @@ where
             }
         }
         if let (Values::Moment(number), Some(new)) = (kind, moments) {
-            let count = self.moments.len().max(number + 1);
-            self.moments.resize_with(count, Gradients::leaky);
-            self.moments[number] = new;
+            self.moments.set(number, new);
         }
         Ok(())
     }
@@ -212,7 +206,7 @@ impl<M, D: Backend, const C: usize, const SIDE: usize, const CLASSES: usize>
         Ok(Self {
             module: L::try_build_on_device(&device).map_err(Error::device)?,
             device,
-            moments: Vec::new(),
+            moments: Moments::NONE,
         })
     }
 

@@ -37,8 +37,8 @@ use super::steps::{Fire, Step, each_step, each_step_mut, tensor};
 use super::surrogate::Surrogate;
 use super::unrolled::Unrolled;
 use crate::ann::{
-    History, Layer, Network, Optimiser, Step as OptimiserStep, TrainSettings, Trainable, Update,
-    Values, train,
+    History, Layer, Moments, Network, Optimiser, Step as OptimiserStep, TrainSettings, Trainable,
+    Update, Values, train,
 };
 use crate::base::{Error, NamedTensor, Result, Resume, require, show, some_timesteps};
 use crate::data::{Augment, Images, Shape, Task, Training};
@@ -188,7 +188,7 @@ struct SpikingTrainer {
     /// each, so that an optimiser step has the same relative size in every layer.
     factors: Vec<[Plain; 2]>,
     trained: Trained,
-    moments: Vec<Gradients<f32, Cpu>>,
+    moments: Moments<Cpu>,
 }
 
 /// Lower bound of the factors.
@@ -225,7 +225,7 @@ impl SpikingTrainer {
             layers,
             neurons: neurons.to_vec(),
             trained: settings.trained,
-            moments: Vec::new(),
+            moments: Moments::NONE,
         })
     }
 
@@ -375,11 +375,8 @@ impl Trainable for SpikingTrainer {
                 pairs.for_each(|(sum, by)| *sum += by * share(part));
             }
         }
-        if step.number == 1 {
-            self.moments.clear();
-        }
-        let mut moments = std::mem::take(&mut self.moments);
-        moments.resize_with(step.optimiser.moments(), Gradients::leaky);
+        let mut moments = std::mem::replace(&mut self.moments, Moments::NONE);
+        let of_step = moments.of(step);
         let mut gradients = Gradients::leaky();
         let (names, factors) = (self.names(), 2 * self.factors.len());
         let tensors = self.all_mut();
@@ -393,7 +390,7 @@ impl Trainable for SpikingTrainer {
             let weight_decay = if i < weights { step.weight_decay } else { 0.0 };
             let mut update = Update {
                 step: &OptimiserStep { weight_decay, ..*step },
-                moments: &mut moments,
+                moments: of_step,
                 gradients: &mut gradients,
             };
             update.apply(tensor).map_err(Error::device)?;
@@ -411,7 +408,7 @@ impl Trainable for SpikingTrainer {
     fn tensors(&self, kind: Values) -> Result<Vec<NamedTensor>> {
         let moments = match kind {
             Values::Parameters => None,
-            Values::Moment(number) => match self.moments.get(number) {
+            Values::Moment(number) => match self.moments.0.get(number) {
                 Some(moments) => Some(moments),
                 None => return Ok(Vec::new()),
             },
@@ -451,9 +448,7 @@ impl Trainable for SpikingTrainer {
                     let moment = moments.get_or_alloc_mut(own[i]).map_err(Error::device)?;
                     moment.copy_from_slice(&new.values);
                 }
-                let count = self.moments.len().max(number + 1);
-                self.moments.resize_with(count, Gradients::leaky);
-                self.moments[number] = moments;
+                self.moments.set(number, moments);
                 Ok(())
             }
         }
