@@ -211,6 +211,15 @@ fn data_flows_one_way() {
 }
 
 #[test]
+fn the_guide_has_the_same_order() {
+    let guide = include_str!("../src/guide/architecture.md");
+    let rows = guide.lines().filter(|line| line.starts_with("| `"));
+    let names = rows.flat_map(|row| row.split('|').nth(1).unwrap().split(','));
+    let names: Vec<&str> = names.map(|name| name.trim().trim_matches('`')).collect();
+    assert_eq!(names, STEPS);
+}
+
+#[test]
 fn faults_are_seen() {
     let mut modules = modules();
     let resolved = |path: &str| file(path, &modules);

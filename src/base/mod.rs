@@ -24,5 +24,5 @@ pub(crate) use progress::Progress;
 pub(crate) use random::{Rng, Stream, image_rng, normal, rng};
 pub(crate) use ranks::Ranks;
 pub(crate) use resume::{Resume, Steps, do_steps};
-pub(crate) use table::{Table, distinct, fields, latency_text, one_line, show};
+pub(crate) use table::{Table, distinct, fields, latency_text, one_line, owned, show};
 pub(crate) use tensors::{NamedTensor, parse, values, write_tensors};

@@ -1,5 +1,6 @@
 //! Tables, and the display of results in a notebook.
 
+use std::borrow::Borrow;
 use std::fmt::{self, Write as _};
 
 use serde::Serialize;
@@ -176,6 +177,11 @@ pub(crate) fn escape(text: &str) -> String {
 /// Formats a latency in timesteps for display.
 pub(crate) fn latency_text(latency: Option<usize>) -> String {
     latency.map_or("never".into(), |latency| latency.to_string())
+}
+
+/// Collects rows that are given by value or by reference.
+pub(crate) fn owned<R: Clone>(rows: impl IntoIterator<Item: Borrow<R>>) -> Vec<R> {
+    rows.into_iter().map(|row| row.borrow().clone()).collect()
 }
 
 /// Returns each item once, in the order in which they first occur.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ann::Network;
 use crate::base::chart::{FONT, Key, axes, colour, draw, legend, table};
-use crate::base::{Chart, Result, rounded};
+use crate::base::{Chart, Result, owned, rounded};
 use crate::simulate::Snn;
 
 /// Row of `thresholds.csv`.
@@ -67,11 +67,11 @@ impl ThresholdRow {
 ///
 /// # Errors
 /// Returns [`Error::Chart`](crate::Error::Chart) if plotters fails.
-pub fn thresholds_chart<R: Borrow<ThresholdRow>>(
+pub fn thresholds_chart(
     title: &str,
-    layers: impl IntoIterator<Item = R>,
+    layers: impl IntoIterator<Item: Borrow<ThresholdRow>>,
 ) -> Result<Chart> {
-    let layers: Vec<ThresholdRow> = layers.into_iter().map(|row| row.borrow().clone()).collect();
+    let layers: Vec<ThresholdRow> = owned(layers);
     draw(title, 2, |area| {
         let values = |row: &ThresholdRow| [row.baseline_threshold, row.evolved_threshold];
         let highest = layers.iter().flat_map(values).fold(0.0, f32::max);

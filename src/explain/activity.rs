@@ -1,9 +1,11 @@
 //! Activity over time: firing rates, first spikes, and maps of activity in an image.
 
+use std::borrow::Borrow;
+
 use serde::{Deserialize, Serialize};
 
 use super::charts::{LAYER, lines, one};
-use crate::base::{Chart, Result, chart, require, rounded};
+use crate::base::{Chart, Result, chart, owned, require, rounded};
 use crate::data::{Images, Part, Task};
 use crate::simulate::{InputCode, Simulation, SpikingNetwork, Stage};
 
@@ -42,7 +44,11 @@ pub fn firing_rates(network: &str, run: &Simulation) -> Vec<FiringRateRow> {
 ///
 /// # Errors
 /// Returns an error for rows of several networks or no rows, or if plotters fails.
-pub fn firing_rates_chart(title: &str, rows: &[FiringRateRow]) -> Result<Chart> {
+pub fn firing_rates_chart(
+    title: &str,
+    rows: impl IntoIterator<Item: Borrow<FiringRateRow>>,
+) -> Result<Chart> {
+    let rows: Vec<FiringRateRow> = owned(rows);
     one("networks", rows.iter().map(|row| &row.network))?;
     let cells = rows.iter().map(|row| {
         let rate = Some(row.firing_rate_percent);
@@ -112,7 +118,11 @@ pub fn first_spikes<P: Part, K: Task>(
 ///
 /// # Errors
 /// Returns an error if plotters fails.
-pub fn first_spikes_chart(title: &str, rows: &[FirstSpikeRow]) -> Result<Chart> {
+pub fn first_spikes_chart(
+    title: &str,
+    rows: impl IntoIterator<Item: Borrow<FirstSpikeRow>>,
+) -> Result<Chart> {
+    let rows: Vec<FirstSpikeRow> = owned(rows);
     let lines = lines(rows.iter().filter_map(|row| {
         let at = (row.layer as f64, row.mean_timestep?);
         Some((row.network.clone(), at))
@@ -196,7 +206,11 @@ pub fn activation_map(
 /// # Errors
 /// Returns an error for rows of several networks, layers or timesteps or no rows, or if plotters
 /// fails.
-pub fn activation_map_chart(title: &str, rows: &[ActivationMapRow]) -> Result<Chart> {
+pub fn activation_map_chart(
+    title: &str,
+    rows: impl IntoIterator<Item: Borrow<ActivationMapRow>>,
+) -> Result<Chart> {
+    let rows: Vec<ActivationMapRow> = owned(rows);
     one("networks", rows.iter().map(|row| &row.network))?;
     one("layers", rows.iter().map(|row| row.layer))?;
     one("timesteps", rows.iter().map(|row| row.timestep))?;

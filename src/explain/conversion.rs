@@ -1,9 +1,11 @@
 //! Conversion error of each layer, split by cause.
 
+use std::borrow::Borrow;
+
 use serde::{Deserialize, Serialize};
 
 use super::charts::{LAYER, lines, one};
-use crate::base::{Chart, Error, Result, chart, require, rounded};
+use crate::base::{Chart, Error, Result, chart, owned, require, rounded};
 use crate::data::{Images, Part, Task};
 use crate::simulate::{InputCode, Neurons, Reset, SpikingNetwork, to_channels_last};
 
@@ -259,7 +261,11 @@ fn error_sums(
 ///
 /// # Errors
 /// Returns an error for rows of several networks or timesteps or no rows, or if plotters fails.
-pub fn conversion_error_chart(title: &str, rows: &[ConversionErrorRow]) -> Result<Chart> {
+pub fn conversion_error_chart(
+    title: &str,
+    rows: impl IntoIterator<Item: Borrow<ConversionErrorRow>>,
+) -> Result<Chart> {
+    let rows: Vec<ConversionErrorRow> = owned(rows);
     one("networks", rows.iter().map(|row| &row.network))?;
     one("timesteps", rows.iter().map(|row| row.timestep))?;
     let lines = lines(rows.iter().map(|row| {

@@ -1,11 +1,13 @@
 //! Statistics of layers, and their correlations with the evolved scales.
 
+use std::borrow::Borrow;
+
 use serde::{Deserialize, Serialize};
 
 use super::scales::ScaleRow;
 use super::stats::{pearson, spearman};
 use crate::ann::Network;
-use crate::base::{Chart, Result, chart, distinct, require, rounded};
+use crate::base::{Chart, Result, chart, distinct, owned, require, rounded};
 use crate::convert::{Balance, Conversion};
 use crate::simulate::{Simulation, SpikingNetwork};
 
@@ -124,7 +126,11 @@ pub fn correlations(
 ///
 /// # Errors
 /// Returns an error if plotters fails.
-pub fn correlations_chart(title: &str, rows: &[CorrelationRow]) -> Result<Chart> {
+pub fn correlations_chart(
+    title: &str,
+    rows: impl IntoIterator<Item: Borrow<CorrelationRow>>,
+) -> Result<Chart> {
+    let rows: Vec<CorrelationRow> = owned(rows);
     let cells = rows.iter().flat_map(|row| {
         let cell = |name: &str, value| (row.statistic.clone(), name.into(), value);
         [cell("r", row.pearson), cell("ρ", row.spearman)]

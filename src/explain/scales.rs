@@ -1,12 +1,13 @@
 //! Thresholds that evolution found, and their agreement between seeds.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::charts::LAYER;
 use super::stats::{mean, spearman, standard_deviation};
-use crate::base::{Chart, Result, chart, require, rounded};
+use crate::base::{Chart, Result, chart, owned, require, rounded};
 use crate::evolve::ThresholdRow;
 
 /// Scales of one layer, evolved threshold over baseline threshold, averaged over seeds.
@@ -73,16 +74,20 @@ pub fn agreement(rows: &[ThresholdRow]) -> Result<f64> {
 ///
 /// # Errors
 /// Returns an error if [`scales`] does, or if plotters fails.
-pub fn scales_chart(title: &str, rows: &[ThresholdRow]) -> Result<Chart> {
+pub fn scales_chart(
+    title: &str,
+    rows: impl IntoIterator<Item: Borrow<ThresholdRow>>,
+) -> Result<Chart> {
+    let rows: Vec<ThresholdRow> = owned(rows);
     let place = |(layer, scale): (usize, &f64)| (layer as f64, *scale);
     let seed = |(seed, scales): (&u64, &Vec<f64>)| {
         let points = scales.iter().enumerate().map(place);
         (format!("seed {seed}"), points.collect())
     };
-    let mean = scales(rows)?.into_iter();
+    let mean = scales(&rows)?.into_iter();
     let mean: Vec<_> = mean.map(|row| (row.layer as f64, row.mean_scale)).collect();
     let mut lines = vec![("mean".to_string(), mean)];
-    lines.extend(by_seed(rows)?.iter().map(seed));
+    lines.extend(by_seed(&rows)?.iter().map(seed));
     chart::lines(title, [LAYER, "evolved / baseline threshold"], lines)
 }
 

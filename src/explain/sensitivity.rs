@@ -1,12 +1,14 @@
 //! Sensitivity of latency to the thresholds of each layer, and of the objective to each gene.
 
+use std::borrow::Borrow;
+
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
 use super::charts::{LAYER, lines, one};
 use super::stats::{mean, standard_deviation};
-use crate::base::{Chart, Progress, Result, Stream, at_least, chart, require, rng, rounded};
+use crate::base::{Chart, Progress, Result, Stream, at_least, chart, owned, require, rng, rounded};
 use crate::data::{Images, Part, Task};
 use crate::evolve::{Evaluator, EvolveSettings, Gene, Genome};
 use crate::metrics::Target;
@@ -80,7 +82,11 @@ pub fn threshold_sensitivity<P: Part, K: Task>(
 ///
 /// # Errors
 /// Returns an error for rows of several networks or no rows, or if plotters fails.
-pub fn threshold_sensitivity_chart(title: &str, rows: &[SensitivityRow]) -> Result<Chart> {
+pub fn threshold_sensitivity_chart(
+    title: &str,
+    rows: impl IntoIterator<Item: Borrow<SensitivityRow>>,
+) -> Result<Chart> {
+    let rows: Vec<SensitivityRow> = owned(rows);
     one("networks", rows.iter().map(|row| &row.network))?;
     let cells = rows.iter().map(|row| {
         let latency = row.latency_timesteps.map(|latency| latency as f64);
@@ -229,7 +235,11 @@ pub fn elementary_effects<P: Part, K: Task>(
 ///
 /// # Errors
 /// Returns an error for rows of several networks or no rows, or if plotters fails.
-pub fn elementary_effects_chart(title: &str, rows: &[EffectRow]) -> Result<Chart> {
+pub fn elementary_effects_chart(
+    title: &str,
+    rows: impl IntoIterator<Item: Borrow<EffectRow>>,
+) -> Result<Chart> {
+    let rows: Vec<EffectRow> = owned(rows);
     one("networks", rows.iter().map(|row| &row.network))?;
     let lines = lines(rows.iter().flat_map(|row| {
         let value = |symbol, value| (format!("{}: {symbol}", row.gene), (row.layer as f64, value));
