@@ -347,11 +347,11 @@ impl<N: Network> Conversion<N> {
             let spikes = simulator.channel_spikes(&neurons[..=layer], timesteps)?;
             let all = (activations.count * timesteps) as f64;
             let neurons = &mut neurons[layer];
-            let charges = neurons.charges().iter().cycle();
+            let charges = neurons.charges();
             let currents = neurons.current.iter().cycle();
-            let means = activations.means().zip(spikes).zip(charges.zip(currents));
+            let means = activations.means().zip(spikes).zip(charges.iter().cycle().zip(currents));
             let means = means.map(|((activation, spikes), (&charge, &current))| {
-                let charge = f64::from(charge) * spikes as f64 / all;
+                let charge = f64::from(charge) * spikes / all;
                 current + (activation - charge) as f32
             });
             neurons.current = means.collect();

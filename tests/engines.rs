@@ -9,7 +9,7 @@ use evospike::ann::layers::Layer;
 use evospike::data::{self, Digits, Images, Shape, Task, Whole};
 use evospike::ops::Backend;
 use evospike::simulate::SpikingNetwork;
-use evospike::simulate::neurons::{Charge, Neurons, Reset};
+use evospike::simulate::neurons::{Charge, Negative, Neurons, Reset, Spikes};
 use evospike::through_time::reference;
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
@@ -63,18 +63,23 @@ impl Builder {
             };
             (0..count).map(|_| values[builder.rng.random_range(0..values.len())]).collect()
         };
+        let plain = self.rng.random::<bool>();
         let neurons = Neurons {
             threshold: each(self, &[0.25, 0.5, 0.75, 1.0, 1.75]),
+            spikes: if plain { Spikes::PLAIN } else { self.spikes() },
             leak: match self.rng.random_range(0..3) {
                 0 => each(self, &[1.0, 0.5, 0.875]),
                 _ => vec![1.0],
             },
-            reset: match self.rng.random::<bool>() {
-                true => Reset::Subtract,
-                false => Reset::Zero,
+            reset: match plain && self.rng.random::<bool>() {
+                true => Reset::Zero,
+                false => Reset::Subtract,
             },
             initial: [0.0, 0.5][self.rng.random_range(0..2)],
-            refractory: [0, 0, 1, 3][self.rng.random_range(0..4)],
+            refractory: match plain {
+                true => [0, 0, 1, 3][self.rng.random_range(0..4)],
+                false => 0,
+            },
             charge: match self.rng.random_range(0..3) {
                 0 => Charge::Threshold,
                 1 => Charge::Unit,
@@ -84,6 +89,20 @@ impl Builder {
         };
         self.neurons.push(neurons);
         Layer::Neurons
+    }
+
+    /// Levels are powers of two, and the first timesteps' sizes dyadic.
+    fn spikes(&mut self) -> Spikes {
+        let negative = self.rng.random::<bool>().then(|| Negative {
+            threshold: [0.0, 0.5, 1.0, 1.25][self.rng.random_range(0..4)],
+            most: self.rng.random_range(1..=3),
+        });
+        Spikes {
+            levels: [1, 1, 2, 4][self.rng.random_range(0..4)],
+            most: self.rng.random_range(1..=5),
+            negative,
+            first: [1.0, 1.0, 1.0, 2.0][self.rng.random_range(0..4)],
+        }
     }
 
     fn pool(&mut self) -> Option<Layer> {
@@ -173,6 +192,7 @@ proptest! {
             for (layer, (found, expected)) in found.spikes.iter().zip(&expected.spikes).enumerate() {
                 prop_assert_eq!(found, expected, "layer {}", layer);
             }
+            prop_assert_eq!(&found.counts, &expected.counts);
             prop_assert_eq!(&found.output, &expected.output);
         }
     }

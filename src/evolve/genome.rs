@@ -156,12 +156,12 @@ mod tests {
         let factors = [0.1, 2.0];
         let scaled = expressed(&[(Gene::Scale, factors)], &[0.5, 1.0]);
         assert_eq!(scaled[0].threshold, [0.5, 2.0]);
-        assert_eq!(scaled[0].charges(), [0.5, 2.0]);
+        assert_eq!(*scaled[0].charges(), [0.5, 2.0]);
         assert_eq!(scaled[1], network()[1]);
 
         let alone = expressed(&[(Gene::Threshold, factors)], &[0.5, 0.25]);
         assert_eq!(alone[0].threshold, [0.5, 2.0]);
-        assert_eq!(alone[0].charges(), [1.0, 4.0]);
+        assert_eq!(*alone[0].charges(), [1.0, 4.0]);
         assert_eq!(alone[1].threshold, [0.5, 0.5]);
 
         let genes = [(Gene::Leak, [0.9, 1.0]), (Gene::Initial, [0.0, 1.0])];
@@ -176,7 +176,7 @@ mod tests {
         let one = expressed(&[scale, threshold], &[0.5, 2.0, 0.25, 1.0]);
         let other = expressed(&[threshold, scale], &[0.25, 1.0, 0.5, 2.0]);
         assert_eq!(one[0].threshold, [0.125, 0.5]);
-        assert_eq!(one[0].charges(), [0.5, 2.0]);
+        assert_eq!(*one[0].charges(), [0.5, 2.0]);
         for (one, other) in one.iter().zip(&other) {
             assert_eq!(one.threshold, other.threshold);
             assert_eq!(one.charges(), other.charges());

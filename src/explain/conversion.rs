@@ -145,9 +145,12 @@ fn check_plain(layer: usize, neurons: &Neurons) -> Result<()> {
         Neurons { leak, .. } if leak.iter().any(|&leak| leak != 1.0) => "a leak",
         Neurons { reset: Reset::Zero, .. } => "hard reset",
         Neurons { refractory: 1.., .. } => "a refractory period",
+        Neurons { spikes, .. } if spikes.first != 1.0 => "spikes of another size at first",
         _ => return Ok(()),
     };
-    let expected = "integrate-and-fire neurons with soft reset, without leak or refractory period";
+    let expected =
+        "integrate-and-fire neurons with soft reset and spikes of one size, without leak or refractory \
+         period";
     Err(Error::layer(layer, "neurons", found, expected))
 }
 
@@ -178,7 +181,7 @@ impl ErrorSums {
             *squares += part * part;
         }
         self.activation += neuron.activation * neuron.activation;
-        self.residual += (neuron.input * steps / neuron.threshold - f64::from(spikes)).abs();
+        self.residual += (neuron.input * steps / neuron.size - f64::from(spikes)).abs();
     }
 }
 
@@ -186,9 +189,12 @@ impl ErrorSums {
 pub(super) struct Neuron {
     /// Mean input current per timestep.
     pub(super) input: f64,
-    pub(super) threshold: f64,
+    /// Size of a spike: the threshold over the levels.
+    pub(super) size: f64,
     pub(super) charge: f64,
-    /// Initial potential, in thresholds.
+    /// Largest number of spikes in a timestep.
+    pub(super) most: f64,
+    /// Initial potential, in sizes of a spike.
     pub(super) initial: f64,
     /// Activation of the ANN.
     pub(super) activation: f64,
@@ -199,16 +205,16 @@ impl Neuron {
     pub(super) fn parts(&self, spikes: u32, timesteps: usize) -> [f64; 5] {
         let (steps, spikes) = (timesteps as f64, f64::from(spikes));
         let relu = self.input.max(0.0);
-        let share = (self.input / self.threshold).clamp(0.0, 1.0);
-        let potential = self.input * steps / self.threshold + self.initial;
+        let share = (self.input / self.size).clamp(0.0, self.most);
+        let potential = self.input * steps / self.size + self.initial;
         let slack = TOLERANCE * steps;
         let [least, most] = [potential - slack, potential + slack];
-        let [least, most] = [least, most].map(|x| x.floor().clamp(0.0, steps));
+        let [least, most] = [least, most].map(|x| x.floor().clamp(0.0, steps * self.most));
         let even = spikes.max(least).min(most);
         [
             relu - self.activation,
-            (self.charge - self.threshold) * share,
-            self.threshold * share - relu,
+            (self.charge - self.size) * share,
+            self.size * share - relu,
             self.charge * (even / steps - share),
             self.charge * (spikes - even) / steps,
         ]
@@ -228,8 +234,8 @@ fn error_sums(
     let ann = stages.forward(&image);
     let at = |(&timesteps, spikes): (&usize, &Vec<Vec<u32>>)| {
         let output = |layer: usize, _: &[f32]| {
-            let charges = snn.neurons()[layer].charges().iter().cycle();
-            let spikes = spikes[layer].iter().zip(charges);
+            let charges = snn.neurons()[layer].charges();
+            let spikes = spikes[layer].iter().zip(charges.iter().cycle());
             let mean = |(&n, &c)| (f64::from(c) * f64::from(n) / timesteps as f64) as f32;
             spikes.map(mean).collect()
         };
@@ -239,12 +245,14 @@ fn error_sums(
         let sums = layers.map(|((neurons, spikes), ((stage, ann), inputs))| {
             // One value per layer or one per channel; channels vary fastest.
             let own = |values: &[f32], i: usize| f64::from(values[i % values.len()]);
+            let (sizes, charges) = (neurons.spike_sizes(), neurons.charges());
             let mut sums = ErrorSums::default();
             for (i, (&input, &spikes)) in inputs.iter().zip(spikes).enumerate() {
                 let neuron = Neuron {
                     input: f64::from(input) + own(&neurons.current, i),
-                    threshold: own(&neurons.threshold, i),
-                    charge: own(neurons.charges(), i),
+                    size: own(&sizes, i),
+                    charge: own(&charges, i),
+                    most: neurons.spikes.most.into(),
                     initial: neurons.initial.into(),
                     activation: stage.activation.of(ann[i]).into(),
                 };

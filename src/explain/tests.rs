@@ -135,10 +135,11 @@ fn activity_over_time_is_counted() {
 /// A neuron that gets 0.75, with its spikes up to T = 2 and then the five parts.
 #[test]
 fn each_cause_makes_its_part() {
-    let neuron = |threshold, charge| Neuron {
+    let neuron = |size, charge| Neuron {
         input: 0.75,
-        threshold,
+        size,
         charge,
+        most: 1.0,
         initial: 0.0,
         activation: 0.75,
     };
@@ -147,6 +148,9 @@ fn each_cause_makes_its_part() {
     assert_eq!(parts(1.0, 2.0, 1), [0.0, 0.75, 0.0, -0.5, 0.0]);
     assert_eq!(parts(0.5, 0.5, 2), [0.0, 0.0, -0.25, 0.0, 0.0]);
     assert_eq!(parts(1.0, 1.0, 2), [0.0, 0.0, 0.0, -0.25, 0.5]);
+    // Twice as many spikes are possible, so that nothing is clipped.
+    let burst = Neuron { most: 2.0, ..neuron(0.5, 0.5) };
+    assert_eq!(burst.parts(3, 2), [0.0; 5]);
     let other = Neuron { activation: 0.5, ..neuron(1.0, 1.0) };
     assert_eq!(other.parts(1, 2)[0], 0.25);
     // Two thresholds, but for rounding: either number of spikes is right.

@@ -245,7 +245,8 @@ impl Branch {
                 Layer::ScaleShift { scale, shift }.fold_into(&mut self.layers);
             }
             (Some(Layer::Neurons), Some(neurons)) => {
-                let charges = spread(neurons.charges(), channels).zip(&scale);
+                let charges = neurons.charges();
+                let charges = spread(&charges, channels).zip(&scale);
                 let charges = charges.map(|(charge, factor)| charge * factor);
                 neurons.charge = Charge::Fixed(charges.collect());
             }

@@ -155,6 +155,10 @@ impl<'a> Writer<'a> {
                     let Some(neurons) = self.neurons.next() else {
                         return wrong("no parameters", "one set a layer of neurons");
                     };
+                    if !neurons.spikes.is_plain() {
+                        let found = format!("{:?}", neurons.spikes);
+                        return wrong(&found, "plain spikes, the only ones that NIR knows");
+                    }
                     if neurons.charges().contains(&0.0) {
                         let expected = "others, since the weights behind hold them";
                         return wrong("a charge of 0", expected);

@@ -19,8 +19,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::lanes::{Vectors, sum};
-use super::neurons::{Activity, Neuron, Neurons, Reset, State, step};
+use super::lanes::{Vectors, sum, sum_counted};
+use super::neurons::{Activity, Neuron, Neurons, Reset, Spikes, State, step, step_graded};
 use super::synapses::{LANES, Row, Source, Stage, Stages, Synapses};
 use crate::base::{Error, Result};
 
@@ -53,21 +53,25 @@ struct Charged<'a> {
     synapses: &'a Synapses,
     weight: Cow<'a, [Row]>,
     charge: f32,
+    /// Spikes of the neurons before them.
+    spikes: Spikes,
 }
 
-/// Parameters of [`LANES`] channels; where there is no channel, an infinite threshold.
+/// Parameters of [`LANES`] channels; where there is no channel, an infinite size.
 struct Parameters {
-    threshold: [f32; LANES],
+    /// Sizes of a spike: thresholds over levels.
+    size: [f32; LANES],
     leak: [f32; LANES],
     initial: [f32; LANES],
     bias: [f32; LANES],
 }
 
-/// Reset and refractory period, in timesteps, of one layer.
+/// Reset, refractory period in timesteps, and spikes of one layer.
 #[derive(Clone, Copy)]
 struct Dynamics {
     reset: Reset,
     refractory: u32,
+    spikes: Spikes,
 }
 
 /// Spikes of one layer in a chunk of timesteps: neurons numbered by row, column, channel, sorted by
@@ -75,6 +79,8 @@ struct Dynamics {
 #[derive(Default)]
 pub(crate) struct Events {
     neurons: Vec<u32>,
+    /// Number of spikes of each of these neurons, negative downwards; empty if they are plain.
+    counts: Vec<f32>,
     /// First spike of each timestep and position, and the number of spikes.
     starts: Vec<u32>,
     positions: usize,
@@ -87,6 +93,21 @@ impl Events {
             [timestep, timestep + 1].map(|t| self.starts[t * self.positions] as usize);
         &self.neurons[start..end]
     }
+
+    /// Number of spikes of each of these neurons, negative downwards.
+    pub fn counts(&self, timestep: usize) -> impl Iterator<Item = i8> + '_ {
+        let start = self.starts[timestep * self.positions] as usize;
+        let counts = (start..).map(|i| self.counts.get(i).map_or(1, |&count| count as i8));
+        counts.take(self.at(timestep).len())
+    }
+
+    /// Number of spikes in timestep `timestep` of the chunk, up and down.
+    pub fn spikes(&self, timestep: usize) -> u64 {
+        match self.counts.is_empty() {
+            true => self.at(timestep).len() as u64,
+            false => self.counts(timestep).map(|count| u64::from(count.unsigned_abs())).sum(),
+        }
+    }
 }
 
 /// Memory of one thread.
@@ -95,9 +116,13 @@ pub(crate) struct Scratch {
     potential: Vec<Vec<[f32; LANES]>>,
     /// Remaining timesteps of the refractory period, in the same order.
     waiting: Vec<Vec<[u32; LANES]>>,
+    /// Sums of the spikes so far in the same order, of layers whose spikes are not plain.
+    sums: Vec<Vec<[f32; LANES]>>,
     events: Vec<Events>,
     /// Lanes that fire, one bit each: timestep, position, block.
     fired: Vec<u32>,
+    /// Numbers of spikes in the same order, if they are not plain.
+    counts: Vec<[f32; LANES]>,
     lists: Lists,
     /// Input current of the output layer: timestep, position, block, lane.
     output: Vec<[f32; LANES]>,
@@ -110,6 +135,8 @@ pub(crate) struct Scratch {
 #[derive(Default)]
 struct Lists {
     rows: Vec<u32>,
+    /// How often each row is added, where spikes are not plain.
+    counts: Vec<f32>,
     used: usize,
     ends: Vec<u32>,
 }
@@ -192,6 +219,7 @@ impl<'a> Engine<'a> {
                 neurons: neurons.get(layer).map(|neurons| Dynamics {
                     reset: neurons.reset,
                     refractory: neurons.refractory.try_into().unwrap_or(u32::MAX),
+                    spikes: neurons.spikes,
                 }),
             }
         };
@@ -204,15 +232,23 @@ impl<'a> Engine<'a> {
 
     pub fn scratch(&self) -> Scratch {
         let stages = self.stages.iter().zip(&self.layers);
-        let spiking = stages.filter(|(_, layer)| layer.neurons.is_some());
-        let sizes: Vec<usize> = spiking
-            .map(|(s, layer)| s.output.height * s.output.width * layer.blocks.len())
+        let spiking = stages.filter_map(|(stage, layer)| Some((stage, layer, layer.neurons?)));
+        let layers: Vec<(usize, bool)> = spiking
+            .map(|(stage, layer, neurons)| {
+                let positions = stage.output.height * stage.output.width;
+                (positions * layer.blocks.len(), neurons.spikes.is_plain())
+            })
             .collect();
         Scratch {
-            potential: sizes.iter().map(|&n| vec![[0.0; LANES]; n]).collect(),
-            waiting: sizes.iter().map(|&n| vec![[0; LANES]; n]).collect(),
-            events: sizes.iter().map(|_| Events::default()).collect(),
+            potential: layers.iter().map(|&(n, _)| vec![[0.0; LANES]; n]).collect(),
+            waiting: layers.iter().map(|&(n, _)| vec![[0; LANES]; n]).collect(),
+            sums: layers
+                .iter()
+                .map(|&(n, plain)| vec![[0.0; LANES]; if plain { 0 } else { n }])
+                .collect(),
+            events: layers.iter().map(|_| Events::default()).collect(),
             fired: Vec::new(),
+            counts: Vec::new(),
             lists: Lists::default(),
             output: Vec::new(),
             operations: vec![Vec::new(); self.stages.len()],
@@ -237,6 +273,9 @@ impl<'a> Engine<'a> {
         }
         for waiting in &mut scratch.waiting {
             waiting.fill([0; LANES]);
+        }
+        for sums in &mut scratch.sums {
+            sums.fill([0.0; LANES]);
         }
         for first in (0..timesteps).step_by(CHUNK) {
             let chunk = first..timesteps.min(first + CHUNK);
@@ -272,15 +311,27 @@ impl<'a> Engine<'a> {
         let output = self.stages[stage].output;
         let (positions, blocks) = (output.height * output.width, layer.blocks.len());
         let (timesteps, kinds) = (chunk.len(), layer.synapses.len());
-        let Scratch { potential, waiting, events, fired, lists, output: currents, operations } =
-            scratch;
+        let Scratch {
+            potential,
+            waiting,
+            sums,
+            events,
+            fired,
+            counts,
+            lists,
+            output: currents,
+            operations,
+        } = scratch;
         let operations = &mut operations[stage];
         operations.clear();
         operations.resize(timesteps, 0);
+        let all = timesteps * positions * blocks;
         match layer.neurons {
-            Some(_) => fired.resize(timesteps * positions * blocks, 0),
-            None => currents.resize(timesteps * positions * blocks, [0.0; LANES]),
+            Some(_) => fired.resize(all, 0),
+            None => currents.resize(all, [0.0; LANES]),
         }
+        let plain = layer.neurons.is_none_or(|neurons| neurons.spikes.is_plain());
+        counts.resize(if plain { 0 } else { all }, [0.0; LANES]);
         let mut position = 0;
         while position < positions {
             let first = position;
@@ -318,16 +369,38 @@ impl<'a> Engine<'a> {
                         };
                         for (kind, charged) in layer.synapses.iter().enumerate() {
                             let rows = charged.synapses.rows;
+                            let weight = &charged.weight[block * rows..][..rows];
                             let list = lists.of(((at - first) * timesteps + t) * kinds + kind);
-                            let sum = sum(&charged.weight[block * rows..][..rows], list);
+                            let (sum, charge) = match charged.spikes.is_plain() {
+                                true => (sum(weight, &lists.rows[list]), charged.charge),
+                                false => {
+                                    let factor = charged.spikes.factor(chunk.start + t);
+                                    let (rows, counts) =
+                                        (&lists.rows[list.clone()], &lists.counts[list]);
+                                    (sum_counted(weight, rows, counts), charged.charge * factor)
+                                }
+                            };
                             for lane in 0..LANES {
-                                z[lane] += sum[lane] * charged.charge;
+                                z[lane] += sum[lane] * charge;
                             }
                         }
                         let to = t * positions * blocks + place;
                         match layer.neurons {
                             None => currents[to] = z,
-                            Some(Dynamics { reset, refractory }) => {
+                            Some(Dynamics { spikes, .. }) if !plain => {
+                                let state = [&mut potential[stage][place], &mut sums[stage][place]];
+                                let factor = spikes.factor(chunk.start + t);
+                                let sizes = parameters.size.map(|size| size * factor);
+                                counts[to] = step_graded(
+                                    &spikes,
+                                    factor,
+                                    [&sizes, &parameters.leak],
+                                    state,
+                                    &z,
+                                );
+                                fired[to] = nonzero(&counts[to]);
+                            }
+                            Some(Dynamics { reset, refractory, .. }) => {
                                 let potential = &mut potential[stage][place];
                                 let waiting = &mut waiting[stage][place];
                                 // For a constant of 0 the compiler leaves out `waiting`.
@@ -342,14 +415,19 @@ impl<'a> Engine<'a> {
             }
         }
         if layer.neurons.is_some() {
-            let fired = &fired[..timesteps * positions * blocks];
-            events[stage].collect(fired, positions, blocks, output.channels);
+            events[stage].collect(&fired[..all], counts, positions, blocks, output.channels);
         }
     }
 }
 
-/// Advances [`LANES`] neurons by one timestep with input current `z`. Returns one bit for each that
-/// fires.
+/// Returns one bit for each number that is not 0.
+#[inline(always)]
+fn nonzero(counts: &[f32; LANES]) -> u32 {
+    (0..LANES).fold(0, |bits, lane| bits | u32::from(counts[lane] != 0.0) << lane)
+}
+
+/// Advances [`LANES`] plain neurons by one timestep with input current `z`. Returns one bit for each
+/// that fires.
 #[inline(always)]
 fn fire(
     potential: &mut [f32; LANES],
@@ -362,7 +440,7 @@ fn fire(
     let mut fired = 0;
     for lane in 0..LANES {
         let neuron = Neuron {
-            threshold: parameters.threshold[lane],
+            threshold: parameters.size[lane],
             leak: parameters.leak[lane],
             current: 0.0, // part of the bias
             reset,
@@ -383,9 +461,9 @@ impl Lists {
         self.ends.clear();
     }
 
-    fn of(&self, list: usize) -> &[u32] {
+    fn of(&self, list: usize) -> Range<usize> {
         let start = list.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.rows[start as usize..self.ends[list] as usize]
+        start as usize..self.ends[list] as usize
     }
 
     /// Lists the rows to be added at a position in a timestep, and a row of zeros where their number
@@ -393,6 +471,7 @@ impl Lists {
     #[inline(always)]
     fn add(&mut self, synapses: &Synapses, position: usize, t: usize, events: &Events) -> usize {
         let start = self.used;
+        let plain = events.counts.is_empty();
         let starts = &events.starts[t * events.positions..];
         for run in synapses.runs(position) {
             let from = starts[run.start as usize] as usize;
@@ -401,21 +480,35 @@ impl Lists {
             if self.rows.len() < enough {
                 self.rows.resize(2 * enough, 0);
             }
+            if !plain && self.counts.len() < self.rows.len() {
+                self.counts.resize(self.rows.len(), 0.0);
+            }
             for i in (0..count).step_by(COPY) {
                 let mut copy = [0; COPY];
                 copy.copy_from_slice(&events.neurons[from + i..][..COPY]);
                 let copy = copy.map(|neuron| neuron.wrapping_add(run.offset));
                 self.rows[self.used + i..][..COPY].copy_from_slice(&copy);
+                if !plain {
+                    let copy = &events.counts[from + i..][..COPY];
+                    self.counts[self.used + i..][..COPY].copy_from_slice(copy);
+                }
             }
             self.used += count;
         }
-        let arrived = self.used - start;
-        if arrived % 2 == 1 {
+        let listed = start..self.used;
+        let spikes = match plain {
+            true => listed.len(),
+            false => self.counts[listed.clone()].iter().map(|count| count.abs()).sum::<f32>() as usize,
+        };
+        if listed.len() % 2 == 1 {
             self.rows[self.used] = synapses.rows as u32 - 1;
+            if !plain {
+                self.counts[self.used] = 0.0;
+            }
             self.used += 1;
         }
         self.ends.push(self.used as u32);
-        arrived
+        spikes
     }
 }
 
@@ -438,24 +531,38 @@ const PLACES: [[u8; 8]; 256] = {
 };
 
 impl Events {
-    /// Numbers the neurons that fire, given as bits of lanes: timestep, position, block.
+    /// Numbers the neurons that fire, given as bits of lanes: timestep, position, block. `counts` holds
+    /// the numbers of their spikes in the same order, if they are not plain.
     #[inline(always)]
-    fn collect(&mut self, marks: &[u32], positions: usize, blocks: usize, channels: usize) {
+    fn collect(
+        &mut self,
+        marks: &[u32],
+        counts: &[[f32; LANES]],
+        positions: usize,
+        blocks: usize,
+        channels: usize,
+    ) {
         let spikes: usize = marks.iter().map(|mark| mark.count_ones() as usize).sum();
         // Room for what is written beyond the last, and read beyond it when lists are made.
         self.neurons.resize(spikes + COPY, 0);
+        self.counts.resize(if counts.is_empty() { 0 } else { spikes + COPY }, 0.0);
         self.starts.clear();
         self.positions = positions;
-        let mut used = 0;
+        let (mut used, mut counts) = (0, counts.iter());
         for marks in marks.chunks_exact(positions * blocks) {
             for (position, marks) in marks.chunks_exact(blocks).enumerate() {
                 self.starts.push(used as u32);
                 for (block, mark) in marks.iter().enumerate() {
+                    let counts = counts.next();
                     for (byte, ones) in mark.to_le_bytes().into_iter().enumerate() {
                         let first = (position * channels + block * LANES + byte * 8) as u32;
                         let places = PLACES[usize::from(ones)];
                         self.neurons[used..][..8]
                             .copy_from_slice(&places.map(|place| first + u32::from(place)));
+                        if let Some(counts) = counts {
+                            let count = |place| counts[byte * 8 + usize::from(place)];
+                            self.counts[used..][..8].copy_from_slice(&places.map(count));
+                        }
                         used += ones.count_ones() as usize;
                     }
                 }
@@ -471,7 +578,7 @@ impl<'a> Charged<'a> {
         let Source::Neurons(source) = synapses.source else {
             return None;
         };
-        let (weight, charge) = match neurons[source].charges() {
+        let (weight, charge) = match &*neurons[source].charges() {
             [charge] => (Cow::Borrowed(&synapses.weight[..]), *charge),
             charges => {
                 let mut weight = synapses.weight.clone();
@@ -484,7 +591,7 @@ impl<'a> Charged<'a> {
                 (Cow::Owned(weight), 1.0)
             }
         };
-        Some(Self { synapses, weight, charge })
+        Some(Self { synapses, weight, charge, spikes: neurons[source].spikes })
     }
 }
 
@@ -495,21 +602,22 @@ impl Parameters {
             [one] => *one,
             values => values[channel],
         };
+        let sizes = neurons.map(Neurons::spike_sizes);
         let lanes = (0..channels).collect::<Vec<_>>();
         let block = |channels: &[usize]| {
             let mut lanes = Self {
-                threshold: [f32::INFINITY; LANES],
+                size: [f32::INFINITY; LANES],
                 leak: [1.0; LANES],
                 initial: [0.0; LANES],
                 bias: [0.0; LANES],
             };
             for (lane, &channel) in channels.iter().enumerate() {
                 lanes.bias[lane] = bias.get(channel).copied().unwrap_or(0.0);
-                if let Some(neurons) = neurons {
+                if let (Some(neurons), Some(sizes)) = (neurons, &sizes) {
                     lanes.bias[lane] += of(&neurons.current, channel);
-                    lanes.threshold[lane] = of(&neurons.threshold, channel);
+                    lanes.size[lane] = of(sizes, channel);
                     lanes.leak[lane] = of(&neurons.leak, channel);
-                    lanes.initial[lane] = neurons.initial * lanes.threshold[lane];
+                    lanes.initial[lane] = neurons.initial * lanes.size[lane];
                 }
             }
             lanes

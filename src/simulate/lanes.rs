@@ -71,6 +71,25 @@ pub(crate) fn sum(rows: &[Row], list: &[u32]) -> [f32; LANES] {
     even
 }
 
+/// Sum of the listed rows, an even number of them, each times its count.
+#[inline(always)]
+pub(crate) fn sum_counted(rows: &[Row], list: &[u32], counts: &[f32]) -> [f32; LANES] {
+    let (mut even, mut odd) = ([0.0; LANES], [0.0; LANES]);
+    for (pair, counts) in list.chunks_exact(2).zip(counts.chunks_exact(2)) {
+        add_times(&mut even, &rows[pair[0] as usize].0, counts[0]);
+        add_times(&mut odd, &rows[pair[1] as usize].0, counts[1]);
+    }
+    add(&mut even, &odd);
+    even
+}
+
+#[inline(always)]
+fn add_times(sum: &mut [f32; LANES], row: &[f32; LANES], count: f32) {
+    for lane in 0..LANES {
+        sum[lane] += row[lane] * count;
+    }
+}
+
 #[inline(always)]
 fn add(sum: &mut [f32; LANES], row: &[f32; LANES]) {
     for lane in 0..LANES {

@@ -61,6 +61,8 @@ pub struct Trace {
     /// Neurons that fired, by layer and timestep, in ascending order; numbered by channel, row,
     /// column.
     pub spikes: Vec<Vec<Vec<usize>>>,
+    /// Number of spikes of each of these neurons, negative downwards: 1 if spikes are plain.
+    pub counts: Vec<Vec<Vec<i8>>>,
     /// Current into the output layer in each timestep, not summed over timesteps: one value per
     /// class.
     pub output: Vec<Vec<f32>>,
@@ -71,7 +73,8 @@ impl Trace {
         let title = "Spikes of one image; plot::raster draws a layer's";
         let mut table = Table::new(title, ["layer", "timesteps", "spikes"]);
         for (layer, timesteps) in self.spikes.iter().enumerate() {
-            let spikes: usize = timesteps.iter().map(Vec::len).sum();
+            let counts = self.counts[layer].iter().flatten();
+            let spikes: usize = counts.map(|count| usize::from(count.unsigned_abs())).sum();
             table.row([layer, timesteps.len(), spikes].map(|number| number.to_string()));
         }
         table
@@ -163,16 +166,20 @@ impl SpikingNetwork {
         let currents = Currents::of(&self.stages, input);
         let drives = currents.drives();
         let engine = Engine::new(&self.stages, &self.neurons)?;
-        let mut trace = Trace { spikes: vec![Vec::new(); self.neurons.len()], output: Vec::new() };
+        let layers = self.neurons.len();
+        let (spikes, counts) = (vec![Vec::new(); layers], vec![Vec::new(); layers]);
+        let mut trace = Trace { spikes, counts, output: Vec::new() };
         engine.run(&drives, timesteps, &mut engine.scratch(), |chunk| {
             for t in 0..chunk.timesteps {
                 trace.output.push(chunk.output(t).collect());
                 let layers = chunk.events.iter().zip(&self.stages.stages);
-                for ((events, stage), spikes) in layers.zip(&mut trace.spikes) {
-                    let neurons = events.at(t).iter();
-                    let mut fired: Vec<usize> = neurons.map(|&i| number(stage.output, i)).collect();
+                for (i, (events, stage)) in layers.enumerate() {
+                    let neurons = events.at(t).iter().map(|&neuron| number(stage.output, neuron));
+                    let mut fired: Vec<(usize, i8)> = neurons.zip(events.counts(t)).collect();
                     fired.sort_unstable();
-                    spikes.push(fired);
+                    let (neurons, counts) = fired.into_iter().unzip();
+                    trace.spikes[i].push(neurons);
+                    trace.counts[i].push(counts);
                 }
             }
         });
@@ -370,8 +377,8 @@ impl<N: Network> Snn<N> {
 
 show!(impl [N: Network] Snn<N> as table);
 
-/// Draws the spikes of chosen neurons of one layer, one dot per spike: timestep against neuron,
-/// with the first chosen one at the bottom. `layer` counts from 0; neurons are numbered as in
+/// Draws the spikes of chosen neurons of one layer, one dot per neuron that fires: timestep against
+/// neuron, with the first chosen one at the bottom. Negative spikes have another colour. `layer` counts from 0; neurons are numbered as in
 /// [`Trace::spikes`].
 ///
 /// # Errors
@@ -394,13 +401,21 @@ pub fn raster_chart(title: &str, trace: &Trace, layer: usize, neurons: &[usize])
             -0.5..neurons.len() as f64 - 0.5,
             [&plain_number, &named(&names)],
         )?;
-        let dots = spikes.iter().enumerate().flat_map(|(t, fired)| {
-            let rows = neurons.iter().enumerate();
-            let rows = rows.filter(|(_, neuron)| fired.binary_search(neuron).is_ok());
-            rows.map(move |(row, _)| (t + 1, row))
+        let dots = spikes.iter().zip(&trace.counts[layer]).enumerate();
+        let dots = dots.flat_map(|(t, (fired, counts))| {
+            neurons.iter().enumerate().filter_map(move |(row, neuron)| {
+                let at = fired.binary_search(neuron).ok()?;
+                Some((t + 1, row, counts[at]))
+            })
         });
-        let dot = |(t, row)| Circle::new((t as f64, row as f64), 2, COLOURS[0].filled());
+        let dot = |(t, row, count): (usize, usize, i8)| {
+            let colour = COLOURS[usize::from(count < 0)];
+            Circle::new((t as f64, row as f64), 2, colour.filled())
+        };
         axes.draw_series(dots.clone().map(dot))?;
-        table(["timestep", "neuron"], dots.map(|(t, row)| [t.to_string(), names[row].clone()]))
+        let cells = |(t, row, count): (usize, usize, i8)| {
+            [t.to_string(), names[row].clone(), count.to_string()]
+        };
+        table(["timestep", "neuron", "spikes"], dots.map(cells))
     })
 }

@@ -4,6 +4,13 @@
 //! weight times the charge of the spikes that arrive, plus the bias of the weights. The product
 //! with the leak and the sum are rounded one by one in `f32`, never fused, so that every simulator
 //! gives the same spikes.
+//!
+//! A plain neuron fires at most one spike per timestep and can never take it back. With [`Spikes`] a
+//! neuron fires several at once (bursts), spikes of a fraction of the threshold (levels), and
+//! negative ones, which take back what was too much: such networks reach the ANN's accuracy within a
+//! few timesteps.
+
+use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +37,130 @@ impl Reset {
     }
 }
 
-/// Parameters of one neuron.
+/// Spikes that a neuron can fire in one timestep.
+///
+/// A spike has the size s = θ / levels. With p spikes at most, a neuron fires k of them, the number of
+/// j in 1..=p with v >= j s; with [`Negative`] spikes, at most n, less the number of j in 1..=n with
+/// v < -(ν + j - 1) s, as long as the sum of all its spikes stays at or above 0, as a ReLU's output.
+/// The potential loses k s, and k times the charge goes to the next layer.
+///
+/// Sources: negative spikes with a memory of the sum, Wang et al. 2022 ("Signed neuron with memory");
+/// several spikes, Li and Zeng 2022 ("Efficient and accurate conversion with burst spikes"); levels,
+/// Lv et al. 2024 (group neurons), Hu et al. 2023 ("Fast-SNN") and "AdaFire" (2025).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Spikes {
+    /// Levels m: a spike has the size threshold / m. 1 to 127.
+    pub levels: u8,
+    /// Largest number p of spikes in one timestep. 1 to 127.
+    pub most: u8,
+    /// Negative spikes, if any.
+    pub negative: Option<Negative>,
+    /// Factor on the size of the spikes in the first timestep, above 0. What it differs from 1 halves
+    /// with every timestep and is 0 from the fifth on: s(t) = s (1 + (first - 1) / 2^(t - 1)), with
+    /// charges in proportion. 1 changes nothing.
+    pub first: f32,
+}
+
+/// Negative spikes of a neuron.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Negative {
+    /// Negative threshold ν in sizes of a spike, 0 or more: a spike is taken back if the potential is
+    /// below -ν s.
+    pub threshold: f32,
+    /// Largest number n of negative spikes in one timestep. 1 to 127.
+    pub most: u8,
+}
+
+impl Default for Spikes {
+    fn default() -> Self {
+        Self::PLAIN
+    }
+}
+
+impl Spikes {
+    /// One spike of the size of the threshold.
+    pub const PLAIN: Self = Self { levels: 1, most: 1, negative: None, first: 1.0 };
+    /// One spike, up or down.
+    pub const SIGNED: Self = Self::graded(1, 1);
+
+    /// Up to `most` spikes, up or down, each of the size of the threshold.
+    pub const fn burst(most: u8) -> Self {
+        Self::graded(1, most)
+    }
+
+    /// Up to `levels` spikes, up or down, which together have the size of the threshold.
+    pub const fn levels(levels: u8) -> Self {
+        Self::graded(levels, levels)
+    }
+
+    const fn graded(levels: u8, most: u8) -> Self {
+        let negative = Some(Negative { threshold: 1.0, most });
+        Self { levels, most, negative, first: 1.0 }
+    }
+
+    /// Returns whether a neuron fires at most one spike, never down, always of the same size.
+    pub fn is_plain(&self) -> bool {
+        *self == Self::PLAIN
+    }
+
+    /// Returns the factor on the size of a spike in timestep `t`, from 0.
+    pub(crate) fn factor(&self, t: usize) -> f32 {
+        let left = [1.0, 0.5, 0.25, 0.125].get(t).copied().unwrap_or(0.0);
+        1.0 + (self.first - 1.0) * left
+    }
+
+    /// Returns the number of spikes of neurons with potentials `v` and spikes of these sizes, whose
+    /// spikes so far add up to `sums`; `factor` is that of the timestep, as is `sizes`'.
+    #[inline(always)]
+    pub(crate) fn count<const N: usize>(
+        &self,
+        v: &[f32; N],
+        sizes: &[f32; N],
+        sums: &[f32; N],
+        factor: f32,
+    ) -> [f32; N] {
+        let mut counts = [0.0; N];
+        for j in 1..=self.most {
+            for lane in 0..N {
+                counts[lane] += f32::from(v[lane] >= f32::from(j) * sizes[lane]);
+            }
+        }
+        if let Some(Negative { threshold, most }) = self.negative {
+            for j in 1..=most {
+                let (depth, said) = (threshold + f32::from(j - 1), f32::from(j) * factor);
+                for lane in 0..N {
+                    let below = v[lane] < -(depth * sizes[lane]);
+                    counts[lane] -= f32::from(below & (sums[lane] >= said));
+                }
+            }
+        }
+        counts
+    }
+
+    fn check(&self) -> std::result::Result<(), (String, &'static str)> {
+        let few = 1..=127;
+        let numbers = [("levels", self.levels), ("spikes per timestep", self.most)];
+        let below = self.negative.map(|negative| ("negative spikes per timestep", negative.most));
+        for (name, number) in numbers.into_iter().chain(below) {
+            if !few.contains(&number) {
+                return Err((format!("{number} {name}"), "1 to 127"));
+            }
+        }
+        if let Some(Negative { threshold, .. }) = self.negative
+            && !(threshold >= 0.0 && threshold.is_finite())
+        {
+            return Err((format!("negative threshold {threshold}"), "finite, 0 or more"));
+        }
+        match self.first > 0.0 && self.first.is_finite() {
+            true => Ok(()),
+            false => {
+                Err((format!("factor {} in the first timestep", self.first), "finite, above 0"))
+            }
+        }
+    }
+}
+
+/// Parameters of one neuron with plain spikes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Neuron {
     /// Threshold θ, above 0.
@@ -105,10 +235,44 @@ pub fn step(neuron: &Neuron, state: State, z: f32) -> (State, f32, Activity) {
     (State { potential, waiting }, v, activity)
 }
 
+/// One timestep of neurons with other spikes than plain ones: number of spikes of each, negative
+/// downwards.
+///
+/// ```text
+/// v(t) = λ r(t-1) + z(t)          leaky integration
+/// k(t) = Spikes::count            number of spikes
+/// r(t) = v(t) - k(t) s(t)         soft reset
+/// N(t) = N(t-1) + k(t) s(t) / s   sum of all spikes, in sizes of a spike
+/// ```
+///
+/// `sizes` are s(t), `sums` N, and `factor` is s(t) / s.
+#[inline(always)]
+pub(crate) fn step_graded<const N: usize>(
+    spikes: &Spikes,
+    factor: f32,
+    [sizes, leaks]: [&[f32; N]; 2],
+    [potentials, sums]: [&mut [f32; N]; 2],
+    z: &[f32; N],
+) -> [f32; N] {
+    let mut v = [0.0; N];
+    for lane in 0..N {
+        v[lane] = leaks[lane] * potentials[lane] + z[lane];
+    }
+    let counts = spikes.count(&v, sizes, sums, factor);
+    for lane in 0..N {
+        // Where there is no spike an infinite size, of a lane without a neuron, must not matter.
+        let reset = v[lane] - counts[lane] * sizes[lane];
+        potentials[lane] = if counts[lane] == 0.0 { v[lane] } else { reset };
+        sums[lane] += counts[lane] * factor;
+    }
+    counts
+}
+
 /// Charge that a spike carries to the next layer.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub enum Charge {
-    /// The threshold of the neuron that fired: the weights of the ANN stay as they are.
+    /// The size of the spike, which is the threshold of the neuron unless it has several levels: the
+    /// weights of the ANN stay as they are.
     #[default]
     Threshold,
     /// 1, as in simulators that know no units.
@@ -128,11 +292,16 @@ pub struct Neurons {
     pub leak: Vec<f32>,
     /// Effect of a spike on the membrane potential.
     pub reset: Reset,
-    /// Membrane potential before the first timestep, in thresholds: 0, or 0.5 for the least
-    /// expected error of conversion (Bu et al. 2022, "Optimized potential initialization").
+    /// Membrane potential before the first timestep, in sizes of a spike, which are thresholds unless
+    /// there are several levels: 0, or 0.5 for the least expected error of conversion (Bu et al.
+    /// 2022, "Optimized potential initialization").
     pub initial: f32,
-    /// Timesteps after a spike in which the input is ignored.
+    /// Timesteps after a spike in which the input is ignored. 0 unless spikes are plain.
     pub refractory: usize,
+    /// Spikes that a neuron can fire in one timestep.
+    // Left out of files if plain, as it was before there were others.
+    #[serde(default, skip_serializing_if = "Spikes::is_plain")]
+    pub spikes: Spikes,
     /// Charge of a spike.
     pub charge: Charge,
     /// Constant input currents, besides the bias of the weights: one for the layer, or one per
@@ -152,6 +321,7 @@ impl Neurons {
             reset: Reset::Subtract,
             initial: 0.0,
             refractory: 0,
+            spikes: Spikes::PLAIN,
             charge: Charge::Threshold,
             current: vec![0.0],
         }
@@ -198,15 +368,30 @@ impl Neurons {
             let found = format!("initial potential {}", self.initial);
             return wrong(found, "a finite fraction of the threshold");
         }
+        if let Err((found, expected)) = self.spikes.check() {
+            return wrong(found, expected);
+        }
+        if !self.spikes.is_plain() && (self.reset != Reset::Subtract || self.refractory > 0) {
+            let found = format!("{:?} reset, refractory period {}", self.reset, self.refractory);
+            return wrong(found, "soft reset and no refractory period, or plain spikes");
+        }
         Ok(())
     }
 
+    /// Sizes s of the spikes, one for the layer or one per channel: thresholds over levels.
+    pub(crate) fn spike_sizes(&self) -> Cow<'_, [f32]> {
+        match self.spikes.levels {
+            1 => Cow::Borrowed(&self.threshold),
+            levels => self.threshold.iter().map(|t| t / f32::from(levels)).collect(),
+        }
+    }
+
     /// Charges of the spikes, one for the layer or one per channel.
-    pub(crate) fn charges(&self) -> &[f32] {
+    pub(crate) fn charges(&self) -> Cow<'_, [f32]> {
         match &self.charge {
-            Charge::Threshold => &self.threshold,
-            Charge::Unit => &[1.0],
-            Charge::Fixed(charge) => charge,
+            Charge::Threshold => self.spike_sizes(),
+            Charge::Unit => Cow::Borrowed(&[1.0]),
+            Charge::Fixed(charge) => Cow::Borrowed(charge),
         }
     }
 }

@@ -265,12 +265,16 @@ impl<'a> Simulator<'a> {
                             output.for_each(|(sum, z)| *sum += z);
                             hits[chunk.first + t] = predict(&sum) == label;
                             for (i, counts) in counts.layers.iter_mut().enumerate() {
-                                let spikes = chunk.events.get(i).map_or(&[][..], |e| e.at(t));
-                                counts.spikes[chunk.first + t] += spikes.len() as u64;
                                 counts.operations[chunk.first + t] += chunk.operations[i][t];
+                                let Some(events) = chunk.events.get(i) else {
+                                    continue; // the output
+                                };
+                                counts.spikes[chunk.first + t] += events.spikes(t);
                                 if let Some(of) = &mut counts.per_neuron {
                                     let shape = stages[i].output;
-                                    spikes.iter().for_each(|&n| of[number(shape, n)] += 1);
+                                    for (&neuron, count) in events.at(t).iter().zip(events.counts(t)) {
+                                        of[number(shape, neuron)] += u64::from(count.unsigned_abs());
+                                    }
                                 }
                             }
                         }
@@ -329,20 +333,33 @@ impl Simulator<'_> {
         self.prefix((neurons, 1), timesteps, least, largest, f32::max)
     }
 
-    /// Returns the number of spikes of each channel of the last layer with `neurons`, on all
-    /// images.
-    pub fn channel_spikes(&self, neurons: &[Neurons], timesteps: usize) -> Result<Vec<u64>> {
+    /// Returns the sum of the spikes of each channel of the last layer with `neurons`, on all images:
+    /// negative ones are subtracted, and each counts with the factor on its size.
+    pub fn channel_spikes(&self, neurons: &[Neurons], timesteps: usize) -> Result<Vec<f64>> {
         let layer = neurons.len() - 1;
         let channels = self.stages.stages[layer].output.channels;
-        let count = |spikes: &mut Vec<u64>, chunk: &Chunk<'_>| {
-            let events = (0..chunk.timesteps).flat_map(|t| chunk.events[layer].at(t));
-            events.for_each(|&neuron| spikes[neuron as usize % channels] += 1);
+        // Numbers of each timestep, whole so that their sums do not depend on their order.
+        let count = |spikes: &mut Vec<i64>, chunk: &Chunk<'_>| {
+            for t in 0..chunk.timesteps {
+                let events = &chunk.events[layer];
+                for (&neuron, count) in events.at(t).iter().zip(events.counts(t)) {
+                    let channel = neuron as usize % channels;
+                    spikes[(chunk.first + t) * channels + channel] += i64::from(count);
+                }
+            }
         };
-        let join = |mut sum: Vec<u64>, spikes: Vec<u64>| {
-            add(&mut sum, &spikes);
+        let join = |mut sum: Vec<i64>, spikes: Vec<i64>| {
+            sum.iter_mut().zip(&spikes).for_each(|(sum, spikes)| *sum += spikes);
             sum
         };
-        self.prefix((neurons, 0), timesteps, || vec![0; channels], count, join)
+        let none = || vec![0; timesteps * channels];
+        let counts = self.prefix((neurons, 0), timesteps, none, count, join)?;
+        let mut sums = vec![0.0; channels];
+        for (t, counts) in counts.chunks_exact(channels).enumerate() {
+            let factor = f64::from(neurons[layer].spikes.factor(t));
+            sums.iter_mut().zip(counts).for_each(|(sum, &count)| *sum += count as f64 * factor);
+        }
+        Ok(sums)
     }
 
     /// Returns for each layer with `neurons` how many neurons first fire in each timestep, on all
@@ -375,7 +392,7 @@ impl Simulator<'_> {
 
     /// Returns the result of `of` for each image and its spike counts, in the order of the images.
     /// The counts are those of each neuron (rows, columns, channels) of each layer up to each of
-    /// the timesteps, which ascend.
+    /// the timesteps, which ascend; negative spikes are subtracted.
     pub fn spikes_up_to<T: Send>(
         &self,
         neurons: &[Neurons],
@@ -393,8 +410,10 @@ impl Simulator<'_> {
             engine.run(&currents.drives(), last, scratch, |chunk| {
                 for t in 0..chunk.timesteps {
                     for (counts, events) in counts.iter_mut().zip(chunk.events) {
-                        let fired = events.at(t).iter();
-                        fired.for_each(|&neuron| counts[neuron as usize] += 1);
+                        for (&neuron, count) in events.at(t).iter().zip(events.counts(t)) {
+                            let sum = &mut counts[neuron as usize]; // never below 0
+                            *sum = sum.wrapping_add_signed(count.into());
+                        }
                     }
                     if timesteps.contains(&(chunk.first + t + 1)) {
                         found.push(counts.clone());

@@ -2,13 +2,14 @@
 
 use dfdx::prelude::{
     Axes2, Axes3, BroadcastTo, ChooseFrom, Cpu, Device, HasErr, HasShape, NoneTape, PermuteTo,
-    PutTape, ReshapeTo, SelectTo, SplitTape, Tape, Tensor, TryAdd, TryMul, TryStack, TrySub, gt,
+    PutTape, ReshapeTo, SelectTo, SplitTape, Tape, Tensor, TryAdd, TryMul, TryStack, TrySub, ge, gt,
+    lt,
 };
 use rayon::prelude::*;
 
 use super::surrogate::{Surrogate, spike};
 use crate::base::Result;
-use crate::ops::{Backend, Buffer, Flat, output, split, values};
+use crate::ops::{Backend, Buffer, Flat, Values, output, split, values};
 use crate::simulate::{Activity, Neuron, Neurons, Reset, State, step};
 
 /// Sizes and settings of one call of [`Fires::fire`].
@@ -32,7 +33,7 @@ pub struct FireShape {
 /// Thresholds, leaks and charges, one of each per channel.
 pub(crate) type Parameters<D, T> = [Flat<f32, D, T>; 3];
 
-/// Spikes, 1 or 0, by input, timestep, channel and position.
+/// Numbers of spikes, 1 or 0 if they are plain, by input, timestep, channel and position.
 pub(crate) type Spikes<D, T = NoneTape> = Tensor<(usize, usize, usize, usize), f32, D, T>;
 
 /// A device that runs neurons over time. The method given here is the definition, on dfdx's
@@ -126,6 +127,73 @@ pub(crate) fn spikes<D: Device<f32>, T: Tape<f32, D>>(
         .try_reshape_like(&(inputs, shape.timesteps, shape.channels, shape.positions))?
         .split_tape();
     Ok(spikes.put_tape(tape.merge(other)))
+}
+
+/// Numbers of spikes of a layer by definition, whatever its
+/// [`Spikes`](crate::simulate::neurons::Spikes): on dfdx's operations, without derivatives.
+pub(crate) fn graded_spikes<D: Device<f32>>(
+    z: Values<D>,
+    [size, leak]: [Values<D>; 2],
+    shape: &FireShape,
+) -> Result<Spikes<D>, D::Err> {
+    let device = z.device().clone();
+    let (inputs, each, graded) = (shape.inputs, shape.each(), shape.neurons.spikes);
+    let all = inputs * each;
+    let frames = if z.shape().0 == all { 1 } else { shape.timesteps };
+    let spread = |values: Values<D>| {
+        values
+            .try_broadcast_like::<_, Axes2<0, 2>>(&(inputs, shape.channels, shape.positions))?
+            .try_reshape_like(&(all,))
+    };
+    let current = shape.by_channel(&shape.neurons.current);
+    let current = spread(device.try_tensor_from_vec(current, (shape.channels,))?)?;
+    let z = z.try_reshape_like(&(inputs, frames, each))?;
+    let (size, leak) = (spread(size)?, spread(leak)?);
+    let constant = |value: f32| device.try_tensor_from_vec(vec![value; all], (all,));
+    let (zero, one) = (constant(0.0)?, constant(1.0)?);
+    let mut potential = size.clone().try_mul(shape.neurons.initial)?;
+    let mut sum = zero.clone();
+    let mut spikes = Vec::new();
+    for t in 0..shape.timesteps {
+        let factor = graded.factor(t);
+        let now_size = size.clone().try_mul(factor)?;
+        let frame = device.try_tensor_from_vec(vec![t % frames; inputs], (inputs,))?;
+        let now: Tensor<(usize, usize), f32, D> = z.clone().try_select(frame)?;
+        let now = now.try_reshape_like(&(all,))?.try_add(current.clone())?;
+        let v = potential.try_mul(leak.clone())?.try_add(now)?;
+        let mut count = zero.clone();
+        for j in 1..=graded.most {
+            let fires = ge(&v, &now_size.clone().try_mul(f32::from(j))?);
+            count = count.try_add(fires.try_choose(one.clone(), zero.clone())?)?;
+        }
+        let below = graded.negative.map_or(0, |negative| negative.most);
+        for j in 1..=below {
+            let nu = graded.negative.map_or(0.0, |negative| negative.threshold);
+            let depth = now_size.clone().try_mul(nu + f32::from(j - 1))?.try_negate()?;
+            let fires = lt(&v, &depth).try_choose(one.clone(), zero.clone())?;
+            let said = ge(&sum, &constant(f32::from(j) * factor)?);
+            let fires = said.try_choose(fires, zero.clone())?;
+            count = count.try_sub(fires)?;
+        }
+        potential = v.try_sub(now_size.try_mul(count.clone())?)?;
+        sum = sum.try_add(count.clone().try_mul(factor)?)?;
+        spikes.push(count.try_reshape_like(&(inputs, each))?);
+    }
+    let spikes: Tensor<(usize, usize, usize), f32, D> = spikes.try_stack()?;
+    spikes
+        .try_permute::<(usize, usize, usize), Axes3<1, 0, 2>>()?
+        .try_reshape_like(&(inputs, shape.timesteps, shape.channels, shape.positions))
+}
+
+/// Numbers of spikes times the factors on their sizes, one per timestep.
+pub(crate) fn sized<D: Device<f32>>(
+    spikes: Spikes<D>,
+    shape: &FireShape,
+) -> Result<Spikes<D>, D::Err> {
+    let factors = (0..shape.timesteps).map(|t| shape.neurons.spikes.factor(t)).collect();
+    let factors = spikes.device().try_tensor_from_vec(factors, (shape.timesteps,))?;
+    let each = *spikes.shape();
+    spikes.try_mul(factors.try_broadcast_like::<_, Axes3<0, 2, 3>>(&each)?)
 }
 
 /// Spikes times their charges, of which there is one per channel.
@@ -346,7 +414,7 @@ pub(crate) mod tests {
     ) -> (Vec<f32>, [Vec<f32>; 4]) {
         let device = Cpu::default();
         let neurons = &shape.neurons;
-        let parameters = [&neurons.threshold, &neurons.leak, neurons.charges()]
+        let parameters = [&neurons.threshold[..], &neurons.leak, &neurons.charges()]
             .map(|values| tensor(&device, shape.by_channel(values)).unwrap());
         let z = tensor(&device, z).unwrap();
         let on_tape = parameters.each_ref().map(|p| p.leaky_trace());

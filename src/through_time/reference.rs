@@ -54,14 +54,19 @@ pub fn trace<D: Accelerated<f32>>(
     let trace = |i: usize| {
         let own = (0..frames).flat_map(|t| &inputs[(t * count + i) * size..][..size]);
         let own = tensor(device, own.copied().collect())?;
-        let mut spikes = Vec::with_capacity(neurons.len());
+        let (mut spikes, mut counts) = (Vec::new(), Vec::new());
         let output = unrolled.run(own, (1, frames), |layer| {
-            let fired = |row: &[f32]| (0..row.len()).filter(|&i| row[i] > 0.0).collect();
-            spikes.push(rows(&layer.as_vec(), timesteps).map(fired).collect());
+            let fired = |row: &[f32]| -> (Vec<usize>, Vec<i8>) {
+                let fired = row.iter().enumerate().filter(|(_, count)| **count != 0.0);
+                fired.map(|(neuron, &count)| (neuron, count as i8)).unzip()
+            };
+            let (neurons, each) = rows(&layer.as_vec(), timesteps).map(fired).unzip();
+            spikes.push(neurons);
+            counts.push(each);
             Ok(())
         })?;
         let output = rows(&output, timesteps).map(<[f32]>::to_vec).collect();
-        Ok(Trace { spikes, output })
+        Ok(Trace { spikes, counts, output })
     };
     (0..count).map(trace).collect()
 }
@@ -134,7 +139,7 @@ pub fn simulate<D: Backend, P: Part, K: Task>(
         let inputs = (first..last).flat_map(|image| images.input(image)).collect();
         let (inputs, mut layers) = (tensor(&device, inputs)?, spikes.iter_mut());
         let output = unrolled.run(inputs, (last - first, 1), |spikes| {
-            let sums = spikes.try_sum::<(usize,), Axes3<0, 2, 3>>()?.as_vec();
+            let sums = spikes.try_abs()?.try_sum::<(usize,), Axes3<0, 2, 3>>()?.as_vec();
             let counts = layers.next().into_iter().flatten();
             counts.zip(sums).for_each(|(count, sum)| *count += sum as u64);
             Ok(())

@@ -48,7 +48,7 @@ pub(crate) struct Fire<D: Device<f32>> {
     pub channels: usize,
     /// Neurons per channel.
     pub positions: usize,
-    /// One per channel, as leaks and charges.
+    /// Sizes of a spike, which are thresholds of plain neurons: one per channel, as leaks and charges.
     pub threshold: Values<D>,
     pub leak: Values<D>,
     pub charge: Values<D>,
@@ -63,9 +63,9 @@ impl<D: Device<f32>> Fire<D> {
         Ok(Self {
             channels,
             positions,
-            threshold: by_channel(&neurons.threshold)?,
+            threshold: by_channel(&neurons.spike_sizes())?,
             leak: by_channel(&neurons.leak)?,
-            charge: by_channel(neurons.charges())?,
+            charge: by_channel(&neurons.charges())?,
             neurons: neurons.clone(),
         })
     }

@@ -2,11 +2,11 @@
 
 use dfdx::prelude::{Axis, Device, Gradients, MeanTo, ReshapeTo, Tape, Tensor, Trace};
 
-use super::fire::{FireShape, Fires, Spikes, charges, spikes};
+use super::fire::{FireShape, Fires, Spikes, charges, graded_spikes, sized, spikes};
 use super::steps::{Fire, Flow, Step, build, forward};
 use super::surrogate::Surrogate;
 use crate::ann::{Layer, backward};
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, require};
 use crate::data::Shape;
 use crate::ops::{Accelerated, Flat, Values};
 use crate::simulate::Neurons;
@@ -47,11 +47,17 @@ impl<D: Accelerated<f32>> Unrolled<D> {
     ) -> Result<Vec<f32>> {
         let fire = &mut |fire: &Fire<D>, flow: Flow<D, _>| {
             let parameters = [fire.threshold.clone(), fire.leak.clone()];
-            let spikes = spikes(flow.x, parameters, &self.shape(fire, inputs));
-            let x = spikes.and_then(|spikes| {
-                see(spikes.clone())?;
-                charges(spikes, fire.charge.clone())
-            });
+            let (shape, charge) = (self.shape(fire, inputs), fire.charge.clone());
+            let x = match fire.neurons.spikes.is_plain() {
+                true => spikes(flow.x, parameters, &shape).and_then(|spikes| {
+                    see(spikes.clone())?;
+                    charges(spikes, charge)
+                }),
+                false => graded_spikes(flow.x, parameters, &shape).and_then(|spikes| {
+                    see(spikes.clone())?;
+                    charges(sized(spikes, &shape)?, charge)
+                }),
+            };
             self.fired(x, inputs)
         };
         let flow = forward(&self.steps, Flow { x, inputs, frames }, true, fire)?;
@@ -87,6 +93,9 @@ impl<D: Fires> Unrolled<D> {
         inputs: usize,
     ) -> Result<Tensor<(usize, usize), f32, D, T>> {
         let fire = &mut |fire: &Fire<D>, flow: Flow<D, T>| {
+            let plain = fire.neurons.spikes.is_plain();
+            let found = format!("{:?}", fire.neurons.spikes);
+            require(plain, "neurons", found, "plain spikes, the only ones with derivatives")?;
             let parameters = [&fire.threshold, &fire.leak, &fire.charge].map(Tensor::retaped);
             let charges = D::fire(flow.x, parameters, self.shape(fire, inputs));
             self.fired(charges, inputs)

@@ -135,8 +135,11 @@ fn nothing_runs_on_bad_input() {
 
 #[test]
 fn a_raster_has_a_dot_for_each_spike_of_the_chosen_neurons() {
-    let trace =
-        Trace { spikes: vec![vec![], vec![vec![3, 7], vec![], vec![1, 7, 9]]], output: Vec::new() };
+    let trace = Trace {
+        spikes: vec![vec![], vec![vec![3, 7], vec![], vec![1, 7, 9]]],
+        counts: vec![vec![], vec![vec![1, 2], vec![], vec![1, -1, 1]]],
+        output: Vec::new(),
+    };
     let dots = |neurons: &[usize]| {
         let chart = raster_chart("Spikes", &trace, 1, neurons).unwrap();
         let circles = chart.svg().lines().filter(|line| line.contains("<circle"));
@@ -154,6 +157,11 @@ fn a_raster_has_a_dot_for_each_spike_of_the_chosen_neurons() {
     assert!(first.0 < last.0 && found[1].0 == last.0);
     assert!(first.1 == found[1].1 && last.1 < first.1);
     assert!(dots(&[2]).is_empty());
+    let chart = raster_chart("Spikes", &trace, 1, &[7, 2, 1]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    chart.save_data(folder.path().join("raster.csv")).unwrap();
+    let saved = std::fs::read_to_string(folder.path().join("raster.csv")).unwrap();
+    assert_eq!(saved, "timestep,neuron,spikes\n1,7,2\n3,7,-1\n3,1,1\n");
     let error = |layer, neurons: &[usize]| {
         let chart = raster_chart("Spikes", &trace, layer, neurons);
         chart.unwrap_err().to_string()
