@@ -351,7 +351,7 @@ impl<N: Network> Conversion<N> {
             let currents = neurons.current.iter().cycle();
             let means = activations.means().zip(spikes).zip(charges.iter().cycle().zip(currents));
             let means = means.map(|((activation, spikes), (&charge, &current))| {
-                let charge = f64::from(charge) * spikes / all;
+                let charge = f64::from(charge) * spikes as f64 / all;
                 current + (activation - charge) as f32
             });
             neurons.current = means.collect();

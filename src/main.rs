@@ -14,7 +14,8 @@ use evospike::data::{Augment, Cifar10, Cifar100, Normalisation, TrainTest};
 use evospike::prelude::*;
 use evospike::reproduce::{
     AdversarialSettings, Cifar10Input, Cifar10Settings, ComparisonSettings, DigitsSettings,
-    ExplainSettings, Report, Row, adversarial, cifar10, comparison, digits, explain,
+    ExplainSettings, NeuronsSettings, Report, Row, adversarial, cifar10, comparison, digits,
+    explain, neurons,
 };
 use evospike::sweep::merge;
 use evospike::{Error, data::Task, ranks};
@@ -151,6 +152,12 @@ enum Reproduce {
     /// Writes comparison.csv, accuracy.csv, convergence.csv, thresholds.csv, settings.json,
     /// timing.csv and charts.
     Cifar10(Cifar10Arguments),
+    /// The ANN's accuracy on CIFAR-10 within a few timesteps, by signed, burst and graded spikes,
+    /// converted and evolved
+    ///
+    /// Writes neurons.csv, neurons-accuracy.csv, neurons-convergence.csv, neurons-settings.json,
+    /// neurons-timing.csv and a chart.
+    Neurons(NeuronsArguments),
     /// Lower latency on CIFAR-10 under attack, by thresholds evolved on clean and on attacked
     /// images
     ///
@@ -258,6 +265,24 @@ struct Cifar10Arguments {
     timesteps: usize,
     /// Number of test images
     #[arg(long, default_value_t = Cifar10Settings::default().test_images)]
+    test_images: usize,
+    /// Folder for the CSV files and charts
+    #[arg(long, default_value = "results/cifar10")]
+    out: PathBuf,
+}
+
+#[derive(Args)]
+struct NeuronsArguments {
+    #[command(flatten)]
+    files: Cifar10Files,
+    /// Seeds of the optimiser, one evolution of each kind of neurons for each
+    #[arg(long, value_delimiter = ',', default_values_t = NeuronsSettings::default().seeds)]
+    seeds: Vec<u64>,
+    /// Kinds of neurons: plain, signed, burst, two_levels, four_levels
+    #[arg(long, value_delimiter = ',')]
+    kinds: Option<Vec<String>>,
+    /// Number of test images
+    #[arg(long, default_value_t = NeuronsSettings::default().test_images)]
     test_images: usize,
     /// Folder for the CSV files and charts
     #[arg(long, default_value = "results/cifar10")]
@@ -426,6 +451,7 @@ fn main() -> ExitCode {
         Some(Command::Sweep(arguments)) => run_sweep(arguments),
         Some(Command::Reproduce(experiment)) => ranks::together(|| match experiment {
             Reproduce::Cifar10(arguments) => run_cifar10(&arguments),
+            Reproduce::Neurons(arguments) => run_neurons(&arguments),
             Reproduce::Adversarial(arguments) => run_adversarial(&arguments),
             Reproduce::Explain(arguments) => run_explain(&arguments),
             Reproduce::Comparison(arguments) => run_comparison(arguments),
@@ -507,6 +533,29 @@ fn run_cifar10(arguments: &Cifar10Arguments) -> evospike::Result<()> {
     let out = &arguments.out;
     let report = (arguments.files).open(|input, stop| cifar10(input, &settings, out, stop));
     report.map(print_report)
+}
+
+fn run_neurons(arguments: &NeuronsArguments) -> evospike::Result<()> {
+    let mut settings = NeuronsSettings {
+        seeds: arguments.seeds.clone(),
+        test_images: arguments.test_images,
+        ..NeuronsSettings::default()
+    };
+    for name in arguments.kinds.iter().flatten() {
+        let known = settings.kinds.iter().map(|kind| &*kind.name).collect::<Vec<_>>();
+        if !known.contains(&&**name) {
+            return Err(wrong("kinds", name, known.join(", ")));
+        }
+    }
+    if let Some(kinds) = &arguments.kinds {
+        settings.kinds.retain(|kind| kinds.contains(&kind.name));
+    }
+    let out = &arguments.out;
+    let run = |input: &Cifar10Input<'_, Vgg15HalfBn>, stop: &AtomicBool| {
+        let parts = input.data.hold_out_listed(input.held_out_list, 0)?;
+        neurons(input.ann, &parts, &settings, out, stop)
+    };
+    arguments.files.open(run).map(print_report)
 }
 
 fn run_adversarial(arguments: &AdversarialArguments) -> evospike::Result<()> {

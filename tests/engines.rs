@@ -91,7 +91,7 @@ impl Builder {
         Layer::Neurons
     }
 
-    /// Levels are powers of two, and the first timesteps' sizes dyadic.
+    /// Levels are powers of two.
     fn spikes(&mut self) -> Spikes {
         let negative = self.rng.random::<bool>().then(|| Negative {
             threshold: [0.0, 0.5, 1.0, 1.25][self.rng.random_range(0..4)],
@@ -101,7 +101,6 @@ impl Builder {
             levels: [1, 1, 2, 4][self.rng.random_range(0..4)],
             most: self.rng.random_range(1..=5),
             negative,
-            first: [1.0, 1.0, 1.0, 2.0][self.rng.random_range(0..4)],
         }
     }
 

@@ -32,7 +32,7 @@ fn spikes(layer: &Value) -> Spikes {
         most: small(&negative["max"]).unwrap(),
     });
     let (levels, most) = (small(&layer["levels"]), small(&layer["max_spikes"]));
-    Spikes { levels: levels.unwrap_or(1), most: most.unwrap_or(1), negative, first: 1.0 }
+    Spikes { levels: levels.unwrap_or(1), most: most.unwrap_or(1), negative }
 }
 
 impl<'a> Golden<'a> {

@@ -16,7 +16,8 @@ use evospike::report::{
 };
 use evospike::reproduce::{
     AdversarialSettings, AttackedBy, Cifar10Input, Cifar10Settings, ComparisonSettings,
-    ExplainSettings, Report, adversarial, cifar10, comparison, explain,
+    ExplainSettings, NeuronRow, NeuronsSettings, Report, adversarial, cifar10, comparison, explain,
+    neurons,
 };
 
 #[cfg(unix)]
@@ -386,5 +387,80 @@ fn what_cannot_work_is_refused_at_once() -> evospike::Result<()> {
     assert!(error.contains("held-out.txt, line 2"), "{error}");
     setting.list = folder.path().join("none.txt");
     assert!(message(&setting, &|_| ()).contains("none.txt"));
+    Ok(())
+}
+
+#[test]
+fn neurons_resume_to_the_same_files() -> evospike::Result<()> {
+    let digits = data::digits()?.split(Shares::default(), 0)?;
+    let mut ann = Ann::<DigitsCnn>::new(0)?;
+    ann.train(&digits.training, &TrainSettings { epochs: 3, ..TrainSettings::digits() })?;
+    let mut settings = NeuronsSettings {
+        seeds: vec![0, 1],
+        balance_images: 100,
+        percentiles: vec![99.9, 99.0],
+        factor_points: 3,
+        calibrations: vec![2],
+        baseline_images: 100,
+        timesteps: 8,
+        test_images: 60,
+        ..NeuronsSettings::default()
+    };
+    settings.kinds.retain(|kind| ["signed", "two_levels"].contains(&&*kind.name));
+    for evolution in &mut settings.evolutions {
+        (evolution.generations, evolution.batch) = (2, Some(40));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let run = |settings: &NeuronsSettings, stop: bool| {
+        neurons(&ann, &digits, settings, folder.path(), &AtomicBool::new(stop))
+    };
+    // Each call stops after one step, until none is left.
+    let mut calls = 0;
+    let report = loop {
+        match run(&settings, true) {
+            Err(Error::Stopped { .. }) => calls += 1,
+            done => break done?,
+        }
+        if calls > 100 {
+            break run(&settings, false)?;
+        }
+    };
+    let resumed = written(&report.files);
+    fs::remove_dir_all(folder.path()).unwrap();
+    let whole = run(&settings, false)?;
+    let times = |name: &str| name.ends_with("timing.csv");
+    for (name, bytes) in written(&whole.files).into_iter().filter(|(name, _)| !times(name)) {
+        assert!(resumed[&name] == bytes, "{name}");
+    }
+
+    let rows = &whole.rows;
+    let networks: Vec<&str> = rows[..5].iter().map(|row| &*row.network).collect();
+    assert_eq!(networks, ["percentile", "factor", "calibrated", "evolved", "evolved"]);
+    assert_eq!(rows.len(), 10);
+    let accuracy: Vec<AccuracyRow> = read_csv(folder.path().join("neurons-accuracy.csv"))?;
+    for row in rows {
+        let name = match &*row.network {
+            "evolved" => format!("{}, evolved, seed {}", row.neuron, row.seed),
+            network => format!("{}, {network}", row.neuron),
+        };
+        let curve = AccuracyRow::curve(&accuracy, row.seed, &name)?;
+        let percent = |t| curve.after(t).map(|accuracy| accuracy.percent());
+        for (t, found) in [(1, row.accuracy_t1_percent), (8, row.accuracy_t8_percent)] {
+            assert!((percent(t).unwrap() - found.unwrap()).abs() < 1e-3, "{row:?}");
+        }
+        assert_eq!(row.accuracy_t16_percent, None); // beyond the run
+        assert_eq!(row.gain_points.is_some(), row.network == "evolved");
+        if let (Some(low), Some(gain), Some(high)) =
+            (row.gain_low_points, row.gain_points, row.gain_high_points)
+        {
+            assert!(low <= gain && gain <= high);
+        }
+    }
+    let saved: Vec<NeuronRow> = read_csv(folder.path().join("neurons.csv"))?;
+    assert_eq!(&saved, rows);
+
+    settings.kinds[0].from = 9;
+    let error = run(&settings, false).unwrap_err().to_string();
+    assert!(error.contains("from: found 9, expected 1..=7"), "{error}");
     Ok(())
 }

@@ -23,6 +23,9 @@ pub struct Generation {
     pub median: Fitness,
     /// Lower and upper quartile of the fitness of this generation, counted like the median.
     pub quartiles: [Fitness; 2],
+    /// Fitness of the optimiser's mean after this generation on the first batch of the images, the
+    /// same in all generations; none if these are measured on all images.
+    pub incumbent: Option<Fitness>,
 }
 
 show!(Generation as fields);
@@ -60,6 +63,10 @@ pub struct ConvergenceRow {
     /// Upper quartile of the objective in this generation; empty if that member was stopped early.
     #[serde(default)]
     pub upper_quartile: Option<f64>,
+    /// Objective of the optimiser's mean on the same images in all generations; empty if every
+    /// generation is measured on the same images.
+    #[serde(default)]
+    pub incumbent: Option<f64>,
 }
 
 impl ConvergenceRow {
@@ -82,6 +89,7 @@ impl ConvergenceRow {
             median_cost: median.and_then(|fitness| fitness.cost).map(rounded),
             lower_quartile,
             upper_quartile,
+            incumbent: state.incumbent.map(|fitness| rounded(fitness.value())),
         }
     }
 }
@@ -93,15 +101,19 @@ impl ConvergenceRow {
 /// # Errors
 /// Returns [`Error::Chart`](crate::Error::Chart) if plotters fails.
 pub fn convergence_chart(title: &str, label: &str, generations: &[Generation]) -> Result<Chart> {
-    draw(title, 3, |area| {
+    let shown = generations.iter().any(|g| g.incumbent.is_some());
+    draw(title, 3 + usize::from(shown), |area| {
         let value = |fitness: &Fitness| fitness.measured().map(|fitness| fitness.value());
         let of = |pick: fn(&Generation) -> &Fitness| -> Vec<(f64, f64)> {
             let measured = |g: &Generation| Some((g.generation as f64, value(pick(g))?));
             generations.iter().filter_map(measured).collect()
         };
         let (best, median) = (of(|g| &g.best), of(|g| &g.median));
+        let incumbent = generations.iter();
+        let incumbent: Vec<(f64, f64)> =
+            incumbent.filter_map(|g| Some((g.generation as f64, g.incumbent?.value()))).collect();
         let [low, high] = [of(|g| &g.quartiles[0]), of(|g| &g.quartiles[1])];
-        let all = [&best, &median, &high].into_iter().flatten();
+        let all = [&best, &median, &high, &incumbent].into_iter().flatten();
         let highest = all.map(|p| p.1).fold(1.0, f64::max);
         let last = generations.last().map_or(1, |g| g.generation.max(1)) as f64;
         let up = 0.0..highest * 1.1;
@@ -113,19 +125,25 @@ pub fn convergence_chart(title: &str, label: &str, generations: &[Generation]) -
         axes.draw_series([Polygon::new(band, BAND.filled())])?;
         line(&mut axes, 0, best)?;
         line(&mut axes, 1, median)?;
-        let entries = [
+        let mut entries = vec![
             ("best network".into(), Key::Line(0)),
             ("median of the generation".into(), Key::Line(1)),
             ("from its lower to its upper quartile".into(), Key::Bar(BAND)),
         ];
+        if shown {
+            line(&mut axes, 2, incumbent)?;
+            entries.push(("mean of the search, on the same images".into(), Key::Line(2)));
+        }
         legend(area, &entries)?;
         let text = |fitness: &Fitness| value(fitness).map_or(String::new(), |x| x.to_string());
         let row = |g: &Generation| {
             let [low, high] = &g.quartiles;
             let [best, low, median, high] = [&g.best, low, &g.median, high].map(text);
-            [g.generation.to_string(), best, low, median, high]
+            let incumbent = g.incumbent.as_ref().map_or(String::new(), text);
+            [g.generation.to_string(), best, low, median, high, incumbent]
         };
-        let header = ["generation", "best", "lower_quartile", "median", "upper_quartile"];
+        let header =
+            ["generation", "best", "lower_quartile", "median", "upper_quartile", "incumbent"];
         table(header, generations.iter().map(row))
     })
 }
@@ -145,13 +163,14 @@ mod tests {
             best: fitness(1.0),
             median: fitness(3.0),
             quartiles: [fitness(2.0), upper],
+            incumbent: Some(fitness(2.5)),
         };
         let all = [0, 1, 2].map(|i| match i {
             2 => generation(i, Fitness::WORST), // stopped early
             _ => generation(i, fitness(4.0)),
         });
         let chart = convergence_chart("", "cost", &all).unwrap();
-        assert_eq!(saved(&chart).lines().last().unwrap(), "2,1,2,3,");
+        assert_eq!(saved(&chart).lines().last().unwrap(), "2,1,2,3,,2.5");
         let polygon = chart.svg().lines().find(|line| line.contains("<polygon"));
         let (_, points) = polygon.unwrap().split_once("points=\"").unwrap();
         assert_eq!(points.split('"').next().unwrap().split_whitespace().count(), 4);

@@ -24,8 +24,15 @@ pub enum Gene {
     Threshold,
     /// Leak λ, above 0, at most 1; 1 is no leak.
     Leak,
-    /// Initial membrane potential, in thresholds.
+    /// Initial membrane potential, in sizes of a spike.
     Initial,
+    /// Number of levels, rounded: spikes of a fraction of the threshold, and as many of them in a
+    /// timestep, up and down.
+    Levels,
+    /// Largest number of spikes in a timestep, up and down, rounded.
+    Burst,
+    /// Negative threshold of neurons with negative spikes, in sizes of a spike.
+    Negative,
 }
 
 impl Gene {
@@ -35,7 +42,15 @@ impl Gene {
             Self::Scale | Self::Threshold => 1.0,
             Self::Leak => f64::from(neurons.leak[0]),
             Self::Initial => f64::from(neurons.initial),
+            Self::Levels => neurons.spikes.levels.into(),
+            Self::Burst => neurons.spikes.most.into(),
+            Self::Negative => neurons.spikes.negative.map_or(0.0, |n| n.threshold.into()),
         }
+    }
+
+    /// Returns whether neurons have the parameter.
+    fn is_of(self, neurons: &Neurons) -> bool {
+        self != Self::Negative || neurons.spikes.negative.is_some()
     }
 
     /// Returns the allowed values, as a range and in words.
@@ -43,7 +58,9 @@ impl Gene {
         match self {
             Self::Scale | Self::Threshold => ([f64::MIN_POSITIVE, f64::MAX], "factors above 0"),
             Self::Leak => ([f64::MIN_POSITIVE, 1.0], "leaks above 0, at most 1"),
-            Self::Initial => ([f64::MIN, f64::MAX], "finite fractions of the threshold"),
+            Self::Initial => ([f64::MIN, f64::MAX], "finite fractions of a spike's size"),
+            Self::Levels | Self::Burst => ([1.0, 127.0], "whole numbers from 1 to 127"),
+            Self::Negative => ([0.0, f64::MAX], "0 or more sizes of a spike"),
         }
     }
 
@@ -64,6 +81,16 @@ impl Gene {
             }
             Self::Leak => neurons.leak = vec![value as f32],
             Self::Initial => neurons.initial = value as f32,
+            Self::Levels => {
+                neurons.spikes.levels = value.round() as u8;
+                neurons.spikes.set_most(value.round() as u8);
+            }
+            Self::Burst => neurons.spikes.set_most(value.round() as u8),
+            Self::Negative => {
+                if let Some(negative) = &mut neurons.spikes.negative {
+                    negative.threshold = value as f32;
+                }
+            }
         }
     }
 }
@@ -96,6 +123,8 @@ impl<'a> Genome<'a> {
         check(genes)?;
         for &(gene, [low, high]) in genes {
             for neurons in neurons {
+                let found = format!("{gene:?}, of neurons without negative spikes");
+                require(gene.is_of(neurons), "genome", found, "Spikes with negative ones")?;
                 let neutral = gene.neutral(neurons);
                 let holds = (low..=high).contains(&neutral);
                 let found = format!("{gene:?} in {low}..={high}");
@@ -138,6 +167,8 @@ impl<'a> Genome<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simulate::Spikes;
+    use crate::simulate::neurons::Negative;
 
     fn network() -> Vec<Neurons> {
         vec![Neurons::new([1.0, 4.0]), Neurons::new([2.0, 2.0])]
@@ -168,6 +199,28 @@ mod tests {
         let both = expressed(&genes, &[0.95, 1.0, 0.5, 0.25]);
         assert_eq!((both[0].leak[0], both[1].leak[0]), (0.95, 1.0));
         assert_eq!((both[0].initial, both[1].initial), (0.5, 0.25));
+    }
+
+    #[test]
+    fn genes_of_graded_neurons_are_rounded() {
+        let signed: Vec<Neurons> = network()
+            .into_iter()
+            .map(|neurons| Neurons { spikes: Spikes::SIGNED, ..neurons })
+            .collect();
+        let genes = [(Gene::Levels, [1.0, 4.0]), (Gene::Negative, [0.0, 1.0])];
+        let genome = Genome::new(&genes, &signed).unwrap();
+        assert_eq!(genome.neutral(), [1.0, 1.0, 0.0, 0.0]);
+        let found = genome.express(&[1.4, 3.6, 0.25, 0.0]);
+        let below = |threshold, most| Some(Negative { threshold, most });
+        let spikes = |levels, most, negative| Spikes { levels, most, negative };
+        assert_eq!(found[0].spikes, spikes(1, 1, below(0.25, 1)));
+        assert_eq!(found[1].spikes, Spikes::levels(4));
+        let burst = [(Gene::Burst, [1.0, 3.0])];
+        let found = Genome::new(&burst, &signed).unwrap().express(&[1.0, 2.2]);
+        assert_eq!(found[1].spikes, Spikes::burst(2));
+        let plain = network();
+        let error = Genome::new(&genes[1..], &plain).err().unwrap().to_string();
+        assert!(error.starts_with("genome: found Negative, of neurons without"), "{error}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::fitness::{Fitness, Objective};
+use super::fitness::{Evaluator, Fitness, Objective};
 use super::generation::{Generation, convergence_chart};
 use super::genome::Genome;
 use super::optimise::{Optimise, better};
@@ -112,6 +112,10 @@ fn run<N: Network>(
     let batch = settings.batch_of(images.len())?;
     target.check_on(images.len())?;
     let start = genome.neutral();
+    let first = 0..batch;
+    let (fixed, fixed_target) = (images.range(first.clone()), target.part(first)?);
+    let incumbent =
+        (settings.batch).map(|_| settings.evaluator(snn, &fixed, &fixed_target)).transpose()?;
     let mut run = EvolutionRun {
         search: (settings.search).start(&genome.bounds(), Some(&start), settings.seed)?,
         snn,
@@ -120,6 +124,7 @@ fn run<N: Network>(
         settings,
         genome,
         batch,
+        incumbent,
         generations: Vec::new(),
         state: State::default(),
     };
@@ -151,6 +156,8 @@ struct EvolutionRun<'a, N: Network> {
     search: Box<dyn Optimise<Fitness> + Send>,
     /// Number of images that a generation is measured on.
     batch: usize,
+    /// Evaluator on the first batch of images; none without batches.
+    incumbent: Option<Evaluator<'a>>,
     generations: Vec<Generation>,
     state: State,
 }
@@ -161,6 +168,8 @@ struct EvolutionRun<'a, N: Network> {
 struct State {
     /// Fitness of each network of each generation; none if it was stopped early.
     told: Vec<Vec<Option<Fitness>>>,
+    /// Fitness of the optimiser's mean after each generation, on the first batch of images.
+    incumbents: Vec<Fitness>,
     /// Number of generations, and the fitness of the optimiser's mean on all images after them.
     mean: Option<(usize, Fitness)>,
     /// Wall time of the generations in seconds.
@@ -252,6 +261,7 @@ impl<N: Network> EvolutionRun<'_, N> {
             best,
             median: at(1, 2),
             quartiles: [at(1, 4), at(3, 4)],
+            incumbent: None,
         });
         Ok(())
     }
@@ -273,6 +283,9 @@ impl<N: Network> Steps for EvolutionRun<'_, N> {
         for measured in state.told.iter().take(self.settings.generations + 1) {
             self.tell(measured)?;
         }
+        for (generation, &incumbent) in self.generations.iter_mut().zip(&state.incumbents) {
+            generation.incumbent = Some(incumbent);
+        }
         self.state = state;
         Ok(self.generations.len())
     }
@@ -293,6 +306,13 @@ impl<N: Network> Steps for EvolutionRun<'_, N> {
         let measured = self.measure(ranks)?;
         self.tell(&measured)?;
         self.state.told.push(measured);
+        if let (Some(evaluator), Some(mean), Some(last)) =
+            (&self.incumbent, self.mean(), self.generations.last_mut())
+        {
+            let fitness = ranks.lead(|| evaluator.fitness(&self.genome.express(&mean)))?;
+            last.incumbent = Some(fitness);
+            self.state.incumbents.push(fitness);
+        }
         self.state.seconds += clock.elapsed().as_secs_f64();
         progress.step(|| self.summary());
         let generation = self.generations.len() - 1;

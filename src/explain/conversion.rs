@@ -145,12 +145,9 @@ fn check_plain(layer: usize, neurons: &Neurons) -> Result<()> {
         Neurons { leak, .. } if leak.iter().any(|&leak| leak != 1.0) => "a leak",
         Neurons { reset: Reset::Zero, .. } => "hard reset",
         Neurons { refractory: 1.., .. } => "a refractory period",
-        Neurons { spikes, .. } if spikes.first != 1.0 => "spikes of another size at first",
         _ => return Ok(()),
     };
-    let expected =
-        "integrate-and-fire neurons with soft reset and spikes of one size, without leak or refractory \
-         period";
+    let expected = "integrate-and-fire neurons with soft reset, without leak or refractory period";
     Err(Error::layer(layer, "neurons", found, expected))
 }
 

@@ -18,7 +18,7 @@ use crate::nir::graph::{DT, METADATA, leak, time_constant};
 use crate::nir::nodes::above;
 use crate::nir::write::{floats, integers, text};
 use crate::simulate::network::{Snn, SpikingNetwork};
-use crate::simulate::neurons::{Charge, Neurons, Reset};
+use crate::simulate::neurons::{Charge, Neurons, Reset, Spikes};
 use crate::simulate::run::simulate;
 use crate::simulate::synapses::Stages;
 
@@ -175,6 +175,9 @@ fn typed_networks_come_back_and_others_are_refused() {
     snn.save(&path).unwrap();
     let again = Snn::<DigitsCnn>::load(&path).unwrap();
     assert_eq!(again.neurons(), snn.neurons());
+    let signed = snn.with_spikes(Spikes::SIGNED).unwrap();
+    let error = signed.save(folder.path().join("signed.nir")).unwrap_err().to_string();
+    assert!(error.contains("expected plain spikes, the only ones that NIR knows"), "{error}");
     let images = digits.test.take(20);
     let run = |snn: &Snn<DigitsCnn>| simulate(snn, &images, 32).unwrap();
     assert!(run(&again) == run(&snn));

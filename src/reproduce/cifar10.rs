@@ -280,7 +280,7 @@ impl<'a, N: Network<Task = Cifar10>> Workspace<'a, N> {
         settings: &S,
     ) -> Result<Report<R>> {
         let checksums = [&self.images_checksums[..], &[self.weights_checksum]];
-        complete(output, rows, (experiment, N::NAME), checksums, settings)
+        complete(output, rows, (experiment, N::NAME), checksums, ("settings.json", settings))
     }
 }
 

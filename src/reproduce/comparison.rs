@@ -143,7 +143,7 @@ pub fn comparison(
     output.csv("accuracy.csv", accuracy)?;
     let names = ("comparison", DigitsCnn::NAME);
     let images = [digits()?.view().checksum()];
-    complete(output, methods, names, [&images, &weights], settings)
+    complete(output, methods, names, [&images, &weights], ("settings.json", settings))
 }
 
 const PERCENTILE: &str = "percentile";

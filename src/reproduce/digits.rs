@@ -126,7 +126,7 @@ pub fn digits(settings: &DigitsSettings, folder: impl Into<PathBuf>) -> Result<R
     rows.write(&output)?;
     let names = ("digits", DigitsCnn::NAME);
     let images = [embedded()?.view().checksum()];
-    complete(output, latency, names, [&images, &weights], settings)
+    complete(output, latency, names, [&images, &weights], ("settings.json", settings))
 }
 
 impl SeedRun {

@@ -5,6 +5,7 @@ pub(crate) mod cifar10;
 pub(crate) mod comparison;
 pub(crate) mod digits;
 pub(crate) mod explain;
+pub(crate) mod neurons;
 pub(crate) mod rows;
 pub(crate) mod steps;
 
@@ -13,4 +14,5 @@ pub use cifar10::{Cifar10Input, Cifar10Settings, cifar10};
 pub use comparison::{ComparisonSettings, comparison};
 pub use digits::*;
 pub use explain::{ExplainSettings, explain};
+pub use neurons::{NeuronKind, NeuronRow, NeuronsSettings, neurons};
 pub use rows::*;

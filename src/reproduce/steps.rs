@@ -93,15 +93,15 @@ pub(super) fn evolution_charts<N: Network>(
     chart.save(output.path(&format!("thresholds{suffix}.svg")))
 }
 
-/// Writes `settings.json`, which tells what made the files, moves all files to their folder and
-/// gives the report. The checksums are CRC-32: of the images and labels of each part of the data,
+/// Writes `settings.json`, or the file of another experiment in the same folder, which tells what made
+/// the files, moves all files to their folder and gives the report. The checksums are CRC-32: of the images and labels of each part of the data,
 /// and of the trained network (where each seed trains its own, one each).
 pub(super) fn complete<R, S: Serialize>(
     output: Output,
     rows: Vec<R>,
     (experiment, network): (&str, &str),
     [images_checksums, weights_checksums]: [&[u32]; 2],
-    settings: &S,
+    (file, settings): (&str, &S),
 ) -> Result<Report<R>> {
     #[derive(Serialize)]
     struct Provenance<'a, S> {
@@ -123,7 +123,7 @@ pub(super) fn complete<R, S: Serialize>(
         weights_checksums,
         settings,
     };
-    output.json("settings.json", &provenance)?;
+    output.json(file, &provenance)?;
     let files = output.complete()?;
     Ok(Report { rows, files })
 }

@@ -53,8 +53,8 @@ struct Charged<'a> {
     synapses: &'a Synapses,
     weight: Cow<'a, [Row]>,
     charge: f32,
-    /// Spikes of the neurons before them.
-    spikes: Spikes,
+    /// Whether these spikes are plain.
+    plain: bool,
 }
 
 /// Parameters of [`LANES`] channels; where there is no channel, an infinite size.
@@ -371,17 +371,13 @@ impl<'a> Engine<'a> {
                             let rows = charged.synapses.rows;
                             let weight = &charged.weight[block * rows..][..rows];
                             let list = lists.of(((at - first) * timesteps + t) * kinds + kind);
-                            let (sum, charge) = match charged.spikes.is_plain() {
-                                true => (sum(weight, &lists.rows[list]), charged.charge),
-                                false => {
-                                    let factor = charged.spikes.factor(chunk.start + t);
-                                    let (rows, counts) =
-                                        (&lists.rows[list.clone()], &lists.counts[list]);
-                                    (sum_counted(weight, rows, counts), charged.charge * factor)
-                                }
+                            let rows = &lists.rows[list.clone()];
+                            let sum = match charged.plain {
+                                true => sum(weight, rows),
+                                false => sum_counted(weight, rows, &lists.counts[list]),
                             };
                             for lane in 0..LANES {
-                                z[lane] += sum[lane] * charge;
+                                z[lane] += sum[lane] * charged.charge;
                             }
                         }
                         let to = t * positions * blocks + place;
@@ -389,15 +385,8 @@ impl<'a> Engine<'a> {
                             None => currents[to] = z,
                             Some(Dynamics { spikes, .. }) if !plain => {
                                 let state = [&mut potential[stage][place], &mut sums[stage][place]];
-                                let factor = spikes.factor(chunk.start + t);
-                                let sizes = parameters.size.map(|size| size * factor);
-                                counts[to] = step_graded(
-                                    &spikes,
-                                    factor,
-                                    [&sizes, &parameters.leak],
-                                    state,
-                                    &z,
-                                );
+                                let constants = [&parameters.size, &parameters.leak];
+                                counts[to] = step_graded(&spikes, constants, state, &z);
                                 fired[to] = nonzero(&counts[to]);
                             }
                             Some(Dynamics { reset, refractory, .. }) => {
@@ -498,7 +487,9 @@ impl Lists {
         let listed = start..self.used;
         let spikes = match plain {
             true => listed.len(),
-            false => self.counts[listed.clone()].iter().map(|count| count.abs()).sum::<f32>() as usize,
+            false => {
+                self.counts[listed.clone()].iter().map(|count| count.abs()).sum::<f32>() as usize
+            }
         };
         if listed.len() % 2 == 1 {
             self.rows[self.used] = synapses.rows as u32 - 1;
@@ -591,7 +582,7 @@ impl<'a> Charged<'a> {
                 (Cow::Owned(weight), 1.0)
             }
         };
-        Some(Self { synapses, weight, charge, spikes: neurons[source].spikes })
+        Some(Self { synapses, weight, charge, plain: neurons[source].spikes.is_plain() })
     }
 }
 

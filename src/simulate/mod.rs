@@ -12,18 +12,20 @@ pub(crate) mod engine;
 pub(crate) mod lanes;
 pub(crate) mod network;
 pub mod neurons;
+pub(crate) mod outputs;
 pub(crate) mod run;
 pub(crate) mod settings;
 pub(crate) mod simulator;
 pub(crate) mod synapses;
 
 pub use network::{PerLayer, Snn, SpikingNetwork, Trace, raster_chart};
+pub use outputs::{EarlyExit, Exit, Outputs};
 pub use run::simulate;
 pub use settings::SimulateSettings;
 pub use simulator::{LayerSpikes, Simulation, SpikesRow};
 
 pub(crate) use codes::InputCode;
 pub(crate) use network::check_frames;
-pub(crate) use neurons::{Activity, Charge, Neuron, Neurons, Reset, State, step, times};
+pub(crate) use neurons::{Activity, Charge, Neuron, Neurons, Reset, Spikes, State, step, times};
 pub(crate) use simulator::Simulator;
 pub(crate) use synapses::{LANES, Stage, Stages, output_shape, to_channels_last};

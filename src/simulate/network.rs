@@ -8,7 +8,7 @@ use plotters::prelude::*;
 
 use super::codes::InputCode;
 use super::engine::Engine;
-use super::neurons::Neurons;
+use super::neurons::{Neurons, Spikes};
 use super::settings::SimulateSettings;
 use super::simulator::{Currents, Simulation, Simulator, number};
 use super::synapses::Stages;
@@ -130,6 +130,7 @@ impl SpikingNetwork {
         some_timesteps("timesteps", settings.timesteps)?;
         let mut simulator = self.simulator(images, settings.code)?;
         simulator.per_neuron = settings.per_neuron;
+        simulator.outputs = settings.outputs;
         simulator.run(&self.neurons, settings.timesteps)
     }
 
@@ -311,6 +312,24 @@ impl<N: Network> Snn<N> {
     /// Returns an error if there is not one value per layer, or a value is out of range.
     pub fn with_threshold(&self, threshold: impl Into<PerLayer>) -> Result<Self> {
         self.with_values("threshold", threshold.into(), |neurons, x| neurons.threshold = vec![x])
+    }
+
+    /// Returns the network with neurons that fire these spikes, in all layers.
+    ///
+    /// ```no_run
+    /// # use evospike::prelude::*;
+    /// use evospike::simulate::neurons::Spikes;
+    /// # fn example(conversion: Conversion<DigitsCnn>) -> evospike::Result<()> {
+    /// let snn = conversion.balance(Balance::PercentilePerChannel(99.5))?.with_initial(0.5)?;
+    /// let graded = snn.with_spikes(Spikes::levels(2))?; // up to two half-sized spikes, up or down
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Returns an error if a parameter is out of range, or the neurons have hard reset or a
+    /// refractory period.
+    pub fn with_spikes(&self, spikes: Spikes) -> Result<Self> {
+        self.with(|neurons| neurons.spikes = spikes)
     }
 
     fn with_values(

@@ -55,17 +55,14 @@ pub struct Spikes {
     pub most: u8,
     /// Negative spikes, if any.
     pub negative: Option<Negative>,
-    /// Factor on the size of the spikes in the first timestep, above 0. What it differs from 1 halves
-    /// with every timestep and is 0 from the fifth on: s(t) = s (1 + (first - 1) / 2^(t - 1)), with
-    /// charges in proportion. 1 changes nothing.
-    pub first: f32,
 }
 
 /// Negative spikes of a neuron.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Negative {
     /// Negative threshold ν in sizes of a spike, 0 or more: a spike is taken back if the potential is
-    /// below -ν s.
+    /// below -ν s. With 0, what remains in the neuron lies between 0 and s, as that of a rounded
+    /// number.
     pub threshold: f32,
     /// Largest number n of negative spikes in one timestep. 1 to 127.
     pub most: u8,
@@ -79,7 +76,7 @@ impl Default for Spikes {
 
 impl Spikes {
     /// One spike of the size of the threshold.
-    pub const PLAIN: Self = Self { levels: 1, most: 1, negative: None, first: 1.0 };
+    pub const PLAIN: Self = Self { levels: 1, most: 1, negative: None };
     /// One spike, up or down.
     pub const SIGNED: Self = Self::graded(1, 1);
 
@@ -94,8 +91,15 @@ impl Spikes {
     }
 
     const fn graded(levels: u8, most: u8) -> Self {
-        let negative = Some(Negative { threshold: 1.0, most });
-        Self { levels, most, negative, first: 1.0 }
+        Self { levels, most, negative: Some(Negative { threshold: 0.0, most }) }
+    }
+
+    /// Sets the largest number of spikes in a timestep, up and, if there are any, down.
+    pub(crate) fn set_most(&mut self, most: u8) {
+        self.most = most;
+        if let Some(negative) = &mut self.negative {
+            negative.most = most;
+        }
     }
 
     /// Returns whether a neuron fires at most one spike, never down, always of the same size.
@@ -103,21 +107,14 @@ impl Spikes {
         *self == Self::PLAIN
     }
 
-    /// Returns the factor on the size of a spike in timestep `t`, from 0.
-    pub(crate) fn factor(&self, t: usize) -> f32 {
-        let left = [1.0, 0.5, 0.25, 0.125].get(t).copied().unwrap_or(0.0);
-        1.0 + (self.first - 1.0) * left
-    }
-
-    /// Returns the number of spikes of neurons with potentials `v` and spikes of these sizes, whose
-    /// spikes so far add up to `sums`; `factor` is that of the timestep, as is `sizes`'.
+    /// Returns the number of spikes of neurons with potentials `v` and spikes of these sizes, which
+    /// have fired `sums` spikes so far.
     #[inline(always)]
     pub(crate) fn count<const N: usize>(
         &self,
         v: &[f32; N],
         sizes: &[f32; N],
         sums: &[f32; N],
-        factor: f32,
     ) -> [f32; N] {
         let mut counts = [0.0; N];
         for j in 1..=self.most {
@@ -127,10 +124,10 @@ impl Spikes {
         }
         if let Some(Negative { threshold, most }) = self.negative {
             for j in 1..=most {
-                let (depth, said) = (threshold + f32::from(j - 1), f32::from(j) * factor);
+                let depth = threshold + f32::from(j - 1);
                 for lane in 0..N {
                     let below = v[lane] < -(depth * sizes[lane]);
-                    counts[lane] -= f32::from(below & (sums[lane] >= said));
+                    counts[lane] -= f32::from(below & (sums[lane] >= f32::from(j)));
                 }
             }
         }
@@ -151,12 +148,7 @@ impl Spikes {
         {
             return Err((format!("negative threshold {threshold}"), "finite, 0 or more"));
         }
-        match self.first > 0.0 && self.first.is_finite() {
-            true => Ok(()),
-            false => {
-                Err((format!("factor {} in the first timestep", self.first), "finite, above 0"))
-            }
-        }
+        Ok(())
     }
 }
 
@@ -241,15 +233,14 @@ pub fn step(neuron: &Neuron, state: State, z: f32) -> (State, f32, Activity) {
 /// ```text
 /// v(t) = λ r(t-1) + z(t)          leaky integration
 /// k(t) = Spikes::count            number of spikes
-/// r(t) = v(t) - k(t) s(t)         soft reset
-/// N(t) = N(t-1) + k(t) s(t) / s   sum of all spikes, in sizes of a spike
+/// r(t) = v(t) - k(t) s            soft reset
+/// N(t) = N(t-1) + k(t)            sum of all spikes
 /// ```
 ///
-/// `sizes` are s(t), `sums` N, and `factor` is s(t) / s.
+/// `sizes` are s, `potentials` r, `sums` N.
 #[inline(always)]
 pub(crate) fn step_graded<const N: usize>(
     spikes: &Spikes,
-    factor: f32,
     [sizes, leaks]: [&[f32; N]; 2],
     [potentials, sums]: [&mut [f32; N]; 2],
     z: &[f32; N],
@@ -258,12 +249,12 @@ pub(crate) fn step_graded<const N: usize>(
     for lane in 0..N {
         v[lane] = leaks[lane] * potentials[lane] + z[lane];
     }
-    let counts = spikes.count(&v, sizes, sums, factor);
+    let counts = spikes.count(&v, sizes, sums);
     for lane in 0..N {
         // Where there is no spike an infinite size, of a lane without a neuron, must not matter.
         let reset = v[lane] - counts[lane] * sizes[lane];
         potentials[lane] = if counts[lane] == 0.0 { v[lane] } else { reset };
-        sums[lane] += counts[lane] * factor;
+        sums[lane] += counts[lane];
     }
     counts
 }

@@ -22,12 +22,15 @@ pub struct SimulateSettings {
     pub code: InputCode,
     /// Whether to count the spikes of each neuron, which takes memory.
     pub per_neuron: bool,
+    /// Whether to keep the outputs of every image after every timestep, which takes memory: for
+    /// [early exit](crate::simulate::Simulation::early_exit).
+    pub outputs: bool,
 }
 
 show!(SimulateSettings as fields);
 
 impl From<usize> for SimulateSettings {
     fn from(timesteps: usize) -> Self {
-        Self { timesteps, code: InputCode::Direct, per_neuron: false }
+        Self { timesteps, code: InputCode::Direct, per_neuron: false, outputs: false }
     }
 }

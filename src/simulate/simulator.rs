@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::codes::InputCode;
 use super::engine::{Chunk, Drive, Engine, Scratch};
 use super::neurons::Neurons;
+use super::outputs::Outputs;
 use super::synapses::{Source, Stage, Stages, to_channels_last};
 use crate::base::{Chart, Result, one_line, rounded, show, some_timesteps};
 use crate::data::{Samples, Shape};
@@ -58,6 +59,11 @@ pub struct Simulation {
     pub input: Option<Vec<u64>>,
     /// Activity of every layer of neurons, followed by the output layer, which does not spike.
     pub layers: Vec<LayerSpikes>,
+    /// Outputs of every image after every timestep; none unless
+    /// [`SimulateSettings::outputs`](crate::simulate::SimulateSettings::outputs) is set.
+    // Left out of files if there are none, as it was before they existed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<Outputs>,
 }
 
 /// Activity of one layer in a whole run.
@@ -181,6 +187,8 @@ pub(crate) struct Simulator<'a> {
     code: InputCode,
     /// Whether to count each neuron's spikes.
     pub per_neuron: bool,
+    /// Whether to keep the outputs of each image.
+    pub outputs: bool,
     /// Currents of each image; kept if they take little memory and are the same in every run, as
     /// with direct coding.
     kept: Option<Vec<Currents>>,
@@ -198,7 +206,8 @@ impl<'a> Simulator<'a> {
     pub fn coded(stages: &'a Stages, images: Samples<'a>, code: InputCode) -> Result<Self> {
         images.check_some()?;
         code.check()?;
-        let mut simulator = Self { stages, images, code, per_neuron: false, kept: None };
+        let mut simulator =
+            Self { stages, images, code, per_neuron: false, outputs: false, kept: None };
         let values = images.len().saturating_mul(stages.stages[0].output.size());
         if code.is_direct() && values <= KEPT {
             let all = (0..images.len()).into_par_iter();
@@ -243,27 +252,42 @@ impl<'a> Simulator<'a> {
             input: vec![0; timesteps],
             layers: stages.iter().enumerate().map(none).collect(),
         };
+        let classes = stages[neurons.len()].output.size();
         let mut hits = vec![false; images.len() * timesteps];
+        // Where outputs are not kept, there are as many empty pieces as images.
+        let kept = if self.outputs { timesteps } else { 0 };
+        let mut outputs = Outputs {
+            classes,
+            sums: vec![0.0; images.len() * kept * classes],
+            spikes: vec![0; images.len() * kept],
+        };
         // Sums of integers do not depend on their order: any number of threads gives the same
         // result.
         let counts = hits
             .par_chunks_exact_mut(timesteps)
+            .zip(outputs.pieces(images.len()))
             .enumerate()
             .fold(
                 || (nothing(), engine.scratch()),
-                |(mut counts, mut scratch), (i, hits)| {
+                |(mut counts, mut scratch), (i, (hits, (sums, spikes)))| {
                     let image = images.start + i;
                     let currents = self.currents(image, timesteps);
-                    let spikes = currents.spikes.iter().cycle();
-                    let input = counts.input.iter_mut().zip(spikes);
+                    let arrive = currents.spikes.iter().cycle();
+                    let input = counts.input.iter_mut().zip(arrive);
                     input.for_each(|(sum, spikes)| *sum += spikes);
                     let label = self.images.label(image);
-                    let mut sum = vec![0.0; stages[neurons.len()].output.size()];
+                    let mut sum = vec![0.0; classes];
                     engine.run(&currents.drives(), timesteps, &mut scratch, |chunk| {
                         for t in 0..chunk.timesteps {
                             let output = sum.iter_mut().zip(chunk.output(t));
                             output.for_each(|(sum, z)| *sum += z);
                             hits[chunk.first + t] = predict(&sum) == label;
+                            if self.outputs {
+                                let fired = chunk.events.iter().map(|events| events.spikes(t));
+                                spikes[chunk.first + t] = fired.sum::<u64>() as u32;
+                                sums[(chunk.first + t) * classes..][..classes]
+                                    .copy_from_slice(&sum);
+                            }
                             for (i, counts) in counts.layers.iter_mut().enumerate() {
                                 counts.operations[chunk.first + t] += chunk.operations[i][t];
                                 let Some(events) = chunk.events.get(i) else {
@@ -272,8 +296,11 @@ impl<'a> Simulator<'a> {
                                 counts.spikes[chunk.first + t] += events.spikes(t);
                                 if let Some(of) = &mut counts.per_neuron {
                                     let shape = stages[i].output;
-                                    for (&neuron, count) in events.at(t).iter().zip(events.counts(t)) {
-                                        of[number(shape, neuron)] += u64::from(count.unsigned_abs());
+                                    for (&neuron, count) in
+                                        events.at(t).iter().zip(events.counts(t))
+                                    {
+                                        of[number(shape, neuron)] +=
+                                            u64::from(count.unsigned_abs());
                                     }
                                 }
                             }
@@ -293,7 +320,24 @@ impl<'a> Simulator<'a> {
             hits,
             input: (!self.code.is_direct()).then_some(counts.input),
             layers: counts.layers,
+            outputs: self.outputs.then_some(outputs),
         })
+    }
+
+    /// Returns the ANN's logits of every image, one value per class.
+    pub fn logits(&self) -> Vec<f32> {
+        let of = |image: usize| {
+            let pixels = self.images.input(image);
+            let mut ordered = vec![0.0; pixels.len()];
+            to_channels_last(self.stages.input, &pixels, &mut ordered);
+            self.stages.forward(&ordered).pop().unwrap_or_default()
+        };
+        (0..self.images.len()).into_par_iter().flat_map_iter(of).collect()
+    }
+
+    /// Returns the label of an image.
+    pub fn label(&self, image: usize) -> usize {
+        self.images.label(image)
     }
 }
 
@@ -333,18 +377,16 @@ impl Simulator<'_> {
         self.prefix((neurons, 1), timesteps, least, largest, f32::max)
     }
 
-    /// Returns the sum of the spikes of each channel of the last layer with `neurons`, on all images:
-    /// negative ones are subtracted, and each counts with the factor on its size.
-    pub fn channel_spikes(&self, neurons: &[Neurons], timesteps: usize) -> Result<Vec<f64>> {
+    /// Returns the number of spikes of each channel of the last layer with `neurons`, on all images;
+    /// negative ones are subtracted.
+    pub fn channel_spikes(&self, neurons: &[Neurons], timesteps: usize) -> Result<Vec<i64>> {
         let layer = neurons.len() - 1;
         let channels = self.stages.stages[layer].output.channels;
-        // Numbers of each timestep, whole so that their sums do not depend on their order.
         let count = |spikes: &mut Vec<i64>, chunk: &Chunk<'_>| {
             for t in 0..chunk.timesteps {
                 let events = &chunk.events[layer];
                 for (&neuron, count) in events.at(t).iter().zip(events.counts(t)) {
-                    let channel = neuron as usize % channels;
-                    spikes[(chunk.first + t) * channels + channel] += i64::from(count);
+                    spikes[neuron as usize % channels] += i64::from(count);
                 }
             }
         };
@@ -352,14 +394,7 @@ impl Simulator<'_> {
             sum.iter_mut().zip(&spikes).for_each(|(sum, spikes)| *sum += spikes);
             sum
         };
-        let none = || vec![0; timesteps * channels];
-        let counts = self.prefix((neurons, 0), timesteps, none, count, join)?;
-        let mut sums = vec![0.0; channels];
-        for (t, counts) in counts.chunks_exact(channels).enumerate() {
-            let factor = f64::from(neurons[layer].spikes.factor(t));
-            sums.iter_mut().zip(counts).for_each(|(sum, &count)| *sum += count as f64 * factor);
-        }
-        Ok(sums)
+        self.prefix((neurons, 0), timesteps, || vec![0; channels], count, join)
     }
 
     /// Returns for each layer with `neurons` how many neurons first fire in each timestep, on all

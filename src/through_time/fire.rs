@@ -2,8 +2,8 @@
 
 use dfdx::prelude::{
     Axes2, Axes3, BroadcastTo, ChooseFrom, Cpu, Device, HasErr, HasShape, NoneTape, PermuteTo,
-    PutTape, ReshapeTo, SelectTo, SplitTape, Tape, Tensor, TryAdd, TryMul, TryStack, TrySub, ge, gt,
-    lt,
+    PutTape, ReshapeTo, SelectTo, SplitTape, Tape, Tensor, TryAdd, TryMul, TryStack, TrySub, ge,
+    gt, lt,
 };
 use rayon::prelude::*;
 
@@ -155,45 +155,35 @@ pub(crate) fn graded_spikes<D: Device<f32>>(
     let mut sum = zero.clone();
     let mut spikes = Vec::new();
     for t in 0..shape.timesteps {
-        let factor = graded.factor(t);
-        let now_size = size.clone().try_mul(factor)?;
         let frame = device.try_tensor_from_vec(vec![t % frames; inputs], (inputs,))?;
         let now: Tensor<(usize, usize), f32, D> = z.clone().try_select(frame)?;
         let now = now.try_reshape_like(&(all,))?.try_add(current.clone())?;
         let v = potential.try_mul(leak.clone())?.try_add(now)?;
         let mut count = zero.clone();
         for j in 1..=graded.most {
-            let fires = ge(&v, &now_size.clone().try_mul(f32::from(j))?);
+            let fires = ge(&v, &size.clone().try_mul(f32::from(j))?);
             count = count.try_add(fires.try_choose(one.clone(), zero.clone())?)?;
         }
         let below = graded.negative.map_or(0, |negative| negative.most);
         for j in 1..=below {
             let nu = graded.negative.map_or(0.0, |negative| negative.threshold);
-            let depth = now_size.clone().try_mul(nu + f32::from(j - 1))?.try_negate()?;
+            let depth = size.clone().try_mul(nu + f32::from(j - 1))?.try_negate()?;
             let fires = lt(&v, &depth).try_choose(one.clone(), zero.clone())?;
-            let said = ge(&sum, &constant(f32::from(j) * factor)?);
+            let said = ge(&sum, &constant(f32::from(j))?);
             let fires = said.try_choose(fires, zero.clone())?;
             count = count.try_sub(fires)?;
         }
-        potential = v.try_sub(now_size.try_mul(count.clone())?)?;
-        sum = sum.try_add(count.clone().try_mul(factor)?)?;
+        potential = v.try_sub(size.clone().try_mul(count.clone())?)?;
+        sum = sum.try_add(count.clone())?;
         spikes.push(count.try_reshape_like(&(inputs, each))?);
     }
     let spikes: Tensor<(usize, usize, usize), f32, D> = spikes.try_stack()?;
-    spikes
-        .try_permute::<(usize, usize, usize), Axes3<1, 0, 2>>()?
-        .try_reshape_like(&(inputs, shape.timesteps, shape.channels, shape.positions))
-}
-
-/// Numbers of spikes times the factors on their sizes, one per timestep.
-pub(crate) fn sized<D: Device<f32>>(
-    spikes: Spikes<D>,
-    shape: &FireShape,
-) -> Result<Spikes<D>, D::Err> {
-    let factors = (0..shape.timesteps).map(|t| shape.neurons.spikes.factor(t)).collect();
-    let factors = spikes.device().try_tensor_from_vec(factors, (shape.timesteps,))?;
-    let each = *spikes.shape();
-    spikes.try_mul(factors.try_broadcast_like::<_, Axes3<0, 2, 3>>(&each)?)
+    spikes.try_permute::<(usize, usize, usize), Axes3<1, 0, 2>>()?.try_reshape_like(&(
+        inputs,
+        shape.timesteps,
+        shape.channels,
+        shape.positions,
+    ))
 }
 
 /// Spikes times their charges, of which there is one per channel.

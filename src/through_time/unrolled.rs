@@ -2,7 +2,7 @@
 
 use dfdx::prelude::{Axis, Device, Gradients, MeanTo, ReshapeTo, Tape, Tensor, Trace};
 
-use super::fire::{FireShape, Fires, Spikes, charges, graded_spikes, sized, spikes};
+use super::fire::{FireShape, Fires, Spikes, charges, graded_spikes, spikes};
 use super::steps::{Fire, Flow, Step, build, forward};
 use super::surrogate::Surrogate;
 use crate::ann::{Layer, backward};
@@ -48,16 +48,14 @@ impl<D: Accelerated<f32>> Unrolled<D> {
         let fire = &mut |fire: &Fire<D>, flow: Flow<D, _>| {
             let parameters = [fire.threshold.clone(), fire.leak.clone()];
             let (shape, charge) = (self.shape(fire, inputs), fire.charge.clone());
-            let x = match fire.neurons.spikes.is_plain() {
-                true => spikes(flow.x, parameters, &shape).and_then(|spikes| {
-                    see(spikes.clone())?;
-                    charges(spikes, charge)
-                }),
-                false => graded_spikes(flow.x, parameters, &shape).and_then(|spikes| {
-                    see(spikes.clone())?;
-                    charges(sized(spikes, &shape)?, charge)
-                }),
+            let spikes = match fire.neurons.spikes.is_plain() {
+                true => spikes(flow.x, parameters, &shape),
+                false => graded_spikes(flow.x, parameters, &shape),
             };
+            let x = spikes.and_then(|spikes| {
+                see(spikes.clone())?;
+                charges(spikes, charge)
+            });
             self.fired(x, inputs)
         };
         let flow = forward(&self.steps, Flow { x, inputs, frames }, true, fire)?;

@@ -8,6 +8,7 @@ use crate::data;
 use crate::data::images::{Shares, Split};
 use crate::data::tasks::Digits;
 use crate::metrics::predict;
+use crate::simulate::neurons::Spikes;
 use crate::simulate::run::simulate;
 
 /// One input of 0.6, a weight of 1.5, a neuron of threshold 1 and no leak, outputs of weights 1
@@ -158,4 +159,15 @@ fn no_timestep_is_an_error() {
     let none = HybridSettings { timesteps: 0, ..HybridSettings::default() };
     let error = train_through_time(&snn, &digits.training, &none).err().unwrap();
     assert!(error.to_string().starts_with("timesteps: found 0"), "{error}");
+}
+
+#[test]
+fn spikes_without_derivatives_are_refused() {
+    let (snn, digits) = converted();
+    let signed = snn.with_spikes(Spikes::SIGNED).unwrap();
+    let settings = HybridSettings { timesteps: 2, ..HybridSettings::default() };
+    let error = train_through_time(&signed, &digits.training.take(8), &settings).err().unwrap();
+    let error = error.to_string();
+    assert!(error.starts_with("neurons: found Spikes"), "{error}");
+    assert!(error.contains("expected plain spikes, the only ones with derivatives"), "{error}");
 }
