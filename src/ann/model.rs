@@ -5,7 +5,7 @@ use std::path::Path;
 
 use dfdx::prelude::Cpu;
 
-use super::layers::Layer;
+use super::layers::{Layer, checksum};
 use super::networks::{Network, NetworkDevice};
 use super::train::{History, TrainSettings, train};
 use super::trainable::{Built, Trainable};
@@ -115,6 +115,15 @@ impl<N: Network, D: NetworkDevice> Ann<N, D> {
     /// [`Error::Device`](crate::Error::Device) of the device.
     pub fn layers(&self) -> Result<Vec<Layer>> {
         self.network.layers()
+    }
+
+    /// CRC-32 of the plain layers, weights included: of use in the key of a
+    /// [`sweep`](crate::sweep).
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) of the device.
+    pub fn checksum(&self) -> Result<u32> {
+        Ok(checksum(&self.layers()?))
     }
 
     pub(crate) fn network_mut(&mut self) -> &mut dyn Trainable {

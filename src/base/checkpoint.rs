@@ -1,8 +1,8 @@
 //! Checkpoints: the files that long work resumes from, in one format for all kinds of work.
 //!
 //! A checkpoint is a safetensors file. Its tensors are those of the work, if any. Its metadata
-//! holds the versions of the format and of the crate, what determines the result of the work (its
-//! *identity*) and its progress (its *state*), with the CRC-32 of all of it.
+//! holds the versions of the format and of the crate, what else determines the result of the work
+//! (its *identity*) and its progress (its *state*), with the CRC-32 of all of it.
 
 use std::collections::HashMap;
 use std::fs;
@@ -21,6 +21,8 @@ use super::tensors::{NamedTensor, parse, values, write_tensors};
 const KEY: &str = "evospike checkpoint";
 /// Version of the format; up to version 4, training and evolution had formats of their own.
 const VERSION: u32 = 5;
+/// Version of the crate, which is part of every identity.
+const CRATE: &str = env!("CARGO_PKG_VERSION");
 
 #[derive(Serialize, Deserialize)]
 struct Header<'a> {
@@ -72,7 +74,7 @@ pub(crate) fn write_checkpoint(
     let raw = |value: serde_json::Result<Box<RawValue>>| value.map_err(Error::write(path));
     let header = serde_json::to_string(&Header {
         version: VERSION,
-        evospike: env!("CARGO_PKG_VERSION"),
+        evospike: CRATE,
         identity: &raw(serde_json::value::to_raw_value(identity))?,
         state: &raw(serde_json::value::to_raw_value(state))?,
     });
@@ -103,55 +105,86 @@ fn header(path: &Path, bytes: &[u8], file: &SafeTensors<'_>) -> Result<String> {
     Ok(text.into())
 }
 
+/// A whole checkpoint of this version of the crate.
+pub(crate) struct Checkpoint {
+    pub identity: Value,
+    state: Box<RawValue>,
+    tensors: Vec<NamedTensor>,
+}
+
+impl Checkpoint {
+    /// Reads a checkpoint of any work; none if there is no file.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be read, is damaged, or is of another version of the
+    /// format or of the crate, which may compute something else.
+    pub fn read(path: &Path) -> Result<Option<Self>> {
+        let bytes = match fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io(path)(error)),
+        };
+        let other = |place, found: &dyn std::fmt::Display, expected: &dyn std::fmt::Display| {
+            wrong(path, place, found, format!("{expected}; delete the file to start anew"))
+        };
+        if bytes.first() == Some(&b'{') {
+            return Err(other("format version", &"one before 5", &VERSION));
+        }
+        let file = parse(path, &bytes)?;
+        let text = header(path, &bytes, &file)?;
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        let Version { version } = serde_json::from_str(&text).map_err(|e| damaged(path, e))?;
+        if version != VERSION {
+            return Err(other("format version", &version, &VERSION));
+        }
+        let header: Header<'_> = serde_json::from_str(&text).map_err(|e| damaged(path, e))?;
+        if header.evospike != CRATE {
+            return Err(other("version of evospike", &header.evospike, &CRATE));
+        }
+        let identity = serde_json::from_str(header.identity.get());
+        let names = file.names().into_iter();
+        let tensors = names.map(|name| {
+            let shape = file.tensor(name).map(|tensor| tensor.shape().to_vec());
+            let shape = shape.map_err(|error| damaged(path, error))?;
+            Ok(NamedTensor { name: name.into(), values: values(path, &file, name, &shape)?, shape })
+        });
+        let mut tensors = tensors.collect::<Result<Vec<_>>>()?;
+        tensors.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(Some(Self {
+            identity: identity.map_err(|e| damaged(path, e))?,
+            state: header.state.to_owned(),
+            tensors,
+        }))
+    }
+}
+
 /// Reads the checkpoint of the work with this identity; none if there is no file.
 ///
 /// # Errors
-/// Returns an error if the file cannot be read, is damaged, or belongs to another identity, naming
-/// the first difference.
+/// Returns the errors of [`Checkpoint::read`], and an error if the file belongs to another identity,
+/// naming the first difference.
 pub(crate) fn read_checkpoint<S: for<'de> Deserialize<'de>>(
     path: &Path,
     identity: &impl Serialize,
 ) -> Result<Option<(S, Vec<NamedTensor>)>> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::io(path)(error)),
+    let Some(found) = Checkpoint::read(path)? else {
+        return Ok(None);
     };
-    let older = |version: &dyn std::fmt::Display| {
-        let expected = format!("{VERSION}; delete the file to start anew");
-        wrong(path, "format version", version, expected)
-    };
-    if bytes.first() == Some(&b'{') {
-        return Err(older(&"one before 5"));
-    }
-    let file = parse(path, &bytes)?;
-    let text = header(path, &bytes, &file)?;
-    #[derive(Deserialize)]
-    struct Version {
-        version: u32,
-    }
-    let Version { version } = serde_json::from_str(&text).map_err(|e| damaged(path, e))?;
-    if version != VERSION {
-        return Err(older(&version));
-    }
-    let header: Header<'_> = serde_json::from_str(&text).map_err(|e| damaged(path, e))?;
-    let found: Value = serde_json::from_str(header.identity.get()).map_err(|e| damaged(path, e))?;
     let own = serde_json::to_string(identity).map_err(Error::write(path))?;
     let own: Value = serde_json::from_str(&own).map_err(Error::write(path))?;
-    if let Some((place, found, expected)) = difference("", &found, &own) {
-        let expected = format!("{expected}, as in this run; delete the file to start anew");
-        return Err(wrong(path, &place, found, expected));
-    }
-    let state = serde_json::from_str(header.state.get()).map_err(|e| damaged(path, e))?;
-    let names = file.names().into_iter();
-    let tensors = names.map(|name| {
-        let shape = file.tensor(name).map(|tensor| tensor.shape().to_vec());
-        let shape = shape.map_err(|error| damaged(path, error))?;
-        Ok(NamedTensor { name: name.into(), values: values(path, &file, name, &shape)?, shape })
-    });
-    let mut tensors = tensors.collect::<Result<Vec<_>>>()?;
-    tensors.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(Some((state, tensors)))
+    check_same(path, &found.identity, &own, "as in this run; delete the file to start anew")?;
+    let state = serde_json::from_str(found.state.get()).map_err(|e| damaged(path, e))?;
+    Ok(Some((state, found.tensors)))
+}
+
+/// Returns an error with the first difference of a file's identity from the one of `whose`.
+pub(crate) fn check_same(path: &Path, found: &Value, own: &Value, whose: &str) -> Result<()> {
+    difference("", found, own).map_or(Ok(()), |(place, found, own)| {
+        Err(wrong(path, &place, found, format!("{own}, {whose}")))
+    })
 }
 
 /// Returns the first field in which two values differ, and both values.
@@ -199,12 +232,18 @@ mod tests {
         let expected = "settings.seed: found 0, expected 1, as in this run";
         assert!(error(&other).contains(expected), "{}", error(&other));
 
-        let text = r#"{"version":2,"run":{}}"#;
-        let header =
-            format!("{:08x} {text}", checksum(text, std::iter::empty::<(&str, Vec<u8>)>()));
-        write_tensors(&path, &[], (KEY, header)).unwrap();
-        let expected = "format version: found 2, expected 5; delete the file to start anew";
-        assert!(error(&own).ends_with(expected), "{}", error(&own));
+        for (text, expected) in [
+            (r#"{"version":2,"run":{}}"#, "format version: found 2, expected 5"),
+            (
+                r#"{"version":5,"evospike":"0.0.9","identity":{},"state":[]}"#,
+                concat!("evospike: found 0.0.9, expected ", env!("CARGO_PKG_VERSION")),
+            ),
+        ] {
+            let sum = checksum(text, std::iter::empty::<(&str, Vec<u8>)>());
+            write_tensors(&path, &[], (KEY, format!("{sum:08x} {text}"))).unwrap();
+            let expected = format!("{expected}; delete the file to start anew");
+            assert!(error(&own).ends_with(&expected), "{}", error(&own));
+        }
         fs::write(&path, r#"{"checksum":1,"content":{}}"#).unwrap();
         assert!(error(&own).contains("found one before 5"), "{}", error(&own));
     }

@@ -304,6 +304,12 @@ impl<P: Part, K: Task> Images<P, K> {
         self.store.image(self.indices[i]).shares()
     }
 
+    /// CRC-32 of the networks' inputs and of the labels, in order: of use in the key of a
+    /// [`sweep`](crate::sweep).
+    pub fn checksum(&self) -> u32 {
+        self.view().checksum()
+    }
+
     /// Replaces the pixels, for example by attacked ones. `pixels` are values in 0..=1, images x
     /// channels x rows x columns.
     ///

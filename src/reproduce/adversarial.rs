@@ -129,10 +129,11 @@ pub fn adversarial<N: Network<Task = Cifar10>>(
     let found = experiment.search(&mut clean)?;
     let nearest = settings.clean.nearest_margin(settings.margin_points);
     let reference = &found.baselines[nearest][0].snn;
-    // Attacks are in the steps' names, so that a new attack does not make the others run again.
+    // The steps of an attack depend on no other, so that a new one does not make them run again.
     let common = changed(settings, |settings| settings.attacks.clear());
-    let key = workspace.key((common, reference.neurons()));
-    let mut steps = StepCache::new("reproduce adversarial", &folder, &key, stop)?;
+    let key = |by| workspace.key((&common, reference.neurons(), by));
+    let first = key(settings.attacks.first());
+    let mut steps = StepCache::new("reproduce adversarial", &folder, &first, stop)?;
 
     let study = AttackStudy {
         settings,
@@ -144,6 +145,7 @@ pub fn adversarial<N: Network<Task = Cifar10>>(
     };
     let (mut latency, mut rows) = (Vec::new(), NetworkRows::default());
     for (number, by) in settings.attacks.iter().enumerate() {
+        steps.depend_on(&key(Some(by)))?;
         let (baselines, evolved) = study.choose(by, &mut steps)?;
         for evolved in &evolved {
             let (seed, margins) = (evolved.seed, (experiment.initial, settings.margin_points));

@@ -11,7 +11,7 @@ use super::rows::{ComparisonRow, Report};
 use super::steps::{
     NetworkRows, StepCache, TimingRow, changed, check_margin, complete, evolution_charts,
 };
-use crate::ann::{Ann, Network, checksum};
+use crate::ann::{Ann, Network};
 use crate::base::{
     Error, Output, Result, Resume, at_least, not_empty, require, show, some_timesteps,
 };
@@ -236,18 +236,17 @@ impl<'a, N: Network<Task = Cifar10>> Workspace<'a, N> {
     ) -> Result<(Self, StepCache<'a>)> {
         let parts = input.parts(0)?;
         settings.evolution.batch_of(parts.held_out.len())?;
-        let conversion = convert(input.ann, &parts.training.take(settings.balance_images))?;
-        let thresholds = conversion.balance(Balance::Max)?.thresholds();
-        let images_checksums = [parts.held_out.view().checksum(), parts.test.view().checksum()];
-        let weights_checksum = checksum(&input.ann.layers()?);
+        let balance_images = parts.training.take(settings.balance_images);
+        let conversion = convert(input.ann, &balance_images)?;
+        let images_checksums = [parts.held_out.checksum(), parts.test.checksum()];
+        let weights_checksum = input.ann.checksum()?;
         // The other settings are in the steps' names.
         let common = changed(settings, |settings| {
             (settings.seeds, settings.initial) = (Vec::new(), Vec::new());
             settings.reported_margins.clear();
         });
-        let version = env!("CARGO_PKG_VERSION");
-        let checksums = (images_checksums, weights_checksum);
-        let key = (version, N::NAME, common, checksums, thresholds);
+        let checksums = (images_checksums, balance_images.checksum(), weights_checksum);
+        let key = (N::NAME, common, checksums);
         let steps = StepCache::new("reproduce cifar10", folder, &key, stop)?;
         let workspace =
             Self { input, settings, parts, conversion, images_checksums, weights_checksum };
@@ -268,7 +267,7 @@ impl<'a, N: Network<Task = Cifar10>> Workspace<'a, N> {
     /// Key of steps that depend on these settings, the network and the images.
     pub fn key<S: Serialize>(&self, settings: S) -> impl Serialize {
         let checksums = (self.images_checksums, self.weights_checksum);
-        (env!("CARGO_PKG_VERSION"), N::NAME, settings, checksums)
+        (N::NAME, settings, checksums)
     }
 
     /// Completes the files of an experiment and gives its report.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rows::{MethodRow, Report};
 use super::steps::{changed, complete};
-use crate::ann::{Ann, DigitsBinary, DigitsCnn, DigitsQcfs, Mlp, Network, TrainSettings, checksum};
+use crate::ann::{Ann, DigitsBinary, DigitsCnn, DigitsQcfs, Mlp, Network, TrainSettings};
 use crate::base::{Output, Result, not_empty, require, show, some_timesteps};
 use crate::convert::{Balance, Conversion, convert};
 use crate::data::{Digits, Shares, Split, digits};
@@ -116,7 +116,7 @@ pub fn comparison(
     for (number, &seed) in settings.seeds.iter().enumerate() {
         let parts = digits()?.split(settings.shares, seed)?;
         let (ann, seconds) = timed(|| settings.trained::<DigitsCnn>(seed, &parts))?;
-        weights.push(checksum(&ann.layers()?));
+        weights.push(ann.checksum()?);
         // The targets of all methods are set below the accuracy of this ANN.
         let below = |accuracy: Accuracy| accuracy.percent() - settings.target_percent;
         let held_out_margin = below(ann.accuracy(&parts.held_out)?);
@@ -142,7 +142,7 @@ pub fn comparison(
     output.csv("comparison.csv", &methods)?;
     output.csv("accuracy.csv", accuracy)?;
     let names = ("comparison", DigitsCnn::NAME);
-    let images = [digits()?.view().checksum()];
+    let images = [digits()?.checksum()];
     complete(output, methods, names, [&images, &weights], ("settings.json", settings))
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rows::{LatencyRow, Report};
 use super::steps::{NetworkRows, TimingRow, changed, check_margin, complete, evolution_charts};
-use crate::ann::{Ann, DigitsCnn, Network, TrainSettings, checksum};
+use crate::ann::{Ann, DigitsCnn, Network, TrainSettings};
 use crate::base::{Output, Result, not_empty, show};
 use crate::convert::{Balance, convert};
 use crate::data::{Shares, digits as embedded};
@@ -125,7 +125,7 @@ pub fn digits(settings: &DigitsSettings, folder: impl Into<PathBuf>) -> Result<R
     output.csv("timing.csv", timing)?;
     rows.write(&output)?;
     let names = ("digits", DigitsCnn::NAME);
-    let images = [embedded()?.view().checksum()];
+    let images = [embedded()?.checksum()];
     complete(output, latency, names, [&images, &weights], ("settings.json", settings))
 }
 
@@ -209,5 +209,5 @@ fn run(settings: &DigitsSettings, seed: u64, timing: &mut Vec<TimingRow>) -> Res
         usual.push((balance, test(&conversion.balance(balance)?)?));
     }
     done("test");
-    Ok(SeedRun { weights_checksum: checksum(&ann.layers()?), usual, margins })
+    Ok(SeedRun { weights_checksum: ann.checksum()?, usual, margins })
 }

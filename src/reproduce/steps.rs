@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::rows::Report;
 use crate::ann::Network;
@@ -131,8 +132,8 @@ pub(super) fn complete<R, S: Serialize>(
 /// Results of an experiment's steps, one file each, from which the experiment resumes.
 pub(super) struct StepCache<'a> {
     folder: PathBuf,
-    /// Settings and data that the results depend on, as JSON.
-    key: String,
+    /// Settings and data that the results depend on.
+    key: Value,
     pub timing: Vec<TimingRow>,
     /// Name of the experiment in errors.
     work: &'static str,
@@ -147,13 +148,16 @@ impl<'a> StepCache<'a> {
         key: &impl Serialize,
         stop: &'a AtomicBool,
     ) -> Result<Self> {
-        Ok(Self {
-            folder: folder.join(".checkpoints"),
-            key: serde_json::to_string(key).map_err(Error::write(folder))?,
-            timing: Vec::new(),
-            work,
-            stop,
-        })
+        let folder = folder.join(".checkpoints");
+        let mut steps = Self { folder, key: Value::Null, timing: Vec::new(), work, stop };
+        steps.depend_on(key)?;
+        Ok(steps)
+    }
+
+    /// Replaces what the results of the next steps depend on.
+    pub fn depend_on(&mut self, key: &impl Serialize) -> Result<()> {
+        self.key = serde_json::to_value(key).map_err(Error::write(&self.folder))?;
+        Ok(())
     }
 
     /// Path of the file of a step. Names of attacks contain fractions, so `/` is replaced.
