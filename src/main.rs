@@ -19,6 +19,7 @@ use evospike::reproduce::{
 };
 use evospike::sweep::merge;
 use evospike::{Error, data::Task, ranks};
+use serde::Serialize;
 
 /// Train a network on handwritten digits, convert it to a spiking network, evolve its thresholds
 /// and report by how much the latency at equal accuracy falls.
@@ -55,7 +56,9 @@ enum Command {
     /// Convert a network with every combination of some values, and measure the spiking networks
     ///
     /// Writes one CSV file with the latency to the target, the accuracy after the last timestep and
-    /// the spikes on held-out images. The same command resumes from the file.
+    /// the spikes on held-out images, and beside it OUT.key with what they were measured with. The
+    /// same command reads the rows that are there, and measures those that are missing or failed; a
+    /// command with other settings, weights or images is refused. Delete OUT to start again.
     #[command(allow_negative_numbers = true, args_conflicts_with_subcommands = true)]
     Sweep(SweepArguments),
 }
@@ -854,6 +857,31 @@ fn run_sweep(arguments: SweepArguments) -> evospike::Result<()> {
     source.open(&Conversions { source, grid })
 }
 
+/// Everything that decides the numbers of a sweep, beside its axes.
+#[derive(Serialize)]
+struct SweepKey {
+    settings: SweepSettings,
+    sources: SweepSources,
+}
+
+#[derive(Serialize)]
+struct SweepSettings {
+    network: &'static str,
+    seed: u64,
+    timesteps: usize,
+    margin: f64,
+    images: usize,
+    balance_images: usize,
+}
+
+/// CRC-32 of each.
+#[derive(Serialize)]
+struct SweepSources {
+    weights: u32,
+    images: u32,
+    balance_images: u32,
+}
+
 struct Conversions<'a> {
     source: &'a Source,
     grid: &'a GridArguments,
@@ -898,11 +926,26 @@ impl Work for Conversions<'_> {
         }
         let ann = self.ann::<N>(parts)?;
         let balance_images = grid.balance_images.unwrap_or(usize::MAX);
-        let conversion = convert(&ann, &parts.training.take(balance_images))?;
+        let balance_images = parts.training.take(balance_images);
+        let conversion = convert(&ann, &balance_images)?;
         let images = parts.held_out.take(grid.images.unwrap_or(usize::MAX));
         let target = ann.target(&images, grid.margin)?;
+        let settings = SweepSettings {
+            network: N::NAME,
+            seed: self.source.seed,
+            timesteps: grid.timesteps,
+            margin: grid.margin,
+            images: images.len(),
+            balance_images: balance_images.len(),
+        };
+        let sources = SweepSources {
+            weights: ann.checksum()?,
+            images: images.checksum(),
+            balance_images: balance_images.checksum(),
+        };
+        let key = SweepKey { settings, sources };
         let columns = ["latency (timesteps)", "accuracy (%)", "spikes an image"];
-        sweep.run(&grid.out, columns, |&(percentile, leak, initial, code)| {
+        sweep.run(&grid.out, key, columns, |&(percentile, leak, initial, code)| {
             let snn = conversion.balance(Balance::Percentile(percentile))?;
             let snn = snn.with_leak(leak)?.with_initial(initial)?;
             let settings = SimulateSettings { code, ..grid.timesteps.into() };
@@ -914,7 +957,7 @@ impl Work for Conversions<'_> {
                 Some(layers.map(|layer| run.spikes_per_image(layer)).sum()),
             ])
         })?;
-        print_files(std::slice::from_ref(&grid.out));
+        println!("{} combinations in {}", sweep.len(), grid.out.display());
         Ok(())
     }
 }

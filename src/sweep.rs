@@ -13,7 +13,8 @@
 //! let sweep = Sweep::new()
 //!     .axis("percentile", [99.0, 99.9])
 //!     .axis("leak", [1.0f32, 0.99]);
-//! let found = sweep.run(file, ["latency", "accuracy (%)"], |&(percentile, leak)| {
+//! let key = (ann.checksum()?, images.checksum()); // what else decides the numbers
+//! let found = sweep.run(file, key, ["latency", "accuracy (%)"], |&(percentile, leak)| {
 //!     let snn = conversion.balance(Balance::Percentile(percentile))?;
 //!     let snn = snn.with(|neurons| neurons.leak = vec![leak])?;
 //!     let curve = simulate(&snn, &images, 32)?.curve;
@@ -45,19 +46,20 @@
 //! `parallel evospike sweep --leak 1,0.99 --shard {}/8 --out part-{}.csv ::: {1..8}`. If shards
 //! share a machine, divide its cores among them with `RAYON_NUM_THREADS`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Display;
-use std::fs;
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::base::{
-    Chart, Error, Lock, Progress, Result, Table, chart, distinct, one_line, require, show,
-    write_csv,
+    Chart, Checkpoint, Error, Lock, Progress, Result, Table, chart, check_same, distinct, one_line,
+    read_checkpoint, read_table, require, show, write_checkpoint, write_csv,
 };
 
 /// Grid of every combination of the values of its axes, as tuples of the values' types.
@@ -116,6 +118,20 @@ axis!(A, B, C, D, E);
 /// Additional axis of a shard's file: `3/8` is the third of eight combinations.
 const POINT: &str = "point";
 
+/// Last column: why a measurement failed.
+const ERROR: &str = "error";
+
+/// What decides the rows of a file, beside their own cells. A file beside the CSV file holds it.
+#[derive(Serialize, Deserialize)]
+struct Identity<K> {
+    work: String,
+    /// Axes of the whole grid, so that they are the same in every shard.
+    axes: Vec<String>,
+    columns: Vec<String>,
+    /// The caller's key.
+    key: K,
+}
+
 impl<P> Sweep<P> {
     /// Shard `k` of 1..=`n` of the grid: every n-th combination, starting at the k-th. It has an
     /// additional axis, `point`: the index in the grid, by which [`merge`] orders the rows of
@@ -131,11 +147,13 @@ impl<P> Sweep<P> {
     /// let product = |&(x, y): &(f64, f64)| Ok([Some(x * y)]);
     /// for k in 1..=3 {
     ///     // Elsewhere, each on its own.
-    ///     grid().shard(k, 3)?.run(file(&format!("part-{k}.csv")), ["product"], product)?;
+    ///     let part = file(&format!("part-{k}.csv"));
+    ///     grid().shard(k, 3)?.run(part, "x * y", ["product"], product)?;
     /// }
     /// let parts = (1..=3).map(|k| file(&format!("part-{k}.csv")));
     /// merge(parts, file("all.csv"))?;
-    /// let found = grid().run(file("all.csv"), ["product"], product)?; // measures nothing more
+    /// let all = file("all.csv");
+    /// let found = grid().run(all, "x * y", ["product"], product)?; // measures nothing more
     /// # Ok::<(), evospike::Error>(())
     /// ```
     ///
@@ -172,17 +190,25 @@ impl<P: Sync> Sweep<P> {
     /// Measures every combination in parallel and writes one row each to the CSV file `path`. Each
     /// measurement is a number, or `None` for an empty cell, for each of `columns`.
     ///
-    /// Every row is written as soon as it is measured. The same call resumes from an existing file
-    /// and measures the missing rows, so values can be added to an axis. Delete the file if
-    /// `measure` itself has changed. The rows of the file are in the order of the grid.
+    /// `key` is everything else that decides the numbers, such as settings and the checksums of
+    /// weights and images: it is all that is known of what `measure` captures and does.
+    ///
+    /// Every row is written as soon as it is measured, and the key into a file beside, `path` with
+    /// `.key` behind it. The same call reads the rows of an existing file, says how many, and
+    /// measures the missing ones, so values can be added to an axis. The rows of the file are in
+    /// the order of the grid. A measurement that fails has the reason in the column `error`; the
+    /// others go on, and the next call measures it again. To measure everything anew, delete the
+    /// CSV file.
     ///
     /// # Errors
-    /// Returns the first error or panic of `measure`, without its row and those not started; an
-    /// error if an axis has no values or two that are displayed the same, or if the file cannot be
-    /// written or has other columns; [`Error::Busy`] while another sweep writes it.
+    /// Returns the first error or panic of `measure` in the order of the grid, once all else is
+    /// measured; an error if an axis has no values or two that are displayed the same, if the file
+    /// cannot be written, is damaged, or was measured with another key or other columns, naming the
+    /// first difference; [`Error::Busy`] while another sweep writes it.
     pub fn run<const M: usize>(
         &self,
         path: impl AsRef<Path>,
+        key: impl Serialize,
         columns: [&str; M],
         measure: impl Fn(&P) -> Result<[Option<f64>; M]> + Sync,
     ) -> Result<Swept> {
@@ -195,136 +221,216 @@ impl<P: Sync> Sweep<P> {
             require(new.is_none(), "axis", format!("{found} twice"), expected)?;
         }
         let columns = columns.map(String::from);
-        let header: Vec<String> = self.axes.iter().chain(&columns).cloned().collect();
+        let header = header(&self.axes, &columns);
+        let of_grid = self.axes.iter().filter(|axis| *axis != POINT);
+        let identity = Identity {
+            work: "sweep".into(),
+            axes: of_grid.cloned().collect(),
+            columns: columns.to_vec(),
+            key,
+        };
         let _lock = Lock::of_file(path)?;
         let mut others = Vec::new();
-        for row in read(path, &header)? {
-            let (text, numbers) = row.split_at(self.axes.len());
-            match known.get_mut(text) {
-                Some(row) => *row = Some(numbers.to_vec()),
-                // The row has values that this grid no longer has.
-                None => others.push(row),
+        match read_table(path) {
+            // The key of a deleted table is replaced.
+            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                write_checkpoint(&key_file(path), &identity, &(), Vec::new())?;
+            }
+            text => {
+                let same = read_checkpoint::<()>(&key_file(path), &identity);
+                same.map_err(of_table(path))?.ok_or_else(|| without_key(path))?;
+                for row in parse_rows(path, &text?, &header, self.axes.len())? {
+                    let (text, cells) = row.split_at(self.axes.len());
+                    match known.get_mut(text) {
+                        Some(row) => *row = Some(cells.to_vec()),
+                        // The row has values that this grid no longer has.
+                        None => others.push(row),
+                    }
+                }
             }
         }
-        let mut progress = Progress::new("sweep", self.points.len());
-        progress.skip(known.values().flatten().count());
-        let todo = self.points.iter().filter(|(text, _)| known[text].is_none());
-        let todo: Vec<_> = todo.collect();
+        let measured =
+            |text: &Vec<String>| known[text].as_ref().is_some_and(|row| row[M].is_empty());
+        let todo: Vec<_> = self.points.iter().filter(|(text, _)| !measured(text)).collect();
+        let (all, read) = (self.points.len(), self.points.len() - todo.len());
+        let mut progress = Progress::new("sweep", all);
+        progress.skip(read);
         let state = Mutex::new((known, progress));
         let one = |(text, point): &&(Vec<String>, P)| -> Result<()> {
             // A panic would unwind through the caller, and take the notebook's variables along.
             let measured = catch_unwind(AssertUnwindSafe(|| measure(point)));
-            let measured = measured.unwrap_or_else(|panic| {
-                let names = self.axes.iter().zip(text);
-                let names = names.map(|(axis, value)| format!("{axis} {value}"));
-                let place = names.collect::<Vec<_>>().join(", ");
-                Err(Error::panicked(format!("sweep at {place}"), &*panic))
-            });
-            let numbers = measured?.map(|x| x.map_or_else(String::new, |x| x.to_string()));
+            let measured =
+                measured.unwrap_or_else(|panic| Err(Error::panicked("measurement", &*panic)));
+            let (numbers, error) = match measured {
+                Ok(numbers) => (numbers, String::new()),
+                Err(error) => ([None; M], error.to_string()),
+            };
+            let numbers = numbers.map(|x| x.map_or_else(String::new, |x| x.to_string()));
             let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
             let (known, progress) = &mut *state;
-            known.insert(text.clone(), Some(numbers.to_vec()));
+            known.insert(text.clone(), Some(numbers.into_iter().chain([error]).collect()));
             progress.step(|| text.join(", "));
             let rows = self.rows(known).chain(others.iter().cloned());
             write_csv(path, std::iter::once(header.clone()).chain(rows))
         };
         let done = todo.par_iter().try_for_each(one);
         let (known, progress) = state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        progress.finish(|| format!("in {}", path.display()));
+        progress.finish(|| match read {
+            0 => format!("in {}", path.display()),
+            _ => format!("{read} of {all} rows read from {}", path.display()),
+        });
         done?;
-        Ok(Swept {
-            axes: self.axes.clone(),
-            columns: columns.to_vec(),
-            rows: self.rows(&known).collect(),
-        })
+        let mut rows: Vec<_> = self.rows(&known).collect();
+        check_measured(path, &self.axes, &rows)?;
+        rows.iter_mut().for_each(|row| row.truncate(header.len() - 1));
+        Ok(Swept { axes: self.axes.clone(), columns: columns.to_vec(), rows })
     }
 
-    /// Rows measured so far, in the order of the grid.
+    /// Rows so far, in the order of the grid.
     fn rows<'a>(
         &'a self,
         known: &'a HashMap<Vec<String>, Option<Vec<String>>>,
     ) -> impl Iterator<Item = Vec<String>> + 'a {
         self.points.iter().filter_map(|(text, _)| {
-            let numbers = known[text].as_ref()?;
-            Some(text.iter().chain(numbers).cloned().collect())
+            let cells = known[text].as_ref()?;
+            Some(text.iter().chain(cells).cloned().collect())
         })
     }
 }
 
-/// Reads the rows of a CSV file with this header; a missing file has none.
-fn read(path: &Path, header: &[String]) -> Result<Vec<Vec<String>>> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Error::io(path)(error)),
+/// Path of the file beside a CSV file that holds what decides its rows.
+fn key_file(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".key");
+    name.into()
+}
+
+/// Returns a function for `map_err` that names the table in an error of its key's file, since the
+/// table is the one to delete.
+fn of_table(path: &Path) -> impl Fn(Error) -> Error {
+    move |error| match error {
+        Error::Data { place, found, expected, .. } => {
+            Error::data(path.display(), place, found, expected)
+        }
+        error => error,
+    }
+}
+
+fn without_key(path: &Path) -> Error {
+    let found = format!("no file {}", key_file(path).display());
+    Error::data(path.display(), "key", found, "the file that a sweep writes beside its table")
+}
+
+fn header(axes: &[String], columns: &[String]) -> Vec<String> {
+    axes.iter().chain(columns).cloned().chain([ERROR.into()]).collect()
+}
+
+/// Parses the rows of a CSV file with this header, which begins with the axes.
+fn parse_rows(path: &Path, text: &str, header: &[String], axes: usize) -> Result<Vec<Vec<String>>> {
+    let wrong = |place: String, found: String, expected: String| {
+        Error::data(path.display(), place, found, expected)
     };
-    let (found, rows) = parse(path, &text)?;
-    if found != header {
-        let found = text.lines().next().unwrap_or_default();
-        let expected = format!("{}; delete the file to start anew", header.join(","));
-        return Err(Error::data(path.display(), "line 1", found, expected));
+    let line = |error: csv::Error| {
+        let place = error.position().map_or(1, csv::Position::line);
+        let expected = "as many cells as the header has".into();
+        wrong(format!("line {place}"), error.to_string(), expected)
+    };
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let found = reader.headers().map_err(line)?;
+    if !found.iter().eq(header) {
+        let (found, header) = (found.iter().collect::<Vec<_>>().join(","), header.join(","));
+        let expected = format!("{header}; delete the file to start anew");
+        return Err(wrong("line 1".into(), found, expected));
+    }
+    let (mut rows, mut seen) = (Vec::new(), HashSet::new());
+    for (i, row) in reader.records().enumerate() {
+        let row: Vec<String> = row.map_err(line)?.iter().map(String::from).collect();
+        let place = format!("row {}", i + 1);
+        let numbers = header.iter().zip(&row).take(header.len() - 1).skip(axes);
+        for (column, cell) in numbers {
+            // As they were written, so that no digit is missing in the middle.
+            if !cell.is_empty()
+                && cell.parse().ok().map(|x: f64| x.to_string()).as_ref() != Some(cell)
+            {
+                let place = format!("{place}, column {column}");
+                return Err(wrong(place, format!("`{cell}`"), "a number or nothing".into()));
+            }
+        }
+        if !seen.insert(row[..axes].to_vec()) {
+            let found = format!("{} a second time", row[..axes].join(", "));
+            return Err(wrong(place, found, "each combination once".into()));
+        }
+        rows.push(row);
     }
     Ok(rows)
 }
 
-/// Parses the header and rows of a CSV file.
-fn parse(path: &Path, text: &str) -> Result<(Vec<String>, Vec<Vec<String>>)> {
-    let wrong = |place: String, error: csv::Error| {
-        let expected = "as many cells as the header has";
-        Error::data(path.display(), place, error, expected)
+/// Returns an error with the first of the rows whose measurement failed.
+fn check_measured(path: &Path, axes: &[String], rows: &[Vec<String>]) -> Result<()> {
+    let mut failed =
+        rows.iter().filter_map(|row| Some((row, row.last().filter(|e| !e.is_empty())?)));
+    let Some((row, reason)) = failed.next() else {
+        return Ok(());
     };
-    let cells = |row: &csv::StringRecord| row.iter().map(String::from).collect();
-    let mut reader = csv::Reader::from_reader(text.as_bytes());
-    let header = reader.headers();
-    let header = cells(header.map_err(|error| wrong("line 1".into(), error))?);
-    let row = |(i, row): (usize, csv::Result<csv::StringRecord>)| match row {
-        Ok(row) => Ok(cells(&row)),
-        Err(error) => Err(wrong(format!("row {}", i + 1), error)),
-    };
-    let rows = reader.records().enumerate().map(row);
-    Ok((header, rows.collect::<Result<_>>()?))
+    let names = axes.iter().zip(row).map(|(axis, value)| format!("{axis} {value}"));
+    Err(Error::Unmeasured {
+        path: path.into(),
+        failed: 1 + failed.count(),
+        combinations: rows.len(),
+        first: names.collect::<Vec<_>>().join(", "),
+        reason: reason.clone(),
+    })
 }
 
 /// Merges the CSV files of all shards of a grid, in any order: `out` is the file that a sweep of
-/// the whole grid would have written.
+/// the whole grid would have written, with its key.
 ///
 /// # Errors
-/// Returns an error if a file cannot be read or is not of a shard, if its axes, columns or grid
-/// differ from the first file's, or if a combination is missing or has different numbers in two
-/// files. Nothing is written then.
+/// Returns an error if a file cannot be read, is damaged or is not of a shard, if its key, columns
+/// or grid differ from the first file's, or if a combination is missing or has different numbers in
+/// two files. Nothing is written then. Returns the error of [`Sweep::run`] if a measurement failed.
 pub fn merge(
     parts: impl IntoIterator<Item = impl AsRef<Path>>,
     out: impl AsRef<Path>,
 ) -> Result<()> {
-    let mut header: Vec<String> = vec![POINT.into()];
-    let mut rows: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+    let out = out.as_ref();
+    let mut first: Option<(PathBuf, Value, Identity<Value>)> = None;
+    let mut all_rows: BTreeMap<usize, Vec<String>> = BTreeMap::new();
     let mut combinations = 0;
     for part in parts {
         let path = part.as_ref();
         let wrong = |place: String, found: String, expected: String| {
             Err(Error::data(path.display(), place, found, expected))
         };
-        let text = fs::read_to_string(path).map_err(Error::io(path))?;
-        let (found, of_part) = parse(path, &text)?;
-        // Only the first axis of the first file is known in advance.
-        let known = if rows.is_empty() { 1 } else { found.len() };
-        if found.get(..known) != Some(&header[..]) {
-            let expected = format!("{}, the columns of a shard", header.join(","));
-            return wrong("line 1".into(), found.join(","), expected);
-        }
-        header = found;
-        for (i, row) in of_part.into_iter().enumerate() {
+        let text = read_table(path)?;
+        let found = Checkpoint::read(&key_file(path)).map_err(of_table(path))?;
+        let found = found.ok_or_else(|| without_key(path))?.identity;
+        let (shard, same, identity) = match &first {
+            Some(first) => first,
+            None => {
+                let identity = serde_json::from_value(found.clone());
+                let identity = identity.map_err(|error| {
+                    Error::data(path.display(), "key", error, "the key of a sweep")
+                })?;
+                first.insert((path.into(), found.clone(), identity))
+            }
+        };
+        check_same(path, &found, same, &format!("as in {}", shard.display()))?;
+        let axes: Vec<String> =
+            std::iter::once(POINT.into()).chain(identity.axes.clone()).collect();
+        let header = header(&axes, &identity.columns);
+        for (i, row) in parse_rows(path, &text, &header, axes.len())?.into_iter().enumerate() {
             let number = format!("row {}", i + 1);
             let Some((place, all)) = place(&row[0]) else {
                 let expected = "a place in the grid, such as 3/8".into();
                 return wrong(number, row[0].clone(), expected);
             };
-            if !rows.is_empty() && all != combinations {
-                let expected = format!("{combinations}, as in the first shard");
+            if !all_rows.is_empty() && all != combinations {
+                let expected = format!("{combinations}, as in {}", shard.display());
                 return wrong(number, format!("{all} combinations"), expected);
             }
             combinations = all;
-            if let Some(known) = rows.insert(place, row.clone())
+            if let Some(known) = all_rows.insert(place, row.clone())
                 && known != row
             {
                 let expected = format!("{}, as in another row", known.join(","));
@@ -332,16 +438,23 @@ pub fn merge(
             }
         }
     }
-    if rows.is_empty() || rows.len() < combinations {
-        let missing = (1..=combinations).filter(|place| !rows.contains_key(place));
+    let identity = first.filter(|_| !all_rows.is_empty() && all_rows.len() == combinations);
+    let Some((_, _, identity)) = identity else {
+        let missing = (1..=combinations).filter(|place| !all_rows.contains_key(place));
         let first: Vec<String> = missing.take(10).map(|place| place.to_string()).collect();
-        let (known, first) = (rows.len(), first.join(", "));
+        let (known, first) = (all_rows.len(), first.join(", "));
         let found = format!("{known} of {combinations} combinations, without {first}");
         let expected = "all, measured to the end";
         return Err(Error::parameter("shards", found, expected));
-    }
-    let all = std::iter::once(header).chain(rows.into_values());
-    write_csv(out, all.map(|mut row| row.split_off(1)))
+    };
+    let _lock = Lock::of_file(out)?;
+    let all_rows: Vec<_> = all_rows.into_values().map(|mut row| row.split_off(1)).collect();
+    let header = header(&identity.axes, &identity.columns);
+    // A process that is killed in between leaves no rows with another's key.
+    write_csv(out, [&header])?;
+    write_checkpoint(&key_file(out), &identity, &(), Vec::new())?;
+    write_csv(out, std::iter::once(&header).chain(&all_rows))?;
+    check_measured(out, &identity.axes, &all_rows)
 }
 
 /// Index of a combination and the number of combinations, from `3/8`.

@@ -102,7 +102,8 @@ fn work() -> evospike::Result<()> {
             let sweep = Sweep::new()
                 .axis("percentile", [98.0, 99.0, 99.5, 99.9, 100.0])
                 .axis("leak", [1.0f32, 0.99, 0.98, 0.95]);
-            sweep.run(folder.join("sweep.csv"), ["latency", "accuracy (%)"], |&(p, leak)| {
+            let columns = ["latency", "accuracy (%)"];
+            sweep.run(folder.join("sweep.csv"), "64 timesteps", columns, |&(p, leak)| {
                 let snn = conversion.balance(Balance::Percentile(p))?;
                 let snn = snn.with(|neurons| neurons.leak = vec![leak])?;
                 let curve = simulate(&snn, &digits.held_out, 64)?.curve;

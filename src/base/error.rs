@@ -94,6 +94,24 @@ pub enum Error {
         /// Message of the panic.
         reason: String,
     },
+    /// Combinations of a [`sweep`](crate::sweep) whose measurement failed; all others are in the
+    /// file.
+    #[error(
+        "{}: {failed} of {combinations} combinations failed, the first at {first}: {reason}; the same sweep measures them again",
+        path.display()
+    )]
+    Unmeasured {
+        /// The CSV file, whose column `error` has the reason of each.
+        path: PathBuf,
+        /// Number of combinations whose measurement failed.
+        failed: usize,
+        /// Number of all combinations.
+        combinations: usize,
+        /// The first of those that failed: each axis with its value.
+        first: String,
+        /// Error of that measurement.
+        reason: String,
+    },
     /// Error of one of the processes of a distributed evolution ([`ranks`](crate::ranks)), known to
     /// all of them.
     #[error("rank {rank}: {reason}")]

@@ -27,6 +27,24 @@ pub fn write_csv<T: Serialize>(
     write_file(path, &writer.into_inner().map_err(Error::write(path))?)
 }
 
+/// Reads the text of a CSV file that [`write_csv`] wrote.
+///
+/// # Errors
+/// Returns an error if the file cannot be read or ends within a row.
+pub(crate) fn read_table(path: &Path) -> Result<String> {
+    let text = fs::read_to_string(path).map_err(Error::io(path))?;
+    match text.lines().enumerate().last() {
+        // A number of which digits are missing is still a number.
+        Some((i, line)) if !text.ends_with('\n') => {
+            let cell = line.rsplit(',').next().unwrap_or_default();
+            let found = format!("`{cell}` and no line break behind it");
+            let place = format!("line {}, last cell", i + 1);
+            Err(Error::data(path.display(), place, found, "a whole file"))
+        }
+        _ => Ok(text),
+    }
+}
+
 /// Reads a CSV file that [`write_csv`] wrote, such as one of [`reproduce`](crate::reproduce).
 ///
 /// ```
@@ -42,11 +60,11 @@ pub fn write_csv<T: Serialize>(
 /// ```
 ///
 /// # Errors
-/// Returns an error if the file cannot be read or a row is not of this type.
+/// Returns an error if the file cannot be read or ends within a row, or a row is not of this type.
 pub fn read_csv<T: DeserializeOwned>(path: impl AsRef<Path>) -> Result<Vec<T>> {
     let path = path.as_ref();
-    let text = fs::read(path).map_err(Error::io(path))?;
-    let mut reader = csv::Reader::from_reader(&*text);
+    let text = read_table(path)?;
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
     let row = |(i, row): (usize, csv::Result<T>)| {
         row.map_err(|error| {
             let expected = format!("a {}", std::any::type_name::<T>());

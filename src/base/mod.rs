@@ -16,9 +16,9 @@ pub mod tensors;
 
 pub(crate) use chart::Chart;
 pub(crate) use check::{all_finite, at_least, not_empty, require, some_timesteps};
-pub(crate) use checkpoint::{checksum, read_checkpoint, write_checkpoint};
+pub(crate) use checkpoint::{Checkpoint, check_same, checksum, read_checkpoint, write_checkpoint};
 pub(crate) use error::{Error, Result};
-pub(crate) use files::{Output, rounded, write_csv, write_file};
+pub(crate) use files::{Output, read_table, rounded, write_csv, write_file};
 pub(crate) use lock::Lock;
 pub(crate) use progress::Progress;
 pub(crate) use random::{Rng, Stream, image_rng, normal, rng};

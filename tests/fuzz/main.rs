@@ -410,7 +410,7 @@ fn tables() {
     let file = path.clone();
     let sweep = move || {
         let sweep = Sweep::new().axis("x", [0.5, 1.5]).axis("name", ["a", "b"]);
-        let swept = sweep.run(&file, ["one", "two"], |&(x, _)| Ok([Some(x), None]))?;
+        let swept = sweep.run(&file, "x", ["one", "two"], |&(x, _)| Ok([Some(x), None]))?;
         // Of numbers that cannot be drawn it is an error, which has no file to name.
         let _ = swept.heat_map("one", "x", "name");
         Ok(())
@@ -422,7 +422,7 @@ fn tables() {
     for (k, path) in [(1, &path), (2, &other)] {
         let grid = Sweep::new().axis("x", [0.5, 1.5]).axis("name", ["a", "b"]);
         let shard = grid.shard(k, 2).unwrap();
-        let swept = shard.run(path, ["one"], |&(x, _)| Ok([Some(x)]));
+        let swept = shard.run(path, "x", ["one"], |&(x, _)| Ok([Some(x)]));
         swept.unwrap();
     }
     let all = folder.path().join("all.csv");
