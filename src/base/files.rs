@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{Error, Result};
-use super::lock::{Lock, beside, open_alone};
+use super::lock::{Lock, beside, followed, open_alone};
 use super::ranks;
 
 /// Writes a CSV file with a header; it appears under its name only when it is complete.
@@ -81,8 +81,9 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     write_file(path, text.as_bytes())
 }
 
-/// Writes a hidden file beside `path` and renames it, so that a reader never sees half of it. A
-/// hidden file left by a killed process is overwritten. With several ranks, only rank 0 writes.
+/// Writes a hidden file beside `path` and renames it, so that a reader never sees half of it, even
+/// after a loss of power. A hidden file left by a killed process is overwritten. With several
+/// ranks, only rank 0 writes.
 pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     if !ranks::leads() {
         return Ok(());
@@ -91,10 +92,13 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     if path.exists() && !path.is_file() {
         return Err(Error::write(path)("not a file"));
     }
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    }
-    let beside = beside(path, "incomplete");
+    let target = followed(path); // a symbolic link stays one
+    let folder = match target.parent() {
+        Some(folder) if folder != "" => folder,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    let beside = beside(&target, "incomplete");
     let opened = open_alone(&beside, true).map_err(Error::io(path))?;
     let Some(mut opened) = opened else {
         unreachable!("it was waited for");
@@ -102,11 +106,21 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     let file = opened.as_file_mut();
     let written = (file.set_len(0))
         .and_then(|()| file.write_all(bytes))
-        .and_then(|()| fs::rename(&beside, path));
+        // Otherwise a loss of power could leave the name with no content.
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&beside, &target));
     if written.is_err() {
         let _ = fs::remove_file(&beside); // the error above says more
     }
-    written.map_err(Error::io(path))
+    written.map_err(Error::io(path))?;
+    sync_folder(folder);
+    Ok(())
+}
+
+/// Writes the names of a folder's files to the disk.
+fn sync_folder(folder: &Path) {
+    // Not every system can; then a loss of power may leave the old files, which are whole as well.
+    let _ = fs::File::open(folder).and_then(|folder| folder.sync_all());
 }
 
 /// Output files of one experiment: written into a temporary folder, and moved over those of an
@@ -183,9 +197,16 @@ impl Output {
         for entry in entries {
             let entry = entry.map_err(Error::io(&self.incomplete))?;
             let path = self.folder.join(entry.file_name());
-            fs::rename(entry.path(), &path).map_err(Error::io(&path))?;
+            if path.is_symlink() {
+                // Its target may be on another file system.
+                let bytes = fs::read(entry.path()).map_err(Error::io(&path))?;
+                write_file(&path, &bytes)?;
+            } else {
+                fs::rename(entry.path(), &path).map_err(Error::io(&path))?;
+            }
             files.push(path);
         }
+        sync_folder(&self.folder);
         files.sort();
         Ok(files)
     }
@@ -284,6 +305,61 @@ mod tests {
             }
         });
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_symbolic_link_stays_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir(path("elsewhere")).unwrap();
+        fs::write(path("elsewhere/old.csv"), "old").unwrap();
+        let link = |name: &str, target: &str| {
+            std::os::unix::fs::symlink(target, path(name)).unwrap();
+        };
+        link("old.csv", "elsewhere/old.csv");
+        link("new.csv", "elsewhere/new.csv"); // leads to no file yet
+        link("chain.csv", "new.csv");
+        let read = |name: &str| {
+            assert!(path(name).is_symlink(), "{name}");
+            fs::read_to_string(path(name)).unwrap()
+        };
+        for (number, name) in ["old.csv", "new.csv", "chain.csv"].into_iter().enumerate() {
+            write_csv(path(name), [number]).unwrap();
+            assert_eq!(read(name), format!("{number}\n"));
+        }
+        assert_eq!(read("new.csv"), "2\n");
+        let lock = Lock::of_file(&path("chain.csv")).unwrap();
+        assert!(matches!(Lock::of_file(&path("new.csv")), Err(Error::Busy { .. })));
+        drop(lock);
+        let output = Output::new(folder.path()).unwrap();
+        output.csv("old.csv", [7]).unwrap();
+        output.complete().unwrap();
+        assert_eq!(read("old.csv"), "7\n");
+        assert_eq!(fs::read_dir(path("elsewhere")).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn the_longest_names_can_be_written_and_locked() {
+        let folder = tempfile::tempdir().unwrap();
+        for length in [243, 244, 255] {
+            let path = folder.path().join("n".repeat(length));
+            let _lock = Lock::of_file(&path).unwrap();
+            assert!(Lock::of_file(&path).is_err());
+            write_csv(&path, [length]).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), format!("{length}\n"));
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn a_table_that_ends_within_a_row_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.csv");
+        fs::write(&path, "step,accuracy\n1,47.9497\n2,47").unwrap();
+        let error = read_csv::<(usize, f64)>(&path).unwrap_err().to_string();
+        let expected = "a.csv, line 3, last cell: found `47` and no line break behind it";
+        assert!(error.contains(expected), "{error}");
     }
 
     #[cfg(unix)]

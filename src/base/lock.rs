@@ -7,16 +7,40 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
+use flate2::Crc;
 use same_file::Handle;
 
 use super::error::{Error, Result};
 use super::ranks;
 
+/// Longest name of a file in common file systems, in bytes.
+const LONGEST_NAME: usize = 255;
+
 /// Returns the path of a hidden file beside another file.
 pub(crate) fn beside(path: &Path, extension: &str) -> PathBuf {
     let name = path.file_name().unwrap_or_default();
-    path.with_file_name(format!(".{}.{extension}", name.display()))
+    let mut hidden = format!(".{}.{extension}", name.display());
+    if hidden.len() > LONGEST_NAME {
+        let mut checksum = Crc::new();
+        checksum.update(name.as_encoded_bytes());
+        hidden = format!(".{:08x}.{extension}", checksum.sum());
+    }
+    path.with_file_name(hidden)
+}
+
+/// Returns the path that a symbolic link leads to, or the path itself; no file need be there.
+pub(crate) fn followed(path: &Path) -> PathBuf {
+    let mut path = path.to_path_buf();
+    // Linux follows no more.
+    for _ in 0..40 {
+        let Ok(target) = fs::read_link(&path) else {
+            break;
+        };
+        path = path.with_file_name(target);
+    }
+    path
 }
 
 /// Opens a file that nobody else has opened by this function, and creates it if it is missing. If
@@ -24,18 +48,25 @@ pub(crate) fn beside(path: &Path, extension: &str) -> PathBuf {
 pub(crate) fn open_alone(path: &Path, wait: bool) -> io::Result<Option<Handle>> {
     loop {
         let mut options = File::options();
-        let file = options.write(true).create(true).truncate(false).open(path)?;
+        let opened = options.write(true).create(true).truncate(false).open(path);
+        let (file, own) = match opened {
+            // Another user's file, which can be locked all the same.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied && !wait => {
+                (File::open(path).map_err(|_| error)?, false)
+            }
+            opened => (opened?, true),
+        };
         let locked = match wait {
             true => file.lock().map_err(TryLockError::Error),
             false => file.try_lock(),
         };
         match locked {
+            Ok(()) => (),
             Err(TryLockError::WouldBlock) => return Ok(None),
-            // Some cluster file systems have no locks; they work without one.
-            Err(TryLockError::Error(error)) if error.kind() != ErrorKind::Unsupported => {
-                return Err(error);
-            }
-            _ => (),
+            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Interrupted => continue,
+            // Network and container file systems have many errors for the lack of locks.
+            Err(TryLockError::Error(error)) if own => warn_once(path, &error),
+            Err(TryLockError::Error(_)) => return Err(ErrorKind::PermissionDenied.into()),
         }
         let file = Handle::from_file(file)?;
         // The previous holder may have removed or renamed it just before.
@@ -47,11 +78,20 @@ pub(crate) fn open_alone(path: &Path, wait: bool) -> io::Result<Option<Handle>> 
     }
 }
 
+/// Warns once that nobody can know whether others write.
+fn warn_once(path: &Path, error: &io::Error) {
+    static WARNED: Once = Once::new();
+    WARNED.call_once(|| {
+        let path = path.display();
+        eprintln!("warning: {path}: no locks here ({error}): write with one process at a time");
+    });
+}
+
 /// Lock held by the writer of a file or folder.
 #[derive(Debug)]
 pub(crate) struct Lock {
     path: PathBuf,
-    /// Locked file; none if nobody can write, or if another rank writes.
+    /// Locked file; none if this user cannot write there, or if another rank writes.
     file: Option<Handle>,
 }
 
@@ -61,7 +101,7 @@ impl Lock {
     /// # Errors
     /// Returns [`Error::Busy`] if somebody else holds the lock.
     pub fn of_file(path: &Path) -> Result<Self> {
-        Self::new(path, beside(path, "lock"))
+        Self::new(path, beside(&followed(path), "lock"))
     }
 
     /// Locks a folder, which is created if it is missing, but not the folders inside it.
@@ -82,7 +122,11 @@ impl Lock {
             Ok(Some(file)) => Ok(Self { path, file: Some(file) }),
             Ok(None) => Err(Error::Busy { path: what.into() }),
             Err(error) => match error.kind() {
-                // Existing files can still be read, and nobody else writes either.
+                ErrorKind::PermissionDenied if path.exists() => {
+                    let reason = "another user's lock: delete it unless they write";
+                    Err(Error::write(&path)(reason))
+                }
+                // Existing files can still be read, and none can be replaced.
                 ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
                     Ok(Self { path, file: None })
                 }
