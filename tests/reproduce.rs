@@ -373,6 +373,7 @@ fn what_cannot_work_is_refused_at_once() -> evospike::Result<()> {
             "seeds: found none",
         ),
         (&|s| s.calibrations.clear(), "calibrations: found none"),
+        (&|s| s.seeds = vec![1, 0, 1], "seeds: found 1 twice, expected each value once"),
         (&|s| s.margin_points = 0.0, "margin_points: found 0, expected above 0"),
         (&|s| s.reported_margins[0] = -1.0, "reported_margins: found -1"),
         (&|s| s.timesteps = 7, "timesteps: found 7, expected 8 or more"),

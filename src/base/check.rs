@@ -1,5 +1,7 @@
 //! Checks of arguments and settings.
 
+use std::fmt::Debug;
+
 use super::error::{Error, Result};
 
 /// Maximum number of timesteps of a run, since each takes memory.
@@ -41,6 +43,15 @@ pub(crate) fn all_finite(name: &'static str, values: &[f32]) -> Result<()> {
             Err(Error::parameter(name, format!("{} at place {i}", values[i]), "finite values"))
         }
     }
+}
+
+/// Returns an error if the list is empty or holds a value twice, which would count double.
+pub(crate) fn each_once<T: PartialEq + Debug>(name: &'static str, list: &[T]) -> Result<()> {
+    not_empty(name, list)?;
+    let mut again = list.iter().enumerate().filter(|&(i, value)| list[..i].contains(value));
+    again.next().map_or(Ok(()), |(_, value)| {
+        Err(Error::parameter(name, format!("{value:?} twice"), "each value once"))
+    })
 }
 
 /// Returns an error if the list is empty.

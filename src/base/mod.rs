@@ -15,8 +15,8 @@ pub(crate) mod table;
 pub mod tensors;
 
 pub(crate) use chart::Chart;
-pub(crate) use check::{all_finite, at_least, not_empty, require, some_timesteps};
-pub(crate) use checkpoint::{Checkpoint, check_same, checksum, read_checkpoint, write_checkpoint};
+pub(crate) use check::{all_finite, at_least, each_once, not_empty, require, some_timesteps};
+pub(crate) use checkpoint::{Checkpoint, check_same, read_checkpoint, write_checkpoint};
 pub(crate) use error::{Error, Result};
 pub(crate) use files::{Output, read_table, rounded, write_csv, write_file};
 pub(crate) use lock::Lock;

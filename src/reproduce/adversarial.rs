@@ -12,7 +12,7 @@ use super::cifar10::{
 use super::rows::{AttackRow, Report};
 use super::steps::{NetworkRows, StepCache, changed, check_margin};
 use crate::ann::Network;
-use crate::base::{Chart, Output, Result, at_least, not_empty, rounded, show};
+use crate::base::{Chart, Output, Result, at_least, each_once, rounded, show};
 use crate::data::{Cifar10, HeldOut, Images, Part, Split};
 use crate::metrics::{AccuracyRow, Target, accuracy_chart};
 use crate::simulate::{Snn, simulate};
@@ -86,7 +86,7 @@ impl Default for AdversarialSettings {
 impl AdversarialSettings {
     fn check(&self) -> Result<()> {
         self.clean.check_of_one_initial()?;
-        not_empty("attacks", &self.attacks)?;
+        each_once("attacks", &self.attacks)?;
         for by in &self.attacks {
             by.attack.check()?;
             let through = by.through_timesteps.unwrap_or(1);

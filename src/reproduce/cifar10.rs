@@ -13,7 +13,7 @@ use super::steps::{
 };
 use crate::ann::{Ann, Network};
 use crate::base::{
-    Error, Output, Result, Resume, at_least, not_empty, require, show, some_timesteps,
+    Error, Output, Result, Resume, at_least, each_once, require, show, some_timesteps,
 };
 use crate::convert::{Balance, Conversion, convert};
 use crate::data::{Cifar10, HeldOut, Images, Split, Test, TrainTest};
@@ -94,12 +94,12 @@ impl Default for Cifar10Settings {
 impl Cifar10Settings {
     /// Returns an error for settings out of range, before anything runs.
     pub(super) fn check(&self) -> Result<()> {
-        not_empty("seeds", &self.seeds)?;
-        not_empty("initial", &self.initial)?;
-        not_empty("percentiles", &self.percentiles)?;
-        not_empty("channel_percentiles", &self.channel_percentiles)?;
-        not_empty("calibrations", &self.calibrations)?;
-        not_empty("reported_margins", &self.reported_margins)?;
+        each_once("seeds", &self.seeds)?;
+        each_once("initial", &self.initial)?;
+        each_once("percentiles", &self.percentiles)?;
+        each_once("channel_percentiles", &self.channel_percentiles)?;
+        each_once("calibrations", &self.calibrations)?;
+        each_once("reported_margins", &self.reported_margins)?;
         let images = [
             ("balance_images", self.balance_images),
             ("baseline_images", self.baseline_images),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::rows::{MethodRow, Report};
 use super::steps::{changed, complete};
 use crate::ann::{Ann, DigitsBinary, DigitsCnn, DigitsQcfs, Mlp, Network, TrainSettings};
-use crate::base::{Output, Result, not_empty, require, show, some_timesteps};
+use crate::base::{Output, Result, each_once, require, show, some_timesteps};
 use crate::convert::{Balance, Conversion, convert};
 use crate::data::{Digits, Shares, Split, digits};
 use crate::evolve::{CmaEsSettings, EvolveSettings, Objective, Search, evolve};
@@ -66,7 +66,7 @@ impl Default for ComparisonSettings {
 
 impl ComparisonSettings {
     fn check(&self) -> Result<()> {
-        not_empty("seeds", &self.seeds)?;
+        each_once("seeds", &self.seeds)?;
         let target = self.target_percent;
         let holds = target > 0.0 && target < 100.0;
         require(holds, "target_percent", target, "above 0, less than 100")?;

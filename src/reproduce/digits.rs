@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::rows::{LatencyRow, Report};
 use super::steps::{NetworkRows, TimingRow, changed, check_margin, complete, evolution_charts};
 use crate::ann::{Ann, DigitsCnn, Network, TrainSettings};
-use crate::base::{Output, Result, not_empty, show};
+use crate::base::{Output, Result, each_once, show};
 use crate::convert::{Balance, convert};
 use crate::data::{Shares, digits as embedded};
 use crate::evolve::{Evolution, EvolveSettings, Objective, evolve};
@@ -53,8 +53,8 @@ impl Default for DigitsSettings {
 impl DigitsSettings {
     /// Returns an error for settings out of range, before anything is trained.
     fn check(&self) -> Result<()> {
-        not_empty("seeds", &self.seeds)?;
-        not_empty("margins_percent", &self.margins_percent)?;
+        each_once("seeds", &self.seeds)?;
+        each_once("margins_percent", &self.margins_percent)?;
         let averaged = self.evolution.objective == Objective::MeanLatency;
         for &margin in &self.margins_percent {
             check_margin("margins_percent", margin, averaged)?;
