@@ -9,11 +9,12 @@ use rand::Rng as _;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
+use super::layers::checksum;
 use super::optimiser::{Optimiser, Schedule, Step};
 use super::trainable::{Trainable, Values};
 use crate::base::{
     Error, NamedTensor, Progress, Ranks, Result, Resume, Rng, Steps, Stream, Table, at_least,
-    checksum, do_steps, require, rng, show,
+    do_steps, require, rng, show,
 };
 use crate::data::{Augment, Samples};
 use crate::metrics::predict;
@@ -21,7 +22,8 @@ use crate::metrics::predict;
 /// Settings of training by gradient descent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainSettings {
-    /// Number of passes over the training images.
+    /// Number of passes over the training images. With a constant schedule, more of them continue
+    /// a finished checkpoint.
     pub epochs: usize,
     /// Number of images per batch.
     pub batch: usize,
@@ -197,8 +199,8 @@ struct Identity {
     images: usize,
     /// CRC-32 of what the network sees of them and of their labels.
     images_checksum: u32,
-    /// CRC-32.
-    first_weights_checksum: u32,
+    /// CRC-32 of the layers before the first step, weights included.
+    first_layers_checksum: u32,
 }
 
 /// State that a run resumes from, beside its tensors.
@@ -234,7 +236,14 @@ pub(crate) fn train(
     let steps = settings.epochs.saturating_mul(run.batches());
     // Each of several ranks trains for itself.
     let ranks = Ranks::alone();
-    do_steps(&mut run, &format!("train {name}"), steps, resume, &ranks)?;
+    let done = do_steps(&mut run, &format!("train {name}"), steps, resume, &ranks);
+    done.map_err(|error| match error {
+        Error::Data { file, place, found, expected } if place == "settings.epochs" => {
+            let why = "only a constant schedule of the learning rate goes on with more epochs";
+            Error::data(file, place, found, format!("{expected} ({why})"))
+        }
+        error => error,
+    })?;
     Ok(History(run.history))
 }
 
@@ -244,12 +253,15 @@ impl Steps for TrainingRun<'_> {
 
     /// Called before the first step, while the weights are the first.
     fn identity(&self) -> Result<Identity> {
-        let weights = self.network.tensors(Values::Parameters)?;
+        let mut settings = self.settings.clone();
+        if settings.schedule == Schedule::Constant {
+            settings.epochs = 0; // more of them begin like fewer
+        }
         Ok(Identity {
-            settings: self.settings.clone(),
+            settings,
             images: self.images.len(),
             images_checksum: self.images.checksum(),
-            first_weights_checksum: checksum("", weights.iter().map(NamedTensor::entry)),
+            first_layers_checksum: checksum(&self.network.layers()?),
         })
     }
 
@@ -278,8 +290,9 @@ impl Steps for TrainingRun<'_> {
             return Err(Error::parameter("order", found, expected));
         }
         if state.history.len() > self.settings.epochs {
-            let expected = format!("at most {} epochs", self.settings.epochs);
-            return Err(Error::parameter("history", state.history.len(), expected));
+            let found = format!("{} done", state.history.len());
+            let expected = format!("at most the {} of this run", self.settings.epochs);
+            return Err(Error::parameter("epochs", found, expected));
         }
         let mut tensors: HashMap<String, NamedTensor> =
             (tensors.into_iter()).map(|tensor| (tensor.name.clone(), tensor)).collect();

@@ -35,10 +35,7 @@ struct Header<'a> {
 }
 
 /// Returns the CRC-32 of a text and of the names and bytes of tensors.
-pub(crate) fn checksum<'b>(
-    text: &str,
-    tensors: impl IntoIterator<Item = (&'b str, impl AsRef<[u8]>)>,
-) -> u32 {
+fn checksum<'b>(text: &str, tensors: impl IntoIterator<Item = (&'b str, impl AsRef<[u8]>)>) -> u32 {
     let mut checksum = Crc::new();
     checksum.update(text.as_bytes());
     for (name, data) in tensors {

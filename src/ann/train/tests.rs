@@ -24,6 +24,17 @@ mod small {
             Linear<16, 10>,
         );
     }
+    /// The same name and weights, but another order of the layers without weights.
+    pub mod changed {
+        use super::*;
+        network! {
+            pub Small for Digits = (
+                (Conv3x3<1, 4, 8>, BatchNorm<4, 8>, Relu, AvgPool2<4, 8, 4>, DropoutOneIn<10>),
+                (Flatten<4, 4, 64>, UnbiasedLinear<64, 16>, BatchNorm1d<16>, Relu),
+                Linear<16, 10>,
+            );
+        }
+    }
     network! {
         /// The same layers.
         pub Other for Digits = (
@@ -155,7 +166,8 @@ fn a_checkpoint_of_another_run_is_refused_by_what_differs() {
     let normalisation = data::Normalisation::new([0.3], [0.4]).unwrap();
     let normalised = images.normalised(&normalisation).unwrap();
     refused::<Small>(&path, 0, &normalised, &settings, "images_checksum");
-    refused::<Small>(&path, 1, &images, &settings, "first_weights_checksum");
+    refused::<Small>(&path, 1, &images, &settings, "first_layers_checksum");
+    refused::<small::changed::Small>(&path, 0, &images, &settings, "first_layers_checksum");
     refused::<Other>(&path, 0, &images, &settings, "work: found \"train Small\"");
 }
 
