@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use evospike::ann::networks::{
     Mlp, MnistCnn, ResNet20, ResNet20Cifar100, Vgg15, Vgg15Cifar100, Vgg15HalfBn,
@@ -439,14 +440,19 @@ enum Variation {
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) if error.exit_code() == 0 => error.exit(), // --help and --version
-        Err(error) => {
-            let text = error.to_string();
-            let lines = text.lines().take_while(|line| !line.is_empty());
-            let lines: Vec<_> = lines.map(str::trim).collect();
-            eprintln!("{} (see --help)", lines.join(" "));
-            return ExitCode::from(2);
-        }
+        Err(error) => match error.kind() {
+            ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
+            _ => {
+                let text = error.to_string();
+                let mut lines = text.lines().map(str::trim);
+                let mut said: Vec<_> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+                said.extend(lines.filter(|line| line.starts_with("tip: ")));
+                eprintln!("{} (see --help)", said.join(" "));
+                return ExitCode::from(2);
+            }
+        },
     };
     let done = match arguments.command {
         None => ranks::together(|| run_digits(arguments.digits)),
@@ -800,13 +806,19 @@ impl Source {
     }
 }
 
+/// Returns an error for what cannot be a file, before anything is computed for it.
+fn check_out(out: &Path) -> evospike::Result<()> {
+    let folder = out.as_os_str().as_encoded_bytes().ends_with(b"/");
+    match folder || out.exists() && !out.is_file() {
+        true => Err(wrong("out", out.display(), "a file, there or to be made")),
+        false => Ok(()),
+    }
+}
+
 fn run_train(arguments: &TrainArguments) -> evospike::Result<()> {
     // Found now, not after the training.
     arguments.settings()?;
-    let out = &arguments.out;
-    if out.exists() && !out.is_file() {
-        return Err(wrong("out", out.display(), "a file, there or to be made"));
-    }
+    check_out(&arguments.out)?;
     arguments.source.open(arguments)
 }
 
@@ -851,6 +863,18 @@ fn run_sweep(arguments: SweepArguments) -> evospike::Result<()> {
     let (Some(source), Some(grid)) = (&arguments.source, &arguments.grid) else {
         return Err(wrong("net", "none", "a network and a CSV file")); // as clap has said
     };
+    // Found now: as rows that failed, they would be kept with a key that is of no use.
+    check_out(&grid.out)?;
+    for (name, count) in [
+        ("timesteps", Some(grid.timesteps)),
+        ("period", Some(grid.period)),
+        ("images", grid.images),
+        ("balance_images", grid.balance_images),
+    ] {
+        if count == Some(0) {
+            return Err(wrong(name, 0, "1 or more"));
+        }
+    }
     if grid.model.is_none() && !matches!(source.net, Net::Digits | Net::Mlp) {
         return Err(wrong("model", "none", "a file of weights"));
     }

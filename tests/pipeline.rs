@@ -121,6 +121,7 @@ fn evospike(arguments: &[&str]) -> Output {
 fn bad_arguments_get_one_line_and_exit_code_2() {
     for arguments in [
         ["--seeds", "x"],
+        ["--seeds", "0,0"],
         ["--timesteps", "0"],
         ["--population", "-1"],
         ["--margin", "nan"],
@@ -166,6 +167,31 @@ fn bad_arguments_get_one_line_and_exit_code_2() {
         assert_eq!(output.status.code(), Some(2), "{text}");
         assert!(files(folder.path()).is_empty(), "{arguments:?} left files");
     }
+    for (arguments, expected) in [
+        (&["sweep", "--net", "digits", "--timesteps", "0"][..], "error: timesteps: found 0"),
+        (&["sweep", "--net", "digits", "--images", "0"], "error: images: found 0"),
+        (&["sweep", "--net", "digits", "--shard", "5/4"], "error: shard: found 5/4"),
+        (&["sweep", "--net", "vgg15"], "error: model: found none"),
+        (&["sweep", "merge", "nowhere.csv"], "error: nowhere.csv: No such file"),
+        (&["trian"], "similar subcommand exists: 'train' (see --help)"),
+        (&["--seed", "1"], "similar argument exists: '--seeds' (see --help)"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("new");
+        let output = evospike(&[arguments, &["--out", out.to_str().unwrap()]].concat());
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.contains(expected) && text.lines().count() == 1, "{text}");
+        assert!(!output.status.success() && files(folder.path()).is_empty(), "{arguments:?}");
+        // What looks like a folder is no file, and nothing is measured for it.
+        if arguments.contains(&"digits") {
+            let out = out.to_str().unwrap().to_owned() + "/";
+            let output = evospike(&["sweep", "--net", "digits", "--out", &out]);
+            let text = String::from_utf8(output.stderr).unwrap();
+            assert!(text.starts_with("error: out: found ") && !Path::new(&out).exists(), "{text}");
+        }
+    }
+    let alone = String::from_utf8(evospike(&["reproduce"]).stderr).unwrap();
+    assert!(alone.contains("cifar10") && alone.contains("comparison"), "{alone}");
     // The command names what is missing, not a warm-up that nobody asked for.
     let no_data = ["--net", "vgg15-quarter-bn", "--epochs", "1", "--data", "nowhere", "--out", "x"];
     let output = evospike(&[&["train"][..], &no_data].concat());
@@ -185,10 +211,12 @@ fn bad_arguments_get_one_line_and_exit_code_2() {
 fn training_resumes_by_the_same_command() {
     let folder = tempfile::tempdir().unwrap();
     let [one, two] = ["one", "two"].map(|name| folder.path().join(name));
-    let train = |out: &Path, epochs: &str| {
+    let scheduled = |out: &Path, epochs: &str, more: &[&str]| {
         let out = out.to_str().unwrap();
-        evospike(&["train", "--net", "mlp", "--epochs", epochs, "--seed", "3", "--out", out])
+        let net = ["train", "--net", "mlp", "--epochs", epochs, "--seed", "3", "--out", out];
+        evospike(&[&net, more].concat())
     };
+    let train = |out: &Path, epochs: &str| scheduled(out, epochs, &[]);
     let output = train(&one, "2");
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && text.contains("test accuracy: 9"), "{text}");
@@ -206,4 +234,18 @@ fn training_resumes_by_the_same_command() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!((text.lines().count(), output.status.code()), (1, Some(1)), "{text}");
     assert!(text.contains("settings.epochs: found 2, expected 3"), "{text}");
+    assert!(text.contains("only a constant schedule"), "{text}");
+
+    // The learning rate of a constant schedule does not depend on the number of epochs.
+    let [short, long] = ["short", "long"].map(|name| folder.path().join(name));
+    let constant = |out: &Path, epochs: &str| scheduled(out, epochs, &["--schedule", "constant"]);
+    for (out, epochs) in [(&short, "2"), (&short, "4"), (&long, "4")] {
+        let output = constant(out, epochs);
+        assert!(output.status.success(), "{output:?}");
+    }
+    let written = files(folder.path());
+    assert!(written["short"] == written["long"]);
+    assert!(written["short.checkpoint"] == written["long.checkpoint"]);
+    let text = String::from_utf8(constant(&short, "3").stderr).unwrap();
+    assert!(text.contains("epochs: found 4 done, expected at most the 3"), "{text}");
 }
