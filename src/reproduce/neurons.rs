@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::rows::{Report, Row};
 use super::steps::{StepCache, TimingRow, changed, complete};
-use crate::ann::{Ann, Network, checksum};
+use crate::ann::{Ann, Network};
 use crate::base::{
-    Error, Output, Result, Resume, Table, at_least, latency_text, not_empty, require, rounded,
+    Error, Output, Result, Resume, Table, at_least, each_once, latency_text, require, rounded,
     show, some_timesteps,
 };
 use crate::convert::{Balance, Conversion, convert};
@@ -122,11 +122,11 @@ impl NeuronsSettings {
     }
 
     fn check(&self) -> Result<()> {
-        not_empty("seeds", &self.seeds)?;
-        not_empty("kinds", &self.kinds)?;
-        not_empty("percentiles", &self.percentiles)?;
-        not_empty("calibrations", &self.calibrations)?;
-        not_empty("evolutions", &self.evolutions)?;
+        each_once("seeds", &self.seeds)?;
+        each_once("kinds", &self.kinds)?;
+        each_once("percentiles", &self.percentiles)?;
+        each_once("calibrations", &self.calibrations)?;
+        each_once("evolutions", &self.evolutions)?;
         let images = [
             ("balance_images", self.balance_images),
             ("baseline_images", self.baseline_images),
@@ -292,23 +292,17 @@ pub fn neurons<N: Network>(
     settings.check()?;
     let folder = folder.into();
     let output = Output::new(&folder)?;
-    let checksums = [parts.held_out.view().checksum(), parts.test.view().checksum()];
-    let weights = checksum(&ann.layers()?);
+    let checksums = [parts.held_out.checksum(), parts.test.checksum()];
+    let weights = ann.checksum()?;
     let training = parts.training.take(settings.balance_images);
-    // Kinds and seeds are in the steps' names.
+    // Seeds are in the steps' names, and the steps of a kind depend on no other.
     let common = changed(settings, |settings| {
         settings.seeds.clear();
         settings.kinds.clear();
     });
-    let key = (
-        env!("CARGO_PKG_VERSION"),
-        N::NAME,
-        common,
-        checksums,
-        weights,
-        training.view().checksum(),
-    );
-    let mut steps = StepCache::new("reproduce neurons", &folder, &key, stop)?;
+    let all = (N::NAME, common, checksums, weights, training.checksum());
+    let key = |kind: usize| (&all, &settings.kinds[kind]);
+    let mut steps = StepCache::new("reproduce neurons", &folder, &key(0), stop)?;
     let held_out = parts.held_out.take(settings.baseline_images);
     let experiment = Experiment {
         conversion: convert(ann, &training)?,
@@ -319,6 +313,7 @@ pub fn neurons<N: Network>(
     };
     let (mut chosen, mut convergence) = (Vec::new(), Vec::new());
     for kind in 0..settings.kinds.len() {
+        steps.depend_on(&key(kind))?;
         experiment.kind(kind, &mut chosen, &mut convergence, &mut steps)?;
     }
 
@@ -331,6 +326,7 @@ pub fn neurons<N: Network>(
     for network in &chosen {
         let name = experiment.name(network);
         let step = format!("test, {name}");
+        steps.depend_on(&key(network.kind))?;
         let simulation = steps.step(&step, || simulate(&network.snn, &images, run))?;
         accuracy.extend(AccuracyRow::of(network.seed, &name, &simulation.curve));
         tested.push(simulation);
