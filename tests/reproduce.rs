@@ -224,14 +224,14 @@ fn adversarial_resumes_to_the_same_files() -> evospike::Result<()> {
         baseline_images: 30,
         test_images: 40,
     };
-    let attacked = |out: &Path, stop: bool| -> evospike::Result<Report<AttackRow>> {
-        adversarial(&setting.input(), &settings, &clean, out, &AtomicBool::new(stop))
+    let attacked = |settings: &AdversarialSettings, out: &Path, stop: bool| {
+        adversarial(&setting.input(), settings, &clean, out, &AtomicBool::new(stop))
     };
     run(&setting, &settings.clean, &clean, false)?;
-    let report = attacked(&whole, false)?;
+    let report = attacked(&settings, &whole, false)?;
     let mut calls = 0;
     let last = loop {
-        match attacked(&broken, calls < 4) {
+        match attacked(&settings, &broken, calls < 4) {
             Err(Error::Stopped { .. }) => (),
             ended => break ended?,
         }
@@ -239,6 +239,12 @@ fn adversarial_resumes_to_the_same_files() -> evospike::Result<()> {
     };
     assert_eq!(calls, 4);
     assert_eq!(written(&last.files), written(&report.files));
+    // What the name of an attack does not say makes its steps run again.
+    let mut fewer = settings.clone();
+    fewer.attacks[1].at_most_images = Some(12);
+    let again = attacked(&fewer, &broken, false)?;
+    let fresh = attacked(&fewer, &folder.path().join("fresh"), false)?;
+    assert_eq!(written(&again.files), written(&fresh.files));
 
     let accuracy: Vec<AccuracyRow> = read_csv(whole.join("accuracy.csv"))?;
     let rows: Vec<AttackRow> = read_csv(whole.join("latency.csv"))?;
