@@ -338,6 +338,28 @@ impl<N: Network> Conversion<N> {
     /// # Errors
     /// Returns an error if there is no timestep, or the network is of another conversion.
     pub fn calibrated(&self, snn: &Snn<N>, timesteps: usize) -> Result<Snn<N>> {
+        self.compensated(snn, timesteps, |neurons| (&mut neurons.current, 1.0))
+    }
+
+    /// Returns the network with an initial membrane potential of every channel that compensates for
+    /// what its spikes lose on average in `timesteps`, layer by layer like
+    /// [`calibrated`](Self::calibrated). Its effect on the mean output fades with the timesteps,
+    /// where that of a current stays: for networks that must be right early and late.
+    ///
+    /// # Errors
+    /// Returns an error if there is no timestep, or the network is of another conversion.
+    pub fn calibrated_potentials(&self, snn: &Snn<N>, timesteps: usize) -> Result<Snn<N>> {
+        self.compensated(snn, timesteps, |neurons| (&mut neurons.potential, timesteps as f64))
+    }
+
+    /// Adds to values of the neurons the mean activation minus the mean charge per timestep, times a
+    /// factor.
+    fn compensated(
+        &self,
+        snn: &Snn<N>,
+        timesteps: usize,
+        values: impl Fn(&mut Neurons) -> (&mut Vec<f32>, f64),
+    ) -> Result<Snn<N>> {
         let holds = Arc::ptr_eq(&self.stages, &snn.network.stages);
         let expected = "one that this conversion balanced";
         require(holds, "snn", "another network", expected)?;
@@ -346,15 +368,15 @@ impl<N: Network> Conversion<N> {
         for (layer, activations) in self.activations.iter().enumerate() {
             let spikes = simulator.channel_spikes(&neurons[..=layer], timesteps)?;
             let all = (activations.count * timesteps) as f64;
-            let neurons = &mut neurons[layer];
-            let charges = neurons.charges();
-            let currents = neurons.current.iter().cycle();
-            let means = activations.means().zip(spikes).zip(charges.iter().cycle().zip(currents));
-            let means = means.map(|((activation, spikes), (&charge, &current))| {
+            let charges = neurons[layer].charges().into_owned();
+            let (values, factor) = values(&mut neurons[layer]);
+            let means = activations.means().zip(spikes);
+            let means = means.zip(charges.iter().cycle().zip(values.iter().cycle()));
+            let changed = means.map(|((activation, spikes), (&charge, &value))| {
                 let charge = f64::from(charge) * spikes as f64 / all;
-                current + (activation - charge) as f32
+                value + ((activation - charge) * factor) as f32
             });
-            neurons.current = means.collect();
+            *values = changed.collect();
         }
         snn.with_neurons(neurons)
     }

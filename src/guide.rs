@@ -12,6 +12,9 @@ pub mod training {}
 #[doc = include_str!("guide/simulation.md")]
 pub mod simulation {}
 
+#[doc = include_str!("guide/neurons.md")]
+pub mod neurons {}
+
 #[doc = include_str!("guide/evolution.md")]
 pub mod evolution {}
 

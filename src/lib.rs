@@ -108,7 +108,7 @@ pub mod prelude {
     pub use crate::report::{self, Table, read_csv, write_csv};
     pub use crate::resume::Resume;
     pub use crate::simulate::codes::InputCode;
-    pub use crate::simulate::neurons::{Neurons, Reset};
+    pub use crate::simulate::neurons::{Neurons, Reset, Spikes};
     pub use crate::simulate::{SimulateSettings, Simulation, Snn, simulate};
     pub use crate::sweep::Sweep;
     pub use crate::through_time::attack::{Attack, Spiking, attack};

@@ -50,7 +50,8 @@ pub struct NeuronsSettings {
     pub factors: [f64; 2],
     /// Number of factors to try in that range.
     pub factor_points: usize,
-    /// Numbers of timesteps to calibrate the best percentile conversion for.
+    /// Numbers of timesteps to calibrate the best percentile conversion for, by currents and by initial
+    /// potentials.
     pub calibrations: Vec<usize>,
     /// Number of held-out images to choose conversions and the gap of early exit on; all of them if
     /// there are fewer.
@@ -91,17 +92,17 @@ impl Default for NeuronsSettings {
                 kind("signed", Spikes::SIGNED, 5, 7),
                 kind("burst", Spikes::burst(2), 3, 5),
                 kind("two_levels", Spikes::levels(2), 3, 5),
-                kind("four_levels", Spikes::levels(4), 2, 3),
+                kind("four_levels", Spikes::levels(4), 2, 4),
             ],
             initial: 0.5,
             balance_images: 1000,
-            percentiles: vec![99.9, 99.8, 99.7, 99.5, 99.0, 98.0],
-            factors: [0.6, 1.4],
-            factor_points: 9,
-            calibrations: vec![2, 4, 8],
+            percentiles: vec![99.9, 99.7, 99.5, 99.0],
+            factors: [0.7, 1.2],
+            factor_points: 5,
+            calibrations: vec![1, 2, 3],
             baseline_images: 1000,
             timesteps: 16,
-            evolutions: vec![rung(divergence, 100, 30, 0.1), rung(entropy, 400, 10, 0.05)],
+            evolutions: vec![rung(divergence, 200, 12, 0.08), rung(entropy, 500, 4, 0.04)],
             test_images: 10_000,
         }
     }
@@ -435,12 +436,18 @@ impl<N: Network> Experiment<'_, N> {
         let factor = self.cheapest(kind, factors.collect::<Result<_>>()?, "factor", steps)?;
         let mut calibrated = Vec::new();
         for &timesteps in &settings.calibrations {
-            let step = format!("calibrated, {}, for {timesteps}", own.name);
-            let neurons: Vec<Neurons> = steps.step(&step, || {
-                Ok(self.conversion.calibrated(&base, timesteps)?.neurons().to_vec())
-            })?;
-            let name = format!("{}, calibrated for {timesteps} timesteps", percentile.0);
-            calibrated.push((name, base.with_neurons(neurons)?));
+            for what in ["currents", "potentials"] {
+                let step = format!("calibrated, {}, {what} for {timesteps}", own.name);
+                let neurons: Vec<Neurons> = steps.step(&step, || {
+                    let snn = match what {
+                        "currents" => self.conversion.calibrated(&base, timesteps)?,
+                        _ => self.conversion.calibrated_potentials(&base, timesteps)?,
+                    };
+                    Ok(snn.neurons().to_vec())
+                })?;
+                let name = format!("{}, {what} calibrated for {timesteps} timesteps", percentile.0);
+                calibrated.push((name, base.with_neurons(neurons)?));
+            }
         }
         let calibrated = self.cheapest(kind, calibrated, "calibrated", steps)?;
 

@@ -608,7 +608,8 @@ impl Parameters {
                     lanes.bias[lane] += of(&neurons.current, channel);
                     lanes.size[lane] = of(sizes, channel);
                     lanes.leak[lane] = of(&neurons.leak, channel);
-                    lanes.initial[lane] = neurons.initial * lanes.size[lane];
+                    lanes.initial[lane] =
+                        neurons.initial * lanes.size[lane] + of(&neurons.potential, channel);
                 }
             }
             lanes

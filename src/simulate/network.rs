@@ -318,7 +318,6 @@ impl<N: Network> Snn<N> {
     ///
     /// ```no_run
     /// # use evospike::prelude::*;
-    /// use evospike::simulate::neurons::Spikes;
     /// # fn example(conversion: Conversion<DigitsCnn>) -> evospike::Result<()> {
     /// let snn = conversion.balance(Balance::PercentilePerChannel(99.5))?.with_initial(0.5)?;
     /// let graded = snn.with_spikes(Spikes::levels(2))?; // up to two half-sized spikes, up or down

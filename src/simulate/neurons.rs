@@ -287,6 +287,12 @@ pub struct Neurons {
     /// there are several levels: 0, or 0.5 for the least expected error of conversion (Bu et al.
     /// 2022, "Optimized potential initialization").
     pub initial: f32,
+    /// What is added to this potential, in units of the ReLU's output: one value for the layer, or one
+    /// per channel. 0 unless calibrated
+    /// ([`Conversion::calibrated_potentials`](crate::convert::Conversion)).
+    // Left out of files if 0, as it was before it existed.
+    #[serde(default = "nothing", skip_serializing_if = "is_nothing")]
+    pub potential: Vec<f32>,
     /// Timesteps after a spike in which the input is ignored. 0 unless spikes are plain.
     pub refractory: usize,
     /// Spikes that a neuron can fire in one timestep.
@@ -302,6 +308,14 @@ pub struct Neurons {
 
 show!(Neurons as fields);
 
+fn nothing() -> Vec<f32> {
+    vec![0.0]
+}
+
+fn is_nothing(values: &[f32]) -> bool {
+    values == [0.0]
+}
+
 impl Neurons {
     /// Integrate-and-fire neurons with soft reset that start at 0, as the paper's, of one threshold or
     /// one per channel.
@@ -311,10 +325,11 @@ impl Neurons {
             leak: vec![1.0],
             reset: Reset::Subtract,
             initial: 0.0,
+            potential: nothing(),
             refractory: 0,
             spikes: Spikes::PLAIN,
             charge: Charge::Threshold,
-            current: vec![0.0],
+            current: nothing(),
         }
     }
 
@@ -335,6 +350,7 @@ impl Neurons {
             ("threshold", &self.threshold),
             ("leak", &self.leak),
             ("current", &self.current),
+            ("potential", &self.potential),
             ("charge", charge),
         ] {
             if values.len() != 1 && values.len() != channels {
@@ -351,6 +367,9 @@ impl Neurons {
         }
         if let Some(bad) = self.current.iter().find(|current| !current.is_finite()) {
             return wrong(format!("current {bad}"), "finite currents");
+        }
+        if let Some(bad) = self.potential.iter().find(|potential| !potential.is_finite()) {
+            return wrong(format!("potential {bad}"), "finite potentials");
         }
         if let Some(bad) = charge.iter().find(|charge| !charge.is_finite()) {
             return wrong(format!("charge {bad}"), "finite charges");

@@ -93,7 +93,10 @@ pub(crate) fn spikes<D: Device<f32>, T: Tape<f32, D>>(
     let constant = |value: f32| device.try_tensor_from_vec(vec![value; all], (all,));
     let (zero, one) = (constant(0.0)?, constant(1.0)?);
     let refractory = constant(shape.neurons.refractory as f32)?;
-    let mut r = threshold.retaped::<T>().try_mul(shape.neurons.initial)?;
+    let potential = shape.by_channel(&shape.neurons.potential);
+    let potential = device.try_tensor_from_vec(potential, (shape.channels,))?;
+    let potential = spread(potential.retaped())?.retaped::<NoneTape>();
+    let mut r = threshold.retaped::<T>().try_mul(shape.neurons.initial)?.try_add(potential)?;
     // Timesteps that are left of the refractory period, and since the last spike.
     let (mut waiting, mut since) = (zero.clone(), constant(f32::INFINITY)?);
     let mut spikes = Vec::new();
@@ -151,7 +154,9 @@ pub(crate) fn graded_spikes<D: Device<f32>>(
     let (size, leak) = (spread(size)?, spread(leak)?);
     let constant = |value: f32| device.try_tensor_from_vec(vec![value; all], (all,));
     let (zero, one) = (constant(0.0)?, constant(1.0)?);
-    let mut potential = size.clone().try_mul(shape.neurons.initial)?;
+    let added = shape.by_channel(&shape.neurons.potential);
+    let added = spread(device.try_tensor_from_vec(added, (shape.channels,))?)?;
+    let mut potential = size.clone().try_mul(shape.neurons.initial)?.try_add(added)?;
     let mut sum = zero.clone();
     let mut spikes = Vec::new();
     for t in 0..shape.timesteps {
@@ -219,8 +224,12 @@ impl FireShape {
     ) {
         let (each, positions, neurons) = (self.each(), self.positions, &self.neurons);
         let current = self.by_channel(&neurons.current);
-        let start =
-            |i: usize| State { potential: threshold[i / positions] * neurons.initial, waiting: 0 };
+        let added = self.by_channel(&neurons.potential);
+        let start = |i: usize| {
+            let channel = i / positions;
+            let potential = threshold[channel] * neurons.initial + added[channel];
+            State { potential, waiting: 0 }
+        };
         let mut states: Vec<State> = (0..each).map(start).collect();
         let timesteps = (potentials.chunks_exact_mut(each))
             .zip(activities.chunks_exact_mut(each))
@@ -275,6 +284,7 @@ impl FireShape {
             Surrogate::SpikeTiming => self.since(activities),
             _ => Vec::new(),
         };
+        let added = self.by_channel(&self.neurons.potential);
         let mut sums = [(); 3].map(|()| vec![0.0; self.channels]);
         let mut by_r = vec![0.0f32; each]; // by the potentials after the reset
         for t in (0..self.timesteps).rev() {
@@ -310,7 +320,7 @@ impl FireShape {
                         dz[i] += by_v;
                     }
                     let r_before = match at.checked_sub(each) {
-                        None => self.neurons.initial * threshold,
+                        None => self.neurons.initial * threshold + added[c],
                         Some(at) => {
                             let fired = activities[at] == Activity::Fired;
                             reset.apply(potentials[at], threshold, fired)
