@@ -86,6 +86,7 @@ impl Builder {
                 _ => Charge::Fixed(each(self, &[0.5, 1.0, 2.0])),
             },
             current: each(self, &[0.0, 0.0, 0.125, -0.25]),
+            potential: each(self, &[0.0, 0.0, 0.25, -0.125]),
         };
         self.neurons.push(neurons);
         Layer::Neurons

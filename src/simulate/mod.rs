@@ -7,6 +7,7 @@
 //! prediction.
 
 pub mod codes;
+pub(crate) mod early_exit;
 pub mod energy;
 pub(crate) mod engine;
 pub(crate) mod lanes;
@@ -18,8 +19,9 @@ pub(crate) mod settings;
 pub(crate) mod simulator;
 pub(crate) mod synapses;
 
+pub use early_exit::{EarlyExit, Exit};
 pub use network::{PerLayer, Snn, SpikingNetwork, Trace, raster_chart};
-pub use outputs::{EarlyExit, Exit, Outputs};
+pub use outputs::Outputs;
 pub use run::simulate;
 pub use settings::SimulateSettings;
 pub use simulator::{LayerSpikes, Simulation, SpikesRow};
