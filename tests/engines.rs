@@ -138,7 +138,7 @@ impl Builder {
         let outputs = self.channels();
         let kernel = [1, 2, 3, 3][self.rng.random_range(0..4)];
         let kernel = kernel.min(self.shape.height);
-        let padding = self.rng.random_range(0..=kernel / 2);
+        let padding = self.rng.random_range(0..=kernel.div_ceil(2));
         let stride = self.rng.random_range(1..=2);
         layers.push(self.conv(outputs, kernel, stride, padding));
         layers.extend(self.pool());

@@ -50,8 +50,8 @@ pub struct NeuronsSettings {
     pub factors: [f64; 2],
     /// Number of factors to try in that range.
     pub factor_points: usize,
-    /// Numbers of timesteps to calibrate the best percentile conversion for, by currents and by initial
-    /// potentials.
+    /// Numbers of timesteps to calibrate the best percentile conversion for, by currents and by
+    /// initial potentials.
     pub calibrations: Vec<usize>,
     /// Number of held-out images to choose conversions and the gap of early exit on; all of them if
     /// there are fewer.
@@ -276,9 +276,9 @@ struct Chosen<N: Network> {
 /// retrained.
 ///
 /// Everything is chosen on held-out images; each network sees the test images once. The files are
-/// `neurons.csv`, and the curves, generations, chart and settings as `neurons-*`. The result of every
-/// step is kept in `folder/.checkpoints`: after an interruption at any moment, the same call resumes
-/// from there. When another thread sets `stop`, it ends after the current step or generation.
+/// `neurons.csv`, and the curves, generations, chart and settings as `neurons-*`. The result of
+/// every step is kept in `folder/.checkpoints`: after an interruption at any moment, the same call
+/// resumes from there. When another thread sets `stop`, it ends after the current step or generation.
 ///
 /// # Errors
 /// Returns an error if a setting is out of range or the folder cannot be written to;
@@ -371,8 +371,8 @@ impl<N: Network> Experiment<'_, N> {
         }
     }
 
-    /// Returns the candidate of the lowest cost on held-out images: the last evolution's objective, on
-    /// the same timesteps.
+    /// Returns the candidate of the lowest cost on held-out images: the last evolution's objective,
+    /// on the same timesteps.
     fn cheapest(
         &self,
         kind: usize,

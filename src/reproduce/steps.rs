@@ -94,9 +94,10 @@ pub(super) fn evolution_charts<N: Network>(
     chart.save(output.path(&format!("thresholds{suffix}.svg")))
 }
 
-/// Writes `settings.json`, or the file of another experiment in the same folder, which tells what made
-/// the files, moves all files to their folder and gives the report. The checksums are CRC-32: of the images and labels of each part of the data,
-/// and of the trained network (where each seed trains its own, one each).
+/// Writes `settings.json`, or the file of another experiment in the same folder, which tells what
+/// made the files, moves all files to their folder and gives the report. The checksums are CRC-32:
+/// of the images and labels of each part of the data, and of the trained network (where each seed
+/// trains its own, one each).
 pub(super) fn complete<R, S: Serialize>(
     output: Output,
     rows: Vec<R>,

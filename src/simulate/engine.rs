@@ -450,6 +450,18 @@ impl Lists {
         self.ends.clear();
     }
 
+    /// Makes room for some more rows, what is copied beyond them, and a row of zeros.
+    #[inline(always)]
+    fn reserve(&mut self, more: usize, plain: bool) {
+        let enough = self.used + more + COPY + 1;
+        if self.rows.len() < enough {
+            self.rows.resize(2 * enough, 0);
+        }
+        if !plain && self.counts.len() < self.rows.len() {
+            self.counts.resize(self.rows.len(), 0.0);
+        }
+    }
+
     fn of(&self, list: usize) -> Range<usize> {
         let start = list.checked_sub(1).map_or(0, |before| self.ends[before]);
         start as usize..self.ends[list] as usize
@@ -461,17 +473,12 @@ impl Lists {
     fn add(&mut self, synapses: &Synapses, position: usize, t: usize, events: &Events) -> usize {
         let start = self.used;
         let plain = events.counts.is_empty();
+        self.reserve(0, plain); // also where nothing reaches the position
         let starts = &events.starts[t * events.positions..];
         for run in synapses.runs(position) {
             let from = starts[run.start as usize] as usize;
             let count = starts[run.end as usize] as usize - from;
-            let enough = self.used + count + COPY + 1;
-            if self.rows.len() < enough {
-                self.rows.resize(2 * enough, 0);
-            }
-            if !plain && self.counts.len() < self.rows.len() {
-                self.counts.resize(self.rows.len(), 0.0);
-            }
+            self.reserve(count, plain);
             for i in (0..count).step_by(COPY) {
                 let mut copy = [0; COPY];
                 copy.copy_from_slice(&events.neurons[from + i..][..COPY]);
