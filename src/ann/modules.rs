@@ -496,7 +496,8 @@ impl<const LEVELS: usize, const BOUND: usize, S: Shape, E: Dtype, D: Accelerated
 /// every channel to mean 0 and variance 1, multiplies by `weight` and adds `bias`.
 ///
 /// ε is 1e-5 and the momentum of the running mean and the unbiased running variance is 0.1, as in
-/// PyTorch. [`ModuleMut`] with a tape trains; [`Module`] uses the running statistics, also with a
+/// PyTorch; weights that were trained with another ε load by
+/// [`Names::with_epsilon`](crate::ann::weights::Names::with_epsilon). [`ModuleMut`] with a tape trains; [`Module`] uses the running statistics, also with a
 /// tape, since an attack on a trained network needs gradients.
 ///
 /// Conversion folds it into the weights of the convolution or linear layer before it; average

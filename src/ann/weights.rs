@@ -27,6 +27,9 @@
 //! # Ok::<(), evospike::Error>(())
 //! ```
 //!
+//! A state dict does not hold batch normalisation's ε. It is 1e-5 here, PyTorch's default; a network
+//! trained with another, such as Keras's 1e-3, needs [`Names::with_epsilon`] for its own outputs.
+//!
 //! Every tensor of the network must be in the file and every tensor of the file in the network,
 //! except `num_batches_tracked`, which evaluation does not need and PyTorch fills in. Half
 //! precision is an error: convert the state dict with `.float()`.
@@ -36,24 +39,30 @@ use std::fs;
 use std::path::Path;
 
 use super::trainable::{Trainable, Values};
-use crate::base::{Error, NamedTensor, Result, parse, values, write_tensors};
+use crate::base::{Error, NamedTensor, Result, parse, require, values, write_tensors};
+use crate::ops::EPSILON;
 
 /// Name of PyTorch's counter of training batches, which only continued training needs.
 const COUNTER: &str = "num_batches_tracked";
+
+/// Name of a tensor of running variances.
+const VARIANCE: &str = "running_var";
 
 /// Range of a tensor's values: name of the tensor, condition, description of the condition.
 type Range = (&'static str, fn(f32) -> bool, &'static str);
 
 const RANGES: [Range; 2] = [
-    ("running_var", |x| x >= 0.0, "variances, which are not negative"),
+    (VARIANCE, |x| x >= 0.0, "variances, which are not negative"),
     ("bound", |x| x > 0.0, "a bound above 0"),
 ];
 
-/// Names of a network's layers in a file. See [the module](self).
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Names of a network's layers in a file, and its ε of batch normalisation. See [the module](self).
+#[derive(Debug, Clone, PartialEq)]
 pub struct Names {
     /// Names of the layers with parameters; none for dfdx's own names.
     layers: Option<Vec<Layer>>,
+    /// What the file's network adds to a variance before the square root.
+    epsilon: f64,
 }
 
 /// dfdx's path of a layer, and its name in the file.
@@ -63,12 +72,37 @@ impl Names {
     /// Maps dfdx's path of every layer that has parameters to its name in the file.
     pub fn new<A: Into<String>, B: Into<String>>(layers: impl IntoIterator<Item = (A, B)>) -> Self {
         let layers = layers.into_iter();
-        Self { layers: Some(layers.map(|(a, b)| (a.into(), b.into())).collect()) }
+        let layers = layers.map(|(a, b)| (a.into(), b.into())).collect();
+        Self { layers: Some(layers), epsilon: EPSILON }
     }
 
     /// Keeps dfdx's names, which its own `save_safetensors` uses.
     pub fn own() -> Self {
-        Self { layers: None }
+        Self { layers: None, epsilon: EPSILON }
+    }
+
+    /// Names for a file whose network normalises by √(variance + `epsilon`): 1e-3 in Keras and 1e-5,
+    /// the default, in PyTorch, unless the layer was given another.
+    ///
+    /// The network itself always adds 1e-5, so that loading adds the difference to the running
+    /// variances, which gives the same outputs, and saving subtracts it.
+    pub fn with_epsilon(self, epsilon: f64) -> Self {
+        Self { epsilon, ..self }
+    }
+
+    /// Adds the difference to the network's own ε to running variances; subtracts it if `sign` is -1.
+    fn move_variances(&self, tensor: &mut NamedTensor, sign: f64) -> Result<()> {
+        if field(&tensor.name) != VARIANCE {
+            return Ok(());
+        }
+        for variance in &mut tensor.values {
+            let moved = f64::from(*variance) + sign * (self.epsilon - EPSILON);
+            let found = format!("{}, and a running variance of {variance}", self.epsilon);
+            let rounding = f64::from(*variance * f32::EPSILON);
+            require(moved >= -rounding, "epsilon", found, format!("a sum of {EPSILON} or more"))?;
+            *variance = moved.max(0.0) as f32;
+        }
+        Ok(())
     }
 
     /// Names for the batch-normalised VGG15s of [`networks`](crate::ann::networks) in a PyTorch
@@ -95,6 +129,9 @@ impl Names {
 
     /// Names of tensors in the file.
     fn of_tensors(&self, tensors: &[NamedTensor]) -> Result<Vec<String>> {
+        let epsilon = self.epsilon;
+        let holds = epsilon >= 0.0 && epsilon.is_finite();
+        require(holds, "epsilon", epsilon, "a finite number of 0 or more")?;
         let Some(layers) = &self.layers else {
             return Ok(tensors.iter().map(|tensor| tensor.name.clone()).collect());
         };
@@ -128,6 +165,11 @@ impl Names {
     }
 }
 
+/// Last part of a tensor's name.
+fn field(name: &str) -> &str {
+    name.rsplit_once('.').map_or(name, |(_, field)| field)
+}
+
 /// List of up to three names, for error messages.
 fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let mut names = names.into_iter();
@@ -141,41 +183,42 @@ fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 
 pub(crate) fn load(network: &mut dyn Trainable, path: &Path, names: &Names) -> Result<()> {
     let mut tensors = network.tensors(Values::Parameters)?;
-    let names = names.of_tensors(&tensors)?;
+    let in_file = names.of_tensors(&tensors)?;
     let bytes = fs::read(path).map_err(Error::io(path))?;
     let file = parse(path, &bytes)?;
     let mut left: BTreeSet<&str> = file.names().into_iter().collect();
     left.retain(|name| *name != COUNTER && !name.ends_with(&format!(".{COUNTER}")));
     let missing: Vec<&str> =
-        (names.iter().map(String::as_str)).filter(|name| !left.remove(name)).collect();
+        (in_file.iter().map(String::as_str)).filter(|name| !left.remove(name)).collect();
     if !missing.is_empty() || !left.is_empty() {
         return Err(Error::data(
             path.display(),
             "tensors",
             format!("{} left over", list(left)),
             match missing.is_empty() {
-                true => format!("the {} of the network and no more", names.len()),
+                true => format!("the {} of the network and no more", in_file.len()),
                 false => format!("{} as well", list(missing)),
             },
         ));
     }
-    for (tensor, name) in tensors.iter_mut().zip(&names) {
+    for (tensor, name) in tensors.iter_mut().zip(&in_file) {
         tensor.values = values(path, &file, name, &tensor.shape)?;
-        let field = tensor.name.rsplit('.').next();
-        for (_, holds, expected) in RANGES.iter().filter(|range| field == Some(range.0)) {
+        let field = field(&tensor.name);
+        for (_, holds, expected) in RANGES.iter().filter(|range| field == range.0) {
             if let Some(bad) = tensor.values.iter().find(|&&x| !holds(x)) {
                 let place = format!("tensor `{name}`");
                 return Err(Error::data(path.display(), place, bad, *expected));
             }
         }
+        names.move_variances(tensor, 1.0)?;
     }
     network.set_tensors(Values::Parameters, &tensors)
 }
 
 pub(crate) fn save(network: &dyn Trainable, path: &Path, names: &Names) -> Result<()> {
-    let tensors = network.tensors(Values::Parameters)?;
-    let names = names.of_tensors(&tensors)?;
-    let tensors = names.into_iter().zip(tensors);
+    let mut tensors = network.tensors(Values::Parameters)?;
+    tensors.iter_mut().try_for_each(|tensor| names.move_variances(tensor, -1.0))?;
+    let tensors = names.of_tensors(&tensors)?.into_iter().zip(tensors);
     let tensors = tensors.map(|(name, tensor)| NamedTensor { name, ..tensor });
     // Metadata that PyTorch's tools expect.
     write_tensors(path, &tensors.collect::<Vec<_>>(), ("format", "pt".into()))

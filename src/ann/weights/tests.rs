@@ -80,6 +80,43 @@ fn names_are_pytorchs_and_files_repeat() {
     assert!(fs::read(&two).unwrap() == bytes);
 }
 
+/// A layer of batch normalisation as Keras computes it.
+#[test]
+fn another_epsilon_gives_its_own_logits() {
+    let folder = tempfile::tempdir().unwrap();
+    let [path, back] = ["keras", "back"].map(|name| folder.path().join(name));
+    let mut network = Small::build(1).unwrap();
+    let mut tensors = network.tensors(Values::Parameters).unwrap();
+    for tensor in tensors.iter_mut().filter(|tensor| field(&tensor.name) == VARIANCE) {
+        (0..).zip(&mut tensor.values).for_each(|(i, variance)| *variance = 0.002 * i as f32);
+    }
+    network.set_tensors(Values::Parameters, &tensors).unwrap();
+    save(&*network, &path, &names()).unwrap();
+    let keras = names().with_epsilon(1e-3);
+    let ann = Ann::<Small>::load(&path, &keras).unwrap();
+    let scales = |weight: &[f32], layer: &crate::ann::layers::Layer| match layer {
+        crate::ann::layers::Layer::Conv { weight: folded, .. } => {
+            folded.iter().zip(weight).map(|(folded, weight)| folded / weight).collect::<Vec<f32>>()
+        }
+        other => panic!("{other:?}"),
+    };
+    let scales = scales(&tensors[0].values, &ann.layers().unwrap()[0]);
+    for (i, scale) in scales.iter().enumerate() {
+        let expected = 1.0 / (0.002 * (i / 9) as f32 + 1e-3).sqrt();
+        assert!((scale / expected - 1.0).abs() < 1e-5, "{scale} {expected}");
+    }
+    ann.save(&back, &keras).unwrap();
+    let again = Ann::<Small>::load(&back, &keras).unwrap();
+    assert_eq!(again.layers().unwrap(), ann.layers().unwrap());
+    for (epsilon, expected) in [
+        (0.0, "epsilon: found 0, and a running variance of 0, expected a sum of 0.00001"),
+        (-1.0, "epsilon: found -1, expected a finite number"),
+    ] {
+        let error = Ann::<Small>::load(&path, &names().with_epsilon(epsilon)).err().unwrap();
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+}
+
 #[test]
 fn names_that_do_not_fit_are_refused() {
     let folder = tempfile::tempdir().unwrap();
