@@ -40,7 +40,7 @@ fn files_of_the_python_package_give_its_spikes() {
     let data = repository().join("tests/data");
     let file = fs::File::open(data.join("python.nir.gz")).unwrap();
     std::io::copy(&mut GzDecoder::new(file), &mut fs::File::create(&path).unwrap()).unwrap();
-    let network = SpikingNetwork::load(&path).unwrap();
+    let network = SpikingNetwork::load(&path, None).unwrap();
     let expected = fs::read(data.join("python.json")).unwrap();
     let expected: Expected = serde_json::from_slice(&expected).unwrap();
     for sample in &expected.samples {

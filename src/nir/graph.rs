@@ -4,8 +4,10 @@ use std::iter;
 
 use crate::data::Shape;
 
-/// Seconds per timestep, unless the graph's metadata says otherwise.
+/// Seconds per timestep of the files that evospike writes.
 pub(super) const DT: f64 = 1e-4;
+/// Relative error of resistances and time constants, which other programs round to single precision.
+pub(super) const ROUNDING: f64 = 1e-6;
 /// Entry of a node's metadata that holds the parameters of its neurons as JSON.
 pub(super) const METADATA: &str = "evospike";
 

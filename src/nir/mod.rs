@@ -14,7 +14,7 @@
 //! # let folder = tempfile::tempdir().unwrap();
 //! # let file = folder.path().join("digits.nir"); // your file
 //! snn.save(&file)?; // nir.read("digits.nir") in Python
-//! let same = Snn::<DigitsCnn>::load(&file)?;
+//! let same = Snn::<DigitsCnn>::load(&file, None)?;
 //! # assert_eq!(same.neurons(), snn.neurons());
 //! # Ok::<(), evospike::Error>(())
 //! ```
@@ -58,10 +58,18 @@
 //!
 //! The reader takes graphs of the nodes above and of `Flatten`, `SumPool2d` and `Scale`, with one
 //! `Input` and one `Output`: chains, and sums of two branches between the same two nodes. Neurons
-//! without evospike's metadata reset to zero, start at 0, and their spikes have charge 1. The length
-//! of a timestep is the entry `dt` of the graph's metadata, or else 0.1 ms. An `IF` with r = 1,
-//! which Norse and Sinabs write, adds its input once per timestep. A gain other than 1 divides the
-//! threshold. Where neurons are the last layer, the output is their spikes.
+//! without evospike's metadata reset to zero, start at 0, and their spikes have charge 1. Where
+//! neurons are the last layer, the output is their spikes. Links of HDF5 are not followed.
+//!
+//! NIR does not hold the length of a timestep, dt, on which leaks and thresholds depend. It is the
+//! argument of [`load`](crate::simulate::SpikingNetwork::load), or the entry `dt` of the graph's
+//! metadata, where evospike writes it; or else it follows from r. snnTorch (dt = 0.1 ms) and
+//! SpikingJelly (0.1 ms unless told otherwise) write r = τ/dt, or 1/dt without leak, so that a
+//! neuron adds its input once per timestep: dt = τ/r, if that is the same everywhere. Norse, Sinabs
+//! and SpikingJelly's `decay_input` write `LIF` with r = 1, which does not tell: loading needs dt,
+//! which is 1 ms by default in Norse and 1 in Sinabs, whose τ counts timesteps. An `IF` with
+//! r = 1, which both write, adds its input once per timestep of any length. With a given dt, a gain
+//! other than 1 divides the threshold.
 
 mod fields;
 mod graph;

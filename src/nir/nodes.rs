@@ -1,7 +1,7 @@
 //! Layers and neurons of the nodes of a graph.
 
 use super::fields::{Fields, MOST_VALUES};
-use super::graph::{Axes, METADATA, add_current, identity, leak, spread};
+use super::graph::{Axes, METADATA, ROUNDING, add_current, identity, leak, spread};
 use crate::ann::Layer;
 use crate::base::{Error, Result};
 use crate::data::Shape;
@@ -336,8 +336,7 @@ fn neurons(node: &Fields<'_>, axes: Axes, dt: f64, layer: usize, leaky: bool) ->
             (_, true) => r * dt / constant,
             (_, false) => r * dt,
         };
-        // Resistances and time constants of other programs were rounded.
-        let gain = if (gain - 1.0).abs() < 1e-6 { 1.0 } else { gain };
+        let gain = if (gain - 1.0).abs() < ROUNDING { 1.0 } else { gain };
         let level = above(threshold / gain);
         let fires = level > 0.0 && level.is_finite() && gain > 0.0;
         let found = format_args!("threshold {threshold}, r {r}, leak {left} in {dt} s");

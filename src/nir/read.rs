@@ -1,13 +1,13 @@
 //! Reading of networks from NIR graphs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::iter;
 use std::path::Path;
 
 use hdf5_pure::File;
 
 use super::fields::Fields;
-use super::graph::{Axes, DT, identity};
+use super::graph::{Axes, DT, ROUNDING, identity, spread};
 use super::nodes::Branch;
 use crate::ann::{Ann, Layer, Network, linear};
 use crate::base::{Error, Result};
@@ -18,12 +18,12 @@ use crate::simulate::{Neurons, Snn, SpikingNetwork, Stages};
 const MOST_NESTED: usize = 32;
 
 impl<N: Network> Snn<N> {
-    /// Reads the network of a NIR file. See [`nir`](mod@crate::nir).
+    /// Reads the network of a NIR file. See [`SpikingNetwork::load`].
     ///
     /// # Errors
     /// Returns an error if [`SpikingNetwork::load`] does, or if the layers are not those of `N`.
-    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
-        let network = SpikingNetwork::load(&path)?;
+    pub fn load(path: impl AsRef<Path>, dt: Option<f64>) -> Result<Self> {
+        let network = SpikingNetwork::load(&path, dt)?;
         let outline = |stages: &Stages| -> Vec<String> {
             let layers = stages.stages.iter();
             let layers = layers.map(|stage| format!("{} to {}", stage.name, stage.output));
@@ -45,18 +45,22 @@ impl<N: Network> Snn<N> {
 impl SpikingNetwork {
     /// Reads the network of a NIR file. See [`nir`](mod@crate::nir).
     ///
+    /// `dt` is the length of a timestep in seconds; none if the file tells it, as those of evospike
+    /// do.
+    ///
     /// # Errors
-    /// Returns an error if the file cannot be read, is damaged or is not HDF5, or if a node is of a
-    /// kind that evospike has no layer for, does not fit the node before it, has values out of
-    /// range or is part of a loop.
-    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+    /// Returns an error if the file cannot be read, is damaged or is not HDF5, if it does not tell
+    /// the length of a timestep or tells another than `dt`, or if a node is of a kind that evospike
+    /// has no layer for, does not fit the node before it, has values out of range or is part of a
+    /// loop.
+    pub fn load(path: impl AsRef<Path>, dt: Option<f64>) -> Result<Self> {
         let path = path.as_ref();
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
         let size = bytes.len() as u64;
         let file = File::from_bytes(bytes)
             .map_err(|error| Error::data(path.display(), "header", error, "an HDF5 file"))?;
         let graph = Fields::new(path, size, "node", &file.root())?;
-        let (input, layers, neurons, classes) = Reader::new(&graph)?.network()?;
+        let (input, layers, neurons, classes) = Reader::new(&graph, dt)?.network()?;
         Self::new(input, &layers, neurons, classes).map_err(|error| {
             let expected = "a network that evospike can simulate";
             Error::data(path.display(), "graph", error, expected)
@@ -72,21 +76,15 @@ struct Reader<'a> {
     next: Vec<Option<Vec<usize>>>,
     /// Number of edges that lead to each node.
     incoming: Vec<usize>,
-    /// Seconds per timestep.
-    dt: f64,
+    /// Seconds per timestep, as the caller says.
+    dt: Option<f64>,
     neurons: Vec<Neurons>,
 }
 
 impl<'a> Reader<'a> {
-    fn new(graph: &'a Fields<'a>) -> Result<Self> {
+    fn new(graph: &'a Fields<'a>, dt: Option<f64>) -> Result<Self> {
         let kind = graph.text("type")?;
         graph.require(kind == "NIRGraph", &kind, "NIRGraph")?;
-        let dt = match graph.group.dataset("metadata/dt") {
-            Ok(_) => graph.floats("metadata/dt")?.0,
-            Err(_) => vec![DT],
-        };
-        let good = matches!(dt[..], [dt] if dt > 0.0);
-        graph.require(good, format_args!("dt {dt:?}"), "one above 0")?;
         let nodes = graph.child("nodes")?;
         let names = nodes.group.groups();
         let names = names.map_err(|error| graph.wrong(error, "groups of nodes"))?;
@@ -95,12 +93,15 @@ impl<'a> Reader<'a> {
         graph.require(matches!(shape[..], [_, 2]), found, "two names an edge")?;
         let numbers: HashMap<&String, usize> = names.iter().zip(0..).collect();
         let (mut next, mut incoming) = (vec![Vec::new(); names.len()], vec![0; names.len()]);
+        let mut seen = HashSet::new();
         for edge in edges.chunks_exact(2) {
             let number = |name: &String| {
                 let number = numbers.get(name).copied();
                 number.ok_or_else(|| graph.wrong(format!("an edge of `{name}`"), "one of a node"))
             };
             let (from, to) = (number(&edge[0])?, number(&edge[1])?);
+            let found = format_args!("the edge from `{}` to `{}` twice", edge[0], edge[1]);
+            graph.require(seen.insert((from, to)), found, "every edge once")?;
             next[from].push(to);
             incoming[to] += 1;
         }
@@ -110,15 +111,59 @@ impl<'a> Reader<'a> {
             graph,
             next: next.into_iter().map(Some).collect(),
             incoming,
-            dt: dt[0],
+            dt,
             neurons: Vec::new(),
         })
+    }
+
+    /// Seconds per timestep: as the caller or the file says, or else those with which every layer of
+    /// neurons adds its input once per timestep, as r = τ/dt, or 1/dt without leak, has it.
+    fn timestep(&self, kinds: &[String]) -> Result<f64> {
+        let graph = self.graph;
+        let mut dt = self.dt;
+        if graph.group.dataset("metadata/dt").is_ok() {
+            let said = graph.floats("metadata/dt")?.0;
+            let good = matches!(said[..], [said] if dt.is_none_or(|dt| dt == said));
+            let expected = dt.map_or("one number".into(), |dt| format!("{dt}, as `load` was told"));
+            graph.require(good, format_args!("dt {said:?}"), expected)?;
+            dt = said.first().copied();
+        }
+        if let Some(dt) = dt {
+            let good = dt > 0.0 && dt.is_finite();
+            graph.require(good, format_args!("dt {dt}"), "a number of seconds above 0")?;
+            return Ok(dt);
+        }
+        for (node, kind) in self.nodes.iter().zip(kinds) {
+            let constants = match kind.as_str() {
+                "LIF" => node.floats("tau")?.0,
+                "IF" => vec![1.0],
+                _ => continue,
+            };
+            let resistances = node.floats("r")?.0;
+            let unit = resistances.iter().all(|&r| r == 1.0);
+            let counts = unit && kind == "IF"; // timesteps, whatever their length
+            if counts || resistances.is_empty() || constants.is_empty() {
+                continue;
+            }
+            let most = resistances.len().max(constants.len());
+            for (constant, r) in spread(&constants, most).zip(spread(&resistances, most)) {
+                let told = constant / r;
+                let told = if (told / DT - 1.0).abs() < ROUNDING { DT } else { told };
+                let same = told > 0.0 && dt.is_none_or(|dt| (told / dt - 1.0).abs() < ROUNDING);
+                let found = format_args!("r {r}, which does not tell the length of a timestep");
+                let expected = "the same τ/r in all neurons, or dt as an argument of `load`";
+                node.require(same && !unit && told.is_finite(), found, expected)?;
+                dt = dt.or(Some(told));
+            }
+        }
+        Ok(dt.unwrap_or(DT))
     }
 
     /// Reads the shape of the input, the layers, the neurons and the number of classes.
     fn network(mut self) -> Result<(Shape, Vec<Layer>, Vec<Neurons>, usize)> {
         let kinds = self.nodes.iter().map(|node| node.text("type"));
         let kinds: Vec<String> = kinds.collect::<Result<_>>()?;
+        let dt = self.timestep(&kinds)?;
         let inputs = (0..kinds.len()).filter(|&node| kinds[node] == "Input");
         let inputs: Vec<usize> = inputs.collect();
         let [input] = inputs[..] else {
@@ -143,7 +188,7 @@ impl<'a> Reader<'a> {
             end: input,
             edges: 1,
         };
-        let all = self.branch(branch, 0)?;
+        let all = self.branch(branch, dt, 0)?;
         if all.edges > 0 {
             return Err(self.wrong_edges(all.end));
         }
@@ -168,7 +213,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads on from the end of `branch` to the output or to a node that other branches lead to.
-    fn branch(&mut self, mut branch: Branch, nested: usize) -> Result<Branch> {
+    fn branch(&mut self, mut branch: Branch, dt: f64, nested: usize) -> Result<Branch> {
         let mut joined = false;
         loop {
             let node = branch.end;
@@ -180,15 +225,15 @@ impl<'a> Reader<'a> {
                 return Err(self.wrong_edges(node));
             };
             // Only the input has no edge that leads to it.
-            let output = self.incoming[node] > 0
-                && branch.read(&self.nodes[node], self.dt, &mut self.neurons)?;
+            let output =
+                self.incoming[node] > 0 && branch.read(&self.nodes[node], dt, &mut self.neurons)?;
             match (&next[..], output) {
                 ([], true) => return Ok(Branch { edges: 0, ..branch }),
                 (&[next], false) => (branch.end, joined) = (next, false),
                 (&[one, other], false) if nested < MOST_NESTED => {
                     let [one, other] = [one, other].map(|next| branch.fork(next));
-                    let mut body = self.branch(one, nested + 1)?;
-                    let mut shortcut = self.branch(other, nested + 1)?;
+                    let mut body = self.branch(one, dt, nested + 1)?;
+                    let mut shortcut = self.branch(other, dt, nested + 1)?;
                     if body.end != shortcut.end || body.edges == 0 || shortcut.edges == 0 {
                         return Err(self.wrong_edges(node));
                     }

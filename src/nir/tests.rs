@@ -148,7 +148,7 @@ fn networks_come_back_as_they_were() {
             });
             let network = SpikingNetwork::new(shape, &layers, neurons.collect(), 3).unwrap();
             network.save(&one).unwrap();
-            let again = SpikingNetwork::load(&one).unwrap();
+            let again = SpikingNetwork::load(&one, None).unwrap();
             assert_eq!(again.neurons, network.neurons, "{kind}");
             assert!(again.stages.layers == layers, "{kind}: {:?}", again.stages.layers);
             let input: Vec<f32> = noise(shape.size(), 3).iter().map(|x| 2.0 * x).collect();
@@ -173,7 +173,7 @@ fn typed_networks_come_back_and_others_are_refused() {
     let snn = conversion.balance(Balance::PercentilePerChannel(99.0)).unwrap();
     let snn = conversion.calibrated(&snn, 16).unwrap();
     snn.save(&path).unwrap();
-    let again = Snn::<DigitsCnn>::load(&path).unwrap();
+    let again = Snn::<DigitsCnn>::load(&path, None).unwrap();
     assert_eq!(again.neurons(), snn.neurons());
     let signed = snn.with_spikes(Spikes::SIGNED).unwrap();
     let error = signed.save(folder.path().join("signed.nir")).unwrap_err().to_string();
@@ -181,14 +181,14 @@ fn typed_networks_come_back_and_others_are_refused() {
     let images = digits.test.take(20);
     let run = |snn: &Snn<DigitsCnn>| simulate(snn, &images, 32).unwrap();
     assert!(run(&again) == run(&snn));
-    let error = Snn::<Mlp>::load(&path).err().unwrap().to_string();
+    let error = Snn::<Mlp>::load(&path, None).err().unwrap().to_string();
     assert!(error.contains("layers of Mlp: found conv 3x3"), "{error}");
 
     let stages = Stages::of_ann(&Ann::<ResNet20>::new(0).unwrap()).unwrap();
     let neurons = vec![Neurons::new([0.1]); stages.spiking()];
     let snn = Snn::<ResNet20>::new(stages.into(), neurons).unwrap();
     snn.save(&path).unwrap();
-    let again = Snn::<ResNet20>::load(&path).unwrap();
+    let again = Snn::<ResNet20>::load(&path, None).unwrap();
     let image = noise(3 * 32 * 32, 0);
     let trace = |snn: &Snn<ResNet20>| snn.network.trace(&image, 4).unwrap();
     assert!(trace(&again) == trace(&snn));
@@ -250,11 +250,26 @@ fn fires(group: &mut GroupBuilder, threshold: f64, r: f64) {
     }
 }
 
+fn leaky(group: &mut GroupBuilder, tau: f64, r: f64) {
+    text(group, "type", "LIF");
+    for (name, value) in [("v_threshold", 1.0), ("tau", tau), ("r", r), ("v_leak", 0.0)] {
+        floats(group, name, &[value; 2], &[2]);
+    }
+}
+
 fn loaded(nodes: &[(&str, Fill)], edges: &[(&str, &str)]) -> Result<SpikingNetwork> {
+    loaded_at(nodes, edges, None)
+}
+
+fn loaded_at(
+    nodes: &[(&str, Fill)],
+    edges: &[(&str, &str)],
+    dt: Option<f64>,
+) -> Result<SpikingNetwork> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("foreign.nir");
     file(&path, nodes, edges);
-    SpikingNetwork::load(&path)
+    SpikingNetwork::load(&path, dt)
 }
 
 const CHAIN: [(&str, &str); 3] = [("in", "a"), ("a", "b"), ("b", "out")];
@@ -266,7 +281,8 @@ fn neurons_may_be_last_and_gains_divide_thresholds() {
         |g| fires(g, 1.5, 1.0),
         |g| fires(g, 3.0, 2e4),
     ] {
-        let network = loaded(&[("a", two_by_four), ("b", fill)], &CHAIN).unwrap();
+        let nodes: [(&str, Fill); 2] = [("a", two_by_four), ("b", fill)];
+        let network = loaded_at(&nodes, &CHAIN, Some(1e-4)).unwrap();
         assert_eq!(network.neurons[0].threshold, [1.5f32.next_up()]);
         let trace = network.trace(&[1.0, 0.0, 0.0, 0.0], 4).unwrap();
         // 1, 2 > 1.5 to 0, ...; 2 each time.
@@ -314,9 +330,61 @@ fn what_cannot_be_read_is_named() {
     let nodes: [(&str, Fill); 2] = [("a", two_by_four), ("b", fired)];
     wrong(&nodes, &[("in", "a"), ("a", "b"), ("b", "a"), ("b", "out")], "circle");
     wrong(&nodes, &[("in", "a"), ("a", "c")], "an edge of `c`");
+    let twice = [("in", "a"), ("a", "b"), ("b", "out"), ("a", "b")];
+    wrong(&nodes, &twice, "found the edge from `a` to `b` twice");
     wrong(&nodes, &[("in", "a"), ("a", "out")], "node `b`");
     wrong(&nodes, &[("in", "b"), ("b", "a"), ("a", "out")], "shape [2], expected [4]");
     wrong(&nodes, &[("in", "a"), ("a", "b"), ("b", "out"), ("in", "out")], "node `out`");
+}
+
+/// A packed file of the folder `tests/data`.
+fn data(name: &str) -> Vec<u8> {
+    let data = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let mut bytes = Vec::new();
+    let packed = fs::File::open(data.join(name)).unwrap();
+    std::io::copy(&mut flate2::read::GzDecoder::new(packed), &mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn the_length_of_a_timestep_is_known_or_asked_for() {
+    let load = |fill: Fill, dt| -> Result<(f32, f32)> {
+        let network = loaded_at(&[("a", two_by_four), ("b", fill)], &CHAIN, dt)?;
+        Ok((network.neurons[0].leak[0], network.neurons[0].threshold[0]))
+    };
+    for (fill, dt, leak, threshold) in [
+        // snnTorch writes r = τ/dt for its dt, rounded; SpikingJelly for the dt that it is told.
+        ((|g| leaky(g, 2e-4, 2.0)) as Fill, None, 0.5, 1.0f32),
+        (|g| leaky(g, 1e-3f32.into(), 10.0), None, 0.9, 1.0),
+        (|g| leaky(g, 2e-3, 2.0), None, 0.5, 1.0),
+        (|g| fires(g, 1.0, 1e3), None, 1.0, 1.0),
+        // Norse writes r = 1.
+        (|g| leaky(g, 2e-3, 1.0), Some(1e-3), 0.5, 2.0),
+        (|g| leaky(g, 2e-3, 2.0), Some(5e-4), 0.75, 2.0),
+        (|g| fires(g, 1.0, 1e3), Some(1e-4), 1.0, 10.0),
+    ] {
+        assert_eq!(load(fill, dt).unwrap(), (leak, threshold.next_up()));
+    }
+    let error = |fill: Fill, dt| load(fill, dt).unwrap_err().to_string();
+    let unknown = error(|g| leaky(g, 2e-3, 1.0), None);
+    assert!(unknown.contains("node `b`: found r 1, which does not tell"), "{unknown}");
+    for dt in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        let error = error(|g| leaky(g, 2e-3, 2.0), Some(dt));
+        assert!(error.contains("expected a number of seconds above 0"), "{error}");
+    }
+}
+
+#[test]
+fn a_file_that_tells_its_timestep_is_not_told_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ours.nir");
+    let layers = [linear(128, 9, false), Layer::Neurons, linear(9, 3, false)];
+    let neurons = vec![Neurons::new([0.5])];
+    let network = SpikingNetwork::new(Shape::new(2, 8, 8), &layers, neurons, 3).unwrap();
+    network.save(&path).unwrap();
+    SpikingNetwork::load(&path, Some(DT)).unwrap();
+    let error = SpikingNetwork::load(&path, Some(1e-3)).unwrap_err().to_string();
+    assert!(error.contains("found dt [0.0001], expected 0.001, as `load` was told"), "{error}");
 }
 
 /// Files with bytes changed or cut off: an error that names the file, or a network.
@@ -329,10 +397,7 @@ fn damaged_files_are_errors() {
     let network = SpikingNetwork::new(shape, &layers, neurons.collect(), 3).unwrap();
     network.save(&path).unwrap();
     let ours = fs::read(&path).unwrap();
-    let data = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/python.nir.gz");
-    let mut python = Vec::new();
-    let packed = fs::File::open(data).unwrap();
-    std::io::copy(&mut flate2::read::GzDecoder::new(packed), &mut python).unwrap();
+    let python = data("python.nir.gz");
     let mut rng = rng(0, Stream::Split);
     let mut refused = 0;
     for good in [ours, python] {
@@ -349,7 +414,7 @@ fn damaged_files_are_errors() {
                 bad.truncate(rng.random_range(0..good.len()));
             }
             fs::write(&path, &bad).unwrap();
-            if let Err(error) = SpikingNetwork::load(&path) {
+            if let Err(error) = SpikingNetwork::load(&path, None) {
                 assert!(error.to_string().contains("damaged.nir"), "{error}");
                 refused += 1;
             }

@@ -584,10 +584,13 @@ mod nir {
         let _alone = alone();
         let folder = folder();
         let path = folder.path().join("graph.nir");
-        let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/python.nir.gz");
-        let files = [unpacked(&fs::read(python).unwrap()), ours()];
-        let files = files.map(|file| (path.clone(), file)).to_vec();
-        let read = move || SpikingNetwork::load(&path).map(drop);
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+        let python = ["python", "hdf5/half", "hdf5/bfloat"].map(|name| {
+            let packed = fs::read(data.join(name).with_extension("nir.gz")).unwrap();
+            (path.clone(), unpacked(&packed))
+        });
+        let files = [python.to_vec(), vec![(path.clone(), ours())]].concat();
+        let read = move || SpikingNetwork::load(&path, None).map(drop);
         let memory = [INFLATION * 3, 16 << 20];
         let mut damaged = reader("NIR", files.clone(), memory);
         damaged.share = 2;
