@@ -31,8 +31,8 @@
 //! trained with another, such as Keras's 1e-3, needs [`Names::with_epsilon`] for its own outputs.
 //!
 //! Every tensor of the network must be in the file and every tensor of the file in the network,
-//! except `num_batches_tracked`, which evaluation does not need and PyTorch fills in. Half
-//! precision is an error: convert the state dict with `.float()`.
+//! except `num_batches_tracked`, which evaluation does not need and PyTorch fills in. Half precision
+//! (`float16` and `bfloat16`) is read, single precision is written.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
+use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 
@@ -74,17 +75,21 @@ pub(crate) fn values(
     let tensor = file
         .tensor(name)
         .map_err(|error| Error::data(path.display(), place(), error, "a tensor of this name"))?;
-    if tensor.dtype() != Dtype::F32 {
-        let found = format!("{:?}", tensor.dtype());
-        return Err(Error::data(path.display(), place(), found, "F32"));
-    }
     if tensor.shape() != shape {
         let found = format!("shape {:?}", tensor.shape());
         let expected = format!("{shape:?}");
         return Err(Error::data(path.display(), place(), found, expected));
     }
-    let (values, _) = tensor.data().as_chunks();
-    let values: Vec<f32> = values.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    let (halves, _) = tensor.data().as_chunks();
+    let values: Vec<f32> = match tensor.dtype() {
+        Dtype::F32 => tensor.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+        Dtype::F16 => halves.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
+        Dtype::BF16 => halves.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
+        other => {
+            let found = format!("{other:?}");
+            return Err(Error::data(path.display(), place(), found, "F32, F16 or BF16"));
+        }
+    };
     match values.iter().find(|value| !value.is_finite()) {
         None => Ok(values),
         Some(bad) => Err(Error::data(path.display(), place(), bad, "finite numbers")),

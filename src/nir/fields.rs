@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use hdf5_pure::{DType, Dataset, Group, VlenStringReadOptions};
+use half::{bf16, f16};
+use hdf5_pure::{
+    DType, Dataset, Datatype, DatatypeByteOrder, FormatError, Group, VlenStringReadOptions,
+};
 
 use crate::base::{Error, Result};
 
@@ -29,7 +32,7 @@ impl<'a> Fields<'a> {
     /// Opens the group called `name` of the file's root.
     pub fn new(path: &'a Path, size: u64, name: &str, parent: &Group) -> Result<Self> {
         let group = parent.group(name).map_err(|error| {
-            let expected = format!("a group `{name}`");
+            let expected = format!("a group `{name}`, not behind a link");
             Error::data(path.display(), "graph", error, expected)
         })?;
         Ok(Self { path, size, place: format!("node `{name}`"), group })
@@ -49,6 +52,17 @@ impl<'a> Fields<'a> {
         ok.then_some(()).ok_or_else(|| self.wrong(found, expected))
     }
 
+    /// Returns what the HDF5 library gives, or an error with what was expected.
+    fn read<T>(&self, of: Result<T, hdf5_pure::Error>, expected: impl ToString) -> Result<T> {
+        of.map_err(|error| match error {
+            hdf5_pure::Error::Format(FormatError::InvalidLayoutVersion(version)) => {
+                let found = format!("a layout of version {version}, which HDF5 2.0 brought");
+                self.wrong(found, "one that HDF5 1.14 writes: h5repack --high=v114 converts it")
+            }
+            error => self.wrong(error, format!("{}, not behind a link", expected.to_string())),
+        })
+    }
+
     /// Bytes that the file can stand for.
     fn most_bytes(&self) -> u64 {
         self.size.saturating_mul(MOST_INFLATION)
@@ -60,8 +74,7 @@ impl<'a> Fields<'a> {
     }
 
     pub fn has(&self, name: &str) -> Result<bool> {
-        let names = self.group.datasets();
-        let names = names.map_err(|error| self.wrong(error, "a whole group"))?;
+        let names = self.read(self.group.datasets(), "a whole group")?;
         Ok(names.iter().any(|other| other == name))
     }
 
@@ -70,9 +83,9 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// Returns an error if the dataset claims to hold more than its file can.
     fn dataset(&self, name: &str) -> Result<(Dataset, Vec<usize>, usize)> {
-        let missing = |error| self.wrong(error, format!("a dataset `{name}`"));
-        let dataset = self.group.dataset(name).map_err(missing)?;
-        let shape = dataset.shape().map_err(missing)?;
+        let expected = format!("a dataset `{name}`");
+        let dataset = self.read(self.group.dataset(name), &expected)?;
+        let shape = self.read(dataset.shape(), &expected)?;
         let mut sizes = shape.iter();
         let elements = sizes.try_fold(1u64, |all, &size| all.checked_mul(size));
         let bytes = elements.and_then(|all| all.checked_mul(dataset.element_size().ok()?));
@@ -102,7 +115,7 @@ impl<'a> Fields<'a> {
             Ok(DType::VariableLengthString) => dataset.read_vlen_strings(most),
             _ => dataset.read_string(),
         };
-        let texts = texts.map_err(|error| self.wrong(error, format!("text as `{name}`")))?;
+        let texts = self.read(texts, format_args!("text as `{name}`"))?;
         let count = texts.len();
         self.require(count == elements, format_args!("{count} texts"), elements)?;
         Ok((texts, shape))
@@ -118,8 +131,23 @@ impl<'a> Fields<'a> {
     /// Reads finite numbers and their sizes.
     pub fn floats(&self, name: &str) -> Result<(Vec<f64>, Vec<usize>)> {
         let (dataset, shape, elements) = self.dataset(name)?;
-        let values = dataset.read_f64();
-        let values = values.map_err(|error| self.wrong(error, format!("numbers as `{name}`")))?;
+        let expected = format!("numbers as `{name}`");
+        let values = match self.read(dataset.datatype(), &expected)? {
+            Datatype::FloatingPoint { size: 2, byte_order, layout } => {
+                let number = match (layout.exponent_size, layout.exponent_bias) {
+                    (5, 15) => |bits: u16| f16::from_bits(bits).to_f64(),
+                    (8, 127) => |bits: u16| bf16::from_bits(bits).to_f64(),
+                    _ => return Err(self.wrong(format!("{layout:?}"), expected)),
+                };
+                let bits = match byte_order {
+                    DatatypeByteOrder::BigEndian => u16::from_be_bytes,
+                    _ => u16::from_le_bytes,
+                };
+                let bytes = self.read(dataset.read_raw(), &expected)?;
+                bytes.as_chunks().0.iter().map(|&two| number(bits(two))).collect()
+            }
+            _ => self.read(dataset.read_f64(), &expected)?,
+        };
         let found = format_args!("{} values of `{name}`", values.len());
         self.require(values.len() == elements, found, elements)?;
         match values.iter().find(|value| !value.is_finite()) {
@@ -130,7 +158,7 @@ impl<'a> Fields<'a> {
 
     pub fn integers(&self, name: &str) -> Result<Vec<i64>> {
         let values = self.dataset(name)?.0.read_i64();
-        values.map_err(|error| self.wrong(error, format!("whole numbers as `{name}`")))
+        self.read(values, format_args!("whole numbers as `{name}`"))
     }
 
     /// Reads a number that is the same for rows and columns.

@@ -154,9 +154,9 @@ impl Branch {
         let weight = weight.iter().zip(charges.cycle());
         let weight = weight.map(|(weight, charge)| (weight / f64::from(charge)) as f32);
         let weight = weight.collect();
-        let doubles = match node.has("bias")? {
-            false => vec![0.0; outputs],
-            true => node.floats("bias")?.0,
+        let doubles = match node.text("type")?.as_str() {
+            "Linear" => vec![0.0; outputs],
+            _ => node.floats("bias")?.0,
         };
         let bias = single(&doubles);
         let layer = match conv {

@@ -346,6 +346,34 @@ fn data(name: &str) -> Vec<u8> {
     bytes
 }
 
+/// Files that `hdf5_files.py` wrote: the same network, or an error, never half of it.
+#[test]
+fn links_and_half_precision_of_hdf5() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file.nir");
+    let load = |name: &str| {
+        fs::write(&path, data(&format!("hdf5/{name}.nir.gz"))).unwrap();
+        SpikingNetwork::load(&path, None).map_err(|error| error.to_string())
+    };
+    let weight: Vec<f32> = (0..8).map(|i| i as f32 / 8.0).collect();
+    for name in ["half", "bfloat", "packed"] {
+        let network = load(name).unwrap();
+        let Layer::Linear { weight: found, bias, .. } = &network.stages.layers[0] else {
+            panic!("{name}: {:?}", network.stages.layers);
+        };
+        assert_eq!((found, bias), (&weight, &Some(vec![1.0, 2.0])), "{name}");
+    }
+    for (name, expected) in [
+        ("soft-old", "a dataset `bias`, not behind a link"),
+        ("soft-new", "a dataset `bias`, not behind a link"),
+        ("external", "a dataset `bias`, not behind a link"),
+        ("packed-2.0", "node `a`: found a layout of version 5, which HDF5 2.0 brought"),
+    ] {
+        let error = load(name).unwrap_err();
+        assert!(error.contains(expected), "{name}: {error}");
+    }
+}
+
 #[test]
 fn the_length_of_a_timestep_is_known_or_asked_for() {
     let load = |fill: Fill, dt| -> Result<(f32, f32)> {

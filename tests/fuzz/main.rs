@@ -32,6 +32,7 @@ use rand::RngExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 /// Beside a file's own bytes: buffers, and what the reader's other files take.
 const LITTLE: usize = 256 << 10;
 /// What a byte of deflate can stand for.
@@ -249,7 +250,22 @@ fn safetensors() {
         }
         _ => bytes(rng, good),
     };
-    let reader = of_file("safetensors", &path, [64, LITTLE]);
+    let good = fs::read(&path).unwrap();
+    let file = SafeTensors::deserialize(&good).unwrap();
+    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = file
+        .iter()
+        .map(|(name, tensor)| {
+            let floats = tensor.data().as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes));
+            let halves = floats.flat_map(|x| half::f16::from_f32(x).to_le_bytes());
+            (name.into(), tensor.shape().into(), halves.collect())
+        })
+        .collect();
+    let half = tensors.iter().map(|(name, shape, bytes)| {
+        (name, TensorView::new(Dtype::F16, shape.clone(), bytes).unwrap())
+    });
+    let half = safetensors::serialize(half, None).unwrap();
+    let files = [good.clone(), half].map(|bytes| (path.clone(), bytes)).to_vec();
+    let reader = reader("safetensors", files, [64, LITTLE]);
     reader.fuzz(mutate, move || Ann::<Small>::load(&path, &Names::own()).map(drop));
 }
 

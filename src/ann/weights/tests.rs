@@ -177,9 +177,9 @@ fn what_does_not_fit_is_named() {
         data: vec![0; 8],
     };
     changed(|t| t.push(counter())).unwrap();
-    let half = |t: &mut Vec<Bytes>| {
+    let half = |t: &mut Vec<Bytes>, dtype| {
         t[0].data = vec![0; 72];
-        t[0].dtype = Dtype::F16;
+        t[0].dtype = dtype;
     };
     for (change, expected) in [
         (
@@ -188,7 +188,7 @@ fn what_does_not_fit_is_named() {
         ),
         (|t| t[0].name = "steam.weight".into(), "`steam.weight` left over"),
         (|t| t[0].shape = vec![4, 9], "shape [4, 9], expected [4, 1, 3, 3]"),
-        (half, "`stem.weight`: found F16, expected F32"),
+        (|t| t[0].dtype = Dtype::I32, "`stem.weight`: found I32, expected F32, F16 or BF16"),
         (|t| t[0].data[..4].copy_from_slice(&f32::NAN.to_le_bytes()), "`stem.weight`: found NaN"),
         (
             |t| t[4].data[..4].copy_from_slice(&(-1f32).to_le_bytes()),
@@ -203,6 +203,20 @@ fn what_does_not_fit_is_named() {
 
 #[test]
 fn latent_weights_are_saved_and_loaded() {
+#[test]
+fn half_precision_is_read() {
+    let floats = [1.0f32, -0.5, 0.25, 2.0];
+    let f16 = floats.map(|x| half::f16::from_f32(x).to_le_bytes()).concat();
+    let bf16 = floats.map(|x| half::bf16::from_f32(x).to_le_bytes()).concat();
+    for (dtype, bytes) in [(Dtype::F16, f16), (Dtype::BF16, bf16)] {
+        let view = TensorView::new(dtype, vec![2, 2], &bytes).unwrap();
+        let file = safetensors::serialize([("x", view)], None).unwrap();
+        let path = Path::new("half");
+        let found = values(path, &parse(path, &file).unwrap(), "x", &[2, 2]).unwrap();
+        assert_eq!(found, floats, "{dtype:?}");
+    }
+}
+
     use crate::ann::networks::DigitsBinary;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("binary");
