@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::layers::checksum;
 use super::optimiser::{Optimiser, Schedule, Step};
 use super::trainable::{Trainable, Values};
+use super::weights::VARIANCE;
 use crate::base::{
     Error, NamedTensor, Progress, Ranks, Result, Resume, Rng, Steps, Stream, Table, at_least,
     do_steps, require, rng, show,
@@ -25,7 +26,8 @@ pub struct TrainSettings {
     /// Number of passes over the training images. With a constant schedule, more of them continue
     /// a finished checkpoint.
     pub epochs: usize,
-    /// Number of images per batch.
+    /// Number of images per batch; a last batch of one image joins the one before it. At least 2
+    /// for a network with batch normalisation, since one image has no variance.
     pub batch: usize,
     /// Optimiser.
     pub optimiser: Optimiser,
@@ -224,6 +226,11 @@ pub(crate) fn train(
     settings.check()?;
     settings.augment.check(images.shape())?;
     images.check_some()?;
+    if settings.batch.min(images.len()) == 1 {
+        let tensors = network.tensors(Values::Parameters)?;
+        let normalised = tensors.iter().any(|tensor| tensor.name.ends_with(VARIANCE));
+        require(!normalised, "batch", 1, "2 images or more, for batch normalisation")?;
+    }
     let mut run = TrainingRun {
         network,
         images,
@@ -335,9 +342,11 @@ impl Steps for TrainingRun<'_> {
 }
 
 impl TrainingRun<'_> {
-    /// Number of batches per epoch.
+    /// Number of batches per epoch. One image alone is no last batch, as its variance is 0.
     fn batches(&self) -> usize {
-        self.images.len().div_ceil(self.settings.batch)
+        let (images, batch) = (self.images.len(), self.settings.batch);
+        let alone = images > batch && images % batch == 1;
+        images.div_ceil(batch) - usize::from(alone)
     }
 
     /// Kinds of tensors that are kept, with the names of their groups.
@@ -361,7 +370,11 @@ impl TrainingRun<'_> {
         let [on, off] = settings.targets(classes);
         let (mut loss_sum, mut correct, mut seen) = (0.0, 0, 0);
         let started = Instant::now();
-        for (number, batch) in self.order.chunks(settings.batch).enumerate() {
+        for number in 0..batches {
+            let last = number + 1 == batches;
+            let start = number * settings.batch;
+            let end = if last { self.order.len() } else { start + settings.batch };
+            let batch = &self.order[start..end];
             let mut targets = vec![off; batch.len() * classes];
             for (row, &i) in targets.chunks_exact_mut(classes).zip(batch) {
                 row[images.label(i)] = on;

@@ -21,6 +21,7 @@ use super::device_thread::DeviceThread;
 use super::layers::Layer;
 use super::optimiser::{Moments, Step, Update};
 use super::trainable::{Built, Trainable, Values};
+use super::weights::range;
 use crate::base::{Error, NamedTensor, Result, Stream, rng};
 use crate::data::Classify;
 use crate::ops::Backend;
@@ -63,6 +64,31 @@ impl<D: Device<f32>> TensorVisitor<f32, D> for Read<'_, D> {
             Some(_) => return Ok(None),
         };
         self.tensors.push(NamedTensor { name, shape: tensor.shape().concrete().into(), values });
+        Ok(None)
+    }
+}
+
+/// Looks for values that no trained network has, such as a learned bound below 0, after a step.
+struct Check(usize);
+
+impl<D: Device<f32>> TensorVisitor<f32, D> for Check {
+    type Viewer = (ViewTensorRef, ViewTensorName);
+    type Err = Error;
+    type E2 = f32;
+    type D2 = D;
+
+    fn visit<S: DfdxShape>(
+        &mut self,
+        _: TensorOptions<S, f32, D>,
+        (tensor, name): (&Tensor<S, f32, D>, String),
+    ) -> Result<Option<Tensor<S, f32, D>>> {
+        if let Some((field, holds, expected)) = range(&name)
+            && let Some(bad) = tensor.as_vec().into_iter().find(|&x| !holds(x))
+        {
+            let found = format!("{bad} in `{name}` after step {}", self.0);
+            let expected = format!("{expected}: try a lower learning rate");
+            return Err(Error::parameter(field, found, expected));
+        }
         Ok(None)
     }
 }
@@ -147,6 +173,14 @@ where
             f: &mut Update { step, moments, gradients: &mut gradients },
         })
         .map_err(Error::device)?;
+        // Of a loss that is not finite the caller says more.
+        if loss.is_finite() {
+            let mut check = Check(step.number);
+            M::iter_tensors(&mut RecursiveWalker {
+                m: (&self.module, String::new()),
+                f: &mut check,
+            })?;
+        }
         Ok((loss, values))
     }
 

@@ -46,10 +46,10 @@ use crate::ops::EPSILON;
 const COUNTER: &str = "num_batches_tracked";
 
 /// Name of a tensor of running variances.
-const VARIANCE: &str = "running_var";
+pub(super) const VARIANCE: &str = "running_var";
 
 /// Range of a tensor's values: name of the tensor, condition, description of the condition.
-type Range = (&'static str, fn(f32) -> bool, &'static str);
+pub(super) type Range = (&'static str, fn(f32) -> bool, &'static str);
 
 const RANGES: [Range; 2] = [
     (VARIANCE, |x| x >= 0.0, "variances, which are not negative"),
@@ -170,6 +170,11 @@ fn field(name: &str) -> &str {
     name.rsplit_once('.').map_or(name, |(_, field)| field)
 }
 
+/// The condition that values of the tensor called `name` meet, if there is one.
+pub(super) fn range(name: &str) -> Option<&'static Range> {
+    RANGES.iter().find(|range| range.0 == field(name))
+}
+
 /// List of up to three names, for error messages.
 fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let mut names = names.into_iter();
@@ -203,12 +208,11 @@ pub(crate) fn load(network: &mut dyn Trainable, path: &Path, names: &Names) -> R
     }
     for (tensor, name) in tensors.iter_mut().zip(&in_file) {
         tensor.values = values(path, &file, name, &tensor.shape)?;
-        let field = field(&tensor.name);
-        for (_, holds, expected) in RANGES.iter().filter(|range| field == range.0) {
-            if let Some(bad) = tensor.values.iter().find(|&&x| !holds(x)) {
-                let place = format!("tensor `{name}`");
-                return Err(Error::data(path.display(), place, bad, *expected));
-            }
+        if let Some((_, holds, expected)) = range(&tensor.name)
+            && let Some(bad) = tensor.values.iter().find(|&&x| !holds(x))
+        {
+            let place = format!("tensor `{name}`");
+            return Err(Error::data(path.display(), place, bad, *expected));
         }
         names.move_variances(tensor, 1.0)?;
     }

@@ -3,7 +3,7 @@ use std::path::Path;
 use super::*;
 use crate::ann::layers::Layer;
 use crate::ann::model::Ann;
-use crate::ann::networks::Network;
+use crate::ann::networks::{DigitsQcfs, Mlp, Network};
 use crate::ann::trainable::Values;
 use crate::base::lock::Lock;
 use crate::base::tensors::NamedTensor;
@@ -102,6 +102,40 @@ fn broken_off(path: &Path, settings: &TrainSettings) {
     let name = Small::NAME;
     let resume = Resume::at(path);
     train(&mut net, images.view(), 10, settings, name, Some(&resume)).unwrap_err();
+}
+
+/// One image has no variance: alone in a batch it would spoil the running ones.
+#[test]
+fn a_last_image_alone_joins_the_batch_before_it() {
+    let images = digits().training.take(33);
+    let trained = |batch| {
+        let mut ann = Ann::<Small>::new(0).unwrap();
+        let settings = TrainSettings { batch, ..settings(Optimiser::Adam) };
+        ann.train(&images, &settings).unwrap();
+        ann.network.tensors(Values::Parameters).unwrap()
+    };
+    assert!(trained(32) == trained(33) && trained(16) != trained(33));
+    let alone = TrainSettings { batch: 1, ..settings(Optimiser::Adam) };
+    for (count, settings) in [(33, &alone), (1, &settings(Optimiser::Adam))] {
+        let mut ann = Ann::<Small>::new(0).unwrap();
+        let error = ann.train(&images.take(count), settings).unwrap_err().to_string();
+        assert!(error.contains("batch: found 1, expected 2 images or more"), "{error}");
+    }
+    Ann::<Mlp>::new(0).unwrap().train(&images, &alone).unwrap();
+}
+
+#[test]
+fn a_bound_that_is_none_any_more_ends_training_at_once() {
+    let mut ann = Ann::<DigitsQcfs>::new(0).unwrap();
+    let settings = TrainSettings {
+        learning_rate: 0.5,
+        weight_decay: 10.0,
+        schedule: Schedule::Constant,
+        ..TrainSettings::default()
+    };
+    let error = ann.train(&digits().training, &settings).unwrap_err().to_string();
+    let (start, end) = ("bound: found -", "in `0.1.bound` after step 1, expected a bound above 0");
+    assert!(error.starts_with(start) && error.contains(end), "{error}");
 }
 
 #[test]
