@@ -5,7 +5,7 @@ use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use image::imageops::{FilterType, crop_imm, resize};
-use image::{ImageBuffer, ImageReader, Limits, Pixel};
+use image::{DynamicImage, GrayImage, ImageBuffer, ImageReader, Limits, Luma, Pixel, Rgb};
 use rayon::prelude::*;
 
 use super::images::{Images, TrainTest, Whole};
@@ -26,12 +26,14 @@ const ASPECT_LIMIT: u32 = 32;
 /// Reads a data set of JPEG or PNG files in folders, like ImageNet: `train/<class>/*` and
 /// `test/<class>/*` (or `val` if there is no `test`).
 ///
-/// Classes and files are sorted by name; an image's [`index`](Images::index) is its position in the
-/// sorted list of all files of its split. Files whose name starts with a dot are skipped. Images of
-/// the task's size are used unchanged. Others are resized so that their shorter side is 256/224 of
-/// the task's (bilinear, antialiased) and cropped at the centre: for ImageNet, torchvision's
-/// `Resize(256)` and `CenterCrop(224)`. Grey and colour images are converted to the task's number
-/// of channels; transparency and orientation tags are ignored.
+/// Classes and files are sorted by name, as torchvision's `ImageFolder` does; an image's
+/// [`index`](Images::index) is its position in the sorted list of all files of its split. Files whose
+/// name starts with a dot are skipped. Images of the task's size are used unchanged. Others are
+/// resized so that their shorter side is 256/224 of the task's (bilinear, antialiased) and cropped at
+/// the centre: for ImageNet, torchvision's `Resize(256)` and `CenterCrop(224)`. Channels are red,
+/// green and blue, in this order. For a task of one channel, colours become grey by the weights of
+/// ITU-R 601 (0.299, 0.587 and 0.114), as in Pillow, torchvision and OpenCV; for one of three, grey
+/// is repeated. Transparency and orientation tags are ignored.
 ///
 /// All pixels stay in memory, one byte per value: 150 kB per image for ImageNet.
 ///
@@ -204,7 +206,7 @@ fn decode(file: &Path, shape: Shape, out: &mut [u8]) -> Result<()> {
         return Err(wrong("size", found, "sides that differ by less than a factor of 32"));
     }
     match shape.channels {
-        1 => place(fit(image.into_luma8(), shape), out),
+        1 => place(fit(grey(image), shape), out),
         _ => place(fit(image.into_rgb8(), shape), out),
     }
     Ok(())
@@ -246,6 +248,20 @@ fn place<P: Pixel<Subpixel = u8>>(image: Raster<P>, out: &mut [u8]) {
 /// would fill the missing part with grey without an error.
 fn jpeg_breaks_off(bytes: &[u8]) -> Option<usize> {
     if !bytes.starts_with(&[0xff, 0xd8]) {
+/// Converts to grey by the weights of ITU-R 601, in whole numbers as Pillow does; the image crate's
+/// own conversion has those of Rec. 709.
+fn grey(image: DynamicImage) -> GrayImage {
+    if !image.color().has_color() {
+        return image.into_luma8();
+    }
+    let rgb = image.into_rgb8();
+    let value = |pixel: &Rgb<u8>| {
+        let [red, green, blue] = pixel.0.map(u32::from);
+        (19_595 * red + 38_470 * green + 7_471 * blue + 0x8000) >> 16
+    };
+    GrayImage::from_fn(rgb.width(), rgb.height(), |x, y| Luma([value(rgb.get_pixel(x, y)) as u8]))
+}
+
         return None;
     }
     let mut at = 2;

@@ -95,6 +95,18 @@ fn colours_and_sizes_are_fitted() {
     let wide = encoded(picture(20, 16), ImageFormat::Png);
     let out = decoded(wide, Shape::new(3, 14, 14)).unwrap();
     assert_eq!((out[0], out[13]), (3 * 9, 16 * 9));
+    // What Pillow's `convert("L")` gives.
+    for (colour, expected) in [
+        ([255, 0, 0], 76),
+        ([0, 255, 0], 150),
+        ([0, 0, 255], 29),
+        ([10, 20, 30], 18),
+        ([200, 100, 50], 124),
+        ([7; 3], 7),
+    ] {
+        let image = encoded(RgbImage::from_pixel(8, 8, Rgb(colour)), ImageFormat::Png);
+        assert_eq!(decoded(image, Shape::new(1, 8, 8)).unwrap(), [expected; 64], "{colour:?}");
+    }
     assert_eq!((out[196], out[2 * 196 - 1]), (9, 14 * 9));
     // A step between black and white stays in the middle, and even areas stay even.
     for (width, height) in [(224, 224), (100, 300), (300, 100), (5, 5), (3, 90)] {
