@@ -24,7 +24,7 @@ const DECODED_MOST: u64 = 1032 * 8 * 4;
 const ASPECT_LIMIT: u32 = 32;
 
 /// Reads a data set of JPEG or PNG files in folders, like ImageNet: `train/<class>/*` and
-/// `test/<class>/*` (or `val` if there is no `test`).
+/// `test/<class>/*` (or the first of `val`, `valid` and `validation` if there is no `test`).
 ///
 /// Classes and files are sorted by name, as torchvision's `ImageFolder` does; an image's
 /// [`index`](Images::index) is its position in the sorted list of all files of its split. Files whose
@@ -49,12 +49,31 @@ const ASPECT_LIMIT: u32 = 32;
 /// # Errors
 /// Returns an error if [`class_folders`] does, or if the splits have different classes.
 pub fn folder<K: Task>(folder: impl AsRef<Path>) -> Result<TrainTest<K>> {
+    Ok(folder_skipping(folder, 0)?.0)
+}
+
+/// Reads a data set as [`folder`] does, but leaves out up to `most` files that cannot be read as
+/// images, and says what was wrong with each. The others keep their [`index`](Images::index).
+///
+/// ```no_run
+/// # use evospike::prelude::*;
+/// let (pets, skipped) = data::folder_skipping::<data::Classify<3, 32, 2>>("pets", 10)?;
+/// println!("{} images left out: {skipped:?}", skipped.len());
+/// # Ok::<(), evospike::Error>(())
+/// ```
+///
+/// # Errors
+/// Returns an error in the same cases as [`folder`], and for the first such file after `most`.
+pub fn folder_skipping<K: Task>(
+    folder: impl AsRef<Path>,
+    most: usize,
+) -> Result<(TrainTest<K>, Vec<Error>)> {
     let folder = folder.as_ref();
-    let test = ["test", "val"].map(|name| folder.join(name));
+    let test = ["test", "val", "valid", "validation"].map(|name| folder.join(name));
     let Some(test) = test.iter().find(|folder| folder.is_dir()) else {
         entries(folder)?; // reports a missing folder as such
-        let expected = "a folder `test` or `val`";
-        return Err(Error::data(folder.display(), "folders", "neither", expected));
+        let expected = "a folder `test`, `val`, `valid` or `validation`";
+        return Err(Error::data(folder.display(), "folders", "none", expected));
     };
     // Both are listed first: decoding takes long, and an error should come before it.
     let (training, test) = (list::<K>(&folder.join("train"))?, list::<K>(test)?);
@@ -67,7 +86,10 @@ pub fn folder<K: Task>(folder: impl AsRef<Path>) -> Result<TrainTest<K>> {
             format!("`{expected}`, as in {}", training.folder.display()),
         ));
     }
-    TrainTest::new(decode_all(training)?, decode_all(test)?)
+    let mut skipped = Vec::new();
+    let training = decode_all(training, most, &mut skipped)?;
+    let test = decode_all(test, most, &mut skipped)?;
+    Ok((TrainTest::new(training, test)?, skipped))
 }
 
 /// Reads images in folders without a division into training and test images: `<class>/*`. Otherwise
@@ -86,7 +108,7 @@ pub fn folder<K: Task>(folder: impl AsRef<Path>) -> Result<TrainTest<K>> {
 /// image, is truncated or damaged, has more than about 89 million pixels or more than its bytes can
 /// hold, or must be resized and has an aspect ratio above 32.
 pub fn class_folders<K: Task>(folder: impl AsRef<Path>) -> Result<Images<Whole, K>> {
-    decode_all(list::<K>(folder.as_ref())?)
+    decode_all(list::<K>(folder.as_ref())?, 0, &mut Vec::new())
 }
 
 struct Listing {
@@ -148,7 +170,12 @@ fn list<K: Task>(folder: &Path) -> Result<Listing> {
     Ok(listing)
 }
 
-fn decode_all<K: Task>(listing: Listing) -> Result<Images<Whole, K>> {
+/// Decodes all files but those that cannot be, whose errors it adds to `skipped`, up to `most`.
+fn decode_all<K: Task>(
+    listing: Listing,
+    most: usize,
+    skipped: &mut Vec<Error>,
+) -> Result<Images<Whole, K>> {
     let (size, count) = (K::SHAPE.size(), listing.files.len());
     if ![1, 3].contains(&K::SHAPE.channels) {
         return Err(Error::parameter("task", K::SHAPE, "1 or 3 channels"));
@@ -167,17 +194,26 @@ fn decode_all<K: Task>(listing: Listing) -> Result<Images<Whole, K>> {
     let label = format!("images of {}", listing.folder.display());
     let mut progress = Progress::new(label, count.div_ceil(CHUNK));
     let chunks = listing.files.chunks(CHUNK);
+    let mut missing = Vec::new();
     for (number, (files, pixels)) in chunks.zip(pixels.chunks_mut(CHUNK * size)).enumerate() {
         let images = files.par_iter().zip(pixels.par_chunks_exact_mut(size));
-        // The first error in the order of files, so that every run reports the same one.
-        let error = images.find_map_first(|(file, out)| decode(file, K::SHAPE, out).err());
-        if let Some(error) = error {
-            return Err(error);
+        // In the order of files, so that every run reports the same.
+        let errors = images.enumerate().filter_map(|(i, (file, out))| {
+            let error = decode(file, K::SHAPE, out).err()?;
+            Some((i, error))
+        });
+        for (i, error) in errors.collect::<Vec<_>>() {
+            if skipped.len() == most {
+                return Err(error);
+            }
+            skipped.push(error);
+            missing.push(number * CHUNK + i);
         }
         progress.step(|| format!("{} images", number * CHUNK + files.len()));
     }
-    progress.finish(|| format!("{count} images"));
-    Ok(Images::new(pixels, listing.labels, 255.0, listing.names))
+    let (left, out) = (count - missing.len(), missing.len());
+    progress.finish(|| format!("{left} images, {out} left out"));
+    Ok(Images::new(pixels, listing.labels, 255.0, listing.names).without(&missing))
 }
 
 /// Decodes a file to channels x rows x columns.
@@ -210,6 +246,20 @@ fn decode(file: &Path, shape: Shape, out: &mut [u8]) -> Result<()> {
         _ => place(fit(image.into_rgb8(), shape), out),
     }
     Ok(())
+}
+
+/// Converts to grey by the weights of ITU-R 601, in whole numbers as Pillow does; the image crate's
+/// own conversion has those of Rec. 709.
+fn grey(image: DynamicImage) -> GrayImage {
+    if !image.color().has_color() {
+        return image.into_luma8();
+    }
+    let rgb = image.into_rgb8();
+    let value = |pixel: &Rgb<u8>| {
+        let [red, green, blue] = pixel.0.map(u32::from);
+        (19_595 * red + 38_470 * green + 7_471 * blue + 0x8000) >> 16
+    };
+    GrayImage::from_fn(rgb.width(), rgb.height(), |x, y| Luma([value(rgb.get_pixel(x, y)) as u8]))
 }
 
 type Raster<P> = ImageBuffer<P, Vec<u8>>;
@@ -248,20 +298,6 @@ fn place<P: Pixel<Subpixel = u8>>(image: Raster<P>, out: &mut [u8]) {
 /// would fill the missing part with grey without an error.
 fn jpeg_breaks_off(bytes: &[u8]) -> Option<usize> {
     if !bytes.starts_with(&[0xff, 0xd8]) {
-/// Converts to grey by the weights of ITU-R 601, in whole numbers as Pillow does; the image crate's
-/// own conversion has those of Rec. 709.
-fn grey(image: DynamicImage) -> GrayImage {
-    if !image.color().has_color() {
-        return image.into_luma8();
-    }
-    let rgb = image.into_rgb8();
-    let value = |pixel: &Rgb<u8>| {
-        let [red, green, blue] = pixel.0.map(u32::from);
-        (19_595 * red + 38_470 * green + 7_471 * blue + 0x8000) >> 16
-    };
-    GrayImage::from_fn(rgb.width(), rgb.height(), |x, y| Luma([value(rgb.get_pixel(x, y)) as u8]))
-}
-
         return None;
     }
     let mut at = 2;

@@ -392,6 +392,12 @@ impl<P: Part, K: Task> Images<P, K> {
         self.scale.normalisation.as_ref()
     }
 
+    /// Leaves out the images of these indices, which are sorted.
+    pub(super) fn without(&self, indices: &[usize]) -> Self {
+        let left = self.indices.iter().copied();
+        self.part(left.filter(|index| indices.binary_search(index).is_err()).collect::<Vec<_>>())
+    }
+
     /// Reorders the images like `others`, which must be the same images.
     pub(crate) fn in_order_of(&self, others: &Self) -> Self {
         self.part(Arc::clone(&others.indices))

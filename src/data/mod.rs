@@ -37,7 +37,7 @@ pub(crate) mod tasks;
 
 pub use augment::Augment;
 pub use digits::digits;
-pub use folder::{class_folders, folder};
+pub use folder::{class_folders, folder, folder_skipping};
 pub use formats::{cifar10, cifar100, idx, idx_files};
 pub use images::*;
 pub use shape::Shape;

@@ -62,10 +62,15 @@ fn classes_and_files_come_in_the_order_of_their_names() {
 #[test]
 fn val_stands_for_test() {
     let root = tiny();
-    fs::rename(root.path().join("test"), root.path().join("val")).unwrap();
-    assert_eq!(folder::<Tiny>(root.path()).unwrap().test.len(), 2);
-    fs::rename(root.path().join("val"), root.path().join("other")).unwrap();
-    assert!(error(root.path()).contains("expected a folder `test` or `val`"));
+    let mut name = "test";
+    for other in ["val", "valid", "validation", "other"] {
+        fs::rename(root.path().join(name), root.path().join(other)).unwrap();
+        name = other;
+        if other != "other" {
+            assert_eq!(folder::<Tiny>(root.path()).unwrap().test.len(), 2);
+        }
+    }
+    assert!(error(root.path()).contains("expected a folder `test`, `val`, `valid` or"));
     let nowhere = error(&root.path().join("nowhere"));
     assert!(nowhere.contains("nowhere: "), "{nowhere}");
     fs::rename(root.path().join("other"), root.path().join("test")).unwrap();
@@ -90,11 +95,6 @@ fn colours_and_sizes_are_fitted() {
     let white = RgbImage::from_pixel(8, 8, Rgb([255; 3]));
     let white = encoded(white, ImageFormat::Png);
     assert_eq!(decoded(white, Shape::new(1, 8, 8)).unwrap(), [255; 64]);
-
-    // 256 / 224 of 14 is 16: nothing is resized, and the middle 14 x 14 of 16 x 20 remain.
-    let wide = encoded(picture(20, 16), ImageFormat::Png);
-    let out = decoded(wide, Shape::new(3, 14, 14)).unwrap();
-    assert_eq!((out[0], out[13]), (3 * 9, 16 * 9));
     // What Pillow's `convert("L")` gives.
     for (colour, expected) in [
         ([255, 0, 0], 76),
@@ -107,6 +107,11 @@ fn colours_and_sizes_are_fitted() {
         let image = encoded(RgbImage::from_pixel(8, 8, Rgb(colour)), ImageFormat::Png);
         assert_eq!(decoded(image, Shape::new(1, 8, 8)).unwrap(), [expected; 64], "{colour:?}");
     }
+
+    // 256 / 224 of 14 is 16: nothing is resized, and the middle 14 x 14 of 16 x 20 remain.
+    let wide = encoded(picture(20, 16), ImageFormat::Png);
+    let out = decoded(wide, Shape::new(3, 14, 14)).unwrap();
+    assert_eq!((out[0], out[13]), (3 * 9, 16 * 9));
     assert_eq!((out[196], out[2 * 196 - 1]), (9, 14 * 9));
     // A step between black and white stays in the middle, and even areas stay even.
     for (width, height) in [(224, 224), (100, 300), (300, 100), (5, 5), (3, 90)] {
@@ -147,6 +152,27 @@ fn what_is_wrong_in_a_folder_is_named() {
     assert!(error(root).contains("test, classes: found `b`, expected `c`, as in "));
     let error = class_folders::<Classify<2, 8, 2>>(root.join("test")).unwrap_err();
     assert!(error.to_string().contains("expected 1 or 3 channels"));
+}
+
+#[test]
+fn unreadable_images_are_left_out_by_choice() {
+    let root = tiny();
+    let root = root.path();
+    for name in ["train/a/0.png", "train/b/2.jpg", "test/a/0.png"] {
+        fs::write(root.join(name), "no image").unwrap();
+    }
+    let (tiny, skipped) = folder_skipping::<Tiny>(root, 3).unwrap();
+    let names: Vec<String> = skipped.iter().map(ToString::to_string).collect();
+    assert!(names[0].contains("train/a/0.png") && names[1].contains("train/b/2.jpg"), "{names:?}");
+    assert!(names[2].contains("test/a/0.png") && names.len() == 3, "{names:?}");
+    assert_eq!((tiny.training.len(), tiny.test.len()), (2, 2));
+    let training = &tiny.training;
+    assert_eq!([training.index(0), training.index(1)], [1, 2]);
+    assert_eq!([training.label(0), training.label(1)], [0, 1]);
+    assert_eq!(training.pixels(1)[8 + 2], 18.0 / 255.0);
+    let error = folder_skipping::<Tiny>(root, 2).err().unwrap().to_string();
+    assert!(error.contains("test/a/0.png, image: found"), "{error}");
+    assert!(self::error(root).contains("train/a/0.png, image: found"));
 }
 
 #[test]
