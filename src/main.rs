@@ -512,11 +512,20 @@ fn find_format(folder: &Path) -> evospike::Result<Format> {
     std::fs::read_dir(folder).map_err(|source| Error::Io { path: folder.into(), source })?;
     let marks = [
         ("cifar-10-batches-bin", Format::Cifar10),
+        ("cifar-10-batches-py", Format::Cifar10),
+        ("cifar-10-binary.tar.gz", Format::Cifar10),
+        ("cifar-10-python.tar.gz", Format::Cifar10),
         ("data_batch_1.bin", Format::Cifar10),
+        ("data_batch_1", Format::Cifar10),
         ("cifar-100-binary", Format::Cifar100),
+        ("cifar-100-python", Format::Cifar100),
+        ("cifar-100-binary.tar.gz", Format::Cifar100),
+        ("cifar-100-python.tar.gz", Format::Cifar100),
         ("train.bin", Format::Cifar100),
         ("train-images-idx3-ubyte", Format::Idx),
         ("train-images-idx3-ubyte.gz", Format::Idx),
+        ("train-images.idx3-ubyte", Format::Idx),
+        ("train-images.idx3-ubyte.gz", Format::Idx),
         ("train", Format::Folder),
     ];
     let found = marks.iter().find(|(name, _)| folder.join(name).exists());

@@ -1,12 +1,12 @@
-//! Readers of published data sets in binary files: CIFAR and the MNIST family.
+//! Readers of published data sets: CIFAR and the MNIST family.
 
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read};
+use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use flate2::bufread::MultiGzDecoder;
-
+use super::archives::{files, open};
 use super::images::{Images, TrainTest, Whole, numbered};
+use super::pickle::Pickle;
 use super::tasks::{Cifar10, Cifar100, Task};
 use crate::base::{Error, Result};
 
@@ -24,8 +24,23 @@ const CIFAR100_CLASSES: &str = "apple aquarium_fish baby bear beaver bed bee bee
 /// Number of superclasses of CIFAR-100, whose labels are checked and skipped.
 const COARSE_CLASSES: u8 = 20;
 
-/// Reads CIFAR-10 in its binary version: `data_batch_1.bin` to `data_batch_5.bin` and
-/// `test_batch.bin`, in `folder` or in `folder/cifar-10-batches-bin`.
+/// What is known of the files of a CIFAR data set.
+struct Cifar {
+    classes: &'static str,
+    /// Bytes of labels before an image, of which the last is its class.
+    label_bytes: usize,
+    /// Key of the classes in the Python version.
+    labels: &'static str,
+    /// Folders and archives as published, the binary version first.
+    places: [&'static str; 4],
+    /// Names of the files, which in the binary version end in `.bin`.
+    training: &'static [&'static str],
+    test: &'static str,
+}
+
+/// Reads CIFAR-10 as published, in its binary or Python version: `cifar-10-binary.tar.gz` or
+/// `cifar-10-python.tar.gz`, or what they unpack to. `path` is the archive, the folder with its files
+/// (`data_batch_1.bin` or `data_batch_1`, and so on), or a folder that holds either.
 ///
 /// A. Krizhevsky (2009), Learning Multiple Layers of Features from Tiny Images;
 /// <https://www.cs.toronto.edu/~kriz/cifar.html>.
@@ -39,16 +54,29 @@ const COARSE_CLASSES: u8 = 20;
 /// ```
 ///
 /// # Errors
-/// Returns an error if a file cannot be read, is empty or does not consist of whole images, or if a
-/// label is out of range.
-pub fn cifar10(folder: impl AsRef<Path>) -> Result<TrainTest<Cifar10>> {
-    let folder = inside(folder.as_ref(), "cifar-10-batches-bin");
-    let training = [1, 2, 3, 4, 5].map(|number| folder.join(format!("data_batch_{number}.bin")));
-    cifar(&training, folder.join("test_batch.bin"), CIFAR10_CLASSES, 1)
+/// Returns an error if a file cannot be read or unpacked, is empty or does not consist of whole
+/// images, or if a label is out of range.
+pub fn cifar10(path: impl AsRef<Path>) -> Result<TrainTest<Cifar10>> {
+    cifar(path.as_ref(), &CIFAR10)
 }
 
-/// Reads CIFAR-100 with its 100 fine classes in its binary version: `train.bin` and `test.bin`, in
-/// `folder` or in `folder/cifar-100-binary`. The source is that of [`cifar10`].
+const CIFAR10: Cifar = Cifar {
+    classes: CIFAR10_CLASSES,
+    label_bytes: 1,
+    labels: "labels",
+    places: [
+        "cifar-10-batches-bin",
+        "cifar-10-binary.tar.gz",
+        "cifar-10-batches-py",
+        "cifar-10-python.tar.gz",
+    ],
+    training: &["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"],
+    test: "test_batch",
+};
+
+/// Reads CIFAR-100 with its 100 fine classes as published, in its binary or Python version:
+/// `cifar-100-binary.tar.gz` or `cifar-100-python.tar.gz`, or what they unpack to. `path` and the
+/// source are those of [`cifar10`].
 ///
 /// ```no_run
 /// # use evospike::prelude::*;
@@ -58,84 +86,134 @@ pub fn cifar10(folder: impl AsRef<Path>) -> Result<TrainTest<Cifar10>> {
 ///
 /// # Errors
 /// Returns an error in the same cases as [`cifar10`].
-pub fn cifar100(folder: impl AsRef<Path>) -> Result<TrainTest<Cifar100>> {
-    let folder = inside(folder.as_ref(), "cifar-100-binary");
-    let training = [folder.join("train.bin")];
-    cifar(&training, folder.join("test.bin"), CIFAR100_CLASSES, 2)
+pub fn cifar100(path: impl AsRef<Path>) -> Result<TrainTest<Cifar100>> {
+    cifar(path.as_ref(), &CIFAR100)
 }
 
-/// Folder to which the published archive unpacks if it exists, otherwise `folder`.
-fn inside(folder: &Path, unpacked: &str) -> PathBuf {
-    let unpacked = folder.join(unpacked);
-    match unpacked.is_dir() {
-        true => unpacked,
-        false => folder.into(),
-    }
-}
+const CIFAR100: Cifar = Cifar {
+    classes: CIFAR100_CLASSES,
+    label_bytes: 2,
+    labels: "fine_labels",
+    places: [
+        "cifar-100-binary",
+        "cifar-100-binary.tar.gz",
+        "cifar-100-python",
+        "cifar-100-python.tar.gz",
+    ],
+    training: &["train"],
+    test: "test",
+};
 
-fn cifar<K: Task>(
-    training: &[PathBuf],
-    test: PathBuf,
-    names: &str,
-    label_bytes: usize,
-) -> Result<TrainTest<K>> {
-    let names: Vec<String> = names.split_whitespace().map(Into::into).collect();
-    TrainTest::new(
-        cifar_records(training, names.clone(), label_bytes)?,
-        cifar_records(&[test], names, label_bytes)?,
-    )
-}
-
-/// Reads records of `label_bytes` labels, of which the last is used, and the pixels of an image.
-fn cifar_records<K: Task>(
-    files: &[PathBuf],
-    names: Vec<String>,
-    label_bytes: usize,
-) -> Result<Images<Whole, K>> {
-    let record = label_bytes + K::SHAPE.size();
-    let (mut pixels, mut labels) = (Vec::new(), Vec::new());
-    for file in files {
-        let bytes = fs::read(file).map_err(Error::io(file))?;
-        let wrong = |offset: usize, found: String, expected: String| {
-            Error::data(file.display(), format!("byte {offset}"), found, expected)
-        };
-        let records = bytes.chunks_exact(record);
-        let rest = records.remainder().len();
-        if bytes.is_empty() || rest > 0 {
-            return Err(wrong(
-                bytes.len() - rest,
-                match rest {
-                    0 => "the end of the file".into(),
-                    _ => format!("the file's last {rest} bytes"),
-                },
-                format!("an image of {record} bytes: label and {} pixels", K::SHAPE),
-            ));
+fn cifar<K: Task>(path: &Path, set: &Cifar) -> Result<TrainTest<K>> {
+    fs::metadata(path).map_err(Error::io(path))?;
+    let published = set.places.map(|place| path.join(place));
+    let place = published.into_iter().find(|place| place.exists()).unwrap_or_else(|| path.into());
+    let mut packed = match place.is_file() {
+        false => None,
+        true => {
+            let names = set.training.iter().chain([&set.test]);
+            let names = names.flat_map(|name| [format!("{name}.bin"), (*name).into()]);
+            Some(files(&place, &names.collect::<Vec<_>>())?)
         }
-        pixels.reserve_exact(bytes.len() - label_bytes * records.len());
-        for (number, bytes) in records.enumerate() {
-            let (label, image) = bytes.split_at(label_bytes);
-            let limits = [COARSE_CLASSES.into(), K::CLASSES];
-            for (place, (&label, &limit)) in
-                label.iter().zip(&limits[2 - label_bytes..]).enumerate()
-            {
-                if usize::from(label) >= limit {
-                    return Err(wrong(
-                        number * record + place,
-                        format!("label {label}"),
-                        format!("a class below {limit}"),
-                    ));
-                }
+    };
+    let mut find = |name: &str| {
+        let file = place.join(name);
+        Ok(match &mut packed {
+            Some(files) => files.remove(name).map(|bytes| (file, bytes)),
+            None if file.is_file() => {
+                let bytes = fs::read(&file).map_err(Error::io(&file))?;
+                Some((file, bytes))
             }
-            labels.extend(label.last().map(|&label| u16::from(label)));
-            pixels.extend_from_slice(image);
+            None => None,
+        })
+    };
+    let mut read = |name: &&str| {
+        let binary = format!("{name}.bin");
+        if let Some((file, bytes)) = find(&binary)? {
+            return cifar_records::<K>(&file, &bytes, set);
         }
+        if let Some((file, bytes)) = find(name)? {
+            return cifar_pickle::<K>(&file, &bytes, set);
+        }
+        let expected = format!("`{binary}` or `{name}`");
+        Err(Error::data(place.display(), "files", "neither", expected))
+    };
+    let mut images = |files: &[&str]| {
+        let (mut pixels, mut labels) = (Vec::new(), Vec::new());
+        for file in files {
+            let (more_pixels, more_labels) = read(file)?;
+            pixels.extend(more_pixels);
+            labels.extend(more_labels);
+        }
+        let classes = set.classes.split_whitespace().map(Into::into).collect();
+        Ok(Images::new(pixels, labels, 255.0, classes))
+    };
+    TrainTest::new(images(set.training)?, images(&[set.test])?)
+}
+
+/// Pixels and labels of a file of the Python version.
+fn cifar_pickle<K: Task>(file: &Path, bytes: &[u8], set: &Cifar) -> Result<(Vec<u8>, Vec<u16>)> {
+    let pickle = Pickle::read(file, bytes)?;
+    let (pixels, labels) = (pickle.array("data", K::SHAPE.size())?, pickle.numbers(set.labels)?);
+    let images = pixels.len() / K::SHAPE.size();
+    let wrong = |found: String, expected: String| {
+        Err(Error::data(file.display(), format!("`{}`", set.labels), found, expected))
+    };
+    if images == 0 || labels.len() != images {
+        let expected = format!("{images}, as many as images, and at least one");
+        return wrong(format!("{} labels", labels.len()), expected);
     }
-    Ok(Images::new(pixels, labels, 255.0, names))
+    match labels.iter().find(|&&label| !(0..K::CLASSES as i64).contains(&label)) {
+        None => Ok((pixels.to_vec(), labels.iter().map(|&label| label as u16).collect())),
+        Some(bad) => wrong(format!("label {bad}"), format!("a class below {}", K::CLASSES)),
+    }
+}
+
+/// Pixels and labels of a file of the binary version: records of labels, of which the last is used,
+/// and the pixels of an image.
+fn cifar_records<K: Task>(file: &Path, bytes: &[u8], set: &Cifar) -> Result<(Vec<u8>, Vec<u16>)> {
+    let label_bytes = set.label_bytes;
+    let record = label_bytes + K::SHAPE.size();
+    let wrong = |offset: usize, found: String, expected: String| {
+        Error::data(file.display(), format!("byte {offset}"), found, expected)
+    };
+    let records = bytes.chunks_exact(record);
+    let rest = records.remainder().len();
+    if bytes.is_empty() || rest > 0 {
+        return Err(wrong(
+            bytes.len() - rest,
+            match rest {
+                0 => "the end of the file".into(),
+                _ => format!("the file's last {rest} bytes"),
+            },
+            format!("an image of {record} bytes: label and {} pixels", K::SHAPE),
+        ));
+    }
+    let mut pixels = Vec::with_capacity(bytes.len() - label_bytes * records.len());
+    let mut all = Vec::with_capacity(records.len());
+    for (number, bytes) in records.enumerate() {
+        let (labels, image) = bytes.split_at(label_bytes);
+        let limits = &[COARSE_CLASSES.into(), K::CLASSES][2 - label_bytes..];
+        for (place, (&label, &limit)) in labels.iter().zip(limits).enumerate() {
+            if usize::from(label) >= limit {
+                let (offset, found) = (number * record + place, format!("label {label}"));
+                return Err(wrong(offset, found, format!("a class below {limit}")));
+            }
+        }
+        all.extend(labels.last().map(|&label| u16::from(label)));
+        pixels.extend_from_slice(image);
+    }
+    Ok((pixels, all))
 }
 
 /// Reads a data set of the MNIST family in IDX files, plain or gzip: `train-images-idx3-ubyte`,
-/// `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`, with or
-/// without `.gz`. The names of classes are "0", "1", ...
+/// `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`, also with a dot
+/// before `idx`, with `test` in place of `t10k`, and with `.gz`. The names of classes are "0", "1", ...
+///
+/// `path` is the folder, or the start that the names of EMNIST's files have in common:
+/// `emnist/emnist-balanced` for `emnist/emnist-balanced-train-images-idx3-ubyte` and the other
+/// three. EMNIST's images are stored with rows and columns exchanged and stay so, as in torchvision;
+/// the labels of its letters begin at 1, so that they are a task of 27 classes.
 ///
 /// Format: Y. LeCun, C. Cortes and C. Burges, The MNIST database,
 /// <http://yann.lecun.com/exdb/mnist/>.
@@ -149,22 +227,30 @@ fn cifar_records<K: Task>(
 ///
 /// # Errors
 /// Returns an error if a file is missing, or in the same cases as [`idx_files`].
-pub fn idx<K: Task>(folder: impl AsRef<Path>) -> Result<TrainTest<K>> {
-    let folder = folder.as_ref();
-    let read = |split: &str| {
-        let find = |name: String| {
-            let mut files = [folder.join(&name), folder.join(format!("{name}.gz"))].into_iter();
-            files.find(|file| file.is_file()).ok_or_else(|| {
-                let expected = format!("`{name}` or `{name}.gz`");
-                Error::data(folder.display(), "files", "neither", expected)
-            })
+pub fn idx<K: Task>(path: impl AsRef<Path>) -> Result<TrainTest<K>> {
+    let path = path.as_ref();
+    let mut start = path.as_os_str().to_owned();
+    start.push(if path.is_dir() { "/" } else { "-" });
+    let find = |splits: &[&str], kind: &str, dimensions: usize| {
+        let mut names = Vec::new();
+        for split in splits {
+            for mark in ["-", "."] {
+                let name = format!("{split}-{kind}{mark}idx{dimensions}-ubyte");
+                names.extend([name.clone(), name + ".gz"]);
+            }
+        }
+        let file = |name: &String| {
+            let mut file = start.clone();
+            file.push(name);
+            PathBuf::from(file)
         };
-        idx_files(
-            find(format!("{split}-images-idx3-ubyte"))?,
-            find(format!("{split}-labels-idx1-ubyte"))?,
-        )
+        names.iter().map(file).find(|file| file.is_file()).ok_or_else(|| {
+            let expected = format!("`{}`", names.join("` or `"));
+            Error::data(path.display(), "files", "none", expected)
+        })
     };
-    TrainTest::new(read("train")?, read("t10k")?)
+    let read = |splits: &[&str]| idx_files(find(splits, "images", 3)?, find(splits, "labels", 1)?);
+    TrainTest::new(read(&["train"])?, read(&["t10k", "test"])?)
 }
 
 /// Reads images and labels from two IDX files of any name, plain or gzip: images x rows x columns
@@ -213,13 +299,7 @@ pub fn idx_files<K: Task>(
 /// Reads the bytes of an IDX file whose dimensions after the first are `item`. Memory grows with
 /// the bytes that are read, never with the sizes in the header.
 fn idx_bytes(path: &Path, item: &[usize]) -> Result<Vec<u8>> {
-    let mut file = BufReader::new(File::open(path).map_err(Error::io(path))?);
-    let start = file.fill_buf().map_err(Error::io(path))?;
-    let packed = start.starts_with(&[0x1f, 0x8b]); // the magic of gzip
-    let mut reader: Box<dyn Read> = match packed {
-        true => Box::new(MultiGzDecoder::new(file)),
-        false => Box::new(file),
-    };
+    let (mut reader, packed) = open(path)?;
     let wrong = |offset: usize, found: String, expected: String| {
         let unpacked = if packed { " unpacked" } else { "" };
         let place = format!("byte {offset}{unpacked}");

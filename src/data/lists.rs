@@ -27,6 +27,7 @@ pub(super) fn index_file(path: &Path, images: usize) -> Result<Vec<usize>> {
         let place = format!("byte {}", error.valid_up_to());
         wrong(place, "no text".into(), "one index a line".into())
     })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text); // the byte-order mark of Windows
     let mut seen = vec![false; images];
     let mut indices = Vec::new();
     for (number, line) in text.lines().enumerate() {

@@ -26,12 +26,14 @@
 //! # Ok::<(), evospike::Error>(())
 //! ```
 
+pub(crate) mod archives;
 pub(crate) mod augment;
 pub(crate) mod digits;
 pub(crate) mod folder;
 pub(crate) mod formats;
 pub(crate) mod images;
 pub(crate) mod lists;
+pub(crate) mod pickle;
 pub(crate) mod shape;
 pub(crate) mod tasks;
 

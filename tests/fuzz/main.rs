@@ -6,6 +6,8 @@
 
 #[path = "../common/checkpoint.rs"]
 mod checkpoint;
+#[path = "../common/cifar.rs"]
+mod cifar_files;
 mod command_line;
 mod harness;
 mod mutate;
@@ -17,6 +19,7 @@ use std::io::{Cursor, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+use cifar_files::{archive, pickle};
 use evospike::Error;
 use evospike::data::Cifar10;
 use evospike::data::{Classify, Mnist, TrainTest, Whole};
@@ -29,10 +32,10 @@ use harness::{Reader, alone};
 use image::{DynamicImage, ImageFormat, Luma, Rgb};
 use mutate::{Rng, bytes, text, value};
 use rand::RngExt;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 /// Beside a file's own bytes: buffers, and what the reader's other files take.
 const LITTLE: usize = 256 << 10;
 /// What a byte of deflate can stand for.
@@ -68,7 +71,32 @@ fn cifar() {
     let hundred = reader("CIFAR-100", files.to_vec(), [8, LITTLE]);
     let from = root.clone();
     ten.fuzz(bytes, move || data::cifar10(&from).map(drop));
-    hundred.fuzz(bytes, move || data::cifar100(&root).map(drop));
+    let from = root.clone();
+    hundred.fuzz(bytes, move || data::cifar100(&from).map(drop));
+
+    let root = root.join("python");
+    fs::create_dir(&root).unwrap();
+    let pickles = [("train", pickle(2, "fine_labels")), ("test", pickle(1, "fine_labels"))];
+    let files = pickles.clone().map(|(name, bytes)| (root.join(name), bytes)).to_vec();
+    let from = root.clone();
+    // Most of a good file is pixels.
+    let mutate = |rng: &mut Rng, good: &[u8]| {
+        let pixels = good.windows(4).position(|part| part == b"tb\x89T").unwrap_or(0);
+        match rng.random_range(0..4) {
+            0 => bytes(rng, good),
+            _ => [bytes(rng, &good[..pixels]), good[pixels..].to_vec()].concat(),
+        }
+    };
+    reader("pickle", files, [256, LITTLE]).fuzz(mutate, move || data::cifar100(&from).map(drop));
+
+    let path = root.join("archive.tar.gz");
+    let reader =
+        reader("archive", vec![(path.clone(), archive(&pickles))], [256 * INFLATION, LITTLE]);
+    let mutate = |rng: &mut Rng, good: &[u8]| match rng.random_range(0..4) {
+        0 => bytes(rng, good),
+        _ => gzip(&bytes(rng, &unpacked(good))),
+    };
+    reader.fuzz(mutate, move || data::cifar100(&path).map(drop));
 }
 
 type Tiny = Classify<1, 2, 3>;

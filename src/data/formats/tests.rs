@@ -6,6 +6,10 @@ use super::super::*;
 use super::*;
 use crate::data::lists::index_file;
 
+#[path = "../../../tests/common/cifar.rs"]
+mod published;
+use published::{archive, pickle};
+
 type Tiny = Classify<1, 2, 3>;
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -70,7 +74,100 @@ fn cifar_files_are_read_in_order() {
     }
     fs::remove_file(root.path().join("data_batch_3.bin")).unwrap();
     let error = cifar10(root.path()).unwrap_err().to_string();
-    assert!(error.contains("data_batch_3.bin"), "{error}");
+    assert!(
+        error.contains("found neither, expected `data_batch_3.bin` or `data_batch_3`"),
+        "{error}"
+    );
+    let error = cifar10(root.path().join("nowhere")).unwrap_err().to_string();
+    assert!(error.contains("nowhere: No such file"), "{error}");
+}
+
+#[test]
+fn cifar_is_read_as_published() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    let names = ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"];
+    let names = || names.into_iter().chain(["test_batch"]);
+    let binary: Vec<(String, Vec<u8>)> =
+        names().map(|name| (format!("x/{name}.bin"), records(&[&[1], &[0]]))).collect();
+    let python: Vec<(String, Vec<u8>)> =
+        names().map(|name| (format!("x/{name}"), pickle(2, "labels"))).collect();
+    let packed = |files: &[(String, Vec<u8>)]| {
+        let files: Vec<_> = files.iter().map(|(name, bytes)| (&**name, bytes.clone())).collect();
+        archive(&files)
+    };
+    let check = |path: &Path, pixel: u8| {
+        let cifar = cifar10(path).unwrap();
+        assert_eq!((cifar.training.len(), cifar.test.len()), (10, 2));
+        assert_eq!((cifar.training.label(8), cifar.training.label(9)), (1, 0));
+        assert_eq!(cifar.training.store.bytes(9)[0], pixel);
+    };
+    // The python archive, in the folder and itself, then unpacked; the binary one before either.
+    fs::write(root.join("cifar-10-python.tar.gz"), packed(&python)).unwrap();
+    check(root, 0);
+    check(&root.join("cifar-10-python.tar.gz"), 0);
+    fs::create_dir(root.join("cifar-10-batches-py")).unwrap();
+    for (name, bytes) in &python {
+        fs::write(root.join(name.replace("x/", "cifar-10-batches-py/")), bytes).unwrap();
+    }
+    check(root, 0);
+    check(&root.join("cifar-10-batches-py"), 0);
+    fs::write(root.join("cifar-10-binary.tar.gz"), packed(&binary)).unwrap();
+    check(root, 1);
+
+    let root = &root.join("hundred");
+    fs::create_dir(root).unwrap();
+    let python = [("a/train", pickle(2, "fine_labels")), ("a/test", pickle(1, "fine_labels"))];
+    fs::write(root.join("cifar-100-python.tar.gz"), archive(&python)).unwrap();
+    assert_eq!(cifar100(root).unwrap().training.label(0), 1);
+}
+
+#[test]
+fn broken_pickles_and_archives_are_named() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("cifar-100-python.tar.gz");
+    let good = pickle(2, "fine_labels");
+    let read = |train: &[u8]| {
+        let files = [("train", train.to_vec()), ("test", pickle(1, "fine_labels"))];
+        fs::write(&path, archive(&files)).unwrap();
+        cifar100(root.path()).map_err(|error| error.to_string())
+    };
+    read(&good).unwrap();
+    let at = |text: &[u8]| good.windows(text.len()).position(|part| part == text).unwrap();
+    let changed = |text: &[u8], offset: usize, byte: u8| {
+        let mut bad = good.clone();
+        bad[at(text) + offset] = byte;
+        bad
+    };
+    for (bad, expected) in [
+        (good[..good.len() - 1].to_vec(), "found the end of the file"),
+        (changed(b"fine_labels", 0, b'w'), "expected numbers as `fine_labels`"),
+        (changed(b"data", 0, b'D'), "expected an array of bytes as `data`, 3072 a row"),
+        (changed(b"K\x01K\x00e", 1, 100), "`fine_labels`: found label 100"),
+        (changed(b"K\x02M\x00\x0c", 1, 1), "expected an array of bytes as `data`"),
+        (changed(b"tb\x89", 2, 0x88), "expected an array of bytes as `data`"),
+        (changed(b"K\x01K\x00e", 4, b'l'), "found instruction 0x6c"),
+        (b".".to_vec(), "found a dictionary without"),
+        (b"(".repeat(3), "found the end of the file"),
+        (b"e".to_vec(), "expected a mark before it"),
+        (b"h\x07.".to_vec(), "found 7, expected the number of a value"),
+        (b"Nb".to_vec(), "expected an array that has it"),
+    ] {
+        let error = read(&bad).unwrap_err();
+        assert!(error.contains("tar.gz/train, ") && error.contains(expected), "{error}");
+    }
+    let whole = fs::read(&path).unwrap();
+    for bad in [&whole[..whole.len() / 2], &gzip(&[1; 2000])] {
+        fs::write(&path, bad).unwrap();
+        let error = cifar100(root.path()).unwrap_err().to_string();
+        assert!(error.contains("tar.gz, archive: found"), "{error}");
+    }
+    fs::write(&path, archive(&[("train", good.clone())])).unwrap();
+    let error = cifar100(root.path()).unwrap_err().to_string();
+    assert!(
+        error.contains("tar.gz, files: found neither, expected `test.bin` or `test`"),
+        "{error}"
+    );
 }
 
 /// An IDX file of bytes.
@@ -98,6 +195,16 @@ fn idx_files_are_read_plain_and_packed() {
     fs::remove_file(root.path().join("t10k-labels-idx1-ubyte")).unwrap();
     let error = idx::<Tiny>(root.path()).unwrap_err().to_string();
     assert!(error.contains("`t10k-labels-idx1-ubyte` or"), "{error}");
+    write("t10k-labels.idx1-ubyte", &idx_of(&[1], &[1]));
+    assert_eq!(idx::<Tiny>(root.path()).unwrap().test.label(0), 1);
+    for (split, count) in [("train", 2), ("test", 1)] {
+        let images = idx_of(&[count, 2, 2], &vec![7; 4 * count as usize]);
+        write(&format!("emnist-tiny-{split}-images-idx3-ubyte"), &images);
+        let labels = idx_of(&[count], &vec![2; count as usize]);
+        write(&format!("emnist-tiny-{split}-labels-idx1-ubyte.gz"), &gzip(&labels));
+    }
+    let emnist = idx::<Tiny>(root.path().join("emnist-tiny")).unwrap();
+    assert_eq!((emnist.training.len(), emnist.test.label(0)), (2, 2));
 
     let colours = idx_of(&[1, 2, 1, 1], &[5, 6]);
     write("colours", &colours);
@@ -147,6 +254,14 @@ fn broken_idx_files_are_named() {
         let error = read(&(good.0.clone(), broken)).unwrap_err();
         assert!(error.contains(place), "{error}");
     }
+    // As gzip reads them: in two members, with zeros behind.
+    let parts = [gzip(&good.0[..9]), gzip(&good.0[9..]), vec![0; 9000]].concat();
+    fs::write(&images, parts).unwrap();
+    fs::write(&labels, &good.1).unwrap();
+    assert_eq!(idx_files::<Tiny>(&images, &labels).unwrap().len(), 2);
+    let error = read(&([gzip(&good.0), vec![0, 7]].concat(), good.1.clone())).unwrap_err();
+    assert!(error.contains("images, byte 24 unpacked: found "), "{error}");
+
     let packed = gzip(&good.0);
     let mut damaged = packed.clone();
     let checksum = damaged.len() - 6;
@@ -169,6 +284,7 @@ fn index_files_say_what_is_wrong() {
     };
     assert_eq!(read(b"3\n9\n0\n").unwrap(), [3, 9, 0]);
     assert_eq!(read(b"3\r\n9").unwrap(), [3, 9]);
+    assert_eq!(read(b"\xef\xbb\xbf3\r\n9").unwrap(), [3, 9]);
     for (broken, place) in [
         (&b""[..], "line 1: found the end of the file"),
         (b"3\n\n4", "line 2: found ``"),
