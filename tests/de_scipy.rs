@@ -1,14 +1,12 @@
 //! Differential evolution against SciPy's, by statistical test.
 //!
-//! Reads `de_scipy.csv` of the folder that `EVOSPIKE_GOLDEN` names (or of `../shared/golden`): what
-//! SciPy's `differential_evolution` reached on four functions in 3 and 8 dimensions with eight
-//! strategies, 30 seeds each. The settings are in the folder's README. In every such group three
-//! things must be the same but for chance: the rate of success, by Fisher's exact test, and the
-//! evaluations and the best values, by Mann and Whitney's U test. Holm's correction keeps the chance
-//! that any of all these tests fails for nothing at 5 %.
+//! Reads `tests/data/golden/de_scipy.csv`: what SciPy's `differential_evolution` reached on four
+//! functions in 3 and 8 dimensions with eight strategies, 30 seeds each. The settings are in the
+//! folder's README. In every such group three things must be the same but for chance: the rate of
+//! success, by Fisher's exact test, and the evaluations and the best values, by Mann and Whitney's U
+//! test. Holm's correction keeps the chance that any of all these tests fails for nothing at 5 %.
 
 use std::collections::BTreeMap;
-use std::env;
 use std::f64::consts::TAU;
 use std::path::Path;
 
@@ -193,15 +191,7 @@ fn holm(mut tests: Vec<Test>) -> Vec<Test> {
 
 #[test]
 fn evolution_is_statistically_scipys() {
-    let folder = match env::var_os("EVOSPIKE_GOLDEN") {
-        Some(folder) => folder.into(),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/golden"),
-    };
-    let file = folder.join("de_scipy.csv");
-    if !file.exists() {
-        println!("skipped: {} is missing", file.display());
-        return;
-    }
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden/de_scipy.csv");
     let mut groups: BTreeMap<String, (Runs, Row)> = BTreeMap::new();
     for row in csv::Reader::from_path(file).unwrap().deserialize() {
         let row: Row = row.unwrap();

@@ -8,7 +8,7 @@ use crate::ann::networks::{Network, Vgg15HalfBn, Vgg15QuarterBnCifar100};
 use crate::data;
 use crate::data::images::Whole;
 use crate::data::images::{Images, Normalisation};
-use crate::data::tasks::Cifar10;
+use crate::data::tasks::{Cifar10, Digits};
 use crate::simulate::synapses::to_channels_last;
 
 mod small {
@@ -17,7 +17,7 @@ mod small {
     use crate::network;
     pub type Layers = (
         (Conv3x3<1, 4, 8>, BatchNorm<4, 8>, AvgPool2<4, 8, 4>, Relu),
-        ResidualAdd<(Conv3x3<4, 4, 4>, BatchNorm<4, 4>)>,
+        (ResidualAdd<(Conv3x3<4, 4, 4>, BatchNorm<4, 4>)>, Relu),
         (Flatten<4, 4, 64>, UnbiasedLinear<64, 16>, BatchNorm1d<16>, Relu),
         Linear<16, 10>,
     );
@@ -31,8 +31,8 @@ fn names() -> Names {
     Names::new([
         ("0.0", "stem"),
         ("0.1", "norm"),
-        ("1.body.0", "layers.0.conv"),
-        ("1.body.1", "layers.0.norm"),
+        ("1.0.body.0", "layers.0.conv"),
+        ("1.0.body.1", "layers.0.norm"),
         ("2.1", "fc1"),
         ("2.2", "bn"),
         ("3", ""),
@@ -181,6 +181,8 @@ fn what_does_not_fit_is_named() {
         t[0].data = vec![0; 72];
         t[0].dtype = dtype;
     };
+    changed(|t| half(t, Dtype::F16)).unwrap();
+    changed(|t| half(t, Dtype::BF16)).unwrap();
     for (change, expected) in [
         (
             (|t| drop(t.drain(..5))) as fn(&mut Vec<Bytes>),
@@ -202,8 +204,6 @@ fn what_does_not_fit_is_named() {
 }
 
 #[test]
-fn latent_weights_are_saved_and_loaded() {
-#[test]
 fn half_precision_is_read() {
     let floats = [1.0f32, -0.5, 0.25, 2.0];
     let f16 = floats.map(|x| half::f16::from_f32(x).to_le_bytes()).concat();
@@ -217,6 +217,8 @@ fn half_precision_is_read() {
     }
 }
 
+#[test]
+fn latent_weights_are_saved_and_loaded() {
     use crate::ann::networks::DigitsBinary;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("binary");
@@ -351,6 +353,39 @@ fn a_vgg15_of_pytorch_gives_its_logits() {
     assert_eq!(theirs.len(), ours.len());
     for (name, tensor) in theirs.iter() {
         assert!(ours.tensor(name).unwrap() == tensor, "{name}");
+    }
+}
+
+/// What `tests/pytorch_small.py` wrote, also with Keras's ε and in half precision.
+#[test]
+fn a_small_network_of_pytorch_gives_its_logits() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/pytorch");
+    let path = data.join("small-reference.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    let file = parse(&path, &bytes).unwrap();
+    let pixels = file.tensor("images").unwrap().data().to_vec();
+    let images = Images::<Whole, Digits>::from_arrays(pixels, vec![0; 32]).unwrap();
+    for (weights, epsilon, logits, tolerance) in [
+        ("small.safetensors", 1e-5, "logits", 1e-4),
+        ("small.safetensors", 1e-3, "logits_1e-3", 1e-4),
+        ("small-half.safetensors", 1e-5, "logits", 0.05),
+    ] {
+        let names = names().with_epsilon(epsilon);
+        let ann = Ann::<Small>::load(data.join(weights), &names).unwrap();
+        let found = ann.logits(&images).unwrap().concat();
+        let stages = crate::simulate::synapses::Stages::of_ann(&ann).unwrap();
+        let folded = (0..32).flat_map(|i| {
+            let mut value = vec![0.0; stages.input.size()];
+            to_channels_last(stages.input, &images.input(i), &mut value);
+            stages.forward(&value).pop().unwrap()
+        });
+        let expected = values(&path, &file, logits, &[32, 10]).unwrap();
+        let mut apart = 0f32;
+        for ((found, folded), expected) in found.iter().zip(folded).zip(&expected) {
+            apart = apart.max((found - expected).abs()).max((folded - expected).abs());
+        }
+        eprintln!("{weights}, {logits}: largest difference {apart}");
+        assert!(apart < tolerance, "{weights}, {logits}: {apart}");
     }
 }
 
