@@ -1,10 +1,11 @@
 //! Differential evolution (Storn and Price, J. Global Optim. 11:341, 1997) as in SciPy's
 //! `differential_evolution`, in ask-and-tell form.
 //!
-//! On the same problem it needs as many evaluations and ends as near the minimum as SciPy's, by
-//! statistical test; random numbers differ. SciPy's polishing of the result by a gradient method,
-//! constraints, integer genes and custom strategies are left out; the caller chooses the number of
-//! generations.
+//! From a Latin hypercube and with deferred updating, it needs as many evaluations and ends as near
+//! the minimum as SciPy's, by statistical test on four functions in 3 and 8 dimensions; random numbers
+//! differ. Other starts were not compared. Immediate updating, SciPy's polishing of the result by a
+//! gradient method, constraints, integer genes and custom strategies are left out; the caller chooses
+//! the number of generations.
 
 use rand::RngExt;
 use rand::seq::{SliceRandom, index};

@@ -100,8 +100,8 @@ fn timed<T>(make: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
 /// chosen on held-out images and measured once on test images.
 ///
 /// Writes `comparison.csv`, `accuracy.csv`, `settings.json` and the chart `gradients.svg`
-/// (thresholds by evolution and by gradients) into `folder`. The same settings give the same bytes,
-/// except for the seconds.
+/// (thresholds by evolution and by gradients) into `folder`. On one machine, the same settings
+/// give the same bytes, except for the seconds.
 ///
 /// # Errors
 /// Returns an error if a setting is out of range or the folder cannot be written to; nothing in

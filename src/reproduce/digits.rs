@@ -92,8 +92,8 @@ struct SeedRun {
 ///
 /// Writes `latency.csv`, `accuracy.csv`, `convergence.csv`, `thresholds.csv`, `spikes.csv`,
 /// `settings.json`, `timing.csv` and charts of the first seed into `folder`. Files of an earlier
-/// run are replaced only once all new ones are complete. The same settings give the same bytes,
-/// except in `timing.csv`.
+/// run are replaced only once all new ones are complete. On one machine, the same settings
+/// give the same bytes, except in `timing.csv`.
 ///
 /// # Errors
 /// Returns an error if a setting is out of range or the folder cannot be written to; nothing in
