@@ -21,7 +21,7 @@ use crate::evolve::{
     CmaEsSettings, Evolution, EvolveSettings, Gene, Objective, Search, Stopping, evolve,
 };
 use crate::metrics::{AccuracyCurve, AccuracyRow, Target, accuracy_chart};
-use crate::simulate::{Neurons, Simulation, Snn, simulate};
+use crate::simulate::{Simulation, Snn, simulate};
 
 /// Settings of [`cifar10`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -364,11 +364,7 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
             return Ok(snn);
         };
         let step = format!("conversion, {}", self.name(&candidate.to_string()));
-        let neurons: Vec<Neurons> = steps.step(&step, || {
-            let calibrated = self.conversion.calibrated(&snn, timesteps)?;
-            Ok(calibrated.neurons().to_vec())
-        })?;
-        snn.with_neurons(neurons)
+        steps.network(&step, &snn, || self.conversion.calibrated(&snn, timesteps))
     }
 
     /// Converts candidates and measures their accuracy on held-out images.

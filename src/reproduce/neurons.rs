@@ -18,7 +18,7 @@ use crate::evolve::{
     CmaEsSettings, ConvergenceRow, EvolveSettings, Gene, Objective, Search, evolve,
 };
 use crate::metrics::{AccuracyRow, Target, accuracy_chart};
-use crate::simulate::{Neurons, SimulateSettings, Simulation, Snn, Spikes, simulate};
+use crate::simulate::{SimulateSettings, Simulation, Snn, Spikes, simulate};
 
 /// Kind of neurons of [`neurons`], and how it is evolved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -438,15 +438,12 @@ impl<N: Network> Experiment<'_, N> {
         for &timesteps in &settings.calibrations {
             for what in ["currents", "potentials"] {
                 let step = format!("calibrated, {}, {what} for {timesteps}", own.name);
-                let neurons: Vec<Neurons> = steps.step(&step, || {
-                    let snn = match what {
-                        "currents" => self.conversion.calibrated(&base, timesteps)?,
-                        _ => self.conversion.calibrated_potentials(&base, timesteps)?,
-                    };
-                    Ok(snn.neurons().to_vec())
+                let snn = steps.network(&step, &base, || match what {
+                    "currents" => self.conversion.calibrated(&base, timesteps),
+                    _ => self.conversion.calibrated_potentials(&base, timesteps),
                 })?;
                 let name = format!("{}, {what} calibrated for {timesteps} timesteps", percentile.0);
-                calibrated.push((name, base.with_neurons(neurons)?));
+                calibrated.push((name, snn));
             }
         }
         let calibrated = self.cheapest(kind, calibrated, "calibrated", steps)?;

@@ -15,7 +15,7 @@ use crate::base::{
 };
 use crate::evolve::{ConvergenceRow, Evolution, ThresholdRow, thresholds_chart};
 use crate::metrics::AccuracyRow;
-use crate::simulate::Snn;
+use crate::simulate::{Neurons, Snn};
 
 /// Returns an error for a target margin, in percentage points below the ANN's accuracy, outside
 /// 0 to 100. With an objective that averages over margins up to twice as large, 0 is one, too.
@@ -176,6 +176,29 @@ impl<'a> StepCache<'a> {
         name: &str,
         compute: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
+        self.step_that(name, |_| true, compute)
+    }
+
+    /// Result of a step that changes the neurons of `snn`; neurons in its file that the network
+    /// cannot have are computed again.
+    pub fn network<N: Network>(
+        &mut self,
+        name: &str,
+        snn: &Snn<N>,
+        compute: impl FnOnce() -> Result<Snn<N>>,
+    ) -> Result<Snn<N>> {
+        let fit = |neurons: &Vec<Neurons>| snn.with_neurons(neurons.clone()).is_ok();
+        let neurons = self.step_that(name, fit, || Ok(compute()?.neurons().to_vec()))?;
+        snn.with_neurons(neurons)
+    }
+
+    /// Result of a step, like [`step`](Self::step), as long as a kept one is `good`.
+    fn step_that<T: Serialize + DeserializeOwned>(
+        &mut self,
+        name: &str,
+        good: impl Fn(&T) -> bool,
+        compute: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
         #[derive(Serialize, Deserialize)]
         struct Kept<T> {
             seconds: f64,
@@ -185,7 +208,8 @@ impl<'a> StepCache<'a> {
         // All ranks compute the step or none does, even if they see different files. A file that is
         // damaged or of another experiment is computed again.
         let read = || read_checkpoint::<Kept<T>>(&path, &self.key).ok().flatten();
-        let known = Ranks::enter()?.lead(|| Ok(read().map(|(kept, _)| kept)))?;
+        let known = Ranks::enter()?
+            .lead(|| Ok(read().map(|(kept, _)| kept).filter(|kept| good(&kept.value))))?;
         let kept = match known {
             Some(kept) => kept,
             None => {
