@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(at(100.0), (3.0, 100.0, (7.0 + 56.0) / 2.0)); // never: the last timestep
         let exit = run().early_exit().unwrap();
         let all = Target::new([true, true], 0.0).unwrap();
-        assert_eq!(exit.best(&all).unwrap().mean_timesteps, 2.0); // a gap above 1 and up to 2
+        assert_eq!(exit.best(&all).unwrap().mean_timesteps, 2.5); // a gap above 1 and up to 2
         let none = Simulation { outputs: None, ..run() };
         let error = none.early_exit().unwrap_err().to_string();
         assert_eq!(error, "run: found no outputs, expected a run with `SimulateSettings::outputs`");
