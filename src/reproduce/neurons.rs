@@ -14,9 +14,7 @@ use crate::base::{
 };
 use crate::convert::{Balance, Conversion, convert};
 use crate::data::{HeldOut, Images, Split};
-use crate::evolve::{
-    CmaEsSettings, ConvergenceRow, EvolveSettings, Gene, Objective, Search, evolve,
-};
+use crate::evolve::{CmaEsSettings, EvolveSettings, Gene, Objective, Search, evolve};
 use crate::metrics::{AccuracyRow, Target, accuracy_chart};
 use crate::simulate::{SimulateSettings, Simulation, Snn, Spikes, simulate};
 
@@ -258,6 +256,22 @@ impl Row for NeuronRow {
     }
 }
 
+/// Row of `neurons-convergence.csv`: one generation of one evolution.
+#[derive(Serialize)]
+struct GenerationRow {
+    neuron: String,
+    seed: u64,
+    /// Number of the evolution in the settings, from 0.
+    evolution: usize,
+    generation: usize,
+    evaluations: usize,
+    /// Objective of the best and the median network on the batch of this generation.
+    best: f64,
+    median: f64,
+    /// Objective of the optimiser's mean, on the same images in all generations.
+    incumbent: Option<f64>,
+}
+
 /// Network chosen on held-out images.
 struct Chosen<N: Network> {
     kind: usize,
@@ -406,7 +420,7 @@ impl<N: Network> Experiment<'_, N> {
         &self,
         kind: usize,
         chosen: &mut Vec<Chosen<N>>,
-        convergence: &mut Vec<ConvergenceRow>,
+        convergence: &mut Vec<GenerationRow>,
         steps: &mut StepCache<'_>,
     ) -> Result<()> {
         let (settings, own) = (self.settings, &self.settings.kinds[kind]);
@@ -468,9 +482,16 @@ impl<N: Network> Experiment<'_, N> {
                 let resume = Resume::at(steps.path(&step, "checkpoint")).stopped_by(steps.stop);
                 let evolved = resume.evolve(&snn, images, target, &evolution)?;
                 steps.timing.push(TimingRow::new(&step, evolved.seconds));
-                let generations = evolved.generations.iter();
-                let row = |state| ConvergenceRow::new(seed, settings.initial, 1.0, state);
-                convergence.extend(generations.map(row));
+                convergence.extend(evolved.generations.iter().map(|state| GenerationRow {
+                    neuron: own.name.clone(),
+                    seed,
+                    evolution: rung,
+                    generation: state.generation,
+                    evaluations: state.evaluations,
+                    best: rounded(state.best.value()),
+                    median: rounded(state.median.value()),
+                    incumbent: state.incumbent.map(|fitness| rounded(fitness.value())),
+                }));
                 snn = evolved.snn;
             }
             let gap = self.gap(&own.name, &format!("evolved, seed {seed}"), &snn, steps)?;
