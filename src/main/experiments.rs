@@ -1,0 +1,342 @@
+//! The paper's experiments on the command line.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::{Args, Subcommand};
+use evospike::ann::networks::Vgg15HalfBn;
+use evospike::data::Normalisation;
+use evospike::prelude::*;
+use evospike::ranks;
+use evospike::reproduce::{
+    AdversarialSettings, Cifar10Input, Cifar10Settings, ComparisonSettings, DigitsSettings,
+    ExplainSettings, NeuronsSettings, Report, Row, adversarial, cifar10, comparison, digits,
+    explain, neurons,
+};
+
+use super::source::{Format, find_format, wrong};
+
+#[derive(Subcommand)]
+pub(super) enum Reproduce {
+    /// Lower latency on CIFAR-10 by evolved thresholds, compared with the best conversions of the
+    /// same trained network
+    ///
+    /// Writes comparison.csv, accuracy.csv, convergence.csv, thresholds.csv, settings.json,
+    /// timing.csv and charts.
+    Cifar10(Cifar10Arguments),
+    /// The ANN's accuracy on CIFAR-10 within a few timesteps, by signed, burst and graded spikes,
+    /// converted and evolved
+    ///
+    /// Writes neurons.csv, neurons-accuracy.csv, neurons-convergence.csv, neurons-settings.json,
+    /// neurons-timing.csv and a chart.
+    Neurons(NeuronsArguments),
+    /// Lower latency on CIFAR-10 under attack, by thresholds evolved on clean and on attacked
+    /// images
+    ///
+    /// Uses the networks that `reproduce cifar10` made in its folder with the same settings; those
+    /// that are missing are made there. Writes latency.csv, accuracy.csv, convergence.csv,
+    /// thresholds.csv, settings.json, timing.csv and charts.
+    Adversarial(AdversarialArguments),
+    /// Changes that evolution makes on CIFAR-10: activity, conversion error, sensitivity
+    ///
+    /// Uses the networks that `reproduce cifar10` made in its folder with the same settings; those
+    /// that are missing are made there. Writes one CSV file per measurement.
+    Explain(ExplainArguments),
+    /// Comparison of the paper with related methods on the embedded digits
+    ///
+    /// Writes comparison.csv, accuracy.csv, settings.json and a chart.
+    Comparison(ComparisonArguments),
+}
+
+impl Reproduce {
+    pub(super) fn run(self) -> evospike::Result<()> {
+        match self {
+            Self::Cifar10(arguments) => run_cifar10(&arguments),
+            Self::Neurons(arguments) => run_neurons(&arguments),
+            Self::Adversarial(arguments) => run_adversarial(&arguments),
+            Self::Explain(arguments) => run_explain(&arguments),
+            Self::Comparison(arguments) => run_comparison(arguments),
+        }
+    }
+}
+
+/// Files of the data set and the network.
+#[derive(Args)]
+struct Cifar10Files {
+    /// Folder of the data set
+    #[arg(long)]
+    data: PathBuf,
+    /// File of weights (safetensors) with PyTorch's names
+    #[arg(long)]
+    model: PathBuf,
+    /// File that lists the training images that the network was not trained on: one index into the
+    /// data set per line
+    #[arg(long)]
+    held_out_list: PathBuf,
+}
+
+/// Networks that `reproduce cifar10` made.
+#[derive(Args)]
+struct CleanNetworks {
+    #[command(flatten)]
+    files: Cifar10Files,
+    /// Folder of `reproduce cifar10`
+    #[arg(long, default_value = "results/cifar10")]
+    cifar10: PathBuf,
+    /// Seeds of the networks that `reproduce cifar10` made
+    #[arg(long, value_delimiter = ',', default_values_t = Cifar10Settings::default().seeds)]
+    seeds: Vec<u64>,
+}
+
+#[derive(Args)]
+pub(super) struct AdversarialArguments {
+    #[command(flatten)]
+    clean: CleanNetworks,
+    /// Number of attacked test images
+    #[arg(long, default_value_t = AdversarialSettings::default().test_images)]
+    test_images: usize,
+    /// Folder for the CSV files and charts
+    #[arg(long, default_value = "results/adversarial")]
+    out: PathBuf,
+}
+
+#[derive(Args)]
+pub(super) struct ExplainArguments {
+    #[command(flatten)]
+    clean: CleanNetworks,
+    /// Folder for the CSV files
+    #[arg(long, default_value = "results/explain")]
+    out: PathBuf,
+}
+
+#[derive(Args)]
+pub(super) struct ComparisonArguments {
+    /// Seeds, one whole comparison each
+    #[arg(long, value_delimiter = ',', default_values_t = ComparisonSettings::default().seeds)]
+    seeds: Vec<u64>,
+    /// Target accuracy of the latency, in percent
+    #[arg(long, default_value_t = ComparisonSettings::default().target_percent)]
+    target: f64,
+    /// Number of timesteps of converted networks
+    #[arg(long, default_value_t = ComparisonSettings::default().timesteps)]
+    timesteps: usize,
+    /// Number of timesteps of networks that are trained through time
+    #[arg(long, default_value_t = ComparisonSettings::default().hybrid.timesteps)]
+    few: usize,
+    /// Folder for the CSV files and the chart
+    #[arg(long, default_value = "results/comparison")]
+    out: PathBuf,
+}
+
+#[derive(Args)]
+pub(super) struct Cifar10Arguments {
+    #[command(flatten)]
+    files: Cifar10Files,
+    /// Seeds of the optimiser and the order of its images, one evolution each
+    #[arg(long, value_delimiter = ',', default_values_t = Cifar10Settings::default().seeds)]
+    seeds: Vec<u64>,
+    /// Initial membrane potentials as fractions of the threshold, one comparison each
+    #[arg(long, value_delimiter = ',', default_values_t = Cifar10Settings::default().initial)]
+    initial: Vec<f32>,
+    /// Generations after the initial population
+    #[arg(long, default_value_t = Cifar10Settings::default().evolution.generations)]
+    generations: usize,
+    /// Number of held-out images per generation: the next batch, starting over after the last
+    #[arg(long, default_value_t = usual_batch())]
+    images: usize,
+    /// Number of timesteps per simulation in the evolution
+    #[arg(long, default_value_t = Cifar10Settings::default().evolution.timesteps)]
+    timesteps: usize,
+    /// Number of test images
+    #[arg(long, default_value_t = Cifar10Settings::default().test_images)]
+    test_images: usize,
+    /// Folder for the CSV files and charts
+    #[arg(long, default_value = "results/cifar10")]
+    out: PathBuf,
+}
+
+#[derive(Args)]
+pub(super) struct NeuronsArguments {
+    #[command(flatten)]
+    files: Cifar10Files,
+    /// Seeds of the optimiser, one evolution of each kind of neurons for each
+    #[arg(long, value_delimiter = ',', default_values_t = NeuronsSettings::default().seeds)]
+    seeds: Vec<u64>,
+    /// Kinds of neurons: plain, signed, burst, two_levels, four_levels
+    #[arg(long, value_delimiter = ',')]
+    kinds: Option<Vec<String>>,
+    /// Number of test images
+    #[arg(long, default_value_t = NeuronsSettings::default().test_images)]
+    test_images: usize,
+    /// Folder for the CSV files and charts
+    #[arg(long, default_value = "results/cifar10")]
+    out: PathBuf,
+}
+
+#[derive(Args)]
+pub(super) struct DigitsArguments {
+    /// Seeds, one whole experiment each
+    #[arg(long, value_delimiter = ',', default_values_t = DigitsSettings::default().seeds)]
+    seeds: Vec<u64>,
+    /// Timesteps of each simulation
+    #[arg(long, default_value_t = DigitsSettings::default().evolution.timesteps)]
+    timesteps: usize,
+    /// Population size of the evolution per layer of neurons
+    #[arg(long, default_value_t = usual_population())]
+    population: usize,
+    /// Generations after the initial population
+    #[arg(long, default_value_t = DigitsSettings::default().evolution.generations)]
+    generations: usize,
+    /// Margins of the targets below the ANN's accuracy, in percentage points, one evolution each
+    #[arg(long, value_delimiter = ',', default_values_t = DigitsSettings::default().margins_percent)]
+    margin: Vec<f64>,
+    /// Folder for the CSV files and charts
+    #[arg(long, default_value = "results/digits")]
+    out: PathBuf,
+}
+
+fn usual_batch() -> usize {
+    let evolution = Cifar10Settings::default().evolution;
+    evolution.batch.unwrap_or(usize::MAX)
+}
+
+fn usual_population() -> usize {
+    match DigitsSettings::default().evolution.search {
+        Search::De(de) => de.population,
+        _ => DeSettings::default().population,
+    }
+}
+
+pub(super) fn run_digits(arguments: DigitsArguments) -> evospike::Result<()> {
+    let mut settings = DigitsSettings {
+        seeds: arguments.seeds,
+        margins_percent: arguments.margin,
+        ..DigitsSettings::default()
+    };
+    settings.evolution.timesteps = arguments.timesteps;
+    settings.evolution.generations = arguments.generations;
+    if let Search::De(de) = &mut settings.evolution.search {
+        de.population = arguments.population;
+    }
+    digits(&settings, arguments.out).map(print_report)
+}
+
+fn run_cifar10(arguments: &Cifar10Arguments) -> evospike::Result<()> {
+    let mut settings = Cifar10Settings {
+        seeds: arguments.seeds.clone(),
+        initial: arguments.initial.clone(),
+        test_images: arguments.test_images,
+        ..Cifar10Settings::default()
+    };
+    settings.evolution.generations = arguments.generations;
+    settings.evolution.batch = Some(arguments.images);
+    settings.evolution.timesteps = arguments.timesteps;
+    let out = &arguments.out;
+    let report = (arguments.files).open(|input, stop| cifar10(input, &settings, out, stop));
+    report.map(print_report)
+}
+
+fn run_neurons(arguments: &NeuronsArguments) -> evospike::Result<()> {
+    let mut settings = NeuronsSettings {
+        seeds: arguments.seeds.clone(),
+        test_images: arguments.test_images,
+        ..NeuronsSettings::default()
+    };
+    for name in arguments.kinds.iter().flatten() {
+        let known = settings.kinds.iter().map(|kind| &*kind.name).collect::<Vec<_>>();
+        if !known.contains(&&**name) {
+            return Err(wrong("kinds", name, known.join(", ")));
+        }
+    }
+    if let Some(kinds) = &arguments.kinds {
+        settings.kinds.retain(|kind| kinds.contains(&kind.name));
+    }
+    let out = &arguments.out;
+    let run = |input: &Cifar10Input<'_, Vgg15HalfBn>, stop: &AtomicBool| {
+        let parts = input.data.hold_out_listed(input.held_out_list, 0)?;
+        neurons(input.ann, &parts, &settings, out, stop)
+    };
+    arguments.files.open(run).map(print_report)
+}
+
+fn run_adversarial(arguments: &AdversarialArguments) -> evospike::Result<()> {
+    let mut settings = AdversarialSettings {
+        test_images: arguments.test_images,
+        ..AdversarialSettings::default()
+    };
+    let clean = &arguments.clean;
+    settings.clean.seeds = clean.seeds.clone();
+    let (from, out) = (&clean.cifar10, &arguments.out);
+    let report = (clean.files).open(|input, stop| adversarial(input, &settings, from, out, stop));
+    report.map(print_report)
+}
+
+fn run_explain(arguments: &ExplainArguments) -> evospike::Result<()> {
+    let mut settings = ExplainSettings::default();
+    let clean = &arguments.clean;
+    settings.clean.seeds = clean.seeds.clone();
+    let (from, out) = (&clean.cifar10, &arguments.out);
+    let files = (clean.files).open(|input, stop| explain(input, &settings, from, out, stop));
+    files.map(|files| print_files(&files))
+}
+
+fn run_comparison(arguments: ComparisonArguments) -> evospike::Result<()> {
+    let mut settings = ComparisonSettings {
+        seeds: arguments.seeds,
+        target_percent: arguments.target,
+        timesteps: arguments.timesteps,
+        ..ComparisonSettings::default()
+    };
+    settings.hybrid.timesteps = arguments.few;
+    comparison(&settings, arguments.out).map(print_report)
+}
+
+/// Prints the result of an experiment.
+fn print_report<R: Row>(report: Report<R>) {
+    if ranks::leads() {
+        println!("\n{}", report.table());
+    }
+    print_files(&report.files);
+}
+
+/// Prints the paths of files; with several ranks, only the first one prints.
+pub(super) fn print_files(files: &[PathBuf]) {
+    if ranks::leads() {
+        println!("Written:");
+        for file in files {
+            println!("  {}", file.display());
+        }
+    }
+}
+
+impl Cifar10Files {
+    /// Runs an experiment that Ctrl-C stops.
+    fn open<R>(
+        &self,
+        run: impl FnOnce(&Cifar10Input<'_, Vgg15HalfBn>, &AtomicBool) -> evospike::Result<R>,
+    ) -> evospike::Result<R> {
+        let format = find_format(&self.data)?;
+        let ann = Ann::<Vgg15HalfBn>::load(&self.model, &Names::vgg15_bn())?;
+        let data = match format {
+            Format::Folder => data::folder(&self.data)?,
+            _ => data::cifar10(&self.data)?,
+        };
+        let input = Cifar10Input {
+            ann: &ann,
+            data: &data.normalised(&Normalisation::CIFAR10)?,
+            held_out_list: &self.held_out_list,
+        };
+        static STOP: AtomicBool = AtomicBool::new(false);
+        let stop = ctrlc::set_handler(|| {
+            // The second time, stop at once: every file is complete or not there at all.
+            if STOP.swap(true, Ordering::Relaxed) {
+                std::process::exit(130);
+            }
+            eprintln!("\nstopping after this step or generation; once more to stop at once");
+        });
+        if let Err(error) = stop {
+            eprintln!("warning: Ctrl-C will stop at once: {error}");
+        }
+        run(&input, &STOP)
+    }
+}

@@ -1,0 +1,203 @@
+//! A network and its images, as the command line names them.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use evospike::Error;
+use evospike::ann::networks::{
+    Mlp, MnistCnn, ResNet20, ResNet20Cifar100, Vgg15, Vgg15Cifar100, Vgg15HalfBn,
+    Vgg15HalfBnCifar100, Vgg15QuarterBn, Vgg15QuarterBnCifar100, Vgg16,
+};
+use evospike::data::{Cifar10, Cifar100, Normalisation, Task, TrainTest};
+use evospike::prelude::*;
+
+/// A network and its images.
+#[derive(Args)]
+pub(super) struct Source {
+    /// Network; those for CIFAR take the number of classes from the data
+    #[arg(long)]
+    pub(super) net: Net,
+    /// Folder of the data set; not given for the embedded digits
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Format of the data set
+    #[arg(long, default_value = "auto")]
+    format: Format,
+    /// Seed of the initial weights and of the division and order of the images
+    #[arg(long, default_value_t = 0)]
+    pub(super) seed: u64,
+    /// Share of the training images to hold out
+    #[arg(long, default_value_t = 0.1)]
+    held_out: f64,
+    /// File that lists the training images to hold out: one index into the data set per line
+    #[arg(long, conflicts_with = "held_out")]
+    held_out_list: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+pub(super) enum Net {
+    /// Six layers of neurons, for the embedded digits
+    Digits,
+    /// Two layers of neurons, fully connected, for the embedded digits
+    Mlp,
+    /// For the MNIST family
+    MnistCnn,
+    /// For CIFAR-10 or CIFAR-100, without batch normalisation
+    Vgg15,
+    /// For CIFAR-10 or CIFAR-100
+    Vgg15HalfBn,
+    /// For CIFAR-10 or CIFAR-100
+    Vgg15QuarterBn,
+    /// For CIFAR-10 or CIFAR-100
+    Resnet20,
+    /// For ImageNet
+    Vgg16,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+pub(super) enum Format {
+    /// Detected from the files in the folder
+    Auto,
+    /// CIFAR-10's binary version
+    Cifar10,
+    /// CIFAR-100's binary version
+    Cifar100,
+    /// The files of the MNIST family
+    Idx,
+    /// train/CLASS/* and test/CLASS/*, JPEG or PNG
+    Folder,
+}
+
+/// Format of the data set in a folder.
+pub(super) fn find_format(folder: &Path) -> evospike::Result<Format> {
+    // A folder that is missing or is a file gives its own error.
+    std::fs::read_dir(folder).map_err(|source| Error::Io { path: folder.into(), source })?;
+    let marks = [
+        ("cifar-10-batches-bin", Format::Cifar10),
+        ("cifar-10-batches-py", Format::Cifar10),
+        ("cifar-10-binary.tar.gz", Format::Cifar10),
+        ("cifar-10-python.tar.gz", Format::Cifar10),
+        ("data_batch_1.bin", Format::Cifar10),
+        ("data_batch_1", Format::Cifar10),
+        ("cifar-100-binary", Format::Cifar100),
+        ("cifar-100-python", Format::Cifar100),
+        ("cifar-100-binary.tar.gz", Format::Cifar100),
+        ("cifar-100-python.tar.gz", Format::Cifar100),
+        ("train.bin", Format::Cifar100),
+        ("train-images-idx3-ubyte", Format::Idx),
+        ("train-images-idx3-ubyte.gz", Format::Idx),
+        ("train-images.idx3-ubyte", Format::Idx),
+        ("train-images.idx3-ubyte.gz", Format::Idx),
+        ("train", Format::Folder),
+    ];
+    let found = marks.iter().find(|(name, _)| folder.join(name).exists());
+    found.map(|(_, format)| *format).ok_or_else(|| Error::Data {
+        file: folder.display().to_string(),
+        place: "files".into(),
+        found: "no data set known here".into(),
+        expected: marks.map(|(name, _)| format!("`{name}`")).join(" or ")
+            + " (with a folder of images for each class)",
+    })
+}
+
+pub(super) fn wrong(name: &'static str, found: impl ToString, expected: impl ToString) -> Error {
+    Error::Parameter { name, found: found.to_string(), expected: expected.to_string() }
+}
+
+/// Work on a network of any type and its images.
+pub(super) trait Work {
+    fn on<N: Network>(&self, parts: &Split<N::Task>) -> evospike::Result<()>;
+}
+
+impl Source {
+    pub(super) fn open(&self, work: &impl Work) -> evospike::Result<()> {
+        if !(self.held_out > 0.0 && self.held_out < 1.0) {
+            return Err(wrong("held_out", self.held_out, "above 0, less than 1"));
+        }
+        match self.net {
+            Net::Digits => self.on_digits::<DigitsCnn>(work),
+            Net::Mlp => self.on_digits::<Mlp>(work),
+            Net::MnistCnn => {
+                let data = match self.format()? {
+                    Format::Idx => data::idx(self.data()?),
+                    Format::Folder => data::folder(self.data()?),
+                    _ => Err(self.refuse("idx or folder")),
+                };
+                self.on::<MnistCnn>(work, data?, &Normalisation::MNIST)
+            }
+            Net::Vgg15 => self.on_cifar::<Vgg15, Vgg15Cifar100>(work),
+            Net::Vgg15HalfBn => self.on_cifar::<Vgg15HalfBn, Vgg15HalfBnCifar100>(work),
+            Net::Vgg15QuarterBn => self.on_cifar::<Vgg15QuarterBn, Vgg15QuarterBnCifar100>(work),
+            Net::Resnet20 => self.on_cifar::<ResNet20, ResNet20Cifar100>(work),
+            Net::Vgg16 if self.format()? == Format::Folder => {
+                self.on::<Vgg16>(work, data::folder(self.data()?)?, &Normalisation::IMAGENET)
+            }
+            Net::Vgg16 => Err(self.refuse("folder")),
+        }
+    }
+
+    /// Works on the network for 10 or for 100 classes, whichever the data has.
+    fn on_cifar<A: Network<Task = Cifar10>, B: Network<Task = Cifar100>>(
+        &self,
+        work: &impl Work,
+    ) -> evospike::Result<()> {
+        let (ten, hundred) = (Normalisation::CIFAR10, Normalisation::CIFAR100);
+        let (format, folder) = (self.format()?, self.data()?);
+        let classes = std::fs::read_dir(folder.join("train")).map_or(0, Iterator::count);
+        match format {
+            Format::Cifar10 => self.on::<A>(work, data::cifar10(folder)?, &ten),
+            Format::Cifar100 => self.on::<B>(work, data::cifar100(folder)?, &hundred),
+            Format::Folder if classes >= Cifar100::CLASSES => {
+                self.on::<B>(work, data::folder(folder)?, &hundred)
+            }
+            Format::Folder => self.on::<A>(work, data::folder(folder)?, &ten),
+            Format::Idx | Format::Auto => Err(self.refuse("cifar10, cifar100 or folder")),
+        }
+    }
+
+    fn on_digits<N: Network<Task = Digits>>(&self, work: &impl Work) -> evospike::Result<()> {
+        let embedded = "none: the digits are embedded";
+        if let Some(folder) = &self.data {
+            return Err(wrong("data", folder.display(), embedded));
+        }
+        if let Some(list) = &self.held_out_list {
+            return Err(wrong("held_out_list", list.display(), embedded));
+        }
+        let shares = Shares { held_out: self.held_out, ..Shares::default() };
+        work.on::<N>(&data::digits()?.split(shares, self.seed)?)
+    }
+
+    fn on<N: Network>(
+        &self,
+        work: &impl Work,
+        data: TrainTest<N::Task>,
+        normalisation: &Normalisation,
+    ) -> evospike::Result<()> {
+        let data = data.normalised(normalisation)?;
+        let parts = match &self.held_out_list {
+            Some(list) => data.hold_out_listed(list, self.seed)?,
+            None => data.hold_out(self.held_out, self.seed)?,
+        };
+        work.on::<N>(&parts)
+    }
+
+    fn data(&self) -> evospike::Result<&Path> {
+        let data = self.data.as_deref();
+        data.ok_or_else(|| wrong("data", "none", "the folder of a data set"))
+    }
+
+    /// Format given by the user or found in the folder.
+    fn format(&self) -> evospike::Result<Format> {
+        match self.format {
+            Format::Auto => find_format(self.data()?),
+            format => Ok(format),
+        }
+    }
+
+    fn refuse(&self, formats: &str) -> Error {
+        let format = self.format().ok();
+        let format = format.and_then(|format| format.to_possible_value());
+        let found = format.map_or_else(String::new, |format| format.get_name().into());
+        wrong("format", found, format!("{formats} for this network"))
+    }
+}
