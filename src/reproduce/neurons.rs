@@ -14,7 +14,7 @@ use crate::base::{
 };
 use crate::convert::{Balance, Conversion, convert};
 use crate::data::{HeldOut, Images, Split};
-use crate::evolve::{CmaEsSettings, EvolveSettings, Gene, Objective, Search, evolve};
+use crate::evolve::{CmaEsSettings, Evaluator, EvolveSettings, Gene, Objective, Search};
 use crate::metrics::{AccuracyRow, Target, accuracy_chart};
 use crate::simulate::{SimulateSettings, Simulation, Snn, Spikes, simulate};
 
@@ -394,19 +394,16 @@ impl<N: Network> Experiment<'_, N> {
         sort: &str,
         steps: &mut StepCache<'_>,
     ) -> Result<(String, Snn<N>, f64)> {
-        let (images, target) = self.choosing;
-        let last = self.settings.evolutions.len() - 1;
-        let settings = EvolveSettings {
-            search: Search::Random { population: 1 },
-            generations: 0,
-            batch: None,
-            ..self.settings.evolution(last, &self.settings.kinds[kind], 0)
-        };
+        let ((images, target), own) = (self.choosing, &self.settings.kinds[kind]);
+        let settings = self.settings.evolution(self.settings.evolutions.len() - 1, own, 0);
         let mut best: Option<(String, Snn<N>, f64)> = None;
         for (name, snn) in candidates {
-            let step = format!("held-out, {}, {sort}, {name}", self.settings.kinds[kind].name);
-            let cost = steps
-                .step(&step, || Ok(evolve(&snn, images, target, &settings)?.fitness.value()))?;
+            let step = format!("held-out, {}, {sort}, {name}", own.name);
+            let cost = steps.step(&step, || {
+                let (objective, run) = (settings.objective, settings.run());
+                let evaluator = Evaluator::new(snn.network(), images, target, objective, run)?;
+                Ok(evaluator.fitness(snn.neurons())?.value())
+            })?;
             if best.as_ref().is_none_or(|(_, _, least)| cost < *least) {
                 best = Some((name, snn, cost));
             }
