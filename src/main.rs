@@ -12,13 +12,11 @@ use evospike::sweep::merge;
 use evospike::{Error, ranks};
 use serde::Serialize;
 
-use experiments::{DigitsArguments, Reproduce, print_files, run_digits};
-use source::{Net, Source, Work, wrong};
+use crate::command_line::{
+    DigitsArguments, Net, Reproduce, Source, Work, print_files, run_digits, wrong,
+};
 
-#[path = "main/experiments.rs"]
-mod experiments;
-#[path = "main/source.rs"]
-mod source;
+mod command_line;
 
 /// Train a network on handwritten digits, convert it to a spiking network, evolve its thresholds
 /// and report by how much the latency at equal accuracy falls.

@@ -25,6 +25,7 @@ const STEPS: &[&str] = &[
     "explain",      // what evolution changed
     "sweep",        // grids of experiments
     "reproduce",    // the paper's experiments
+    "command_line", // networks, images and experiments by their arguments
     "main",         // the command line
 ];
 

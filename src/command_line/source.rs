@@ -13,10 +13,10 @@ use evospike::prelude::*;
 
 /// A network and its images.
 #[derive(Args)]
-pub(super) struct Source {
+pub(crate) struct Source {
     /// Network; those for CIFAR take the number of classes from the data
     #[arg(long)]
-    pub(super) net: Net,
+    pub(crate) net: Net,
     /// Folder of the data set; not given for the embedded digits
     #[arg(long)]
     data: Option<PathBuf>,
@@ -25,7 +25,7 @@ pub(super) struct Source {
     format: Format,
     /// Seed of the initial weights and of the division and order of the images
     #[arg(long, default_value_t = 0)]
-    pub(super) seed: u64,
+    pub(crate) seed: u64,
     /// Share of the training images to hold out
     #[arg(long, default_value_t = 0.1)]
     held_out: f64,
@@ -35,7 +35,7 @@ pub(super) struct Source {
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
-pub(super) enum Net {
+pub(crate) enum Net {
     /// Six layers of neurons, for the embedded digits
     Digits,
     /// Two layers of neurons, fully connected, for the embedded digits
@@ -55,7 +55,7 @@ pub(super) enum Net {
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
-pub(super) enum Format {
+pub(crate) enum Format {
     /// Detected from the files in the folder
     Auto,
     /// CIFAR-10's binary version
@@ -69,7 +69,7 @@ pub(super) enum Format {
 }
 
 /// Format of the data set in a folder.
-pub(super) fn find_format(folder: &Path) -> evospike::Result<Format> {
+pub(crate) fn find_format(folder: &Path) -> evospike::Result<Format> {
     // A folder that is missing or is a file gives its own error.
     std::fs::read_dir(folder).map_err(|source| Error::Io { path: folder.into(), source })?;
     let marks = [
@@ -100,17 +100,17 @@ pub(super) fn find_format(folder: &Path) -> evospike::Result<Format> {
     })
 }
 
-pub(super) fn wrong(name: &'static str, found: impl ToString, expected: impl ToString) -> Error {
+pub(crate) fn wrong(name: &'static str, found: impl ToString, expected: impl ToString) -> Error {
     Error::Parameter { name, found: found.to_string(), expected: expected.to_string() }
 }
 
 /// Work on a network of any type and its images.
-pub(super) trait Work {
+pub(crate) trait Work {
     fn on<N: Network>(&self, parts: &Split<N::Task>) -> evospike::Result<()>;
 }
 
 impl Source {
-    pub(super) fn open(&self, work: &impl Work) -> evospike::Result<()> {
+    pub(crate) fn open(&self, work: &impl Work) -> evospike::Result<()> {
         if !(self.held_out > 0.0 && self.held_out < 1.0) {
             return Err(wrong("held_out", self.held_out, "above 0, less than 1"));
         }

@@ -17,7 +17,7 @@ use evospike::reproduce::{
 use super::source::{Format, find_format, wrong};
 
 #[derive(Subcommand)]
-pub(super) enum Reproduce {
+pub(crate) enum Reproduce {
     /// Lower latency on CIFAR-10 by evolved thresholds, compared with the best conversions of the
     /// same trained network
     ///
@@ -49,7 +49,7 @@ pub(super) enum Reproduce {
 }
 
 impl Reproduce {
-    pub(super) fn run(self) -> evospike::Result<()> {
+    pub(crate) fn run(self) -> evospike::Result<()> {
         match self {
             Self::Cifar10(arguments) => run_cifar10(&arguments),
             Self::Neurons(arguments) => run_neurons(&arguments),
@@ -89,7 +89,7 @@ struct CleanNetworks {
 }
 
 #[derive(Args)]
-pub(super) struct AdversarialArguments {
+pub(crate) struct AdversarialArguments {
     #[command(flatten)]
     clean: CleanNetworks,
     /// Number of attacked test images
@@ -101,7 +101,7 @@ pub(super) struct AdversarialArguments {
 }
 
 #[derive(Args)]
-pub(super) struct ExplainArguments {
+pub(crate) struct ExplainArguments {
     #[command(flatten)]
     clean: CleanNetworks,
     /// Folder for the CSV files
@@ -110,7 +110,7 @@ pub(super) struct ExplainArguments {
 }
 
 #[derive(Args)]
-pub(super) struct ComparisonArguments {
+pub(crate) struct ComparisonArguments {
     /// Seeds, one whole comparison each
     #[arg(long, value_delimiter = ',', default_values_t = ComparisonSettings::default().seeds)]
     seeds: Vec<u64>,
@@ -129,7 +129,7 @@ pub(super) struct ComparisonArguments {
 }
 
 #[derive(Args)]
-pub(super) struct Cifar10Arguments {
+pub(crate) struct Cifar10Arguments {
     #[command(flatten)]
     files: Cifar10Files,
     /// Seeds of the optimiser and the order of its images, one evolution each
@@ -156,7 +156,7 @@ pub(super) struct Cifar10Arguments {
 }
 
 #[derive(Args)]
-pub(super) struct NeuronsArguments {
+pub(crate) struct NeuronsArguments {
     #[command(flatten)]
     files: Cifar10Files,
     /// Seeds of the optimiser, one evolution of each kind of neurons for each
@@ -174,7 +174,7 @@ pub(super) struct NeuronsArguments {
 }
 
 #[derive(Args)]
-pub(super) struct DigitsArguments {
+pub(crate) struct DigitsArguments {
     /// Seeds, one whole experiment each
     #[arg(long, value_delimiter = ',', default_values_t = DigitsSettings::default().seeds)]
     seeds: Vec<u64>,
@@ -207,7 +207,7 @@ fn usual_population() -> usize {
     }
 }
 
-pub(super) fn run_digits(arguments: DigitsArguments) -> evospike::Result<()> {
+pub(crate) fn run_digits(arguments: DigitsArguments) -> evospike::Result<()> {
     let mut settings = DigitsSettings {
         seeds: arguments.seeds,
         margins_percent: arguments.margin,
@@ -300,7 +300,7 @@ fn print_report<R: Row>(report: Report<R>) {
 }
 
 /// Prints the paths of files; with several ranks, only the first one prints.
-pub(super) fn print_files(files: &[PathBuf]) {
+pub(crate) fn print_files(files: &[PathBuf]) {
     if ranks::leads() {
         println!("Written:");
         for file in files {
