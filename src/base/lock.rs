@@ -44,14 +44,14 @@ pub(crate) fn followed(path: &Path) -> PathBuf {
 }
 
 /// Opens a file that nobody else has opened by this function, and creates it if it is missing. If
-/// somebody has, waits for them or returns none.
+/// somebody has, waits for them and returns a file that can be written, or returns none.
 pub(crate) fn open_alone(path: &Path, wait: bool) -> io::Result<Option<Handle>> {
     loop {
         let mut options = File::options();
         let opened = options.write(true).create(true).truncate(false).open(path);
         let (file, own) = match opened {
             // Another user's file, which can be locked all the same.
-            Err(error) if error.kind() == ErrorKind::PermissionDenied && !wait => {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                 (File::open(path).map_err(|_| error)?, false)
             }
             opened => (opened?, true),
@@ -71,6 +71,8 @@ pub(crate) fn open_alone(path: &Path, wait: bool) -> io::Result<Option<Handle>> 
         let file = Handle::from_file(file)?;
         // The previous holder may have removed or renamed it just before.
         match Handle::from_path(path) {
+            // A killed process left it: nobody writes it, and its folder may let it be replaced.
+            Ok(there) if there == file && wait && !own => fs::remove_file(path)?,
             Ok(there) if there == file => return Ok(Some(file)),
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => (),
