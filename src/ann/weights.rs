@@ -32,14 +32,15 @@
 //!
 //! Every tensor of the network must be in the file and every tensor of the file in the network,
 //! except `num_batches_tracked`, which evaluation does not need and PyTorch fills in. Half precision
-//! (`float16` and `bfloat16`) is read, single precision is written.
+//! (`float16` and `bfloat16`) is read as well as single; `float16` is written with
+//! [`Names::half_precision`].
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use super::trainable::{Trainable, Values};
-use crate::base::{Error, NamedTensor, Result, parse, require, values, write_tensors};
+use crate::base::{Error, NamedTensor, Precision, Result, parse, require, values, write_tensors};
 use crate::ops::EPSILON;
 
 /// Name of PyTorch's counter of training batches, which only continued training needs.
@@ -56,13 +57,16 @@ const RANGES: [Range; 2] = [
     ("bound", |x| x > 0.0, "a bound above 0"),
 ];
 
-/// Names of a network's layers in a file, and its ε of batch normalisation. See [the module](self).
+/// Names of a network's layers in a file, its ε of batch normalisation and its number format. See
+/// [the module](self).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Names {
     /// Names of the layers with parameters; none for dfdx's own names.
     layers: Option<Vec<Layer>>,
     /// What the file's network adds to a variance before the square root.
     epsilon: f64,
+    /// Number format of a file that is written.
+    precision: Precision,
 }
 
 /// dfdx's path of a layer, and its name in the file.
@@ -73,12 +77,12 @@ impl Names {
     pub fn new<A: Into<String>, B: Into<String>>(layers: impl IntoIterator<Item = (A, B)>) -> Self {
         let layers = layers.into_iter();
         let layers = layers.map(|(a, b)| (a.into(), b.into())).collect();
-        Self { layers: Some(layers), epsilon: EPSILON }
+        Self { layers: Some(layers), ..Self::own() }
     }
 
     /// Keeps dfdx's names, which its own `save_safetensors` uses.
     pub fn own() -> Self {
-        Self { layers: None, epsilon: EPSILON }
+        Self { layers: None, epsilon: EPSILON, precision: Precision::Single }
     }
 
     /// Names for a file whose network normalises by √(variance + `epsilon`): 1e-3 in Keras and 1e-5,
@@ -88,6 +92,12 @@ impl Names {
     /// variances, which gives the same outputs, and saving subtracts it.
     pub fn with_epsilon(self, epsilon: f64) -> Self {
         Self { epsilon, ..self }
+    }
+
+    /// Names for a file that is half as large when it is written: `float16`, whose numbers have 11
+    /// significant bits and are at most 65504.
+    pub fn half_precision(self) -> Self {
+        Self { precision: Precision::Half, ..self }
     }
 
     /// Adds the difference to the network's own ε to running variances; subtracts it if `sign` is -1.
@@ -225,7 +235,8 @@ pub(crate) fn save(network: &dyn Trainable, path: &Path, names: &Names) -> Resul
     let tensors = names.of_tensors(&tensors)?.into_iter().zip(tensors);
     let tensors = tensors.map(|(name, tensor)| NamedTensor { name, ..tensor });
     // Metadata that PyTorch's tools expect.
-    write_tensors(path, &tensors.collect::<Vec<_>>(), ("format", "pt".into()))
+    let tensors: Vec<NamedTensor> = tensors.collect();
+    write_tensors(path, &tensors, ("format", "pt".into()), names.precision)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::error::{Error, Result};
-use super::tensors::{NamedTensor, parse, values, write_tensors};
+use super::tensors::{NamedTensor, Precision, parse, values, write_tensors};
 
 const KEY: &str = "evospike checkpoint";
 /// Version of the format; up to version 4, training and evolution had formats of their own.
@@ -78,7 +78,7 @@ pub(crate) fn write_checkpoint(
     let header = header.map_err(Error::write(path))?;
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
     let checksum = checksum(&header, tensors.iter().map(NamedTensor::entry));
-    write_tensors(path, &tensors, (KEY, format!("{checksum:08x} {header}")))
+    write_tensors(path, &tensors, (KEY, format!("{checksum:08x} {header}")), Precision::Single)
 }
 
 /// Returns the text of a checkpoint's header, checked against its checksum.
@@ -237,7 +237,8 @@ mod tests {
             ),
         ] {
             let sum = checksum(text, std::iter::empty::<(&str, Vec<u8>)>());
-            write_tensors(&path, &[], (KEY, format!("{sum:08x} {text}"))).unwrap();
+            write_tensors(&path, &[], (KEY, format!("{sum:08x} {text}")), Precision::Single)
+                .unwrap();
             let expected = format!("{expected}; delete the file to start anew");
             assert!(error(&own).ends_with(&expected), "{}", error(&own));
         }

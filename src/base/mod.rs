@@ -25,4 +25,4 @@ pub(crate) use random::{Rng, Stream, image_rng, normal, rng};
 pub(crate) use ranks::Ranks;
 pub(crate) use resume::{Resume, Steps, do_steps};
 pub(crate) use table::{Table, distinct, fields, latency_text, one_line, owned, show};
-pub(crate) use tensors::{NamedTensor, parse, values, write_tensors};
+pub(crate) use tensors::{NamedTensor, Precision, parse, values, write_tensors};

@@ -56,6 +56,37 @@ impl View for &NamedTensor {
     }
 }
 
+/// Tensor as it is written at half precision.
+struct Half<'a>(&'a NamedTensor);
+
+impl View for Half<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F16
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.0.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let halves = self.0.values.iter().map(|&x| f16::from_f32(x));
+        halves.flat_map(f16::to_le_bytes).collect()
+    }
+
+    fn data_len(&self) -> usize {
+        size_of::<f16>() * self.0.values.len()
+    }
+}
+
+/// Number format of the tensors in a file that is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Precision {
+    /// 32 bits: the numbers as they are.
+    Single,
+    /// 16 bits (IEEE 754 binary16): half the size, numbers rounded to 11 significant bits.
+    Half,
+}
+
 /// Parses the header of a safetensors file; the crate checks it against the file's length.
 pub(crate) fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>> {
     SafeTensors::deserialize(bytes).map_err(|error| {
@@ -98,13 +129,33 @@ pub(crate) fn values(
 
 /// Writes a safetensors file of tensors with one metadata entry, since the order of several would
 /// be random.
+///
+/// # Errors
+/// A number too large for half precision, or a file that cannot be written.
 pub(crate) fn write_tensors(
     path: &Path,
     tensors: &[NamedTensor],
     (key, text): (&str, String),
+    precision: Precision,
 ) -> Result<()> {
-    let metadata = HashMap::from([(key.into(), text)]);
-    let tensors = tensors.iter().map(|tensor| (&tensor.name, tensor));
-    let bytes = safetensors::serialize(tensors, Some(metadata)).map_err(Error::write(path))?;
-    write_file(path, &bytes)
+    let metadata = Some(HashMap::from([(key.into(), text)]));
+    let bytes = match precision {
+        Precision::Single => {
+            let tensors = tensors.iter().map(|tensor| (&tensor.name, tensor));
+            safetensors::serialize(tensors, metadata)
+        }
+        Precision::Half => {
+            for tensor in tensors {
+                let large = |x: &&f32| x.is_finite() && f16::from_f32(**x).is_infinite();
+                if let Some(large) = tensor.values.iter().find(large) {
+                    let found = format!("{large} in tensor `{}`", tensor.name);
+                    let expected = "at most 65504, or single precision";
+                    return Err(Error::parameter("precision", found, expected));
+                }
+            }
+            let tensors = tensors.iter().map(|tensor| (&tensor.name, Half(tensor)));
+            safetensors::serialize(tensors, metadata)
+        }
+    };
+    write_file(path, &bytes.map_err(Error::write(path))?)
 }

@@ -80,6 +80,34 @@ fn names_are_pytorchs_and_files_repeat() {
     assert!(fs::read(&two).unwrap() == bytes);
 }
 
+#[test]
+fn half_precision_rounds_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let [one, two] = ["one", "two"].map(|name| folder.path().join(name));
+    let mut network = Small::build(1).unwrap();
+    let half = names().half_precision();
+    save(&*network, &one, &half).unwrap();
+    let mut rounded = Small::build(2).unwrap();
+    load(&mut *rounded, &one, &half).unwrap();
+    let tensors = |network: &dyn Trainable| network.tensors(Values::Parameters).unwrap();
+    for (tensor, rounded) in tensors(&*network).iter().zip(tensors(&*rounded)) {
+        let to_half = tensor.values.iter().map(|&x| half::f16::from_f32(x).to_f32());
+        assert_eq!(to_half.collect::<Vec<_>>(), rounded.values);
+    }
+    assert_ne!(tensors(&*network)[0].values, tensors(&*rounded)[0].values);
+    save(&*rounded, &two, &half).unwrap();
+    assert!(fs::read(&one).unwrap() == fs::read(&two).unwrap());
+
+    let mut large = tensors(&*network);
+    large[0].values[0] = 7e4;
+    network.set_tensors(Values::Parameters, &large).unwrap();
+    let error = save(&*network, &one, &half).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "precision: found 70000 in tensor `stem.weight`, expected at most 65504, or single precision"
+    );
+}
+
 /// A layer of batch normalisation as Keras computes it.
 #[test]
 fn another_epsilon_gives_its_own_logits() {
