@@ -91,7 +91,7 @@ mod tests {
     use crate::ann::networks::{DigitsCnn, Network};
     use crate::ann::train::History;
     use crate::ann::train::{TrainSettings, train};
-    use crate::data::digits::digits;
+    use crate::data::embedded::digits;
     use crate::data::images::Shares;
 
     fn on_a_thread() -> DeviceThread {

@@ -42,7 +42,9 @@ pub use typed::{Typed, build};
 
 pub(crate) use layers::{Activation, Layer, checksum, linear};
 pub(crate) use modules::flat;
-pub(crate) use networks::{DigitsBinary, DigitsCnn, DigitsQcfs, Mlp, Network, NetworkDevice};
+pub(crate) use networks::{
+    DigitsBinary, DigitsCnn, DigitsQcfs, FashionCnn, Mlp, Network, NetworkDevice,
+};
 pub(crate) use optimiser::{Moments, Optimiser, Step, Update};
 pub(crate) use train::train;
 pub(crate) use typed::backward;

@@ -209,6 +209,29 @@ mod mlp {
 }
 pub use mlp::Mlp;
 
+mod fashion_cnn {
+    use crate::ann::modules::{
+        AvgPool2, BatchNorm, BatchNorm1d, Conv3x3, Flatten, Relu, UnbiasedLinear,
+    };
+    use crate::data::tasks::Fashion;
+
+    network! {
+        /// Network for the embedded pictures of clothes: four convolutions and a hidden linear layer
+        /// with batch normalisation, five layers of neurons; the main job's.
+        pub FashionCnn for Fashion = (
+            (
+                (Conv3x3<1, 16, 14>, BatchNorm<16, 14>, Relu),
+                (Conv3x3<16, 32, 14>, BatchNorm<32, 14>, AvgPool2<32, 14, 7>, Relu),
+            ),
+            (Conv3x3<32, 32, 7>, BatchNorm<32, 7>, Relu),
+            (Conv3x3<32, 64, 7>, BatchNorm<64, 7>, Relu),
+            (Flatten<64, 7, 3136>, UnbiasedLinear<3136, 64>, BatchNorm1d<64>, Relu),
+            UnbiasedLinear<64, 10>,
+        );
+    }
+}
+pub use fashion_cnn::FashionCnn;
+
 mod mnist_cnn {
     use crate::ann::modules::{
         AvgPool2, BatchNorm, BatchNorm1d, Conv3x3, Flatten, Relu, UnbiasedLinear,

@@ -79,6 +79,19 @@ impl TrainSettings {
         }
     }
 
+    /// Settings of the main job on the embedded pictures of clothes, which it trains in seconds.
+    pub fn fashion() -> Self {
+        Self {
+            epochs: 6,
+            batch: 64,
+            learning_rate: 0.05,
+            warmup_epochs: 0.5,
+            label_smoothing: 0.0,
+            augment: Augment { crop_padding: 0, flip: true },
+            ..Self::cifar()
+        }
+    }
+
     /// Settings common for batch-normalised networks on CIFAR-10 and CIFAR-100. A
     /// network without batch normalisation needs a tenth of the learning rate.
     pub fn cifar() -> Self {

@@ -2,7 +2,7 @@ use super::*;
 use crate::ann::layers::Layer;
 use crate::ann::networks::DigitsCnn;
 use crate::ann::train::TrainSettings;
-use crate::data::digits::digits;
+use crate::data::embedded::digits;
 use crate::data::images::Shares;
 use crate::data::images::Whole;
 use crate::data::shape::Shape;

@@ -1,9 +1,13 @@
-//! Handwritten digits embedded in the crate.
+//! Images embedded in the crate: handwritten digits, and pictures of clothes.
 
 use std::io::Read;
+use std::path::Path;
 
-use super::images::{Images, Whole, numbered};
-use super::tasks::{Digits, Task};
+use flate2::read::GzDecoder;
+
+use super::formats::{IdxFile, idx_of};
+use super::images::{Images, TrainTest, Whole, numbered};
+use super::tasks::{Digits, Fashion, Task};
 use crate::base::{Error, Result};
 
 /// Loads the 1,797 UCI handwritten digits, which are embedded in the crate.
@@ -15,10 +19,44 @@ use crate::base::{Error, Result};
 /// Returns an error only if the embedded file is damaged.
 pub fn digits() -> Result<Images<Whole, Digits>> {
     let mut text = String::new();
-    flate2::read::GzDecoder::new(&include_bytes!("digits.csv.gz")[..])
+    GzDecoder::new(&include_bytes!("digits.csv.gz")[..])
         .read_to_string(&mut text)
         .map_err(|error| Error::data("digits.csv.gz", "gzip", error, "a gzip file"))?;
     from_csv("digits.csv.gz", text.as_bytes(), 16)
+}
+
+/// Loads 15,000 training and 10,000 test images of clothes at half size, which are embedded in the
+/// crate: the first training images and all test images of Fashion-MNIST, each pixel the mean of
+/// four.
+///
+/// H. Xiao, K. Rasul and R. Vollgraf (2017), Fashion-MNIST, arXiv:1708.07747, MIT licence.
+///
+/// # Errors
+/// Returns an error only if an embedded file is damaged.
+pub fn fashion() -> Result<TrainTest<Fashion>> {
+    macro_rules! embedded {
+        ($name:literal) => {{
+            let path = Path::new(concat!($name, "-ubyte.gz"));
+            let bytes = include_bytes!(concat!("fashion/", $name, "-ubyte.gz"));
+            IdxFile { path, reader: GzDecoder::new(&bytes[..]), packed: true }
+        }};
+    }
+    const NAMES: [&str; 10] = [
+        "T-shirt",
+        "trousers",
+        "pullover",
+        "dress",
+        "coat",
+        "sandal",
+        "shirt",
+        "sneaker",
+        "bag",
+        "ankle boot",
+    ];
+    let read = |files| idx_of(files, NAMES.map(String::from).to_vec());
+    let training = read([embedded!("train-images-idx3"), embedded!("train-labels-idx1")])?;
+    let test = read([embedded!("t10k-images-idx3"), embedded!("t10k-labels-idx1")])?;
+    TrainTest::new(training, test)
 }
 
 /// Reads lines of pixels, each 0..=`full_scale`, followed by a label.

@@ -271,17 +271,35 @@ pub fn idx_files<K: Task>(
     images: impl AsRef<Path>,
     labels: impl AsRef<Path>,
 ) -> Result<Images<Whole, K>> {
-    let (images, file) = (images.as_ref(), labels.as_ref());
+    let opened = |path| open(path).map(|(reader, packed)| IdxFile { path, reader, packed });
+    let files = [opened(images.as_ref())?, opened(labels.as_ref())?];
+    idx_of(files, numbered(K::CLASSES))
+}
+
+/// An open IDX file.
+pub(super) struct IdxFile<'a, R> {
+    pub path: &'a Path,
+    pub reader: R,
+    /// Whether the reader unpacks the file.
+    pub packed: bool,
+}
+
+/// Reads images and labels, whose classes have these names, from two IDX files.
+pub(super) fn idx_of<K: Task, R: Read>(
+    [images, labels]: [IdxFile<'_, R>; 2],
+    names: Vec<String>,
+) -> Result<Images<Whole, K>> {
+    let (images_path, file) = (images.path, labels.path);
     let item = [K::SHAPE.channels, K::SHAPE.height, K::SHAPE.width];
     let pixels = idx_bytes(images, &item[usize::from(item[0] == 1)..])?;
-    let labels = idx_bytes(file, &[])?;
+    let labels = idx_bytes(labels, &[])?;
     let count = pixels.len() / K::SHAPE.size();
     if labels.len() != count {
         return Err(Error::data(
             file.display(),
             "byte 4",
             format!("{} labels", labels.len()),
-            format!("{count}, the number of images in {}", images.display()),
+            format!("{count}, the number of images in {}", images_path.display()),
         ));
     }
     if let Some(i) = labels.iter().position(|&label| label as usize >= K::CLASSES) {
@@ -293,13 +311,13 @@ pub fn idx_files<K: Task>(
         ));
     }
     let labels = labels.into_iter().map(u16::from).collect();
-    Ok(Images::new(pixels, labels, 255.0, numbered(K::CLASSES)))
+    Ok(Images::new(pixels, labels, 255.0, names))
 }
 
 /// Reads the bytes of an IDX file whose dimensions after the first are `item`. Memory grows with
 /// the bytes that are read, never with the sizes in the header.
-fn idx_bytes(path: &Path, item: &[usize]) -> Result<Vec<u8>> {
-    let (mut reader, packed) = open(path)?;
+fn idx_bytes<R: Read>(file: IdxFile<'_, R>, item: &[usize]) -> Result<Vec<u8>> {
+    let IdxFile { path, mut reader, packed } = file;
     let wrong = |offset: usize, found: String, expected: String| {
         let unpacked = if packed { " unpacked" } else { "" };
         let place = format!("byte {offset}{unpacked}");

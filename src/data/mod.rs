@@ -28,7 +28,7 @@
 
 pub(crate) mod archives;
 pub(crate) mod augment;
-pub(crate) mod digits;
+pub(crate) mod embedded;
 pub(crate) mod folder;
 pub(crate) mod formats;
 pub(crate) mod images;
@@ -38,7 +38,7 @@ pub(crate) mod shape;
 pub(crate) mod tasks;
 
 pub use augment::Augment;
-pub use digits::digits;
+pub use embedded::{digits, fashion};
 pub use folder::{class_folders, folder, folder_skipping};
 pub use formats::{cifar10, cifar100, idx, idx_files};
 pub use images::*;

@@ -30,6 +30,9 @@ impl<const CHANNELS: usize, const SIDE: usize, const CLASSES: usize> Task
 /// UCI handwritten digits: 1 x 8 x 8 pixels, 10 classes.
 pub type Digits = Classify<1, 8, 10>;
 
+/// Fashion-MNIST at half size: 1 x 14 x 14 pixels, 10 classes.
+pub type Fashion = Classify<1, 14, 10>;
+
 /// MNIST, Fashion-MNIST or KMNIST: 1 x 28 x 28 pixels, 10 classes.
 pub type Mnist = Classify<1, 28, 10>;
 

@@ -10,7 +10,7 @@ use crate::ann::networks::DigitsCnn;
 use crate::base::files::{read_csv, rounded, write_csv};
 use crate::base::random::{Stream, rng};
 use crate::convert::convert;
-use crate::data::digits::digits;
+use crate::data::embedded::digits;
 use crate::data::images::Whole;
 use crate::data::images::{Images, Shares};
 use crate::data::shape::Shape;

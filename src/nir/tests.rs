@@ -11,7 +11,7 @@ use crate::ann::train::TrainSettings;
 use crate::base::error::Result;
 use crate::base::random::{Stream, rng};
 use crate::convert::{Balance, convert};
-use crate::data::digits::digits;
+use crate::data::embedded::digits;
 use crate::data::images::Shares;
 use crate::data::shape::Shape;
 use crate::nir::graph::{DT, METADATA, leak, time_constant};

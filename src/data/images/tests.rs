@@ -1,13 +1,13 @@
 use std::collections::HashSet;
 
 use super::*;
-use crate::data::digits::digits;
+use crate::data::embedded::digits;
 use crate::data::tasks::Classify;
 
 type Tiny = Classify<1, 2, 3>;
 
 fn tiny(text: &str) -> Result<Images<Whole, Tiny>> {
-    super::super::digits::from_csv("tiny.csv", text.as_bytes(), 16)
+    super::super::embedded::from_csv("tiny.csv", text.as_bytes(), 16)
 }
 
 proptest::proptest! {
@@ -24,7 +24,7 @@ proptest::proptest! {
             let to = text.len().min(at + size);
             text.splice(at..to, new.into_bytes());
         }
-        if let Err(error) = super::super::digits::from_csv::<Tiny>("tiny.csv", &text[..], 16) {
+        if let Err(error) = super::super::embedded::from_csv::<Tiny>("tiny.csv", &text[..], 16) {
             proptest::prop_assert!(error.to_string().starts_with("tiny.csv, "), "{}", error);
         }
     }

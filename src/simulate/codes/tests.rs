@@ -1,5 +1,5 @@
 use super::*;
-use crate::data::digits::digits;
+use crate::data::embedded::digits;
 use crate::data::images::Normalisation;
 
 fn mean(frames: &[f32], inputs: usize, i: usize) -> f64 {
