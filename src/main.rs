@@ -1,4 +1,4 @@
-//! Command line of evospike: without a command, it runs the whole pipeline on the embedded digits.
+//! Command line of evospike: without a command, it runs the whole pipeline on embedded images.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,20 +13,24 @@ use evospike::{Error, ranks};
 use serde::Serialize;
 
 use crate::command_line::{
-    DigitsArguments, Net, Reproduce, Source, Work, print_files, run_digits, wrong,
+    FashionArguments, Net, Reproduce, Source, Work, load_weights, print_files, run_fashion, wrong,
 };
 
 mod command_line;
 
-/// Train a network on handwritten digits, convert it to a spiking network, evolve its thresholds
-/// and report by how much the latency at equal accuracy falls.
+/// Train a network on pictures of clothes, convert it to spiking networks of plain and of signed
+/// neurons, evolve them, and report by how much the latency at equal accuracy falls.
+///
+/// Writes latency.csv, neurons.csv, accuracy.csv, convergence.csv, settings.json, timing.csv and a
+/// chart. Every step's result is kept in OUT/.checkpoints: after an interruption, the same command
+/// resumes from there.
 #[derive(Parser)]
 #[command(version, allow_negative_numbers = true, args_conflicts_with_subcommands = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    digits: DigitsArguments,
+    fashion: FashionArguments,
 }
 
 #[derive(Subcommand)]
@@ -85,12 +89,10 @@ enum SweepCommand {
 
 #[derive(Args)]
 struct GridArguments {
-    /// File of weights (safetensors); without it, networks for the digits are trained first
+    /// File of weights (safetensors), as `train` writes it or with PyTorch's names; without it,
+    /// networks for the digits are trained first
     #[arg(long)]
     model: Option<PathBuf>,
-    /// The weights have PyTorch's names for VGG15 with batch normalisation
-    #[arg(long)]
-    pytorch: bool,
     /// Percentiles of the activations that set the thresholds
     #[arg(long, value_delimiter = ',', default_value = "99.9")]
     percentile: Vec<f64>,
@@ -152,6 +154,9 @@ struct TrainArguments {
     /// File for the weights (safetensors) with dfdx's names of the layers
     #[arg(long)]
     out: PathBuf,
+    /// Write the weights in half precision, in half the space
+    #[arg(long)]
+    half: bool,
     /// Number of passes over the training images
     #[arg(long)]
     epochs: Option<usize>,
@@ -227,7 +232,7 @@ fn main() -> ExitCode {
         },
     };
     let done = match arguments.command {
-        None => ranks::together(|| run_digits(arguments.digits)),
+        None => ranks::together(|| run_fashion(arguments.fashion)),
         Some(Command::Train(arguments)) => run_train(&arguments),
         Some(Command::Sweep(arguments)) => run_sweep(arguments),
         Some(Command::Reproduce(experiment)) => ranks::together(|| experiment.run()),
@@ -251,6 +256,7 @@ fn recipe(net: Net) -> TrainSettings {
     match net {
         Net::Digits | Net::Mlp => TrainSettings::default(),
         Net::Vgg15HalfBn | Net::Vgg15QuarterBn | Net::Resnet20 => TrainSettings::cifar(),
+        Net::Fashion => TrainSettings::fashion(),
         Net::MnistCnn => {
             TrainSettings { epochs: 10, augment: Augment::NONE, ..TrainSettings::cifar() }
         }
@@ -334,7 +340,9 @@ impl Work for TrainArguments {
         }
         let settings = self.settings()?;
         let history = Resume::at(&checkpoint).train(&mut ann, &parts.training, &settings)?;
-        ann.save(&self.out, &Names::own())?;
+        let names = if self.half { Names::own().half_precision() } else { Names::own() };
+        ann.save(&self.out, &names)?;
+        let ann = Ann::<N>::load(&self.out, &names)?; // rounded, as it is used from now on
         if let Some(last) = history.last() {
             println!("{}: {last} in epoch {}", N::NAME, last.epoch);
         }
@@ -410,8 +418,7 @@ impl Conversions<'_> {
     fn ann<N: Network>(&self, parts: &Split<N::Task>) -> evospike::Result<Ann<N>> {
         let seed = self.source.seed;
         match &self.grid.model {
-            Some(file) if self.grid.pytorch => Ann::load(file, &Names::vgg15_bn()),
-            Some(file) => Ann::load(file, &Names::own()),
+            Some(file) => load_weights(file),
             None => {
                 let mut ann = Ann::new(seed)?;
                 let settings = TrainSettings { seed, ..TrainSettings::digits() };

@@ -407,7 +407,6 @@ fn neurons_resume_to_the_same_files() -> evospike::Result<()> {
         balance_images: 100,
         percentiles: vec![99.9, 99.0],
         factor_points: 3,
-        calibrations: vec![2],
         baseline_images: 100,
         timesteps: 8,
         test_images: 60,

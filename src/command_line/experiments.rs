@@ -10,11 +10,11 @@ use evospike::prelude::*;
 use evospike::ranks;
 use evospike::reproduce::{
     AdversarialSettings, Cifar10Input, Cifar10Settings, ComparisonSettings, DigitsSettings,
-    ExplainSettings, NeuronsSettings, Report, Row, adversarial, cifar10, comparison, digits,
-    explain, neurons,
+    ExplainSettings, FashionSettings, NeuronsSettings, Report, Row, adversarial, cifar10,
+    comparison, digits, explain, fashion, neurons,
 };
 
-use super::source::{Format, find_format, wrong};
+use super::source::{Format, Source, Work, find_format, load_weights, wrong};
 
 #[derive(Subcommand)]
 pub(crate) enum Reproduce {
@@ -24,8 +24,8 @@ pub(crate) enum Reproduce {
     /// Writes comparison.csv, accuracy.csv, convergence.csv, thresholds.csv, settings.json,
     /// timing.csv and charts.
     Cifar10(Cifar10Arguments),
-    /// The ANN's accuracy on CIFAR-10 within a few timesteps, by signed, burst and graded spikes,
-    /// converted and evolved
+    /// The ANN's accuracy within a few timesteps, by signed, burst and graded spikes, converted and
+    /// evolved
     ///
     /// Writes neurons.csv, neurons-accuracy.csv, neurons-convergence.csv, neurons-settings.json,
     /// neurons-timing.csv and a chart.
@@ -46,16 +46,22 @@ pub(crate) enum Reproduce {
     ///
     /// Writes comparison.csv, accuracy.csv, settings.json and a chart.
     Comparison(ComparisonArguments),
+    /// Lower latency on the embedded digits by evolved thresholds
+    ///
+    /// Writes latency.csv, accuracy.csv, convergence.csv, thresholds.csv, spikes.csv, settings.json,
+    /// timing.csv and charts.
+    Digits(DigitsArguments),
 }
 
 impl Reproduce {
     pub(crate) fn run(self) -> evospike::Result<()> {
         match self {
             Self::Cifar10(arguments) => run_cifar10(&arguments),
-            Self::Neurons(arguments) => run_neurons(&arguments),
+            Self::Neurons(arguments) => arguments.source.open(&arguments),
             Self::Adversarial(arguments) => run_adversarial(&arguments),
             Self::Explain(arguments) => run_explain(&arguments),
             Self::Comparison(arguments) => run_comparison(arguments),
+            Self::Digits(arguments) => run_digits(arguments),
         }
     }
 }
@@ -66,7 +72,7 @@ struct Cifar10Files {
     /// Folder of the data set
     #[arg(long)]
     data: PathBuf,
-    /// File of weights (safetensors) with PyTorch's names
+    /// File of weights (safetensors), as `train` writes it or with PyTorch's names
     #[arg(long)]
     model: PathBuf,
     /// File that lists the training images that the network was not trained on: one index into the
@@ -158,7 +164,10 @@ pub(crate) struct Cifar10Arguments {
 #[derive(Args)]
 pub(crate) struct NeuronsArguments {
     #[command(flatten)]
-    files: Cifar10Files,
+    source: Source,
+    /// File of weights (safetensors), as `train` writes it or with PyTorch's names
+    #[arg(long)]
+    model: PathBuf,
     /// Seeds of the optimiser, one evolution of each kind of neurons for each
     #[arg(long, value_delimiter = ',', default_values_t = NeuronsSettings::default().seeds)]
     seeds: Vec<u64>,
@@ -170,6 +179,22 @@ pub(crate) struct NeuronsArguments {
     test_images: usize,
     /// Folder for the CSV files and charts
     #[arg(long, default_value = "results/cifar10")]
+    out: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct FashionArguments {
+    /// Seeds, one whole experiment each
+    #[arg(long, value_delimiter = ',', default_values_t = FashionSettings::default().seeds)]
+    seeds: Vec<u64>,
+    /// Passes over the training images
+    #[arg(long, default_value_t = FashionSettings::default().training.epochs)]
+    epochs: usize,
+    /// Number of test images
+    #[arg(long, default_value_t = FashionSettings::default().neurons.test_images)]
+    test_images: usize,
+    /// Folder for the CSV files and the chart
+    #[arg(long, default_value = "runs/fashion")]
     out: PathBuf,
 }
 
@@ -207,7 +232,14 @@ fn usual_population() -> usize {
     }
 }
 
-pub(crate) fn run_digits(arguments: DigitsArguments) -> evospike::Result<()> {
+pub(crate) fn run_fashion(arguments: FashionArguments) -> evospike::Result<()> {
+    let mut settings = FashionSettings { seeds: arguments.seeds, ..FashionSettings::default() };
+    settings.training.epochs = arguments.epochs;
+    settings.neurons.test_images = arguments.test_images;
+    fashion(&settings, arguments.out, stopped_by_ctrl_c()).map(print_report)
+}
+
+fn run_digits(arguments: DigitsArguments) -> evospike::Result<()> {
     let mut settings = DigitsSettings {
         seeds: arguments.seeds,
         margins_percent: arguments.margin,
@@ -236,27 +268,25 @@ fn run_cifar10(arguments: &Cifar10Arguments) -> evospike::Result<()> {
     report.map(print_report)
 }
 
-fn run_neurons(arguments: &NeuronsArguments) -> evospike::Result<()> {
-    let mut settings = NeuronsSettings {
-        seeds: arguments.seeds.clone(),
-        test_images: arguments.test_images,
-        ..NeuronsSettings::default()
-    };
-    for name in arguments.kinds.iter().flatten() {
-        let known = settings.kinds.iter().map(|kind| &*kind.name).collect::<Vec<_>>();
-        if !known.contains(&&**name) {
-            return Err(wrong("kinds", name, known.join(", ")));
+impl Work for NeuronsArguments {
+    fn on<N: Network>(&self, parts: &Split<N::Task>) -> evospike::Result<()> {
+        let mut settings = NeuronsSettings {
+            seeds: self.seeds.clone(),
+            test_images: self.test_images,
+            ..NeuronsSettings::default()
+        };
+        for name in self.kinds.iter().flatten() {
+            let known = settings.kinds.iter().map(|kind| &*kind.name).collect::<Vec<_>>();
+            if !known.contains(&&**name) {
+                return Err(wrong("kinds", name, known.join(", ")));
+            }
         }
+        if let Some(kinds) = &self.kinds {
+            settings.kinds.retain(|kind| kinds.contains(&kind.name));
+        }
+        let ann = load_weights::<N>(&self.model)?;
+        neurons(&ann, parts, &settings, &self.out, stopped_by_ctrl_c()).map(print_report)
     }
-    if let Some(kinds) = &arguments.kinds {
-        settings.kinds.retain(|kind| kinds.contains(&kind.name));
-    }
-    let out = &arguments.out;
-    let run = |input: &Cifar10Input<'_, Vgg15HalfBn>, stop: &AtomicBool| {
-        let parts = input.data.hold_out_listed(input.held_out_list, 0)?;
-        neurons(input.ann, &parts, &settings, out, stop)
-    };
-    arguments.files.open(run).map(print_report)
 }
 
 fn run_adversarial(arguments: &AdversarialArguments) -> evospike::Result<()> {
@@ -316,7 +346,7 @@ impl Cifar10Files {
         run: impl FnOnce(&Cifar10Input<'_, Vgg15HalfBn>, &AtomicBool) -> evospike::Result<R>,
     ) -> evospike::Result<R> {
         let format = find_format(&self.data)?;
-        let ann = Ann::<Vgg15HalfBn>::load(&self.model, &Names::vgg15_bn())?;
+        let ann = load_weights::<Vgg15HalfBn>(&self.model)?;
         let data = match format {
             Format::Folder => data::folder(&self.data)?,
             _ => data::cifar10(&self.data)?,
@@ -326,17 +356,22 @@ impl Cifar10Files {
             data: &data.normalised(&Normalisation::CIFAR10)?,
             held_out_list: &self.held_out_list,
         };
-        static STOP: AtomicBool = AtomicBool::new(false);
-        let stop = ctrlc::set_handler(|| {
-            // The second time, stop at once: every file is complete or not there at all.
-            if STOP.swap(true, Ordering::Relaxed) {
-                std::process::exit(130);
-            }
-            eprintln!("\nstopping after this step or generation; once more to stop at once");
-        });
-        if let Err(error) = stop {
-            eprintln!("warning: Ctrl-C will stop at once: {error}");
-        }
-        run(&input, &STOP)
+        run(&input, stopped_by_ctrl_c())
     }
+}
+
+/// Tells an experiment to stop, once Ctrl-C was pressed.
+fn stopped_by_ctrl_c() -> &'static AtomicBool {
+    static STOP: AtomicBool = AtomicBool::new(false);
+    let stop = ctrlc::set_handler(|| {
+        // The second time, stop at once: every file is complete or not there at all.
+        if STOP.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("\nstopping after this step or generation; once more to stop at once");
+    });
+    if let Err(error) = stop {
+        eprintln!("warning: Ctrl-C will stop at once: {error}");
+    }
+    &STOP
 }

@@ -3,5 +3,5 @@
 pub(crate) mod experiments;
 pub(crate) mod source;
 
-pub(crate) use experiments::{DigitsArguments, Reproduce, print_files, run_digits};
-pub(crate) use source::{Net, Source, Work, wrong};
+pub(crate) use experiments::{FashionArguments, Reproduce, print_files, run_fashion};
+pub(crate) use source::{Net, Source, Work, load_weights, wrong};

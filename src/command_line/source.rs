@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use evospike::Error;
 use evospike::ann::networks::{
-    Mlp, MnistCnn, ResNet20, ResNet20Cifar100, Vgg15, Vgg15Cifar100, Vgg15HalfBn,
+    FashionCnn, Mlp, MnistCnn, ResNet20, ResNet20Cifar100, Vgg15, Vgg15Cifar100, Vgg15HalfBn,
     Vgg15HalfBnCifar100, Vgg15QuarterBn, Vgg15QuarterBnCifar100, Vgg16,
 };
 use evospike::data::{Cifar10, Cifar100, Normalisation, Task, TrainTest};
@@ -40,6 +40,8 @@ pub(crate) enum Net {
     Digits,
     /// Two layers of neurons, fully connected, for the embedded digits
     Mlp,
+    /// Five layers of neurons, for the embedded pictures of clothes
+    Fashion,
     /// For the MNIST family
     MnistCnn,
     /// For CIFAR-10 or CIFAR-100, without batch normalisation
@@ -104,6 +106,15 @@ pub(crate) fn wrong(name: &'static str, found: impl ToString, expected: impl ToS
     Error::Parameter { name, found: found.to_string(), expected: expected.to_string() }
 }
 
+/// The network with the weights of a file, under its own names of the layers or PyTorch's of VGG15.
+pub(crate) fn load_weights<N: Network>(file: &Path) -> evospike::Result<Ann<N>> {
+    let own = Ann::load(file, &Names::own());
+    match &own {
+        Err(Error::Data { .. }) => Ann::load(file, &Names::vgg15_bn()).or(own),
+        _ => own,
+    }
+}
+
 /// Work on a network of any type and its images.
 pub(crate) trait Work {
     fn on<N: Network>(&self, parts: &Split<N::Task>) -> evospike::Result<()>;
@@ -117,6 +128,10 @@ impl Source {
         match self.net {
             Net::Digits => self.on_digits::<DigitsCnn>(work),
             Net::Mlp => self.on_digits::<Mlp>(work),
+            Net::Fashion => {
+                self.embedded()?;
+                work.on::<FashionCnn>(&data::fashion()?.hold_out(self.held_out, self.seed)?)
+            }
             Net::MnistCnn => {
                 let data = match self.format()? {
                     Format::Idx => data::idx(self.data()?),
@@ -156,15 +171,18 @@ impl Source {
     }
 
     fn on_digits<N: Network<Task = Digits>>(&self, work: &impl Work) -> evospike::Result<()> {
-        let embedded = "none: the digits are embedded";
-        if let Some(folder) = &self.data {
-            return Err(wrong("data", folder.display(), embedded));
-        }
-        if let Some(list) = &self.held_out_list {
-            return Err(wrong("held_out_list", list.display(), embedded));
-        }
+        self.embedded()?;
         let shares = Shares { held_out: self.held_out, ..Shares::default() };
         work.on::<N>(&data::digits()?.split(shares, self.seed)?)
+    }
+
+    /// Returns an error if files are given for images that are embedded.
+    fn embedded(&self) -> evospike::Result<()> {
+        let files = [("data", &self.data), ("held_out_list", &self.held_out_list)];
+        match files.into_iter().find_map(|(name, file)| Some((name, file.as_ref()?))) {
+            Some((name, file)) => Err(wrong(name, file.display(), "none: the images are embedded")),
+            None => Ok(()),
+        }
     }
 
     fn on<N: Network>(

@@ -1,10 +1,13 @@
 //! Whole experiments: data in, tidy CSV files and charts out.
 
 pub(crate) mod adversarial;
+pub(crate) mod candidates;
 pub(crate) mod cifar10;
 pub(crate) mod comparison;
 pub(crate) mod digits;
 pub(crate) mod explain;
+pub(crate) mod fashion;
+pub(crate) mod kinds;
 pub(crate) mod neurons;
 pub(crate) mod rows;
 pub(crate) mod steps;
@@ -14,5 +17,7 @@ pub use cifar10::{Cifar10Input, Cifar10Settings, cifar10};
 pub use comparison::{ComparisonSettings, comparison};
 pub use digits::*;
 pub use explain::{ExplainSettings, explain};
-pub use neurons::{NeuronKind, NeuronRow, NeuronsSettings, neurons};
+pub use fashion::{FashionRow, FashionSettings, fashion};
+pub use kinds::{NeuronKind, NeuronsSettings};
+pub use neurons::{NeuronRow, neurons};
 pub use rows::*;

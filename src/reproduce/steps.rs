@@ -155,6 +155,12 @@ impl<'a> StepCache<'a> {
         Ok(steps)
     }
 
+    /// The same for one part of the experiment, with a folder of its own.
+    pub fn part(mut self, name: &str) -> Self {
+        self.folder.push(name);
+        self
+    }
+
     /// Replaces what the results of the next steps depend on.
     pub fn depend_on(&mut self, key: &impl Serialize) -> Result<()> {
         self.key = serde_json::to_value(key).map_err(Error::write(&self.folder))?;

@@ -1,0 +1,276 @@
+//! Networks of each kind of neurons, converted in the usual ways and evolved, all chosen on held-out
+//! images, and their runs on the test images.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::kinds::{NeuronKind, NeuronsSettings};
+use super::steps::{StepCache, TimingRow, changed};
+use crate::ann::{Ann, Network};
+use crate::base::{Error, Result, Resume, rounded};
+use crate::convert::{Balance, Conversion, convert};
+use crate::data::{HeldOut, Images, Split};
+use crate::evolve::{Evaluator, Objective};
+use crate::metrics::Target;
+use crate::simulate::{SimulateSettings, Simulation, Snn, simulate};
+
+/// What [`measure`] found.
+pub(super) struct Measured<N: Network> {
+    pub networks: Vec<Tested<N>>,
+    pub convergence: Vec<GenerationRow>,
+    /// Targets on the test images: 2, 1 and 0.5 points below the ANN.
+    pub targets: [Target; 3],
+    /// CRC-32 of the held-out and the test images, and of the weights.
+    pub checksums: [u32; 3],
+}
+
+/// Chooses the networks on held-out images and runs each on the test images.
+pub(super) fn measure<N: Network>(
+    ann: &Ann<N>,
+    parts: &Split<N::Task>,
+    settings: &NeuronsSettings,
+    steps: &mut StepCache<'_>,
+) -> Result<Measured<N>> {
+    let checksums = [parts.held_out.checksum(), parts.test.checksum(), ann.checksum()?];
+    let training = parts.training.take(settings.balance_images);
+    // Seeds are in the steps' names, and the steps of a kind depend on no other.
+    let common = changed(settings, |settings| {
+        settings.seeds.clear();
+        settings.kinds.clear();
+    });
+    let all = (N::NAME, common, checksums, training.checksum());
+    let held_out = parts.held_out.take(settings.baseline_images);
+    let experiment = Experiment {
+        conversion: convert(ann, &training)?,
+        choosing: (&held_out, &ann.target(&held_out, 1.0)?),
+        gap_target: ann.target(&held_out, 0.5)?,
+        evolving: (&parts.held_out, &ann.target(&parts.held_out, 1.0)?),
+        settings,
+    };
+    let (mut chosen, mut convergence) = (Vec::new(), Vec::new());
+    for kind in &settings.kinds {
+        steps.depend_on(&(&all, kind))?;
+        experiment.kind(kind, &mut chosen, &mut convergence, steps)?;
+    }
+    let images = parts.test.take(settings.test_images);
+    let target = |margin| ann.target(&images, margin);
+    let run = SimulateSettings { outputs: true, ..settings.timesteps.into() };
+    let mut networks = Vec::new();
+    for chosen in chosen {
+        steps.depend_on(&(&all, &chosen.kind))?;
+        let run = steps.step(&format!("test, {chosen}"), || simulate(&chosen.snn, &images, run))?;
+        networks.push(Tested { chosen, run });
+    }
+    let targets = [target(2.0)?, target(1.0)?, target(0.5)?];
+    Ok(Measured { networks, convergence, targets, checksums })
+}
+
+/// Row of `neurons-convergence.csv`: one generation of one evolution.
+#[derive(Serialize)]
+pub(super) struct GenerationRow {
+    neuron: String,
+    seed: u64,
+    /// Number of the evolution in the settings, from 0.
+    evolution: usize,
+    generation: usize,
+    evaluations: usize,
+    /// Objective of the best and the median network on the batch of this generation.
+    best: f64,
+    median: f64,
+    /// Objective of the optimiser's mean, on the same images in all generations.
+    incumbent: Option<f64>,
+}
+
+/// Network chosen on held-out images.
+pub(super) struct Chosen<N: Network> {
+    pub kind: NeuronKind,
+    /// Sort of the network: percentile, factor, calibrated or evolved.
+    pub network: &'static str,
+    pub seed: u64,
+    /// How it was chosen among others of its sort.
+    pub conversion: String,
+    pub snn: Snn<N>,
+    /// Gap of early exit, if one reaches the target.
+    pub gap: Option<f32>,
+    /// Place, in the list of all networks, of the conversion that it was evolved from: the strongest
+    /// of its kind.
+    pub start: Option<usize>,
+}
+
+impl<N: Network> fmt::Display for Chosen<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {}", self.kind.name, self.network)?;
+        match self.network {
+            EVOLVED => write!(f, ", seed {}", self.seed),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A chosen network and its run on the test images.
+pub(super) struct Tested<N: Network> {
+    pub chosen: Chosen<N>,
+    pub run: Simulation,
+}
+
+/// Sort of a network that evolution found.
+pub(super) const EVOLVED: &str = "evolved";
+
+/// The network, and what is chosen on held-out images.
+struct Experiment<'a, N: Network> {
+    conversion: Conversion<N>,
+    choosing: (&'a Images<HeldOut, N::Task>, &'a Target),
+    gap_target: Target,
+    evolving: (&'a Images<HeldOut, N::Task>, &'a Target),
+    settings: &'a NeuronsSettings,
+}
+
+/// A conversion, its name and its error on held-out images.
+type Candidate<N> = (String, Snn<N>, f64);
+
+impl<N: Network> Experiment<'_, N> {
+    /// Adds the error on held-out images, in percent, after the timestep that the kind is to be good
+    /// at.
+    fn measured(
+        &self,
+        kind: &NeuronKind,
+        candidates: Vec<(String, Snn<N>)>,
+        steps: &mut StepCache<'_>,
+    ) -> Result<Vec<Candidate<N>>> {
+        let (images, target) = self.choosing;
+        let objective = Objective::ErrorAt { timestep: kind.from };
+        let error = |(name, snn): (String, Snn<N>)| {
+            let error = steps.step(&format!("held-out, {}, {name}", kind.name), || {
+                let run = kind.from.into();
+                let evaluator = Evaluator::new(snn.network(), images, target, objective, run)?;
+                Ok(evaluator.fitness(snn.neurons())?.value())
+            })?;
+            Ok((name, snn, error))
+        };
+        candidates.into_iter().map(error).collect()
+    }
+
+    /// Conversions by percentiles per channel.
+    fn percentiles(&self, kind: &NeuronKind) -> Result<Vec<(String, Snn<N>)>> {
+        let mut found = Vec::new();
+        for &percent in &self.settings.percentiles {
+            let balance = Balance::PercentilePerChannel(percent);
+            match self.conversion.balance(balance) {
+                // A percentile so low that a sparse layer's threshold is 0 is no candidate.
+                Err(Error::Layer { .. }) => (),
+                snn => {
+                    let snn = snn?.with_initial(self.settings.initial)?.with_spikes(kind.spikes)?;
+                    found.push((balance.to_string(), snn));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// A conversion with every threshold multiplied by each of the factors.
+    fn factors(&self, (name, snn, _): &Candidate<N>) -> Result<Vec<(String, Snn<N>)>> {
+        let ([low, high], points) = (self.settings.factors, self.settings.factor_points);
+        let factor = |i: usize| low * (high / low).powf(i as f64 / (points - 1) as f64);
+        let scaled = |factor: f64| {
+            let scaled = snn.scaled(&vec![factor; snn.neurons().len()])?;
+            Ok((format!("{name}, factor {factor:.3}"), scaled))
+        };
+        (0..points).map(factor).map(scaled).collect()
+    }
+
+    /// Every conversion with its initial potentials calibrated, and the best of them with its
+    /// currents calibrated.
+    fn calibrated(
+        &self,
+        kind: &NeuronKind,
+        percentiles: &[Candidate<N>],
+        best: &Candidate<N>,
+        steps: &mut StepCache<'_>,
+    ) -> Result<Vec<(String, Snn<N>)>> {
+        let mut calibrate = |(name, snn, _): &Candidate<N>, what: &str| {
+            let name = format!("{name}, {what} calibrated for {} timesteps", kind.from);
+            let step = format!("calibrated, {}, {name}", kind.name);
+            let snn = steps.network(&step, snn, || match what {
+                "currents" => self.conversion.calibrated(snn, kind.from),
+                _ => self.conversion.calibrated_potentials(snn, kind.from),
+            })?;
+            Ok((name, snn))
+        };
+        let currents = calibrate(best, "currents")?;
+        let potentials = percentiles.iter().map(|candidate| calibrate(candidate, "potentials"));
+        std::iter::once(Ok(currents)).chain(potentials).collect()
+    }
+
+    /// Converts and evolves one kind of neurons.
+    fn kind(
+        &self,
+        kind: &NeuronKind,
+        chosen: &mut Vec<Chosen<N>>,
+        convergence: &mut Vec<GenerationRow>,
+        steps: &mut StepCache<'_>,
+    ) -> Result<()> {
+        let settings = self.settings;
+        let percentiles = self.measured(kind, self.percentiles(kind)?, steps)?;
+        let percentile = best(percentiles.clone())?;
+        let factor = best(self.measured(kind, self.factors(&percentile)?, steps)?)?;
+        let calibrated = self.calibrated(kind, &percentiles, &percentile, steps)?;
+        let calibrated = best(self.measured(kind, calibrated, steps)?)?;
+
+        let first = chosen.len();
+        let conversions =
+            [("percentile", percentile), ("factor", factor), ("calibrated", calibrated)];
+        let strongest = conversions.iter().enumerate();
+        let strongest = strongest.min_by(|(_, a), (_, b)| a.1.2.total_cmp(&b.1.2));
+        let start = first + strongest.map_or(0, |(place, _)| place);
+        let seed = settings.seeds[0];
+        for (network, (conversion, snn, _)) in conversions {
+            let (kind, gap, start) = (kind.clone(), None, None);
+            chosen.push(Chosen { kind, network, seed, conversion, snn, gap, start });
+        }
+        for &seed in &settings.seeds {
+            let mut snn = chosen[start].snn.clone();
+            let (images, target) = self.evolving;
+            for rung in 0..settings.evolutions.len() {
+                let evolution = settings.evolution(rung, kind, seed);
+                let step = format!("evolution {rung}, {}, seed {seed}", kind.name);
+                let resume = Resume::at(steps.path(&step, "checkpoint")).stopped_by(steps.stop);
+                let evolved = resume.evolve(&snn, images, target, &evolution)?;
+                steps.timing.push(TimingRow::new(&step, evolved.seconds));
+                convergence.extend(evolved.generations.iter().map(|state| GenerationRow {
+                    neuron: kind.name.clone(),
+                    seed,
+                    evolution: rung,
+                    generation: state.generation,
+                    evaluations: state.evaluations,
+                    best: rounded(state.best.value()),
+                    median: rounded(state.median.value()),
+                    incumbent: state.incumbent.map(|fitness| rounded(fitness.value())),
+                }));
+                snn = evolved.snn;
+            }
+            let conversion = format!("from {}", chosen[start].conversion);
+            let (kind, network, start) = (kind.clone(), EVOLVED, Some(start));
+            chosen.push(Chosen { kind, network, seed, conversion, snn, gap: None, start });
+        }
+        for chosen in &mut chosen[first..] {
+            let step = format!("gap, {chosen}");
+            chosen.gap = steps.step(&step, || self.gap(&chosen.snn))?;
+        }
+        Ok(())
+    }
+
+    /// Gap of early exit that reaches half a point below the ANN on held-out images.
+    fn gap(&self, snn: &Snn<N>) -> Result<Option<f32>> {
+        let settings = SimulateSettings { outputs: true, ..self.settings.timesteps.into() };
+        let run = simulate(snn, self.choosing.0, settings)?;
+        Ok(run.early_exit()?.best(&self.gap_target).map(|exit| exit.gap))
+    }
+}
+
+/// The candidate of the lowest error; among equals, the first.
+fn best<N: Network>(candidates: Vec<Candidate<N>>) -> Result<Candidate<N>> {
+    let best = candidates.into_iter().min_by(|a, b| a.2.total_cmp(&b.2));
+    let found = "none with thresholds above 0";
+    best.ok_or_else(|| Error::parameter("percentiles", found, "at least one"))
+}
