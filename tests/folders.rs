@@ -18,8 +18,19 @@ mod common {
 
 const EVOSPIKE: &str = env!("CARGO_BIN_EXE_evospike");
 const TRAIN: &[&str] = &["train", "--net", "mlp", "--epochs", "3", "--out"];
-const DIGITS: &[&str] =
-    &["--generations", "1", "--population", "1", "--timesteps", "16", "--margin", "5", "--out"];
+const DIGITS: &[&str] = &[
+    "reproduce",
+    "digits",
+    "--generations",
+    "1",
+    "--population",
+    "1",
+    "--timesteps",
+    "16",
+    "--margin",
+    "5",
+    "--out",
+];
 
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());

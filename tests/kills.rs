@@ -61,7 +61,18 @@ fn writing() {
 
 #[test]
 fn reproduction() {
-    let digits = &["--generations", "1", "--population", "1", "--timesteps", "16", "--margin", "5"];
+    let digits = &[
+        "reproduce",
+        "digits",
+        "--generations",
+        "1",
+        "--population",
+        "1",
+        "--timesteps",
+        "16",
+        "--margin",
+        "5",
+    ];
     killed_at_any_moment("reproduce digits", 5, evospike(digits, ""));
 }
 

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::atomic::AtomicBool;
 
 use evospike::evolve::Stopping;
 use evospike::prelude::*;
-use evospike::reproduce::{DigitsSettings, digits};
+use evospike::reproduce::{DigitsSettings, FashionRow, FashionSettings, digits, fashion};
 
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = fs::read_dir(folder).unwrap();
@@ -47,6 +48,44 @@ fn the_same_seed_gives_the_same_files_at_any_number_of_threads() {
         assert!(text.contains(&format!("\"{name}\": ")), "no {name}: {text}");
     }
     assert!(one == run(1), "a second run differs");
+    assert!(one == run(2), "two threads differ from one");
+}
+
+/// The main job, with little of everything.
+fn small_fashion() -> FashionSettings {
+    let mut settings = FashionSettings { seeds: vec![0, 3], ..FashionSettings::default() };
+    (settings.held_out, settings.training.epochs) = (0.97, 1);
+    let neurons = &mut settings.neurons;
+    (neurons.balance_images, neurons.baseline_images, neurons.test_images) = (60, 60, 80);
+    (neurons.percentiles, neurons.factor_points) = (vec![99.0], 2);
+    for evolution in &mut neurons.evolutions {
+        (evolution.batch, evolution.generations) = (Some(30), 1);
+    }
+    settings
+}
+
+#[test]
+fn the_main_job_is_the_same_at_any_number_of_threads() {
+    let run = |threads: usize| {
+        let folder = tempfile::tempdir().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let settings = small_fashion();
+        let stop = AtomicBool::new(false);
+        let report = pool.install(|| fashion(&settings, folder.path(), &stop)).unwrap();
+        let networks = |row: &&FashionRow| row.seed == 0 && row.margin_points == 1.0;
+        let rows: Vec<&FashionRow> = report.rows.iter().filter(networks).collect();
+        // Each kind's percentile conversion, what it was evolved from, and evolved.
+        assert!((4..=6).contains(&rows.len()));
+        for row in rows {
+            assert_eq!(row.evolution_high_percent.is_some(), row.network == "evolved");
+            let first = row.neuron == "plain" && row.network == "percentile";
+            assert_eq!(row.improvement_high_percent.is_none(), first);
+        }
+        fs::remove_dir_all(folder.path().join(".checkpoints")).unwrap();
+        files(folder.path())
+    };
+    let one = run(1);
+    assert_eq!(one.len(), 6);
     assert!(one == run(2), "two threads differ from one");
 }
 
@@ -120,19 +159,22 @@ fn evospike(arguments: &[&str]) -> Output {
 #[test]
 fn bad_arguments_get_one_line_and_exit_code_2() {
     for arguments in [
-        ["--seeds", "x"],
-        ["--seeds", "0,0"],
-        ["--timesteps", "0"],
-        ["--population", "-1"],
-        ["--margin", "nan"],
-        ["--margin", "-1"],
-        ["--margin", "0"],
-        ["--margin", "200"],
-        ["--nonsense", "1"],
+        &["--seeds", "x"][..],
+        &["--seeds", "0,0"],
+        &["--epochs", "0"],
+        &["--test-images", "0"],
+        &["--nonsense", "1"],
+        &["reproduce", "digits", "--seeds", "0,0"],
+        &["reproduce", "digits", "--timesteps", "0"],
+        &["reproduce", "digits", "--population", "-1"],
+        &["reproduce", "digits", "--margin", "nan"],
+        &["reproduce", "digits", "--margin", "-1"],
+        &["reproduce", "digits", "--margin", "0"],
+        &["reproduce", "digits", "--margin", "200"],
     ] {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("out");
-        let output = evospike(&[&arguments[..], &["--out", out.to_str().unwrap()]].concat());
+        let output = evospike(&[arguments, &["--out", out.to_str().unwrap()]].concat());
         let text = String::from_utf8(output.stderr).unwrap();
         // One line and no more: nothing was trained first.
         assert_eq!(text.lines().count(), 1, "{text}");

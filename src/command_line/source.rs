@@ -199,7 +199,7 @@ impl Source {
         work.on::<N>(&parts)
     }
 
-    fn data(&self) -> evospike::Result<&Path> {
+    pub(crate) fn data(&self) -> evospike::Result<&Path> {
         let data = self.data.as_deref();
         data.ok_or_else(|| wrong("data", "none", "the folder of a data set"))
     }

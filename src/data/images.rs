@@ -53,7 +53,7 @@ use serde::{Deserialize, Serialize};
 use super::augment::Augment;
 use super::shape::Shape;
 use super::tasks::Task;
-use crate::base::{Error, Result, Rng, Stream, Table, not_empty, rng, show};
+use crate::base::{Error, Result, Rng, Stream, Table, not_empty, rng, show, write_file};
 
 /// Part of a data set: [`Whole`], [`Training`], [`HeldOut`] or [`Test`].
 pub trait Part: 'static {
@@ -449,6 +449,16 @@ impl<P: Part, K: Task> Images<P, K> {
             }
         }
         Ok(self.part(indices))
+    }
+
+    /// Writes the images' indices into a file, one per line, for [`listed`](Self::listed) and
+    /// [`TrainTest::hold_out_listed`].
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be written.
+    pub fn save_list(&self, path: impl AsRef<Path>) -> Result<()> {
+        let lines: String = self.indices.iter().map(|index| format!("{index}\n")).collect();
+        write_file(path.as_ref(), lines.as_bytes())
     }
 
     /// Indices of the images of each class.
