@@ -9,6 +9,7 @@
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use flate2::Crc;
@@ -396,9 +397,9 @@ pub fn accuracy_chart<N: Into<String>, C: Borrow<AccuracyCurve>>(
     let notes = usize::from(target.is_some());
     draw(title, curves.len() + notes, |area| {
         let last = curves.iter().map(|(_, c)| c.timesteps()).max().unwrap_or(1) as f64;
-        let (x, y) = (0.0..last, 0.0..100.0);
+        let (x, y) = (0.0..last, decisive(&curves, target));
         let titles = ["timestep", "accuracy (%)"];
-        let mut axes = axes(area, title, titles, x.clone(), y.start..y.end + 4.0)?;
+        let mut axes = axes(area, title, titles, x.clone(), y.clone())?;
         let mut entries = Vec::new();
         if let Some(target) = target {
             let (high, low) = (target.ann().percent(), target.percent());
@@ -417,12 +418,14 @@ pub fn accuracy_chart<N: Into<String>, C: Borrow<AccuracyCurve>>(
             };
             let points = curve.iter().enumerate();
             let points = points.map(|(t, a)| ((t + 1) as f64, a.percent()));
-            line(&mut axes, i, points.collect())?;
+            for part in from(y.start, &points.collect::<Vec<_>>()) {
+                line(&mut axes, i, part)?;
+            }
             entries.push((label, Key::Line(i)));
             if let Some((latency, accuracy)) = latency.and_then(|l| Some((l, curve.after(l)?))) {
                 let colour = colour(i);
                 let (at, height) = (latency as f64, accuracy.percent());
-                let drop = [(at, 0.0), (at, height)];
+                let drop = [(at, y.start), (at, height)];
                 axes.draw_series([PathElement::new(drop, colour.mix(0.6).stroke_width(1))])?;
                 axes.draw_series([Circle::new((at, height), 5, colour.filled())])?;
             }
@@ -437,6 +440,40 @@ pub fn accuracy_chart<N: Into<String>, C: Borrow<AccuracyCurve>>(
         });
         table(["network", "timestep", "accuracy_percent"], rows)
     })
+}
+
+/// Accuracies that a chart shows, in percent: without a target all; with one those that decide, from
+/// 12 points or 6 margins below it, and of every curve its 5 highest points.
+fn decisive(curves: &[(String, AccuracyCurve)], target: Option<&Target>) -> Range<f64> {
+    let Some(target) = target else {
+        return 0.0..104.0;
+    };
+    let highest = curves.iter().map(|(_, curve)| curve.iter().map(Accuracy::percent));
+    let highest = highest.map(|accuracies| accuracies.fold(0.0, f64::max));
+    let most = highest.clone().fold(target.ann().percent(), f64::max);
+    let low = target.percent() - f64::max(12.0, 6.0 * target.margin());
+    let low = highest.map(|highest| highest - 5.0).fold(low, f64::min).floor().max(0.0);
+    low..most + 0.05 * (most - low).max(1.0)
+}
+
+/// The parts of a line that are at or above a height, cut off where the line crosses it.
+fn from(height: f64, points: &[(f64, f64)]) -> Vec<Vec<(f64, f64)>> {
+    let mut parts: Vec<Vec<(f64, f64)>> = vec![Vec::new()];
+    for (i, &(x, y)) in points.iter().enumerate() {
+        let before = i.checked_sub(1).map(|i| points[i]);
+        if let Some((x0, y0)) = before.filter(|&(_, y0)| (y0 < height) != (y < height)) {
+            let crossing = (x0 + (x - x0) * (height - y0) / (y - y0), height);
+            parts.last_mut().into_iter().for_each(|part| part.push(crossing));
+            if y < height {
+                parts.push(Vec::new());
+            }
+        }
+        if y >= height {
+            parts.last_mut().into_iter().for_each(|part| part.push((x, y)));
+        }
+    }
+    parts.retain(|part| !part.is_empty());
+    parts
 }
 
 /// Latency improvement of a network over a baseline, on the same images and for the same target.
@@ -567,6 +604,25 @@ mod tests {
         assert_eq!(curve(&[1, 9, 8, 9]).latency(&target(90.0)), Some(4));
         assert_eq!(curve(&[1, 9, 9, 8]).latency(&target(90.0)), None);
         assert_eq!(curve(&[1, 9, 9, 8]).latency(&target(80.0)), Some(2));
+    }
+
+    #[test]
+    fn a_chart_shows_what_decides() {
+        let points = [(1.0, 10.0), (2.0, 70.0), (3.0, 90.0), (4.0, 70.0), (5.0, 90.0), (6.0, 85.0)];
+        let expected = [
+            vec![(2.5, 80.0), (3.0, 90.0), (3.5, 80.0)],
+            vec![(4.5, 80.0), (5.0, 90.0), (6.0, 85.0)],
+        ];
+        assert_eq!(from(80.0, &points), expected);
+        assert_eq!(from(0.0, &points), [points]);
+        assert!(from(95.0, &points).is_empty());
+        let curve = |correct: &[usize]| AccuracyCurve::new(10, correct.to_vec()).unwrap();
+        let curves = |last| vec![("a".into(), curve(&[1, last, 9]))];
+        assert_eq!(decisive(&curves(9), None), 0.0..104.0);
+        assert_eq!(decisive(&curves(9), Some(&target(99.0))), 85.0..100.75);
+        assert_eq!(decisive(&curves(9), Some(&target(90.0))), 30.0..103.5);
+        let poor = vec![("poor".into(), curve(&[1, 2, 3]))];
+        assert_eq!(decisive(&poor, Some(&target(99.0))), 25.0..103.75);
     }
 
     /// Image i is right from timestep `from[i]`, of 5.

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use serde::{Deserialize, Serialize};
 
 use super::candidates::{EVOLVED, Measured, Tested, measure};
-use super::kinds::{NeuronKind, NeuronsSettings};
+use super::kinds::{NeuronKind, NeuronsSettings, rung};
 use super::neurons::NeuronRow;
 use super::rows::{Report, Row};
 use super::steps::{StepCache, changed, complete};
@@ -54,8 +54,7 @@ impl Default for FashionSettings {
                     kind("plain", Spikes::PLAIN, 8, 16, vec![scale]),
                     kind("signed", Spikes::SIGNED, 3, 5, vec![scale, (Gene::Initial, [-0.5, 1.5])]),
                 ],
-                timesteps: 32,
-                test_images: 5000,
+                evolutions: vec![rung(1000, 10, 0.08), rung(3000, 2, 0.04)],
                 ..usual
             },
         }
