@@ -53,6 +53,29 @@ def soft(file, affine):
     affine["bias"] = h5py.SoftLink("/hidden")
 
 
+def soft_reset(file, affine):
+    del file["node/nodes/b/v_reset"]
+    file["hidden"] = [0.25] * 2
+    file["node/nodes/b/v_reset"] = h5py.SoftLink("/hidden")
+
+
+def external_reset(file, affine):
+    del file["node/nodes/b/v_reset"]
+    file["node/nodes/b/v_reset"] = h5py.ExternalLink("other.h5", "/hidden")
+
+
+def soft_metadata(file, affine):
+    file["hidden/dt"] = 1e-3
+    file["node/metadata"] = h5py.SoftLink("/hidden")
+
+
+def many(file, affine):
+    """Links in a heap of their own, as of a group of many."""
+    for number in range(20):
+        file[f"node/nodes/b/{number}"] = number
+    soft_reset(file, affine)
+
+
 def external(file, affine):
     del affine["bias"]
     affine["bias"] = h5py.ExternalLink("other.h5", "/hidden")
@@ -71,6 +94,12 @@ if __name__ == "__main__":
             ("soft-old", "earliest", soft),
             ("soft-new", "v114", soft),
             ("external", "v114", external),
+            ("reset-old", "earliest", soft_reset),
+            ("reset-new", "v114", soft_reset),
+            ("reset-many", "v114", many),
+            ("reset-external", "v114", external_reset),
+            ("metadata-old", "earliest", soft_metadata),
+            ("metadata-new", "v114", soft_metadata),
             ("packed", "v114", packed),
             ("packed-2.0", "v200", packed),
         ]:

@@ -1,5 +1,6 @@
 //! Datasets of a node, with bounds on what a damaged file may ask for.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use half::{bf16, f16};
@@ -19,32 +20,62 @@ const MOST_WEIGHTS: usize = 1 << 27;
 /// Largest number of bytes that one byte of a file can stand for: the limit of deflate.
 const MOST_INFLATION: u64 = 1032;
 
+/// File that is being read.
+pub(super) struct Source<'a> {
+    path: &'a Path,
+    /// Bytes.
+    size: u64,
+    /// Names of what may be its links.
+    links: HashSet<Vec<u8>>,
+}
+
+impl<'a> Source<'a> {
+    pub fn new(path: &'a Path, bytes: &[u8]) -> Self {
+        let links = (0..bytes.len()).filter_map(|start| link(&bytes[start..]));
+        let links = links.filter(|name| name.iter().all(u8::is_ascii_graphic));
+        Self { path, size: bytes.len() as u64, links: links.map(Into::into).collect() }
+    }
+}
+
+/// Name of the soft or external link that these bytes may begin with, which the HDF5 library passes
+/// over as if it were not there: a message of version 1 with flags, the kind of link, its order and
+/// character set if the flags say so, and the length of the name before the name.
+fn link(bytes: &[u8]) -> Option<&[u8]> {
+    let &[1, flags @ 0x08..0x20, 1..=255, ..] = bytes else {
+        return None;
+    };
+    let (ordered, in_utf8) = (usize::from(flags >> 2 & 1), usize::from(flags >> 4));
+    let (start, digits) = (3 + 8 * ordered + in_utf8, 1 << (flags & 3));
+    let length = bytes.get(start..start + digits)?.iter().rev();
+    let length = length.fold(0usize, |all, &digit| all << 8 | usize::from(digit));
+    let name = bytes.get(start + digits..)?.get(..length);
+    name.filter(|name| flags & 0x08 != 0 && !name.is_empty())
+}
+
 /// Group of a file, with what error messages name.
 pub(super) struct Fields<'a> {
-    path: &'a Path,
-    /// Bytes of the file.
-    size: u64,
+    source: &'a Source<'a>,
     place: String,
     pub group: Group,
 }
 
 impl<'a> Fields<'a> {
     /// Opens the group called `name` of the file's root.
-    pub fn new(path: &'a Path, size: u64, name: &str, parent: &Group) -> Result<Self> {
+    pub fn new(source: &'a Source<'a>, name: &str, parent: &Group) -> Result<Self> {
         let group = parent.group(name).map_err(|error| {
             let expected = format!("a group `{name}`, not behind a link");
-            Error::data(path.display(), "graph", error, expected)
+            Error::data(source.path.display(), "graph", error, expected)
         })?;
-        Ok(Self { path, size, place: format!("node `{name}`"), group })
+        Ok(Self { source, place: format!("node `{name}`"), group })
     }
 
     /// Opens the group called `name` of this one.
     pub fn child(&self, name: &str) -> Result<Self> {
-        Self::new(self.path, self.size, name, &self.group)
+        Self::new(self.source, name, &self.group)
     }
 
     pub fn wrong(&self, found: impl ToString, expected: impl ToString) -> Error {
-        Error::data(self.path.display(), &self.place, found, expected)
+        Error::data(self.source.path.display(), &self.place, found, expected)
     }
 
     /// Returns an error unless `ok`.
@@ -65,7 +96,7 @@ impl<'a> Fields<'a> {
 
     /// Bytes that the file can stand for.
     fn most_bytes(&self) -> u64 {
-        self.size.saturating_mul(MOST_INFLATION)
+        self.source.size.saturating_mul(MOST_INFLATION)
     }
 
     /// Largest number of weights that the file does not hold: as many as it could hold.
@@ -73,9 +104,24 @@ impl<'a> Fields<'a> {
         MOST_WEIGHTS.min((self.most_bytes() / 4) as usize)
     }
 
-    pub fn has(&self, name: &str) -> Result<bool> {
-        let names = self.read(self.group.datasets(), "a whole group")?;
-        Ok(names.iter().any(|other| other == name))
+    /// Whether there is a dataset of this path, such as `metadata/dt`, which a file need not have.
+    ///
+    /// # Errors
+    /// Returns an error if it is damaged, or may be behind a link.
+    pub fn has(&self, path: &str) -> Result<bool> {
+        match self.group.dataset(path) {
+            Err(hdf5_pure::Error::Format(FormatError::PathNotFound(_))) => {
+                let links = &self.source.links;
+                match path.split('/').find(|name| links.contains(name.as_bytes())) {
+                    None => Ok(false),
+                    Some(link) => {
+                        let expected = format!("`{path}` itself, or nothing of this name");
+                        Err(self.wrong(format!("a link `{link}`"), expected))
+                    }
+                }
+            }
+            found => self.read(found, format_args!("a dataset `{path}`")).map(|_| true),
+        }
     }
 
     /// Opens a dataset and gives its sizes and their product.
@@ -92,10 +138,10 @@ impl<'a> Fields<'a> {
         // Only chunks are compressed.
         let most = match dataset.is_chunked() {
             true => self.most_bytes(),
-            false => self.size,
+            false => self.source.size,
         };
         let found = format_args!("`{name}` of shape {shape:?}");
-        let expected = format_args!("what a file of {} bytes holds", self.size);
+        let expected = format_args!("what a file of {} bytes holds", self.source.size);
         self.require(bytes.is_some_and(|bytes| bytes <= most), found, expected)?;
         let shape: Vec<usize> = shape.iter().map(|&size| size as usize).collect();
         let elements = shape.iter().product();
@@ -110,7 +156,7 @@ impl<'a> Fields<'a> {
     /// Reads strings and their sizes.
     pub fn texts(&self, name: &str) -> Result<(Vec<String>, Vec<usize>)> {
         let (dataset, shape, elements) = self.dataset(name)?;
-        let most = VlenStringReadOptions::new().with_max_payload_bytes(self.size as usize);
+        let most = VlenStringReadOptions::new().with_max_payload_bytes(self.source.size as usize);
         let texts = match dataset.dtype() {
             Ok(DType::VariableLengthString) => dataset.read_vlen_strings(most),
             _ => dataset.read_string(),

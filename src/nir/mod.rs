@@ -59,7 +59,8 @@
 //! The reader takes graphs of the nodes above and of `Flatten`, `SumPool2d` and `Scale`, with one
 //! `Input` and one `Output`: chains, and sums of two branches between the same two nodes. Neurons
 //! without evospike's metadata reset to zero, start at 0, and their spikes have charge 1. Where
-//! neurons are the last layer, the output is their spikes. Links of HDF5 are not followed.
+//! neurons are the last layer, the output is their spikes. Soft and external links of HDF5 are not
+//! followed: a file with one where a parameter belongs is an error.
 //!
 //! NIR does not hold the length of a timestep, dt, on which leaks and thresholds depend. It is the
 //! argument of [`load`](crate::simulate::SpikingNetwork::load), or the entry `dt` of the graph's

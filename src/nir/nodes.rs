@@ -353,7 +353,7 @@ fn neurons(node: &Fields<'_>, axes: Axes, dt: f64, layer: usize, leaky: bool) ->
         ..Neurons::new(threshold)
     };
     let name = format!("metadata/{METADATA}");
-    if node.group.dataset(&name).is_err() {
+    if !node.has(&name)? {
         return Ok(found);
     }
     let channels = axes.shape.channels;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use hdf5_pure::File;
 
-use super::fields::Fields;
+use super::fields::{Fields, Source};
 use super::graph::{Axes, DT, ROUNDING, identity, spread};
 use super::nodes::Branch;
 use crate::ann::{Ann, Layer, Network, linear};
@@ -56,10 +56,10 @@ impl SpikingNetwork {
     pub fn load(path: impl AsRef<Path>, dt: Option<f64>) -> Result<Self> {
         let path = path.as_ref();
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
-        let size = bytes.len() as u64;
+        let source = Source::new(path, &bytes);
         let file = File::from_bytes(bytes)
             .map_err(|error| Error::data(path.display(), "header", error, "an HDF5 file"))?;
-        let graph = Fields::new(path, size, "node", &file.root())?;
+        let graph = Fields::new(&source, "node", &file.root())?;
         let (input, layers, neurons, classes) = Reader::new(&graph, dt)?.network()?;
         Self::new(input, &layers, neurons, classes).map_err(|error| {
             let expected = "a network that evospike can simulate";
@@ -121,7 +121,7 @@ impl<'a> Reader<'a> {
     fn timestep(&self, kinds: &[String]) -> Result<f64> {
         let graph = self.graph;
         let mut dt = self.dt;
-        if graph.group.dataset("metadata/dt").is_ok() {
+        if graph.has("metadata/dt")? {
             let said = graph.floats("metadata/dt")?.0;
             let good = matches!(said[..], [said] if dt.is_none_or(|dt| dt == said));
             let expected = dt.map_or("one number".into(), |dt| format!("{dt}, as `load` was told"));

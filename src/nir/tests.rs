@@ -367,6 +367,12 @@ fn links_and_half_precision_of_hdf5() {
         ("soft-old", "a dataset `bias`, not behind a link"),
         ("soft-new", "a dataset `bias`, not behind a link"),
         ("external", "a dataset `bias`, not behind a link"),
+        ("reset-old", "node `b`: found"),
+        ("reset-new", "node `b`: found a link `v_reset`, expected `v_reset` itself"),
+        ("reset-many", "node `b`: found a link `v_reset`, expected `v_reset` itself"),
+        ("reset-external", "node `b`: found a link `v_reset`, expected `v_reset` itself"),
+        ("metadata-old", "node `node`: found"),
+        ("metadata-new", "found a link `metadata`, expected `metadata/dt` itself"),
         ("packed-2.0", "node `a`: found a layout of version 5, which HDF5 2.0 brought"),
     ] {
         let error = load(name).unwrap_err();
