@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::images::{Images, TrainTest, Whole};
 use super::shape::Shape;
 use super::tasks::Task;
-use crate::base::{Error, Progress, Result};
+use crate::base::{Error, Progress, Result, require};
 
 /// Number of images decoded per step of the progress bar.
 const CHUNK: usize = 256;
@@ -31,9 +31,9 @@ const ASPECT_LIMIT: u32 = 32;
 /// name starts with a dot are skipped. Images of the task's size are used unchanged. Others are
 /// resized so that their shorter side is 256/224 of the task's (bilinear, antialiased) and cropped at
 /// the centre: for ImageNet, torchvision's `Resize(256)` and `CenterCrop(224)`. Channels are red,
-/// green and blue, in this order. For a task of one channel, colours become grey by the weights of
-/// ITU-R 601 (0.299, 0.587 and 0.114), as in Pillow, torchvision and OpenCV; for one of three, grey
-/// is repeated. Transparency and orientation tags are ignored.
+/// green and blue, in this order. For a task of one channel, colours become grey by
+/// [`FolderSettings::grey`]; for one of three, grey is repeated. Transparency and orientation tags
+/// are ignored.
 ///
 /// All pixels stay in memory, one byte per value: 150 kB per image for ImageNet.
 ///
@@ -49,24 +49,51 @@ const ASPECT_LIMIT: u32 = 32;
 /// # Errors
 /// Returns an error if [`class_folders`] does, or if the splits have different classes.
 pub fn folder<K: Task>(folder: impl AsRef<Path>) -> Result<TrainTest<K>> {
-    Ok(folder_skipping(folder, 0)?.0)
+    Ok(folder_with(folder, &FolderSettings::default())?.0)
 }
 
-/// Reads a data set as [`folder`] does, but leaves out up to `most` files that cannot be read as
-/// images, and says what was wrong with each. The others keep their [`index`](Images::index).
+/// Settings of reading images in folders.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FolderSettings {
+    /// Largest number of files that are left out because they cannot be read as images.
+    pub skip: usize,
+    /// Weights of red, green and blue in the grey of a task of one channel: not below 0, and 1
+    /// together. Those of ITU-R 601 are the default, as in Pillow, torchvision and OpenCV.
+    pub grey: [f64; 3],
+}
+
+impl Default for FolderSettings {
+    fn default() -> Self {
+        Self { skip: 0, grey: [0.299, 0.587, 0.114] }
+    }
+}
+
+impl FolderSettings {
+    fn check(&self) -> Result<()> {
+        let holds = self.grey.iter().all(|&weight| weight >= 0.0)
+            && (self.grey.iter().sum::<f64>() - 1.0).abs() < 1e-3;
+        require(holds, "grey", format!("{:?}", self.grey), "weights from 0, 1 together")
+    }
+}
+
+/// Reads a data set as [`folder`] does, by other settings: it can leave out files that cannot be
+/// read as images, and gives an error for each of them. The others keep their
+/// [`index`](Images::index).
 ///
 /// ```no_run
 /// # use evospike::prelude::*;
-/// let (pets, skipped) = data::folder_skipping::<data::Classify<3, 32, 2>>("pets", 10)?;
+/// let settings = data::FolderSettings { skip: 10, ..Default::default() };
+/// let (pets, skipped) = data::folder_with::<data::Classify<3, 32, 2>>("pets", &settings)?;
 /// println!("{} images left out: {skipped:?}", skipped.len());
 /// # Ok::<(), evospike::Error>(())
 /// ```
 ///
 /// # Errors
-/// Returns an error in the same cases as [`folder`], and for the first such file after `most`.
-pub fn folder_skipping<K: Task>(
+/// Returns an error in the same cases as [`folder`], but for the first `skip` files that cannot be
+/// read; if nothing is left of a class, or if the weights of grey are out of range.
+pub fn folder_with<K: Task>(
     folder: impl AsRef<Path>,
-    most: usize,
+    settings: &FolderSettings,
 ) -> Result<(TrainTest<K>, Vec<Error>)> {
     let folder = folder.as_ref();
     let test = ["test", "val", "valid", "validation"].map(|name| folder.join(name));
@@ -87,8 +114,8 @@ pub fn folder_skipping<K: Task>(
         ));
     }
     let mut skipped = Vec::new();
-    let training = decode_all(training, most, &mut skipped)?;
-    let test = decode_all(test, most, &mut skipped)?;
+    let training = decode_all(training, settings, &mut skipped)?;
+    let test = decode_all(test, settings, &mut skipped)?;
     Ok((TrainTest::new(training, test)?, skipped))
 }
 
@@ -108,7 +135,20 @@ pub fn folder_skipping<K: Task>(
 /// image, is truncated or damaged, has more than about 89 million pixels or more than its bytes can
 /// hold, or must be resized and has an aspect ratio above 32.
 pub fn class_folders<K: Task>(folder: impl AsRef<Path>) -> Result<Images<Whole, K>> {
-    decode_all(list::<K>(folder.as_ref())?, 0, &mut Vec::new())
+    Ok(class_folders_with(folder, &FolderSettings::default())?.0)
+}
+
+/// Reads images as [`class_folders`] does, by other settings, as [`folder_with`] does.
+///
+/// # Errors
+/// Returns an error in the same cases as [`class_folders`] and [`folder_with`].
+pub fn class_folders_with<K: Task>(
+    folder: impl AsRef<Path>,
+    settings: &FolderSettings,
+) -> Result<(Images<Whole, K>, Vec<Error>)> {
+    let mut skipped = Vec::new();
+    let images = decode_all(list::<K>(folder.as_ref())?, settings, &mut skipped)?;
+    Ok((images, skipped))
 }
 
 struct Listing {
@@ -170,12 +210,13 @@ fn list<K: Task>(folder: &Path) -> Result<Listing> {
     Ok(listing)
 }
 
-/// Decodes all files but those that cannot be, whose errors it adds to `skipped`, up to `most`.
+/// Decodes all files but those that cannot be, whose errors it adds to `skipped`.
 fn decode_all<K: Task>(
     listing: Listing,
-    most: usize,
+    settings: &FolderSettings,
     skipped: &mut Vec<Error>,
 ) -> Result<Images<Whole, K>> {
+    settings.check()?;
     let (size, count) = (K::SHAPE.size(), listing.files.len());
     if ![1, 3].contains(&K::SHAPE.channels) {
         return Err(Error::parameter("task", K::SHAPE, "1 or 3 channels"));
@@ -199,11 +240,11 @@ fn decode_all<K: Task>(
         let images = files.par_iter().zip(pixels.par_chunks_exact_mut(size));
         // In the order of files, so that every run reports the same.
         let errors = images.enumerate().filter_map(|(i, (file, out))| {
-            let error = decode(file, K::SHAPE, out).err()?;
+            let error = decode(file, K::SHAPE, settings.grey, out).err()?;
             Some((i, error))
         });
         for (i, error) in errors.collect::<Vec<_>>() {
-            if skipped.len() == most {
+            if skipped.len() == settings.skip {
                 return Err(error);
             }
             skipped.push(error);
@@ -213,11 +254,21 @@ fn decode_all<K: Task>(
     }
     let (left, out) = (count - missing.len(), missing.len());
     progress.finish(|| format!("{left} images, {out} left out"));
-    Ok(Images::new(pixels, listing.labels, 255.0, listing.names).without(&missing))
+    let images = Images::new(pixels, listing.labels, 255.0, listing.names).without(&missing);
+    // A network cannot learn or be tested on a class that is there in name only.
+    let classes = images.classes();
+    match classes.iter().zip(images.class_names()).find(|(images, _)| images.is_empty()) {
+        None => Ok(images),
+        Some((_, name)) => {
+            let class = listing.folder.join(name);
+            let found = "none that can be read";
+            Err(Error::data(class.display(), "files", found, "at least one image"))
+        }
+    }
 }
 
 /// Decodes a file to channels x rows x columns.
-fn decode(file: &Path, shape: Shape, out: &mut [u8]) -> Result<()> {
+fn decode(file: &Path, shape: Shape, weights: [f64; 3], out: &mut [u8]) -> Result<()> {
     let wrong = |place: &str, found: String, expected: &str| {
         Error::data(file.display(), place, found, expected)
     };
@@ -242,23 +293,24 @@ fn decode(file: &Path, shape: Shape, out: &mut [u8]) -> Result<()> {
         return Err(wrong("size", found, "sides that differ by less than a factor of 32"));
     }
     match shape.channels {
-        1 => place(fit(grey(image), shape), out),
+        1 => place(fit(grey(image, weights), shape), out),
         _ => place(fit(image.into_rgb8(), shape), out),
     }
     Ok(())
 }
 
-/// Converts to grey by the weights of ITU-R 601, in whole numbers as Pillow does; the image crate's
-/// own conversion has those of Rec. 709.
-fn grey(image: DynamicImage) -> GrayImage {
+/// Converts to grey in whole numbers, as Pillow does; the image crate's own conversion has the
+/// weights of Rec. 709.
+fn grey(image: DynamicImage, weights: [f64; 3]) -> GrayImage {
     if !image.color().has_color() {
         return image.into_luma8();
     }
-    let rgb = image.into_rgb8();
+    let [red, green, blue] = weights.map(|weight| (weight * 65_536.0).round() as u32);
     let value = |pixel: &Rgb<u8>| {
-        let [red, green, blue] = pixel.0.map(u32::from);
-        (19_595 * red + 38_470 * green + 7_471 * blue + 0x8000) >> 16
+        let [r, g, b] = pixel.0.map(u32::from);
+        (red * r + green * g + blue * b + 0x8000) >> 16
     };
+    let rgb = image.into_rgb8();
     GrayImage::from_fn(rgb.width(), rgb.height(), |x, y| Luma([value(rgb.get_pixel(x, y)) as u8]))
 }
 

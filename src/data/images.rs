@@ -462,7 +462,7 @@ impl<P: Part, K: Task> Images<P, K> {
     }
 
     /// Indices of the images of each class.
-    fn classes(&self) -> Vec<Vec<usize>> {
+    pub(super) fn classes(&self) -> Vec<Vec<usize>> {
         let mut classes = vec![Vec::new(); K::CLASSES];
         for i in 0..self.len() {
             classes[self.label(i)].push(self.indices[i]);

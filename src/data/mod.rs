@@ -39,7 +39,7 @@ pub(crate) mod tasks;
 
 pub use augment::Augment;
 pub use embedded::{digits, fashion};
-pub use folder::{class_folders, folder, folder_skipping};
+pub use folder::{FolderSettings, class_folders, class_folders_with, folder, folder_with};
 pub use formats::{cifar10, cifar100, idx, idx_files};
 pub use images::*;
 pub use shape::Shape;

@@ -85,7 +85,7 @@ fn colours_and_sizes_are_fitted() {
         let file = root.path().join("x");
         fs::write(&file, bytes).unwrap();
         let mut out = vec![0; shape.size()];
-        decode(&file, shape, &mut out).map(|()| out)
+        decode(&file, shape, FolderSettings::default().grey, &mut out).map(|()| out)
     };
     let grey = GrayImage::from_fn(8, 8, |x, y| image::Luma([(x + 8 * y) as u8]));
     let grey = encoded(grey, ImageFormat::Png);
@@ -161,7 +161,8 @@ fn unreadable_images_are_left_out_by_choice() {
     for name in ["train/a/0.png", "train/b/2.jpg", "test/a/0.png"] {
         fs::write(root.join(name), "no image").unwrap();
     }
-    let (tiny, skipped) = folder_skipping::<Tiny>(root, 3).unwrap();
+    let settings = |skip| FolderSettings { skip, ..FolderSettings::default() };
+    let (tiny, skipped) = folder_with::<Tiny>(root, &settings(3)).unwrap();
     let names: Vec<String> = skipped.iter().map(ToString::to_string).collect();
     assert!(names[0].contains("train/a/0.png") && names[1].contains("train/b/2.jpg"), "{names:?}");
     assert!(names[2].contains("test/a/0.png") && names.len() == 3, "{names:?}");
@@ -170,9 +171,41 @@ fn unreadable_images_are_left_out_by_choice() {
     assert_eq!([training.index(0), training.index(1)], [1, 2]);
     assert_eq!([training.label(0), training.label(1)], [0, 1]);
     assert_eq!(training.pixels(1)[8 + 2], 18.0 / 255.0);
-    let error = folder_skipping::<Tiny>(root, 2).err().unwrap().to_string();
+    let error = folder_with::<Tiny>(root, &settings(2)).err().unwrap().to_string();
     assert!(error.contains("test/a/0.png, image: found"), "{error}");
     assert!(self::error(root).contains("train/a/0.png, image: found"));
+
+    let whole = class_folders_with::<Tiny>(root.join("train"), &settings(2)).unwrap();
+    assert_eq!((whole.0.len(), whole.0.index(1), whole.1.len()), (2, 2, 2));
+    let error = class_folders::<Tiny>(root.join("train")).unwrap_err().to_string();
+    assert!(error.contains("train/a/0.png, image: found"), "{error}");
+    // A class that is left with nothing is an error, however many may be left out.
+    fs::write(root.join("test/a/1.png"), "no image").unwrap();
+    let error = folder_with::<Tiny>(root, &settings(9)).err().unwrap().to_string();
+    assert!(error.contains("test/a, files: found none that can be read"), "{error}");
+}
+
+#[test]
+fn grey_has_the_weights_that_are_asked_for() {
+    let root = tempfile::tempdir().unwrap();
+    for (class, colour) in [("a", [255, 0, 0]), ("b", [10, 20, 30])] {
+        fs::create_dir(root.path().join(class)).unwrap();
+        let image = RgbImage::from_pixel(8, 8, Rgb(colour));
+        let file = root.path().join(class).join("1.png");
+        fs::write(file, encoded(image, ImageFormat::Png)).unwrap();
+    }
+    let read = |grey| {
+        let settings = FolderSettings { grey, ..FolderSettings::default() };
+        let read = class_folders_with::<Classify<1, 8, 2>>(root.path(), &settings);
+        read.map(|(images, _)| [0, 1].map(|i| images.store.bytes(i)[0]))
+    };
+    assert_eq!(read(FolderSettings::default().grey).unwrap(), [76, 18]);
+    assert_eq!(read([0.2126, 0.7152, 0.0722]).unwrap(), [54, 19]); // Rec. 709
+    assert_eq!(read([1.0, 0.0, 0.0]).unwrap(), [255, 10]);
+    for grey in [[0.3, 0.6, 0.2], [-0.5, 1.0, 0.5], [f64::NAN, 0.5, 0.5], [0.0; 3]] {
+        let error = read(grey).unwrap_err().to_string();
+        assert!(error.contains("grey: found ["), "{error}");
+    }
 }
 
 #[test]
@@ -183,7 +216,7 @@ fn broken_images_are_named_and_never_panic() {
     let mut out = vec![0; shape.size()];
     let mut decoded = |bytes: &[u8]| {
         fs::write(&file, bytes).unwrap();
-        decode(&file, shape, &mut out).map_err(|error| error.to_string())
+        decode(&file, shape, FolderSettings::default().grey, &mut out).map_err(|error| error.to_string())
     };
     for format in [ImageFormat::Jpeg, ImageFormat::Png] {
         let whole = encoded(picture(40, 40), format);
