@@ -1,5 +1,8 @@
 //! The whole pipeline, small: same results at any number of threads, and the command line.
 
+#[path = "common/cifar.rs"]
+mod cifar;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -290,4 +293,59 @@ fn training_resumes_by_the_same_command() {
     assert!(written["short.checkpoint"] == written["long.checkpoint"]);
     let text = String::from_utf8(constant(&short, "3").stderr).unwrap();
     assert!(text.contains("epochs: found 4 done, expected at most the 3"), "{text}");
+}
+
+#[test]
+fn damaged_images_are_left_out_by_choice() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    for number in 0..30u8 {
+        let part = if number < 20 { "train" } else { "test" };
+        let class = data.join(part).join((number % 10).to_string());
+        fs::create_dir_all(&class).unwrap();
+        let image = image::GrayImage::from_pixel(28, 28, image::Luma([number]));
+        image.save(class.join(format!("{number}.png"))).unwrap();
+    }
+    fs::write(data.join("train/3/damaged.png"), "no image").unwrap();
+    let (out, data) = (folder.path().join("out"), data.to_str().unwrap().to_owned());
+    let train = |more: &[&str]| {
+        let net = ["train", "--net", "mnist-cnn", "--epochs", "1", "--held-out", "0.5"];
+        let output = evospike(&[&net[..], &["--out", out.to_str().unwrap()], more].concat());
+        let [said, error] = [output.stdout, output.stderr].map(|s| String::from_utf8(s).unwrap());
+        (output.status.code(), said, error)
+    };
+    let (code, _, error) = train(&["--data", &data]);
+    assert!(code == Some(1) && error.contains("train/3/damaged.png, image: found"), "{error}");
+    let (code, said, _) = train(&["--data", &data, "--skip", "1"]);
+    assert!(code == Some(0) && said.starts_with("1 images left out:\n  "), "{said}");
+    assert!(said.lines().nth(1).unwrap().contains("train/3/damaged.png, image: found"), "{said}");
+    assert!(said.contains("test accuracy: ") && said.contains("% of 10 images"), "{said}");
+    let (code, _, error) = train(&["--data", &data, "--skip", "1", "--format", "idx"]);
+    assert!(code == Some(2) && error.starts_with("error: skip: found 1, expected 0"), "{error}");
+}
+
+/// The format is told by the name; that it was read, by what is wrong in it.
+#[test]
+fn archives_and_emnist_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let ten: Vec<_> = (1..6).map(|i| format!("data_batch_{i}")).collect();
+    let ten = ten.iter().map(|name| (&**name, cifar::pickle(11, "labels")));
+    let files = ten.chain([("test_batch", cifar::pickle(1, "labels"))]).collect::<Vec<_>>();
+    fs::write(path("cifar-10-python.tar.gz"), cifar::archive(&files)).unwrap();
+    let files = ["train", "test"].map(|name| (name, cifar::pickle(1, "coarse")));
+    fs::write(path("cifar-100-python.tar.gz"), cifar::archive(&files)).unwrap();
+    fs::write(path("emnist-digits-train-images-idx3-ubyte"), "no images").unwrap();
+    fs::write(path("emnist-digits-train-labels-idx1-ubyte"), "no labels").unwrap();
+    for (net, data, expected) in [
+        ("resnet20", "cifar-10-python.tar.gz", "data_batch_1, `labels`: found label 10"),
+        ("resnet20", "cifar-100-python.tar.gz", "cifar-100-python.tar.gz/train"),
+        ("mnist-cnn", "emnist-digits", "emnist-digits-train-images-idx3-ubyte, byte 0"),
+        ("mnist-cnn", "nowhere", "nowhere: No such file"),
+    ] {
+        let out = path("out");
+        let output = evospike(&["train", "--net", net, "--data", &path(data), "--out", &out]);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.contains(expected) && text.lines().count() == 1, "{data}: {text}");
+    }
 }

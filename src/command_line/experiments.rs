@@ -14,7 +14,9 @@ use evospike::reproduce::{
     comparison, digits, explain, fashion, neurons,
 };
 
-use super::source::{Format, Source, Work, find_format, load_weights, wrong};
+use super::source::{
+    Format, Source, Work, check_skip, find_format, load_weights, read_folder, wrong,
+};
 
 #[derive(Subcommand)]
 pub(crate) enum Reproduce {
@@ -69,7 +71,7 @@ impl Reproduce {
 /// Files of the data set and the network.
 #[derive(Args)]
 struct Cifar10Files {
-    /// Folder of the data set
+    /// Folder or archive of the data set
     #[arg(long)]
     data: PathBuf,
     /// File of weights (safetensors), as `train` writes it or with PyTorch's names
@@ -79,6 +81,9 @@ struct Cifar10Files {
     /// data set per line
     #[arg(long)]
     held_out_list: PathBuf,
+    /// Largest number of files to leave out of a folder of images because they cannot be read
+    #[arg(long, default_value_t = 0)]
+    skip: usize,
 }
 
 /// Networks that `reproduce cifar10` made.
@@ -346,9 +351,10 @@ impl Cifar10Files {
         run: impl FnOnce(&Cifar10Input<'_, Vgg15HalfBn>, &AtomicBool) -> evospike::Result<R>,
     ) -> evospike::Result<R> {
         let format = find_format(&self.data)?;
+        check_skip(self.skip, format)?;
         let ann = load_weights::<Vgg15HalfBn>(&self.model)?;
         let data = match format {
-            Format::Folder => data::folder(&self.data)?,
+            Format::Folder => read_folder(&self.data, self.skip)?,
             _ => data::cifar10(&self.data)?,
         };
         let input = Cifar10Input {

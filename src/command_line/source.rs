@@ -8,8 +8,9 @@ use evospike::ann::networks::{
     FashionCnn, Mlp, MnistCnn, ResNet20, ResNet20Cifar100, Vgg15, Vgg15Cifar100, Vgg15HalfBn,
     Vgg15HalfBnCifar100, Vgg15QuarterBn, Vgg15QuarterBnCifar100, Vgg16,
 };
-use evospike::data::{Cifar10, Cifar100, Normalisation, Task, TrainTest};
+use evospike::data::{Cifar10, Cifar100, FolderSettings, Normalisation, Task, TrainTest};
 use evospike::prelude::*;
+use evospike::ranks;
 
 /// A network and its images.
 #[derive(Args)]
@@ -17,7 +18,8 @@ pub(crate) struct Source {
     /// Network; those for CIFAR take the number of classes from the data
     #[arg(long)]
     pub(crate) net: Net,
-    /// Folder of the data set; not given for the embedded digits
+    /// Folder or archive of the data set, or the start of the names of EMNIST's files; not given
+    /// for the embedded digits
     #[arg(long)]
     data: Option<PathBuf>,
     /// Format of the data set
@@ -32,6 +34,9 @@ pub(crate) struct Source {
     /// File that lists the training images to hold out: one index into the data set per line
     #[arg(long, conflicts_with = "held_out")]
     held_out_list: Option<PathBuf>,
+    /// Largest number of files to leave out of a folder of images because they cannot be read
+    #[arg(long, default_value_t = 0)]
+    skip: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -58,7 +63,7 @@ pub(crate) enum Net {
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 pub(crate) enum Format {
-    /// Detected from the files in the folder
+    /// Detected from the names of the files
     Auto,
     /// CIFAR-10's binary version
     Cifar10,
@@ -70,10 +75,8 @@ pub(crate) enum Format {
     Folder,
 }
 
-/// Format of the data set in a folder.
-pub(crate) fn find_format(folder: &Path) -> evospike::Result<Format> {
-    // A folder that is missing or is a file gives its own error.
-    std::fs::read_dir(folder).map_err(|source| Error::Io { path: folder.into(), source })?;
+/// Format of the data set in a folder, or of an archive.
+pub(crate) fn find_format(data: &Path) -> evospike::Result<Format> {
     let marks = [
         ("cifar-10-batches-bin", Format::Cifar10),
         ("cifar-10-batches-py", Format::Cifar10),
@@ -92,14 +95,43 @@ pub(crate) fn find_format(folder: &Path) -> evospike::Result<Format> {
         ("train-images.idx3-ubyte.gz", Format::Idx),
         ("train", Format::Folder),
     ];
-    let found = marks.iter().find(|(name, _)| folder.join(name).exists());
-    found.map(|(_, format)| *format).ok_or_else(|| Error::Data {
-        file: folder.display().to_string(),
+    let found = marks.iter().find(|&&(name, format)| {
+        let mut longer = data.as_os_str().to_owned();
+        longer.push(format!("-{name}"));
+        let emnist = format == Format::Idx && Path::new(&longer).exists();
+        emnist || data.join(name).exists() || data.ends_with(name) && data.is_file()
+    });
+    if let Some((_, format)) = found {
+        return Ok(*format);
+    }
+    // One that is missing gives its own error.
+    std::fs::metadata(data).map_err(|source| Error::Io { path: data.into(), source })?;
+    Err(Error::Data {
+        file: data.display().to_string(),
         place: "files".into(),
         found: "no data set known here".into(),
         expected: marks.map(|(name, _)| format!("`{name}`")).join(" or ")
             + " (with a folder of images for each class)",
     })
+}
+
+/// Returns an error if files are to be left out of what are no files of images.
+pub(crate) fn check_skip(skip: usize, format: Format) -> evospike::Result<()> {
+    match skip == 0 || format == Format::Folder {
+        true => Ok(()),
+        false => Err(wrong("skip", skip, "0, as the images are not in files of their own")),
+    }
+}
+
+/// Reads images in folders, and says which files were left out.
+pub(crate) fn read_folder<K: Task>(folder: &Path, skip: usize) -> evospike::Result<TrainTest<K>> {
+    let settings = FolderSettings { skip, ..FolderSettings::default() };
+    let (images, skipped) = data::folder_with(folder, &settings)?;
+    if !skipped.is_empty() && ranks::leads() {
+        println!("{} images left out:", skipped.len());
+        skipped.iter().for_each(|error| println!("  {error}"));
+    }
+    Ok(images)
 }
 
 pub(crate) fn wrong(name: &'static str, found: impl ToString, expected: impl ToString) -> Error {
@@ -135,7 +167,7 @@ impl Source {
             Net::MnistCnn => {
                 let data = match self.format()? {
                     Format::Idx => data::idx(self.data()?),
-                    Format::Folder => data::folder(self.data()?),
+                    Format::Folder => self.folder(),
                     _ => Err(self.refuse("idx or folder")),
                 };
                 self.on::<MnistCnn>(work, data?, &Normalisation::MNIST)
@@ -145,7 +177,7 @@ impl Source {
             Net::Vgg15QuarterBn => self.on_cifar::<Vgg15QuarterBn, Vgg15QuarterBnCifar100>(work),
             Net::Resnet20 => self.on_cifar::<ResNet20, ResNet20Cifar100>(work),
             Net::Vgg16 if self.format()? == Format::Folder => {
-                self.on::<Vgg16>(work, data::folder(self.data()?)?, &Normalisation::IMAGENET)
+                self.on::<Vgg16>(work, self.folder()?, &Normalisation::IMAGENET)
             }
             Net::Vgg16 => Err(self.refuse("folder")),
         }
@@ -163,9 +195,9 @@ impl Source {
             Format::Cifar10 => self.on::<A>(work, data::cifar10(folder)?, &ten),
             Format::Cifar100 => self.on::<B>(work, data::cifar100(folder)?, &hundred),
             Format::Folder if classes >= Cifar100::CLASSES => {
-                self.on::<B>(work, data::folder(folder)?, &hundred)
+                self.on::<B>(work, self.folder()?, &hundred)
             }
-            Format::Folder => self.on::<A>(work, data::folder(folder)?, &ten),
+            Format::Folder => self.on::<A>(work, self.folder()?, &ten),
             Format::Idx | Format::Auto => Err(self.refuse("cifar10, cifar100 or folder")),
         }
     }
@@ -178,6 +210,7 @@ impl Source {
 
     /// Returns an error if files are given for images that are embedded.
     fn embedded(&self) -> evospike::Result<()> {
+        check_skip(self.skip, Format::Auto)?;
         let files = [("data", &self.data), ("held_out_list", &self.held_out_list)];
         match files.into_iter().find_map(|(name, file)| Some((name, file.as_ref()?))) {
             Some((name, file)) => Err(wrong(name, file.display(), "none: the images are embedded")),
@@ -199,6 +232,10 @@ impl Source {
         work.on::<N>(&parts)
     }
 
+    fn folder<K: Task>(&self) -> evospike::Result<TrainTest<K>> {
+        read_folder(self.data()?, self.skip)
+    }
+
     pub(crate) fn data(&self) -> evospike::Result<&Path> {
         let data = self.data.as_deref();
         data.ok_or_else(|| wrong("data", "none", "the folder of a data set"))
@@ -206,10 +243,12 @@ impl Source {
 
     /// Format given by the user or found in the folder.
     fn format(&self) -> evospike::Result<Format> {
-        match self.format {
-            Format::Auto => find_format(self.data()?),
-            format => Ok(format),
-        }
+        let format = match self.format {
+            Format::Auto => find_format(self.data()?)?,
+            format => format,
+        };
+        check_skip(self.skip, format)?;
+        Ok(format)
     }
 
     fn refuse(&self, formats: &str) -> Error {
