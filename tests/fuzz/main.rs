@@ -460,7 +460,15 @@ fn tables() {
         Ok(())
     };
     sweep().unwrap();
-    of_file("sweep CSV", &path, [128, LITTLE]).fuzz(bytes, sweep);
+    of_file("sweep CSV", &path, [128, LITTLE]).fuzz(bytes, sweep.clone());
+    fs::remove_file(&path).unwrap();
+    sweep().unwrap();
+
+    // The key beside the table, which is the file to delete and so is named.
+    let named = Some(path.clone());
+    let key = folder.path().join("sweep.csv.key");
+    let reader = of_file("sweep key", &key, [256, LITTLE]);
+    Reader { named, ..reader }.fuzz(checkpoint, sweep.clone());
 
     let [path, other] = ["1 of 2.csv", "2 of 2.csv"].map(|name| folder.path().join(name));
     for (k, path) in [(1, &path), (2, &other)] {
@@ -471,13 +479,21 @@ fn tables() {
     }
     let all = folder.path().join("all.csv");
     let mut reader = of_file("CSV of a shard", &path, [128, LITTLE]);
-    reader.named = Some(folder.path().into()); // of two rows that differ, the second one's file
-    reader.fuzz(bytes, move || {
-        match evospike::sweep::merge([&path, &other], &all) {
+    let named = Some(folder.path().to_owned()); // of two rows that differ, the second one's file
+    reader.named = named.clone();
+    let merge = {
+        let path = path.clone();
+        move || match evospike::sweep::merge([&path, &other], &all) {
             Err(Error::Parameter { .. }) => Ok(()), // a combination is missing, in no file
             merged => merged,
         }
-    });
+    };
+    reader.fuzz(bytes, merge.clone());
+    let good = "point,x,name,one,error\n1/4,0.5,a,0.5,\n3/4,1.5,a,1.5,\n";
+    fs::write(&path, good).unwrap();
+    let key = folder.path().join("1 of 2.csv.key");
+    let reader = of_file("key of a shard", &key, [256, LITTLE]);
+    Reader { named, ..reader }.fuzz(checkpoint, merge);
 
     let path = folder.path().join("accuracy.csv");
     let curve = metrics::AccuracyCurve::new(4, vec![1, 3, 4]).unwrap();
