@@ -73,7 +73,8 @@ impl Target {
     pub fn new(ann: impl Into<Arc<[bool]>>, margin_percent: f64) -> Result<Self> {
         let target = Self { ann: ann.into(), margin_percent, whose: "ANN" };
         not_empty("images", &target.ann)?;
-        let holds = margin_percent == 0.0 || margin_percent > 0.0 && target.percent() > 0.0;
+        let leaves = target.percent() > ROUNDING;
+        let holds = margin_percent == 0.0 || margin_percent > 0.0 && leaves;
         let most = target.ann();
         let expected = format!("0 or more, and less than the ANN's accuracy of {most}");
         require(holds, "margin_percent", margin_percent, expected)?;
@@ -131,6 +132,11 @@ impl Target {
     /// Returns the accuracy to reach, in percent.
     pub fn percent(&self) -> f64 {
         self.ann().percent() - self.margin_percent
+    }
+
+    /// Returns whether an accuracy in percent is at or above the target.
+    pub fn is_reached(&self, percent: f64) -> bool {
+        reaches(percent, self.percent())
     }
 }
 
@@ -229,14 +235,23 @@ impl AccuracyCurve {
     }
 }
 
+/// Error of the arithmetic with percentages and margins, and far less than one image's share.
+const ROUNDING: f64 = 1e-9;
+
+/// Returns whether an accuracy is at or above a target, though both are rounded: 80.1 % reaches
+/// 80.4 % less 0.3 points, which is 80.10000000000001.
+fn reaches(accuracy: f64, target: f64) -> bool {
+    accuracy >= target - ROUNDING
+}
+
 /// Returns the first timestep from which all accuracies reach the target; the number of timesteps +
 /// 1 if the last one does not.
 fn first_to_stay(
-    percent: impl DoubleEndedIterator<Item = f64> + ExactSizeIterator,
+    accuracies: impl DoubleEndedIterator<Item = f64> + ExactSizeIterator,
     target: f64,
 ) -> usize {
-    let timesteps = percent.len();
-    timesteps + 1 - percent.rev().take_while(|&p| p >= target).count()
+    let timesteps = accuracies.len();
+    timesteps + 1 - accuracies.rev().take_while(|&accuracy| reaches(accuracy, target)).count()
 }
 
 show!(impl [] AccuracyCurve as chart);
@@ -623,6 +638,30 @@ mod tests {
         assert_eq!(decisive(&curves(9), Some(&target(90.0))), 30.0..103.5);
         let poor = vec![("poor".into(), curve(&[1, 2, 3]))];
         assert_eq!(decisive(&poor, Some(&target(99.0))), 25.0..103.75);
+    }
+
+    /// The ANN's accuracy less the margin is one that so many images have, which reaches the target
+    /// however both are rounded; one image less does not.
+    #[test]
+    fn the_target_itself_is_reached() {
+        let mut rounded_up = 0;
+        for (images, margin, points) in [(1000, 1.0, 10), (1000, 0.3, 3), (10_000, 0.5, 50)] {
+            for right in points + 1..=images {
+                let hits = (0..images).map(|image| image < right).collect::<Vec<_>>();
+                let target = Target::new(hits, margin).unwrap();
+                let just = right - points;
+                let percent = Accuracy { correct: just, images }.percent();
+                rounded_up += usize::from(percent < target.percent());
+                let curve = |correct| AccuracyCurve::new(images, vec![correct]).unwrap();
+                assert_eq!(curve(just).latency(&target), Some(1), "{just} for {target}");
+                assert_eq!(curve(just - 1).latency(&target), None, "{just} for {target}");
+                assert!(target.is_reached(percent));
+            }
+        }
+        assert!(rounded_up > 300, "{rounded_up}");
+        // Nothing is left of 2.9 % less 2.9 points.
+        let hits = (0..1000).map(|image| image < 29).collect::<Vec<_>>();
+        assert!(Target::new(hits, 2.9).is_err());
     }
 
     /// Image i is right from timestep `from[i]`, of 5.

@@ -79,7 +79,7 @@ impl NeuronRow {
         let spent = one.unwrap_or(run.curve.timesteps());
         let spikes = run.layers.iter().flat_map(|layer| &layer.spikes[..spent]).sum::<u64>();
         let exit = chosen.gap.map(|gap| run.exit_at(gap)).transpose()?;
-        let exit = exit.filter(|exit| exit.accuracy_percent >= targets[1].percent());
+        let exit = exit.filter(|exit| targets[1].is_reached(exit.accuracy_percent));
         let from = chosen.kind.from;
         let gain = chosen.start.map(|start| gain(&all[start].run, run, from));
         Ok(Self {

@@ -37,7 +37,7 @@ impl EarlyExit {
     /// does. Choose the gap on held-out images, and read it on test images with
     /// [`Simulation::exit_at`].
     pub fn best(&self, target: &Target) -> Option<Exit> {
-        let good = self.exits.iter().filter(|exit| exit.accuracy_percent >= target.percent());
+        let good = self.exits.iter().filter(|exit| target.is_reached(exit.accuracy_percent));
         good.min_by(|a, b| a.mean_timesteps.total_cmp(&b.mean_timesteps)).copied()
     }
 
