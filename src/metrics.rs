@@ -61,6 +61,8 @@ pub fn predict(outputs: &[f32]) -> usize {
 pub struct Target {
     ann: Arc<[bool]>,
     margin_percent: f64,
+    /// CRC-32 of which images they are; none if that is not known.
+    images: Option<u32>,
     /// Name of the reference network in charts.
     whose: &'static str,
 }
@@ -71,7 +73,7 @@ impl Target {
     /// # Errors
     /// Returns an error if there is no image, or the margin is negative or leaves nothing to reach.
     pub fn new(ann: impl Into<Arc<[bool]>>, margin_percent: f64) -> Result<Self> {
-        let target = Self { ann: ann.into(), margin_percent, whose: "ANN" };
+        let target = Self { ann: ann.into(), margin_percent, images: None, whose: "ANN" };
         not_empty("images", &target.ann)?;
         let leaves = target.percent() > ROUNDING;
         let holds = margin_percent == 0.0 || margin_percent > 0.0 && leaves;
@@ -87,6 +89,11 @@ impl Target {
             correct: self.ann.iter().filter(|&&correct| correct).count(),
             images: self.ann.len(),
         }
+    }
+
+    /// Returns the target with the CRC-32 of which images it was made on.
+    pub(crate) fn of_images(self, checksum: u32) -> Self {
+        Self { images: Some(checksum), ..self }
     }
 
     /// Returns the same target with another reference network in place of the ANN.
@@ -112,11 +119,15 @@ impl Target {
         checksum.sum()
     }
 
-    /// Returns an error if the target was not made on this number of images.
-    pub(crate) fn check_on(&self, images: usize) -> Result<()> {
+    /// Returns an error if the target was not made on images of this number and checksum.
+    pub(crate) fn check_on(&self, images: usize, checksum: u32) -> Result<()> {
         let expected = format!("the ANN's on these {images} held-out images");
-        let found = format!("one made on {} images", self.ann.len());
-        require(self.ann.len() == images, "target", found, expected)
+        let found = match self.ann.len() == images {
+            true => "one made on other images".into(),
+            false => format!("one made on {} images", self.ann.len()),
+        };
+        let same = self.images.is_none_or(|own| own == checksum);
+        require(self.ann.len() == images && same, "target", found, expected)
     }
 
     /// Returns the target on a range of its images.
@@ -727,6 +738,18 @@ mod tests {
             assert!(error.starts_with("margin_percent: found"), "{error}");
         }
         assert!(Target::new([], 1.0).is_err());
+    }
+
+    #[test]
+    fn a_target_is_of_its_images() {
+        let error = |target: Target, images| {
+            target.check_on(10, images).err().map(|error| error.to_string())
+        };
+        assert_eq!(error(target(90.0), 7), None); // of images that nobody named
+        assert_eq!(error(target(90.0).of_images(7), 7), None);
+        let other = error(target(90.0).of_images(7), 8).unwrap();
+        assert!(other.starts_with("target: found one made on other images"), "{other}");
+        assert!(target(90.0).check_on(9, 7).is_err());
     }
 
     #[test]

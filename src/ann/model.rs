@@ -106,7 +106,7 @@ impl<N: Network, D: NetworkDevice> Ann<N, D> {
         let logits = self.logits(images)?;
         let hits = logits.iter().enumerate();
         let hits: Vec<bool> = hits.map(|(i, row)| predict(row) == images.label(i)).collect();
-        Target::new(hits, margin_percent)
+        Ok(Target::new(hits, margin_percent)?.of_images(images.view().which()))
     }
 
     /// The plain layers that the network is, weights included.

@@ -592,6 +592,17 @@ impl<'a> Samples<'a> {
         input
     }
 
+    /// CRC-32 of the images' indices and labels, in order: which images they are, also where their
+    /// pixels are attacked.
+    pub fn which(&self) -> u32 {
+        let mut checksum = flate2::Crc::new();
+        for &index in self.indices {
+            checksum.update(&(index as u64).to_le_bytes());
+            checksum.update(&self.store.labels[index].to_le_bytes());
+        }
+        checksum.sum()
+    }
+
     /// CRC-32 of the images' inputs and labels, in order.
     pub fn checksum(&self) -> u32 {
         let mut checksum = flate2::Crc::new();

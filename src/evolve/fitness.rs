@@ -181,7 +181,7 @@ impl<'a> Evaluator<'a> {
     ) -> Result<Self> {
         let timesteps = run.timesteps;
         objective.check(timesteps)?;
-        target.check_on(images.len())?;
+        target.check_on(images.len(), images.view().which())?;
         let holds = objective != Objective::MeanLatency || target.margin() != 0.0;
         let expected = "a target below the ANN's accuracy, to average down to twice as far";
         require(holds, "target", "a margin of 0", expected)?;

@@ -110,7 +110,7 @@ fn run<N: Network>(
     settings.check()?;
     let genome = Genome::new(&settings.genome, snn.neurons())?;
     let batch = settings.batch_of(images.len())?;
-    target.check_on(images.len())?;
+    target.check_on(images.len(), images.view().which())?;
     let start = genome.neutral();
     let first = 0..batch;
     let (fixed, fixed_target) = (images.range(first.clone()), target.part(first)?);

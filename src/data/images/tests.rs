@@ -61,6 +61,17 @@ fn a_split_is_stratified_disjoint_complete_and_seeded() {
     assert_ne!(split(4).test.indices, parts.test.indices);
 }
 
+/// By what a target is known: whose pixels it is, not what an attack made of them.
+#[test]
+fn parts_are_told_apart_whatever_their_pixels() {
+    let parts = digits().unwrap().split(Shares::default(), 0).unwrap();
+    let (held_out, test) = (parts.held_out.take(9), parts.test.take(9));
+    let black = held_out.with_pixels(vec![0.0; 9 * 64]).unwrap();
+    assert_eq!(black.view().which(), held_out.view().which());
+    assert_ne!(held_out.view().which(), test.view().which());
+    assert_ne!(held_out.view().which(), held_out.take(8).view().which());
+}
+
 #[test]
 fn shares_that_cannot_be_are_refused() {
     let digits = digits().unwrap();
