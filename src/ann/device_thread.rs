@@ -80,6 +80,10 @@ impl Trainable for DeviceThread {
         self.ask(move |network| network.set_tensors(kind, &tensors))
     }
 
+    fn types(&self) -> Result<&'static str> {
+        self.ask(|network| network.types())
+    }
+
     fn layers(&self) -> Result<Vec<Layer>> {
         self.ask(|network| network.layers())
     }

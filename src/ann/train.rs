@@ -5,6 +5,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::time::Instant;
 
+use flate2::Crc;
 use rand::Rng as _;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
@@ -216,6 +217,8 @@ struct Identity {
     images_checksum: u32,
     /// CRC-32 of the layers before the first step, weights included.
     first_layers_checksum: u32,
+    /// CRC-32 of the name of the layers' type, dropout included, of which no layer tells.
+    layer_types_checksum: u32,
 }
 
 /// State that a run resumes from, beside its tensors.
@@ -277,11 +280,14 @@ impl Steps for TrainingRun<'_> {
         if settings.schedule == Schedule::Constant {
             settings.epochs = 0; // more of them begin like fewer
         }
+        let mut types = Crc::new();
+        types.update(self.network.types()?.as_bytes());
         Ok(Identity {
             settings,
             images: self.images.len(),
             images_checksum: self.images.checksum(),
             first_layers_checksum: checksum(&self.network.layers()?),
+            layer_types_checksum: types.sum(),
         })
     }
 

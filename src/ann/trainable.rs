@@ -43,6 +43,14 @@ pub trait Trainable {
     /// Tensors missing, left over or of another name or shape; then none is changed.
     fn set_tensors(&mut self, kind: Values, tensors: &[NamedTensor]) -> Result<()>;
 
+    /// Name of the type of the layers, which tells what acts in training alone: dropout.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) of the device.
+    fn types(&self) -> Result<&'static str> {
+        Ok("")
+    }
+
     /// The plain layers that the network is, weights included.
     ///
     /// # Errors

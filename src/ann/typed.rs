@@ -37,6 +37,8 @@ pub struct Typed<M, D: Backend, const C: usize, const SIDE: usize, const CLASSES
     /// Where images are put; what dropout draws comes from there.
     device: D,
     moments: Moments<D>,
+    /// Name of the layers' type.
+    types: &'static str,
 }
 
 /// Copies tensors out of a module.
@@ -225,6 +227,10 @@ where
         Ok(())
     }
 
+    fn types(&self) -> Result<&'static str> {
+        Ok(self.types)
+    }
+
     fn layers(&self) -> Result<Vec<Layer>> {
         let mut layers = Vec::new();
         self.module.describe(&mut layers);
@@ -241,6 +247,7 @@ impl<M, D: Backend, const C: usize, const SIDE: usize, const CLASSES: usize>
             module: L::try_build_on_device(&device).map_err(Error::device)?,
             device,
             moments: Moments::NONE,
+            types: std::any::type_name::<L>(),
         })
     }
 

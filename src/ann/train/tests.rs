@@ -72,6 +72,9 @@ impl Trainable for Breaks {
     fn set_tensors(&mut self, kind: Values, tensors: &[NamedTensor]) -> Result<()> {
         self.0.set_tensors(kind, tensors)
     }
+    fn types(&self) -> Result<&'static str> {
+        self.0.types()
+    }
     fn layers(&self) -> Result<Vec<Layer>> {
         self.0.layers()
     }
@@ -167,6 +170,39 @@ fn a_resumed_run_ends_with_the_same_bytes() {
             });
         }
     }
+}
+
+/// Dropout is in no layer: only the type of the network tells it.
+#[test]
+fn a_checkpoint_of_other_dropout_is_refused() {
+    mod often {
+        use crate::ann::modules::*;
+        use crate::data::tasks::Digits;
+        crate::network! {
+            pub Net for Digits = ((Flatten<1, 8, 64>, UnbiasedLinear<64, 8>, Relu, DropoutOneIn<2>),
+                UnbiasedLinear<8, 10>);
+        }
+    }
+    mod seldom {
+        use crate::ann::modules::*;
+        use crate::data::tasks::Digits;
+        crate::network! {
+            pub Net for Digits = ((Flatten<1, 8, 64>, UnbiasedLinear<64, 8>, Relu, DropoutOneIn<9>),
+                UnbiasedLinear<8, 10>);
+        }
+    }
+    fn train<N: Network<Task = Digits>>(path: &Path) -> Result<f64> {
+        let settings = TrainSettings { epochs: 1, ..TrainSettings::default() };
+        let (mut ann, images) = (Ann::<N>::new(0)?, digits().training.take(100));
+        Ok(Resume::at(path).train(&mut ann, &images, &settings)?[0].loss)
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let [one, other] = ["one", "other"].map(|name| folder.path().join(name));
+    let loss = train::<often::Net>(&one).unwrap();
+    assert_eq!(train::<often::Net>(&one).unwrap(), loss);
+    assert_ne!(train::<seldom::Net>(&other).unwrap(), loss);
+    let error = train::<seldom::Net>(&one).unwrap_err().to_string();
+    assert!(error.contains("layer_types_checksum: found "), "{error}");
 }
 
 #[test]
