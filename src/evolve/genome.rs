@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::{Result, require};
+use crate::base::{Result, each_once, require};
 use crate::simulate::{Charge, Neurons, times};
 
 /// Parameter that evolution changes in every layer of neurons.
@@ -101,9 +101,10 @@ pub(crate) struct Genome<'a> {
     neurons: &'a [Neurons],
 }
 
-/// Returns an error if a range is not allowed for any network.
+/// Returns an error if a range is not allowed for any network, or a gene is there twice, with values
+/// that contradict each other.
 pub(crate) fn check(genes: &[(Gene, [f64; 2])]) -> Result<()> {
-    require(!genes.is_empty(), "genome", "no gene", "at least one")?;
+    each_once("genome", &genes.iter().map(|(gene, _)| gene).collect::<Vec<_>>())?;
     for &(gene, [low, high]) in genes {
         let ([least, most], expected) = gene.limits();
         let holds = least <= low && low < high && high <= most;
@@ -130,6 +131,14 @@ impl<'a> Genome<'a> {
                 let found = format!("{gene:?} in {low}..={high}");
                 let expected = format!("a range that holds {neutral}, the network as it is");
                 require(holds, "genome", found, expected)?;
+                // One value cannot hold the leaks of channels, or levels of another number of spikes.
+                let mut same = neurons.clone();
+                gene.express(&mut same, neutral);
+                let found = format!("{gene:?}, of neurons that it changes before it varies");
+                let holds = same.leak.iter().all(|leak| neurons.leak.iter().all(|own| own == leak));
+                let holds = holds && same.spikes == neurons.spikes;
+                let expected = "one leak for a layer, and as many spikes as levels, up and down";
+                require(holds, "genome", found, expected)?;
             }
         }
         Ok(Self { genes, neurons })
@@ -154,8 +163,15 @@ impl<'a> Genome<'a> {
     /// Returns the neurons with these values, each within its bounds.
     pub fn express(&self, values: &[f64]) -> Vec<Neurons> {
         let mut changed = self.neurons.to_vec();
-        let layers = self.neurons.len();
-        for (&(gene, _), values) in self.genes.iter().zip(values.chunks_exact(layers)) {
+        let mut genes: Vec<_> =
+            self.genes.iter().zip(values.chunks_exact(self.neurons.len())).collect();
+        // What a spike is comes before what it weighs, in whatever order the genes are listed.
+        genes.sort_by_key(|((gene, _), _)| match gene {
+            Gene::Levels => 0,
+            Gene::Burst => 1,
+            _ => 2,
+        });
+        for (&(gene, _), values) in genes {
             for (neurons, &value) in changed.iter_mut().zip(values) {
                 gene.express(neurons, value);
             }
@@ -215,6 +231,22 @@ mod tests {
         let spikes = |levels, most, negative| Spikes { levels, most, negative };
         assert_eq!(found[0].spikes, spikes(1, 1, below(0.25, 1)));
         assert_eq!(found[1].spikes, Spikes::levels(4));
+        // Levels set the number of spikes and the charge, which other genes change afterwards.
+        let (levels, burst) = ((Gene::Levels, [1.0, 4.0]), (Gene::Burst, [1.0, 3.0]));
+        let threshold = (Gene::Threshold, [0.5, 2.0]);
+        let orders = [[levels, burst, threshold], [threshold, burst, levels]];
+        let both = orders.map(|genes| {
+            let of = |gene| match gene {
+                Gene::Levels => [4.0, 1.0],
+                Gene::Burst => [2.0, 1.0],
+                _ => [0.5, 1.0],
+            };
+            let values = genes.iter().flat_map(|&(gene, _)| of(gene)).collect::<Vec<_>>();
+            Genome::new(&genes, &signed).unwrap().express(&values)
+        });
+        assert_eq!(both[0], both[1]);
+        assert_eq!(both[0][0].spikes, spikes(4, 2, below(0.0, 2)));
+        assert_eq!((&*both[0][0].charges(), both[0][0].threshold[0]), (&[0.25, 1.0][..], 0.5));
         let burst = [(Gene::Burst, [1.0, 3.0])];
         let found = Genome::new(&burst, &signed).unwrap().express(&[1.0, 2.2]);
         assert_eq!(found[1].spikes, Spikes::burst(2));
@@ -253,6 +285,35 @@ mod tests {
         }
     }
 
+    /// Or the evolution would start from another network than the one it is given.
+    #[test]
+    fn genes_that_cannot_hold_the_network_are_refused() {
+        let error = |gene, change: fn(&mut Neurons)| {
+            let mut network = network();
+            network.iter_mut().for_each(change);
+            let genes = [(gene, if gene == Gene::Leak { [0.1, 1.0] } else { [1.0, 8.0] })];
+            Genome::new(&genes, &network).err().map(|error| error.to_string())
+        };
+        let changed = |error: Option<String>| {
+            error.is_some_and(|error| error.contains("of neurons that it changes"))
+        };
+        assert!(changed(error(Gene::Leak, |n| n.leak = vec![0.9, 0.5])));
+        assert_eq!(error(Gene::Leak, |n| n.leak = vec![0.9, 0.9]), None);
+        assert!(changed(error(Gene::Levels, |n| n.spikes = Spikes::burst(3))));
+        assert_eq!(error(Gene::Burst, |n| n.spikes = Spikes::burst(3)), None);
+        let more_down = Some(Negative { threshold: 0.0, most: 2 });
+        let error = |gene| {
+            let spikes = Spikes { levels: 1, most: 1, negative: more_down };
+            let network = [Neurons { spikes, ..Neurons::new([1.0]) }];
+            Genome::new(&[(gene, [1.0, 8.0])], &network).err().unwrap().to_string()
+        };
+        assert!(error(Gene::Burst).contains("as many spikes as levels, up and down"));
+        let network = network();
+        let twice = [(Gene::Leak, [0.5, 1.0]), (Gene::Leak, [0.9, 1.0])];
+        let error = Genome::new(&twice, &network).err().unwrap().to_string();
+        assert_eq!(error, "genome: found Leak twice, expected each value once");
+    }
+
     #[test]
     fn ranges_out_of_range_are_named() {
         let message = |genes: &[(Gene, [f64; 2])]| {
@@ -260,7 +321,7 @@ mod tests {
             let genome = Genome::new(genes, &network);
             genome.err().unwrap().to_string()
         };
-        assert_eq!(message(&[]), "genome: found no gene, expected at least one");
+        assert_eq!(message(&[]), "genome: found none, expected at least one");
         for (gene, range, expected) in [
             (Gene::Scale, [0.0, 2.0], "factors above 0"),
             (Gene::Threshold, [0.5, f64::NAN], "factors above 0"),
