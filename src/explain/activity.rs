@@ -18,7 +18,8 @@ pub struct FiringRateRow {
     pub layer: usize,
     /// Timestep, from 1.
     pub timestep: usize,
-    /// Share of the neurons that fire in the timestep, in percent, averaged over images.
+    /// Number of spikes per neuron in the timestep, in percent, averaged over images: the share of the
+    /// neurons that fire, if spikes are plain.
     pub firing_rate_percent: f64,
 }
 

@@ -250,7 +250,8 @@ fn error_sums(
                     size: own(&sizes, i),
                     charge: own(&charges, i),
                     most: neurons.spikes.most.into(),
-                    initial: neurons.initial.into(),
+                    initial: f64::from(neurons.initial)
+                        + own(&neurons.potential, i) / own(&sizes, i),
                     activation: stage.activation.of(ann[i]).into(),
                 };
                 sums.neuron(&neuron, spikes, timesteps);

@@ -132,6 +132,23 @@ fn activity_over_time_is_counted() {
     assert_eq!(none.median_timestep, None);
 }
 
+/// A calibrated potential is an initial one in other units: the causes of errors are the same.
+#[test]
+fn calibrated_potentials_count_as_initial_ones() {
+    let (snn, images) = (residual(), four_by_four());
+    let errors = |neurons: Vec<Neurons>| {
+        let snn = SpikingNetwork { neurons, ..snn.clone() };
+        conversion_error("one", &snn, &images, &[3]).unwrap()
+    };
+    let potential = |neurons: &Neurons| neurons.threshold.iter().map(|t| t / 2.0).collect();
+    let moved = snn.neurons.iter().map(|neurons| Neurons {
+        initial: 0.0,
+        potential: potential(neurons),
+        ..neurons.clone()
+    });
+    assert_eq!(errors(moved.collect()), errors(snn.neurons.clone()));
+}
+
 /// A neuron that gets 0.75, with its spikes up to T = 2 and then the five parts.
 #[test]
 fn each_cause_makes_its_part() {
