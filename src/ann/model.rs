@@ -11,7 +11,7 @@ use super::train::{History, TrainSettings, train};
 use super::trainable::{Built, Trainable};
 use super::weights;
 use super::weights::Names;
-use crate::base::{Result, Resume, Table, show};
+use crate::base::{Result, Resume, Table, all_finite, show};
 use crate::data::{Images, Part, Samples, Task, Training};
 use crate::metrics::{Accuracy, Target, predict};
 
@@ -80,6 +80,7 @@ impl<N: Network, D: NetworkDevice> Ann<N, D> {
     /// Logits of every image, one row an image.
     ///
     /// # Errors
+    /// Logits that are infinite or no numbers, of weights that overflow;
     /// [`Error::Device`](crate::Error::Device) if memory runs out.
     pub fn logits<P: Part>(&self, images: &Images<P, N::Task>) -> Result<Vec<Vec<f32>>> {
         logits(&*self.network, images.view(), N::Task::CLASSES)
@@ -169,6 +170,7 @@ fn logits(network: &dyn Trainable, images: Samples<'_>, classes: usize) -> Resul
     let mut rows = Vec::with_capacity(all.len());
     for batch in all.chunks(FORWARD_BATCH) {
         let logits = network.forward(images.batch(batch), batch.len())?;
+        all_finite("logits", &logits)?; // of which one would be the largest, or the first class
         rows.extend(logits.chunks_exact(classes).map(<[f32]>::to_vec));
     }
     Ok(rows)

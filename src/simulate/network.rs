@@ -120,7 +120,8 @@ impl SpikingNetwork {
     ///
     /// # Errors
     /// Returns an error if there is no image or no timestep, the period of an input code is out of
-    /// range, or the images have another shape or more classes than the network.
+    /// range, the images have another shape or more classes than the network, or its weights are so
+    /// large that an output is infinite or no number.
     pub fn simulate<P: Part, K: Task>(
         &self,
         images: &Images<P, K>,

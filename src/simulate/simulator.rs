@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,7 @@ use super::engine::{Chunk, Drive, Engine, Scratch};
 use super::neurons::Neurons;
 use super::outputs::Outputs;
 use super::synapses::{Source, Stage, Stages, to_channels_last};
-use crate::base::{Chart, Result, one_line, rounded, show, some_timesteps};
+use crate::base::{Chart, Error, Result, one_line, rounded, show, some_timesteps};
 use crate::data::{Samples, Shape};
 use crate::metrics::{AccuracyCurve, Hits, Target, predict};
 
@@ -110,7 +111,8 @@ impl Simulation {
         self.layers[layer].spikes.iter().sum::<u64>() as f64 / self.curve.images() as f64
     }
 
-    /// Returns the firing rate of layer `layer`: spikes per neuron and timestep, 0..=1.
+    /// Returns the firing rate of layer `layer`: spikes per neuron and timestep, 0..=1 if spikes are
+    /// plain.
     pub fn firing_rate(&self, layer: usize) -> f64 {
         let neurons = self.layers[layer].neurons;
         self.spikes_per_image(layer) / (neurons * self.curve.timesteps()) as f64
@@ -261,6 +263,8 @@ impl<'a> Simulator<'a> {
             sums: vec![0.0; images.len() * kept * classes],
             spikes: vec![0; images.len() * kept],
         };
+        // Weights that are finite can overflow; a sum that did stays infinite or no number.
+        let overflows = AtomicBool::new(false);
         // Sums of integers do not depend on their order: any number of threads gives the same
         // result.
         let counts = hits
@@ -306,6 +310,9 @@ impl<'a> Simulator<'a> {
                             }
                         }
                     });
+                    if sum.iter().any(|sum| !sum.is_finite()) {
+                        overflows.store(true, Ordering::Relaxed);
+                    }
                     (counts, scratch)
                 },
             )
@@ -314,6 +321,10 @@ impl<'a> Simulator<'a> {
                 sum.add(&counts);
                 sum
             });
+        if overflows.into_inner() {
+            let found = "sums that are infinite or no numbers";
+            return Err(Error::layer(neurons.len(), "output", found, "finite sums"));
+        }
         let hits = Hits::new(timesteps, hits);
         Ok(Simulation {
             curve: hits.curve(),

@@ -232,6 +232,17 @@ fn what_does_not_fit_is_named() {
 }
 
 #[test]
+fn logits_that_overflow_are_an_error() {
+    let mut ann = Ann::<Small>::new(1).unwrap();
+    let mut tensors = ann.network_mut().tensors(Values::Parameters).unwrap();
+    let weights = tensors.iter_mut().filter(|tensor| tensor.name.ends_with("weight"));
+    weights.for_each(|tensor| tensor.values.fill(3e38));
+    ann.network_mut().set_tensors(Values::Parameters, &tensors).unwrap();
+    let error = ann.accuracy(&data::digits().unwrap().take(3)).unwrap_err().to_string();
+    assert!(error.starts_with("logits: found "), "{error}");
+}
+
+#[test]
 fn half_precision_is_read() {
     let floats = [1.0f32, -0.5, 0.25, 2.0];
     let f16 = floats.map(|x| half::f16::from_f32(x).to_le_bytes()).concat();

@@ -31,6 +31,21 @@ fn images() -> Images<Whole, Pixels> {
     Images::from_arrays(pixels, vec![0, 1, 0]).unwrap()
 }
 
+/// Finite weights whose sums are not: such an output is no class.
+#[test]
+fn outputs_that_overflow_are_an_error() {
+    let run = |weight: f32| {
+        let last = linear(vec![weight, -weight, weight, weight], 2);
+        let layers = [linear(vec![1.0; 8], 4), Layer::Neurons, last];
+        let neurons = vec![Neurons::new([0.5])];
+        let network = SpikingNetwork::new(Shape::new(1, 2, 2), &layers, neurons, 2).unwrap();
+        network.simulate(&images(), 8).map_err(|error| error.to_string())
+    };
+    assert!(run(1e37).is_ok());
+    let error = run(3e38).unwrap_err();
+    assert!(error.contains("layer 1 (output): found sums that are infinite"), "{error}");
+}
+
 #[test]
 fn coded_images_give_the_spikes_of_their_frames() {
     for code in [
