@@ -13,7 +13,8 @@ use evospike::{Error, ranks};
 use serde::Serialize;
 
 use crate::command_line::{
-    FashionArguments, Net, Reproduce, Source, Work, load_weights, print_files, run_fashion, wrong,
+    FashionArguments, Net, Reproduce, Source, Work, beside, load_trained, print_files, run_fashion,
+    wrong,
 };
 
 mod command_line;
@@ -92,7 +93,8 @@ enum SweepCommand {
 
 #[derive(Args)]
 struct GridArguments {
-    /// File of weights (safetensors), as `train` writes it or with PyTorch's names; without it,
+    /// File of weights (safetensors), as `train` writes it or with PyTorch's names, trained with the
+    /// same seed and the same images held out; without it,
     /// networks for the digits are trained first
     #[arg(long)]
     model: Option<PathBuf>,
@@ -328,12 +330,7 @@ fn run_train(arguments: &TrainArguments) -> evospike::Result<()> {
 
 impl Work for TrainArguments {
     fn on<N: Network>(&self, parts: &Split<N::Task>) -> evospike::Result<()> {
-        let beside = |ending: &str| {
-            let mut path = self.out.as_os_str().to_owned();
-            path.push(ending);
-            PathBuf::from(path)
-        };
-        let checkpoint = beside(".checkpoint");
+        let checkpoint = beside(&self.out, ".checkpoint");
         let mut ann = Ann::<N>::new(self.source.seed)?;
         let file = checkpoint.display().to_string();
         // A checkpoint is complete or not there at all, so it is safe to stop anywhere.
@@ -360,7 +357,7 @@ impl Work for TrainArguments {
         }
         let mut files = vec![self.out.clone(), checkpoint];
         if self.source.data().is_ok() {
-            let list = beside(".held-out.txt");
+            let list = beside(&self.out, ".held-out.txt");
             parts.held_out.save_list(&list)?;
             files.push(list);
         }
@@ -430,7 +427,7 @@ impl Conversions<'_> {
     fn ann<N: Network>(&self, parts: &Split<N::Task>) -> evospike::Result<Ann<N>> {
         let seed = self.source.seed;
         match &self.grid.model {
-            Some(file) => load_weights(file),
+            Some(file) => load_trained(file, parts),
             None => {
                 let mut ann = Ann::new(seed)?;
                 let settings = TrainSettings { seed, ..TrainSettings::digits() };

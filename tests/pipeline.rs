@@ -271,6 +271,20 @@ fn training_resumes_by_the_same_command() {
     assert_eq!(names, ["one", "one.checkpoint", "two", "two.checkpoint"]);
     assert!(written["one"] == written["two"]);
     Ann::<networks::Mlp>::load(&one, &Names::own()).unwrap();
+    // Another seed holds out images that this network was trained on.
+    let sweep = |seed: &str| {
+        let table = folder.path().join("sweep.csv");
+        let net = ["sweep", "--net", "mlp", "--seed", seed, "--timesteps", "2", "--images", "9"];
+        let files = ["--model", one.to_str().unwrap(), "--out", table.to_str().unwrap()];
+        let output = evospike(&[&net[..], &files].concat());
+        for file in ["sweep.csv", "sweep.csv.key"] {
+            let _ = fs::remove_file(folder.path().join(file));
+        }
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, text) = sweep("4");
+    assert!(code == Some(2) && text.contains("trained with the same images held out"), "{text}");
+    assert_eq!(sweep("3").0, Some(0));
 
     fs::remove_file(&one).unwrap();
     assert!(train(&one, "2").status.success()); // from the checkpoint

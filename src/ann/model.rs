@@ -11,7 +11,7 @@ use super::train::{History, TrainSettings, train};
 use super::trainable::{Built, Trainable};
 use super::weights;
 use super::weights::Names;
-use crate::base::{Result, Resume, Table, all_finite, show};
+use crate::base::{Checkpoint, Result, Resume, Table, all_finite, show};
 use crate::data::{Images, Part, Samples, Task, Training};
 use crate::metrics::{Accuracy, Target, predict};
 
@@ -160,6 +160,17 @@ impl Resume<'_> {
         settings: &TrainSettings,
     ) -> Result<History> {
         ann.run(images, settings, Some(self))
+    }
+
+    /// Whether the training with this checkpoint was on these images, in any order; none if there is
+    /// no such file, or none of training.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be read, is damaged, or is of another version.
+    pub fn trained_on<K: Task>(&self, images: &Images<Training, K>) -> Result<Option<bool>> {
+        let found = Checkpoint::read(self.path())?;
+        let found = found.and_then(|found| found.identity["sorted_images_checksum"].as_u64());
+        Ok(found.map(|found| found == u64::from(images.view().which_sorted())))
     }
 }
 

@@ -215,6 +215,8 @@ struct Identity {
     images: usize,
     /// CRC-32 of what the network sees of them and of their labels.
     images_checksum: u32,
+    /// CRC-32 of which images they are, in whatever order.
+    sorted_images_checksum: u32,
     /// CRC-32 of the layers before the first step, weights included.
     first_layers_checksum: u32,
     /// CRC-32 of the name of the layers' type, dropout included, of which no layer tells.
@@ -286,6 +288,7 @@ impl Steps for TrainingRun<'_> {
             settings,
             images: self.images.len(),
             images_checksum: self.images.checksum(),
+            sorted_images_checksum: self.images.which_sorted(),
             first_layers_checksum: checksum(&self.network.layers()?),
             layer_types_checksum: types.sum(),
         })

@@ -53,6 +53,10 @@ impl Resume<'static> {
 }
 
 impl Resume<'_> {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Stops the work after the current step when another thread sets `stop`.
     pub fn stopped_by<'b>(self, stop: &'b AtomicBool) -> Resume<'b> {
         Resume { path: self.path, stop: Some(stop) }

@@ -15,7 +15,7 @@ use evospike::reproduce::{
 };
 
 use super::source::{
-    Format, Source, Work, check_skip, find_format, load_weights, read_folder, wrong,
+    Format, Source, Work, check_skip, find_format, load_trained, load_weights, read_folder, wrong,
 };
 
 #[derive(Subcommand)]
@@ -289,7 +289,7 @@ impl Work for NeuronsArguments {
         if let Some(kinds) = &self.kinds {
             settings.kinds.retain(|kind| kinds.contains(&kind.name));
         }
-        let ann = load_weights::<N>(&self.model)?;
+        let ann = load_trained::<N>(&self.model, parts)?;
         neurons(&ann, parts, &settings, &self.out, stopped_by_ctrl_c()).map(print_report)
     }
 }

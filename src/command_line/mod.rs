@@ -4,4 +4,4 @@ pub(crate) mod experiments;
 pub(crate) mod source;
 
 pub(crate) use experiments::{FashionArguments, Reproduce, print_files, run_fashion};
-pub(crate) use source::{Net, Source, Work, load_weights, wrong};
+pub(crate) use source::{Net, Source, Work, beside, load_trained, wrong};

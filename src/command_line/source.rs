@@ -147,6 +147,28 @@ pub(crate) fn load_weights<N: Network>(file: &Path) -> evospike::Result<Ann<N>> 
     }
 }
 
+/// The network with the weights of a file, which must not have been trained on images held out here.
+pub(crate) fn load_trained<N: Network>(
+    file: &Path,
+    parts: &Split<N::Task>,
+) -> evospike::Result<Ann<N>> {
+    // Without a checkpoint of this version it is not known.
+    let same = Resume::at(beside(file, ".checkpoint")).trained_on(&parts.training);
+    if same.is_ok_and(|same| same == Some(false)) {
+        let expected = "weights trained with the same images held out, by --seed and --held-out \
+                        or by --held-out-list";
+        return Err(wrong("model", file.display(), expected));
+    }
+    load_weights(file)
+}
+
+/// Path of a file beside another one, with a longer name.
+pub(crate) fn beside(file: &Path, ending: &str) -> PathBuf {
+    let mut path = file.as_os_str().to_owned();
+    path.push(ending);
+    path.into()
+}
+
 /// Work on a network of any type and its images.
 pub(crate) trait Work {
     fn on<N: Network>(&self, parts: &Split<N::Task>) -> evospike::Result<()>;

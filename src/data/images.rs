@@ -603,6 +603,13 @@ impl<'a> Samples<'a> {
         checksum.sum()
     }
 
+    /// CRC-32 of which images they are, the same in any order.
+    pub fn which_sorted(&self) -> u32 {
+        let mut indices = self.indices.to_vec();
+        indices.sort_unstable();
+        Samples { indices: &indices, ..*self }.which()
+    }
+
     /// CRC-32 of the images' inputs and labels, in order.
     pub fn checksum(&self) -> u32 {
         let mut checksum = flate2::Crc::new();

@@ -216,7 +216,8 @@ fn broken_images_are_named_and_never_panic() {
     let mut out = vec![0; shape.size()];
     let mut decoded = |bytes: &[u8]| {
         fs::write(&file, bytes).unwrap();
-        decode(&file, shape, FolderSettings::default().grey, &mut out).map_err(|error| error.to_string())
+        decode(&file, shape, FolderSettings::default().grey, &mut out)
+            .map_err(|error| error.to_string())
     };
     for format in [ImageFormat::Jpeg, ImageFormat::Png] {
         let whole = encoded(picture(40, 40), format);

@@ -70,6 +70,10 @@ fn parts_are_told_apart_whatever_their_pixels() {
     assert_eq!(black.view().which(), held_out.view().which());
     assert_ne!(held_out.view().which(), test.view().which());
     assert_ne!(held_out.view().which(), held_out.take(8).view().which());
+    let other_way =
+        held_out.part::<HeldOut>(held_out.indices.iter().rev().copied().collect::<Vec<_>>());
+    assert_ne!(other_way.view().which(), held_out.view().which());
+    assert_eq!(other_way.view().which_sorted(), held_out.view().which_sorted());
 }
 
 #[test]
