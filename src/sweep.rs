@@ -191,7 +191,8 @@ impl<P: Sync> Sweep<P> {
     /// measurement is a number, or `None` for an empty cell, for each of `columns`.
     ///
     /// `key` is everything else that decides the numbers, such as settings and the checksums of
-    /// weights and images: it is all that is known of what `measure` captures and does.
+    /// weights and images: it is all that is known of what `measure` captures and does. Give
+    /// infinite numbers in it as text: JSON has none, and no NaN, and all of them are alike in it.
     ///
     /// Every row is written as soon as it is measured, and the key into a file beside, `path` with
     /// `.key` behind it. The same call reads the rows of an existing file, says how many, and
