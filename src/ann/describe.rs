@@ -1,6 +1,6 @@
 //! Shapes that a typed layer takes and gives, and the plain layers that a built one is.
 
-use super::layers::Layer;
+use super::layers::{CHANNELS_FIRST, Layer};
 use dfdx::nn::modules as built;
 use dfdx::prelude::{Device, DropoutOneIn, Linear, Rank1, ReLU, UnbiasedLinear};
 
@@ -48,6 +48,7 @@ impl<const IN: usize, const OUT: usize, D: Device<f32>> Describe
             bias: None,
             inputs: IN,
             outputs: OUT,
+            order: CHANNELS_FIRST,
         });
     }
 }
@@ -61,6 +62,7 @@ impl<const IN: usize, const OUT: usize, D: Device<f32>> Describe
             bias: Some(self.bias.as_vec()),
             inputs: IN,
             outputs: OUT,
+            order: CHANNELS_FIRST,
         });
     }
 }

@@ -1,16 +1,18 @@
-//! Plain layers, to which typed networks are reduced for conversion and simulation.
+//! Plain layers of feed-forward networks, to which typed and imported networks are reduced for
+//! conversion and simulation.
 
 use flate2::Crc;
 
 use crate::base::{Error, Result, one_line};
+use crate::data::Shape;
 use crate::ops::qcfs_of;
 
 /// Layer of a feed-forward network, with weights in PyTorch's order.
 #[derive(Clone, PartialEq)]
 pub enum Layer {
-    /// Cross-correlation with square kernels, as in PyTorch's `Conv2d`.
+    /// Cross-correlation, as in PyTorch's `Conv2d`. A depthwise one has as many groups as inputs.
     Conv {
-        /// Weights, `outputs` x `inputs` x `kernel` x `kernel`, row by row.
+        /// Weights, `outputs` x `inputs` / `groups` x rows x columns of the kernel, row by row.
         weight: Vec<f32>,
         /// Bias, one per output channel, added in every timestep of the SNN.
         bias: Option<Vec<f32>>,
@@ -18,14 +20,12 @@ pub enum Layer {
         inputs: usize,
         /// Number of output channels.
         outputs: usize,
-        /// Height and width of the kernel.
-        kernel: usize,
-        /// Stride.
-        stride: usize,
-        /// Zeros on each side of the image.
-        padding: usize,
+        /// Kernel, its stride and the zeros around the image.
+        window: Window,
+        /// Number of groups: each has an equal share of the inputs and of the outputs, in order.
+        groups: usize,
     },
-    /// Fully connected layer. An image is flattened to channels x rows x columns.
+    /// Fully connected layer over all values of an image.
     Linear {
         /// Weights, `outputs` x `inputs`, row by row.
         weight: Vec<f32>,
@@ -35,20 +35,39 @@ pub enum Layer {
         inputs: usize,
         /// Number of output features.
         outputs: usize,
+        /// Axes of the flattened image, the slowest first: [`CHANNELS_FIRST`] in PyTorch.
+        order: [Axis; 3],
     },
-    /// Average pooling over `size` x `size` squares.
+    /// Mean of each window.
     AvgPool {
-        /// Height, width and stride of the squares.
-        size: usize,
+        /// Windows and the padding around the image.
+        window: Window,
+        /// Whether an output side is rounded up: a last window may reach beyond the padding, where
+        /// nothing counts.
+        ceil: bool,
+        /// Whether the zeros of the padding count as values.
+        count_padding: bool,
     },
-    /// Batch normalisation that is not folded into weights: x * scale + shift.
+    /// Largest value of each window. Padding is never the largest.
+    MaxPool {
+        /// Windows and the padding around the image.
+        window: Window,
+        /// Whether an output side is rounded up: a last window may reach beyond the padding.
+        ceil: bool,
+    },
+    /// x * scale + shift, such as batch normalisation that is not folded into weights.
     ScaleShift {
         /// Factors, one per channel.
         scale: Vec<f32>,
         /// Summands, one per channel.
         shift: Vec<f32>,
     },
-    /// Residual addition: sum of the outputs of two lists of layers for the same input.
+    /// Sum of any number of inputs of one shape.
+    Sum,
+    /// Channels of any number of inputs of one height and width, one after the other.
+    Concat,
+    /// Residual addition: sum of the outputs of two lists of layers for the same input. Not in a
+    /// [`Graph`](super::graph::Graph), which has sums; it goes once typed networks are graphs.
     Residual {
         /// Layers of the main branch.
         body: Vec<Layer>,
@@ -57,6 +76,12 @@ pub enum Layer {
     },
     /// ReLU in the ANN, integrate-and-fire neurons in the SNN.
     Neurons,
+    /// ReLU with an upper bound in the ANN, such as ReLU6; integrate-and-fire neurons in the SNN,
+    /// with thresholds not above the bound.
+    Clipped {
+        /// Upper bound of the activation. Above 0.
+        bound: f32,
+    },
     /// [`Qcfs`](crate::ann::modules::Qcfs) in the ANN, integrate-and-fire neurons in the SNN.
     Qcfs {
         /// λ, the upper bound of the activation. Above 0.
@@ -68,6 +93,84 @@ pub enum Layer {
 
 one_line!(impl [] Layer: layer, "{}, {} weights", layer.kind(), layer.parameters());
 
+/// Rectangular windows of a convolution or of pooling, rows before columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Rows and columns of a window.
+    pub size: [usize; 2],
+    /// Steps between windows, in rows and columns.
+    pub stride: [usize; 2],
+    /// Steps between the values of a window, in rows and columns; 1 for adjacent ones.
+    pub dilation: [usize; 2],
+    /// Rows and columns of padding: above, left of, below and right of the image.
+    pub padding: [usize; 4],
+}
+
+impl Window {
+    /// Each value by itself.
+    pub const ONE: Self = Self::square(1, 1, 0);
+
+    /// Square windows of adjacent values.
+    pub const fn square(size: usize, stride: usize, padding: usize) -> Self {
+        Self { size: [size; 2], stride: [stride; 2], dilation: [1; 2], padding: [padding; 4] }
+    }
+
+    /// Number of windows, in rows and columns, on an image of `height` x `width`; 0 where none fits.
+    /// Rounded up (`ceil`), a last window may reach beyond the padding, but starts inside the image
+    /// or the padding before it, as in PyTorch.
+    pub fn outputs(&self, height: usize, width: usize, ceil: bool) -> [usize; 2] {
+        [0, 1].map(|axis| {
+            let (side, stride) = ([height, width][axis], self.stride[axis]);
+            let [before, after] = [self.padding[axis], self.padding[axis + 2]];
+            let reach = self.size[axis].saturating_sub(1).saturating_mul(self.dilation[axis]);
+            let all = side.saturating_add(before).saturating_add(after);
+            let Some(room) = all.checked_sub(reach.saturating_add(1)) else {
+                return 0;
+            };
+            let (count, rest) = ((room / stride.max(1)).saturating_add(1), room % stride.max(1));
+            let starts_inside = count.saturating_mul(stride) < side.saturating_add(before);
+            count.saturating_add(usize::from(ceil && rest > 0 && starts_inside))
+        })
+    }
+
+    /// Rows (`axis` 0) or columns (1) of window number `out` that lie inside an image of `side`, each
+    /// with its row or column of the image.
+    pub(crate) fn inside(
+        &self,
+        axis: usize,
+        out: usize,
+        side: usize,
+    ) -> impl Iterator<Item = (usize, usize)> + Clone {
+        let (corner, padding) = (out * self.stride[axis], self.padding[axis]);
+        let dilation = self.dilation[axis];
+        let first = padding.saturating_sub(corner).div_ceil(dilation);
+        let end = (side + padding).saturating_sub(corner).div_ceil(dilation);
+        let places = first..end.min(self.size[axis]);
+        places.map(move |place| (place, corner + place * dilation - padding))
+    }
+}
+
+/// Axis of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Axis {
+    /// Channels.
+    Channels,
+    /// Rows.
+    Rows,
+    /// Columns.
+    Columns,
+}
+
+/// Order of the values of a flattened image in PyTorch and ONNX: channels, rows, columns.
+pub const CHANNELS_FIRST: [Axis; 3] = [Axis::Channels, Axis::Rows, Axis::Columns];
+/// Order of the values of a flattened image in Keras: rows, columns, channels.
+pub const CHANNELS_LAST: [Axis; 3] = [Axis::Rows, Axis::Columns, Axis::Channels];
+
+/// Largest number of values in the output of a layer; a VGG16 for ImageNet has 3.2 million.
+pub const MOST_VALUES: usize = 1 << 26;
+/// Largest size, stride, dilation or padding of a window.
+const MOST_STEPS: usize = 1 << 26;
+
 /// CRC-32 of layers, weights included.
 pub(crate) fn checksum(layers: &[Layer]) -> u32 {
     let mut checksum = Crc::new();
@@ -76,15 +179,24 @@ pub(crate) fn checksum(layers: &[Layer]) -> u32 {
 }
 
 impl Layer {
+    /// Average pooling over `size` x `size` squares next to each other.
+    pub const fn average(size: usize) -> Self {
+        Self::AvgPool { window: Window::square(size, size, 0), ceil: false, count_padding: false }
+    }
+
     /// Kind of the layer, for error messages and tables.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Conv { .. } => "conv",
             Self::Linear { .. } => "linear",
             Self::AvgPool { .. } => "average pooling",
+            Self::MaxPool { .. } => "max pooling",
             Self::ScaleShift { .. } => "batch normalisation",
+            Self::Sum => "sum",
+            Self::Concat => "concatenation",
             Self::Residual { .. } => "residual",
             Self::Neurons => "neurons",
+            Self::Clipped { .. } => "clipped neurons",
             Self::Qcfs { .. } => "QCFS",
         }
     }
@@ -98,12 +210,191 @@ impl Layer {
             }
             Self::ScaleShift { scale, shift } => scale.len() + shift.len(),
             Self::Residual { body, shortcut } => sum(body) + sum(shortcut),
-            Self::AvgPool { .. } | Self::Neurons | Self::Qcfs { .. } => 0,
+            _ => 0,
+        }
+    }
+
+    /// Number of multiply-accumulates of the ANN for an input of this shape: of convolutions, their
+    /// padding included, and linear layers. 0 for a layer that does not take this shape.
+    pub fn products(&self, input: Shape) -> u64 {
+        match (self, self.output(0, "", &[input])) {
+            (Self::Conv { weight, .. } | Self::Linear { weight, .. }, Ok(output)) => {
+                weight.len() as u64 * (output.height * output.width) as u64
+            }
+            _ => 0,
+        }
+    }
+
+    /// Shape of the output for inputs of these shapes. `number` and `name` say in an error which
+    /// layer it is.
+    ///
+    /// # Errors
+    /// [`Error::Layer`] for a layer that does not fit its inputs or has values that are not finite
+    /// or out of range.
+    pub fn output(&self, number: usize, name: &str, inputs: &[Shape]) -> Result<Shape> {
+        let wrong = |found: String, expected: String| {
+            let kind = match name {
+                "" => self.kind().to_string(),
+                name => format!("{} `{name}`", self.kind()),
+            };
+            Err(Error::layer(number, kind, found, expected))
+        };
+        let Some(&shape) = inputs.first() else {
+            return wrong("no input".into(), "at least 1".into());
+        };
+        if inputs.len() > 1 && !matches!(self, Self::Sum | Self::Concat) {
+            return wrong(format!("{} inputs", inputs.len()), "1".into());
+        }
+        if let Some((name, bad)) = self.not_finite() {
+            return wrong(format!("{name} {bad}"), "finite ones".into());
+        }
+        if let Some((found, expected)) = self.wrong_outputs() {
+            return wrong(found, expected);
+        }
+        let output = match self {
+            Self::Conv { weight, inputs, outputs, window, groups, .. } => {
+                if *inputs != shape.channels {
+                    let expected = format!("{} as the layer before gives", shape.channels);
+                    return wrong(format!("{inputs} input channels"), expected);
+                }
+                let divides = |channels: usize| *groups > 0 && channels.is_multiple_of(*groups);
+                if !divides(*inputs) || !divides(*outputs) {
+                    let found = format!("{groups} groups of {inputs} inputs, {outputs} outputs");
+                    return wrong(found, "a number that divides both".into());
+                }
+                let [rows, columns] = window.size;
+                let each = (inputs / groups).saturating_mul(rows).saturating_mul(columns);
+                if weight.len() != outputs.saturating_mul(each) {
+                    let expected = format!("{outputs} x {} x {rows} x {columns}", inputs / groups);
+                    return wrong(format!("{} weights", weight.len()), expected);
+                }
+                Shape { channels: *outputs, ..shape }
+            }
+            Self::Linear { weight, inputs, outputs, order, .. } => {
+                if *inputs != shape.size() {
+                    let expected = format!("{} as the layer before gives ({shape})", shape.size());
+                    return wrong(format!("{inputs} inputs"), expected);
+                }
+                if CHANNELS_FIRST.iter().any(|axis| !order.contains(axis)) {
+                    return wrong(format!("axes {order:?}"), "each of the three once".into());
+                }
+                if weight.len() != outputs.saturating_mul(*inputs) {
+                    let expected = format!("{outputs} x {inputs}");
+                    return wrong(format!("{} weights", weight.len()), expected);
+                }
+                Shape::new(*outputs, 1, 1)
+            }
+            Self::ScaleShift { scale, shift } => {
+                let channels = shape.channels;
+                if scale.len() != channels || shift.len() != channels {
+                    let found = format!("{} factors and {} summands", scale.len(), shift.len());
+                    return wrong(found, format!("{channels} of each, one per channel"));
+                }
+                shape
+            }
+            Self::Sum => {
+                if let Some(other) = inputs.iter().find(|&&other| other != shape) {
+                    let found = format!("an input of {other}");
+                    return wrong(found, format!("{shape} as of the first"));
+                }
+                shape
+            }
+            Self::Concat => {
+                let mut channels = 0usize;
+                for other in inputs {
+                    if (other.height, other.width) != (shape.height, shape.width) {
+                        let found = format!("an input of {other}");
+                        let expected = format!("the first's {} x {}", shape.height, shape.width);
+                        return wrong(found, expected);
+                    }
+                    channels = channels.saturating_add(other.channels);
+                }
+                Shape { channels, ..shape }
+            }
+            Self::Clipped { bound } | Self::Qcfs { bound, .. } if *bound <= 0.0 => {
+                return wrong(format!("bound {bound}"), "a finite bound above 0".into());
+            }
+            Self::Qcfs { levels: 0, .. } => return wrong("no level".into(), "1 or more".into()),
+            _ => shape,
+        };
+        let Some((window, ceil)) = self.window() else {
+            return Ok(output);
+        };
+        let Window { size, stride, dilation, padding } = *window;
+        let steps = [size, stride, dilation].concat();
+        let good = |&step: &usize| (1..=MOST_STEPS).contains(&step);
+        if !steps.iter().all(good) || padding.iter().any(|&padding| padding > MOST_STEPS) {
+            let steps = format!("size {size:?}, stride {stride:?}, dilation {dilation:?}");
+            let expected = format!("at least 1 everywhere but in padding, at most {MOST_STEPS}");
+            return wrong(format!("{steps}, padding {padding:?}"), expected);
+        }
+        let [height, width] = window.outputs(shape.height, shape.width, ceil);
+        if height == 0 || width == 0 {
+            let [rows, columns] = [0, 1].map(|axis| (size[axis] - 1) * dilation[axis] + 1);
+            let expected = format!("at least the window's {rows} x {columns}");
+            return wrong(format!("an image of {shape}"), expected);
+        }
+        let values = height.saturating_mul(width).saturating_mul(output.channels);
+        if values > MOST_VALUES {
+            let found = format!("an output of {} x {height} x {width}", output.channels);
+            return wrong(found, format!("at most {MOST_VALUES} values"));
+        }
+        let empty =
+            |axis, outs, side| (0..outs).any(|out| window.inside(axis, out, side).next().is_none());
+        let pools = !matches!(self, Self::Conv { .. });
+        if pools && (empty(0, height, shape.height) || empty(1, width, shape.width)) {
+            let found = format!("windows {size:?} in padding {padding:?} on {shape}");
+            return wrong(found, "windows that each hold a value of the image".into());
+        }
+        Ok(Shape { height, width, ..output })
+    }
+
+    /// Windows of a convolution or of pooling, and whether output sides are rounded up.
+    pub(crate) fn window(&self) -> Option<(&Window, bool)> {
+        match self {
+            Self::Conv { window, .. } => Some((window, false)),
+            Self::AvgPool { window, ceil, .. } | Self::MaxPool { window, ceil } => {
+                Some((window, *ceil))
+            }
+            _ => None,
+        }
+    }
+
+    /// What is wrong with the number of outputs or biases.
+    fn wrong_outputs(&self) -> Option<(String, String)> {
+        let (Self::Conv { bias, outputs, .. } | Self::Linear { bias, outputs, .. }) = self else {
+            return None;
+        };
+        match bias {
+            _ if *outputs == 0 => Some(("no output".into(), "at least 1".into())),
+            Some(bias) if bias.len() != *outputs => {
+                let expected = format!("{outputs}, one an output channel");
+                Some((format!("{} biases", bias.len()), expected))
+            }
+            _ => None,
+        }
+    }
+
+    /// Name and value of a parameter that is not finite.
+    fn not_finite(&self) -> Option<(&'static str, f32)> {
+        let bad = |name, values: &[f32]| {
+            let bad = values.iter().copied().find(|value| !value.is_finite());
+            bad.map(|bad| (name, bad))
+        };
+        match self {
+            Self::Conv { weight, bias, .. } | Self::Linear { weight, bias, .. } => {
+                bad("weight", weight).or_else(|| bad("bias", bias.as_deref().unwrap_or_default()))
+            }
+            Self::ScaleShift { scale, shift } => {
+                bad("factor", scale).or_else(|| bad("summand", shift))
+            }
+            Self::Clipped { bound } | Self::Qcfs { bound, .. } => bad("bound", &[*bound]),
+            _ => None,
         }
     }
 
     /// Adds sizes and values to a checksum.
-    fn add_to(&self, checksum: &mut Crc) {
+    pub(super) fn add_to(&self, checksum: &mut Crc) {
         let mut add = |sizes: &[usize], values: [&[f32]; 2]| {
             for &size in sizes.iter().chain(&values.map(<[f32]>::len)) {
                 checksum.update(&(size as u64).to_le_bytes());
@@ -112,15 +403,27 @@ impl Layer {
                 checksum.update(&value.to_le_bytes());
             }
         };
+        let windows = |kind, window: &Window, more: [usize; 3]| {
+            let Window { size, stride, dilation, padding } = window;
+            [&[kind], &more[..], size, stride, dilation, padding].concat()
+        };
         match self {
-            Self::Conv { weight, bias, inputs, outputs, kernel, stride, padding } => add(
-                &[0, *inputs, *outputs, *kernel, *stride, *padding],
+            Self::Conv { weight, bias, inputs, outputs, window, groups } => add(
+                &windows(0, window, [*inputs, *outputs, *groups]),
                 [weight, bias.as_deref().unwrap_or_default()],
             ),
-            Self::Linear { weight, bias, inputs, outputs } => {
-                add(&[1, *inputs, *outputs], [weight, bias.as_deref().unwrap_or_default()])
+            Self::Linear { weight, bias, inputs, outputs, order } => {
+                let [a, b, c] = order.map(|axis| axis as usize);
+                let bias = bias.as_deref().unwrap_or_default();
+                add(&[1, *inputs, *outputs, a, b, c], [weight, bias])
             }
-            Self::AvgPool { size } => add(&[2, *size], [&[]; 2]),
+            Self::AvgPool { window, ceil, count_padding } => {
+                let more = [usize::from(*ceil), usize::from(*count_padding), 0];
+                add(&windows(2, window, more), [&[]; 2])
+            }
+            Self::MaxPool { window, ceil } => {
+                add(&windows(7, window, [usize::from(*ceil), 0, 0]), [&[]; 2])
+            }
             Self::ScaleShift { scale, shift } => add(&[3], [scale, shift]),
             Self::Residual { body, shortcut } => {
                 add(&[4, body.len(), shortcut.len()], [&[]; 2]);
@@ -129,6 +432,9 @@ impl Layer {
             }
             Self::Neurons => add(&[5], [&[]; 2]),
             Self::Qcfs { bound, levels } => add(&[6, *levels], [&[*bound], &[]]),
+            Self::Clipped { bound } => add(&[8], [&[*bound], &[]]),
+            Self::Sum => add(&[9], [&[]; 2]),
+            Self::Concat => add(&[10], [&[]; 2]),
         }
     }
 
@@ -137,16 +443,11 @@ impl Layer {
     /// # Errors
     /// Returns an error if the parameters of QCFS are out of range.
     pub(crate) fn activation(&self, number: usize) -> Result<Activation> {
-        let wrong =
-            |found: String, expected| Err(Error::layer(number, self.kind(), found, expected));
-        match *self {
-            Self::Qcfs { levels: 0, .. } => wrong("no level".into(), "1 or more"),
-            Self::Qcfs { bound, .. } if !(bound > 0.0 && bound.is_finite()) => {
-                wrong(format!("bound {bound}"), "a finite bound above 0")
-            }
-            Self::Qcfs { bound, levels } => Ok(Activation::Qcfs { bound, levels }),
-            _ => Ok(Activation::Relu),
-        }
+        self.output(number, "", &[Shape::new(1, 1, 1)])?;
+        Ok(match *self {
+            Self::Qcfs { bound, levels } => Activation::Qcfs { bound, levels },
+            _ => Activation::Relu,
+        })
     }
 
     /// Appends the layer to others. Batch normalisation is folded into the weights and bias before
@@ -200,5 +501,6 @@ impl Activation {
 /// Fully connected layer without bias.
 #[cfg(any(test, feature = "nir"))]
 pub(crate) fn linear(weight: Vec<f32>, inputs: usize) -> Layer {
-    Layer::Linear { outputs: weight.len() / inputs, bias: None, weight, inputs }
+    let outputs = weight.len() / inputs;
+    Layer::Linear { outputs, bias: None, weight, inputs, order: CHANNELS_FIRST }
 }

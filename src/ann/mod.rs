@@ -22,6 +22,7 @@
 pub(crate) mod describe;
 #[cfg(any(feature = "cuda", test))]
 pub(crate) mod device_thread;
+pub mod graph;
 pub mod layers;
 pub(crate) mod model;
 pub mod modules;
@@ -40,7 +41,7 @@ pub use trainable::{Built, Trainable, Values};
 pub use typed::build_on_card;
 pub use typed::{Typed, build};
 
-pub(crate) use layers::{Activation, Layer, checksum, linear};
+pub(crate) use layers::{Activation, CHANNELS_FIRST, Layer, Window, checksum, linear};
 pub(crate) use modules::flat;
 pub(crate) use networks::{
     DigitsBinary, DigitsCnn, DigitsQcfs, FashionCnn, Mlp, Network, NetworkDevice,

@@ -29,7 +29,7 @@
 //! # let features = net.forward(images);
 //! ```
 
-use super::layers::Layer;
+use super::layers::{Layer, Window};
 use dfdx::dtypes::Dtype;
 use dfdx::nn::modules as built;
 use dfdx::nn::{
@@ -380,14 +380,14 @@ plain_layers! {
         (Const<CHANNELS>, Const<SIDE>, Const<SIDE>) to (Const<CHANNELS>, Const<HALF>, Const<HALF>)
         if SIDE == 2 * HALF, "AvgPool2: SIDE must be twice HALF";
         |images| D::average_pool(images, SIDE, 2);
-        |layers| layers.push(Layer::AvgPool { size: 2 });
+        |layers| layers.push(Layer::average(2));
 
     /// Mean of every channel: `CHANNELS` x `SIDE` x `SIDE` to `CHANNELS` features.
     GlobalAvgPool [CHANNELS SIDE]
         (Const<CHANNELS>, Const<SIDE>, Const<SIDE>) to (Const<CHANNELS>)
         if SIDE > 0, "GlobalAvgPool: SIDE must not be 0";
         |images| D::average_pool(images, SIDE, SIDE);
-        |layers| layers.push(Layer::AvgPool { size: SIDE });
+        |layers| layers.push(Layer::average(SIDE));
 
     /// Flattening of `CHANNELS` x `SIDE` x `SIDE` to `FEATURES`, row by row. `FEATURES` must be the
     /// product of the sizes:
@@ -780,9 +780,8 @@ impl<
             bias: None,
             inputs: IN,
             outputs: OUT,
-            kernel: KERNEL,
-            stride: STRIDE,
-            padding: Self::SHAPE.padding,
+            window: Window::square(KERNEL, STRIDE, Self::SHAPE.padding),
+            groups: 1,
         });
     }
 }

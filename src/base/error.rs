@@ -25,8 +25,8 @@ pub enum Error {
     Layer {
         /// Position in the network's list of layers, from 0.
         layer: usize,
-        /// Kind of the layer.
-        kind: &'static str,
+        /// Kind of the layer, and its name if it has one.
+        kind: String,
         /// Value found.
         found: String,
         /// Value expected.
@@ -161,11 +161,12 @@ impl Error {
 
     pub(crate) fn layer(
         layer: usize,
-        kind: &'static str,
+        kind: impl ToString,
         found: impl ToString,
         expected: impl ToString,
     ) -> Self {
-        Self::Layer { layer, kind, found: found.to_string(), expected: expected.to_string() }
+        let (found, expected) = (found.to_string(), expected.to_string());
+        Self::Layer { layer, kind: kind.to_string(), found, expected }
     }
 
     pub(crate) fn network(found: impl ToString, expected: impl ToString) -> Self {

@@ -2,7 +2,7 @@
 
 use super::fields::{Fields, MOST_VALUES};
 use super::graph::{Axes, METADATA, ROUNDING, add_current, identity, leak, spread};
-use crate::ann::Layer;
+use crate::ann::{CHANNELS_FIRST, Layer, Window};
 use crate::base::{Error, Result};
 use crate::data::Shape;
 use crate::simulate::{Charge, LANES, Neurons, Reset, output_shape};
@@ -160,7 +160,7 @@ impl Branch {
         };
         let bias = single(&doubles);
         let layer = match conv {
-            false => Layer::Linear { weight, bias, inputs, outputs },
+            false => Layer::Linear { weight, bias, inputs, outputs, order: CHANNELS_FIRST },
             true => {
                 for name in ["dilation", "groups"] {
                     let found = node.both(name, 1)?;
@@ -178,7 +178,8 @@ impl Branch {
                         if same { kernel / 2 } else { 0 }
                     }
                 };
-                Layer::Conv { weight, bias, inputs, outputs, kernel, stride, padding }
+                let window = Window::square(kernel, stride, padding);
+                Layer::Conv { weight, bias, inputs, outputs, window, groups: 1 }
             }
         };
         let shape = output_shape(0, &layer, input).map_err(|error| match error {
@@ -208,13 +209,14 @@ impl Branch {
         let expected = "squares next to each other that cover the image, and no padding";
         node.require(stride == size && padding == 0 && covers, found, expected)?;
         (shape.height, shape.width) = (shape.height / size, shape.width / size);
-        self.layers.push(Layer::AvgPool { size });
+        self.layers.push(Layer::average(size));
         // Simulation folds pooling into the kernel of the convolution before it.
         let mut pooled = 1;
         for layer in self.layers.iter().rev() {
             match layer {
-                Layer::AvgPool { size } => pooled *= size,
-                Layer::Conv { inputs, outputs, kernel, stride, .. } => {
+                Layer::AvgPool { window, .. } => pooled *= window.size[0],
+                Layer::Conv { inputs, outputs, window, .. } => {
+                    let (kernel, stride) = (window.size[0], window.stride[0]);
                     let side = kernel + stride * (pooled - 1);
                     let weights = inputs * outputs.next_multiple_of(LANES);
                     let most = node.most_weights();
@@ -278,8 +280,8 @@ fn single(bias: &[f64]) -> Option<Vec<f32>> {
 /// True for a layer whose output is its input.
 fn is_identity(layer: &Layer) -> bool {
     match layer {
-        Layer::Conv { weight, bias: None, inputs, outputs, kernel: 1, stride: 1, padding: 0 }
-        | Layer::Linear { weight, bias: None, inputs, outputs } => {
+        Layer::Conv { weight, bias: None, inputs, outputs, window: Window::ONE, groups: 1 }
+        | Layer::Linear { weight, bias: None, inputs, outputs, .. } => {
             inputs == outputs && weight.iter().copied().eq(identity(*outputs))
         }
         _ => false,

@@ -105,21 +105,24 @@ impl<'a> Writer<'a> {
                 return wrong(layer.kind(), expected);
             }
             wire = match layer {
-                Layer::Conv { weight, bias, inputs, outputs, kernel, stride, padding } => {
+                Layer::Conv { weight, bias, inputs, outputs, window, .. } => {
+                    let [kernel, stride, padding] =
+                        [&window.size[0], &window.stride[0], &window.padding[0]];
                     let shape = output_shape(number, layer, *shape)?;
                     let sizes = vec![*outputs, *inputs, *kernel, *kernel];
                     self.weights(wire, (weight, bias), sizes, [*stride, *padding], shape)
                 }
-                Layer::Linear { weight, bias, inputs, outputs } => {
+                Layer::Linear { weight, bias, inputs, outputs, .. } => {
                     let shape = output_shape(number, layer, *shape)?;
                     let sizes = vec![*outputs, *inputs];
                     self.weights(wire, (weight, bias), sizes, [1, 0], shape)
                 }
-                Layer::AvgPool { size } => {
+                Layer::AvgPool { window, .. } => {
+                    let size = window.size[0];
                     (shape.height, shape.width) = (shape.height / size, shape.width / size);
-                    self.add(wire, "AvgPool2d", |group| {
-                        integers(group, "kernel_size", &[*size; 2]);
-                        integers(group, "stride", &[*size; 2]);
+                    self.add(wire, "AvgPool2d", move |group| {
+                        integers(group, "kernel_size", &[size; 2]);
+                        integers(group, "stride", &[size; 2]);
                         integers(group, "padding", &[0; 2]);
                     })
                 }
@@ -150,6 +153,9 @@ impl<'a> Writer<'a> {
                         bias: body.bias.or(shortcut.bias),
                         ..shortcut
                     }
+                }
+                Layer::MaxPool { .. } | Layer::Sum | Layer::Concat | Layer::Clipped { .. } => {
+                    return wrong(layer.kind(), "a layer that NIR has a node for");
                 }
                 Layer::Neurons | Layer::Qcfs { .. } => {
                     let Some(neurons) = self.neurons.next() else {

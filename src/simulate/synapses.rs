@@ -10,7 +10,7 @@
 //! - average pooling before a convolution only changes which outputs an input reaches;
 //! - a fully connected layer is a convolution whose kernel covers the whole image.
 
-use crate::ann::{Activation, Ann, Layer, Network, NetworkDevice};
+use crate::ann::{Activation, Ann, Layer, Network, NetworkDevice, Window};
 use crate::base::{Error, Result};
 use crate::data::{Shape, Task};
 use crate::ops::widest;
@@ -223,7 +223,10 @@ impl Compiler {
                     shape = output;
                     self.names.push(name);
                 }
-                Layer::AvgPool { size } => {
+                Layer::AvgPool { window, .. }
+                    if *window == Window::square(window.size[0], window.size[0], 0) =>
+                {
+                    let size = &window.size[0];
                     let divides = |side: usize| side.is_multiple_of(*size);
                     if *size == 0 || !divides(shape.height) || !divides(shape.width) {
                         let expected =
@@ -245,6 +248,13 @@ impl Compiler {
                         "no weights of as many outputs before it".into(),
                         "a convolution or linear layer to fold it into, with nothing but average pooling between",
                     );
+                }
+                Layer::AvgPool { .. }
+                | Layer::MaxPool { .. }
+                | Layer::Sum
+                | Layer::Concat
+                | Layer::Clipped { .. } => {
+                    return wrong("a layer that is not simulated yet".into(), "another");
                 }
                 Layer::Residual { body, shortcut } => {
                     let before = std::mem::take(&mut self.names);
@@ -312,7 +322,7 @@ impl Kernel {
         };
         let (weight, bias, inputs, outputs) = match layer {
             Layer::Conv { weight, bias, inputs, outputs, .. }
-            | Layer::Linear { weight, bias, inputs, outputs } => {
+            | Layer::Linear { weight, bias, inputs, outputs, .. } => {
                 (weight, bias.as_deref().unwrap_or_default(), *inputs, *outputs)
             }
             _ => unreachable!("a layer of weights"),
@@ -331,7 +341,9 @@ impl Kernel {
             return wrong(format!("{} biases", bias.len()), expected);
         }
         let (size, stride, padding, output, name) = match *layer {
-            Layer::Conv { kernel, stride, padding, .. } => {
+            Layer::Conv { window, .. } => {
+                let (kernel, stride, padding) =
+                    (window.size[0], window.stride[0], window.padding[0]);
                 if inputs != shape.channels {
                     let expected = format!("{} as the layer before gives", shape.channels);
                     return wrong(format!("{inputs} input channels"), expected);
@@ -569,6 +581,7 @@ mod tests {
             bias: None,
             inputs,
             outputs,
+            order: crate::ann::CHANNELS_FIRST,
         };
         let error = |bound, levels| {
             let layers = [linear(1, 1), Layer::Qcfs { bound, levels }, linear(1, 2)];

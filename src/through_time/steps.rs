@@ -275,7 +275,9 @@ impl<D: Accelerated<f32>> Builder<'_, D> {
             Ok((tensor(self.device, weight.clone())?, bias.transpose()?))
         };
         Ok(match layer {
-            Layer::Conv { weight, bias, inputs, outputs, kernel, stride, padding } => {
+            Layer::Conv { weight, bias, inputs, outputs, window, .. } => {
+                let [kernel, stride, padding] =
+                    [&window.size[0], &window.stride[0], &window.padding[0]];
                 let output = output_shape(number, layer, shape)?;
                 let shape = ConvShape {
                     inputs: *inputs,
@@ -296,7 +298,8 @@ impl<D: Accelerated<f32>> Builder<'_, D> {
                 let step = Step::Multiply { weight, bias, inputs };
                 (step, output)
             }
-            &Layer::AvgPool { size } => {
+            Layer::AvgPool { window, .. } => {
+                let size = window.size[0];
                 let side = shape.height;
                 if size == 0 || !side.is_multiple_of(size) {
                     let found = format!("squares of side {size}");
@@ -316,6 +319,9 @@ impl<D: Accelerated<f32>> Builder<'_, D> {
                     return wrong(format!("{output}"), "the shape of the shortcut");
                 }
                 (Step::Add { body, shortcut }, output)
+            }
+            Layer::MaxPool { .. } | Layer::Sum | Layer::Concat | Layer::Clipped { .. } => {
+                return wrong("a layer that is not simulated yet".into(), "another");
             }
             Layer::Neurons | Layer::Qcfs { .. } => {
                 let activation = layer.activation(number)?;
