@@ -196,7 +196,7 @@ pub fn convert<N: Network, D: NetworkDevice>(
     ann: &Ann<N, D>,
     images: &Images<Training, N::Task>,
 ) -> Result<Conversion<N>> {
-    Conversion::of(Stages::of_ann(ann)?, images)
+    Conversion::of(Stages::of_task::<N::Task>(ann.graph()?)?, images)
 }
 
 impl<N: Network> Conversion<N> {
@@ -268,7 +268,9 @@ impl<N: Network> Conversion<N> {
                 let mut neurons = Vec::new();
                 for _ in layers {
                     let threshold = simulator.largest_current(&neurons, timesteps)?;
-                    neurons.push(Neurons::new([threshold]));
+                    let mut layer = Neurons::new([threshold]);
+                    layer.clip(self.stages.stages[neurons.len()].activation.bound());
+                    neurons.push(layer);
                 }
                 neurons
             }
@@ -413,7 +415,7 @@ fn activations(stages: &Stages, images: Samples<'_>) -> Result<Vec<Activations>>
     let of = |i: usize| {
         let pixels = images.input(i);
         let mut image = vec![0.0; pixels.len()];
-        to_channels_last(stages.input, &pixels, &mut image);
+        to_channels_last(stages.input(), &pixels, &mut image);
         stages.forward(&image)
     };
     let layers = stages.stages[..stages.spiking()].iter();

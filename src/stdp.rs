@@ -612,6 +612,7 @@ impl<K: Task> Labelled<K> {
             hits,
             input: Some(input),
             layers: vec![hidden, output],
+            pools: Vec::new(),
             outputs: None,
         })
     }

@@ -1,7 +1,8 @@
 //! Networks that cannot be simulated: both simulators name the layer and the value before they run.
 
 use dfdx::prelude::Cpu;
-use evospike::ann::layers::Layer;
+use evospike::ann::graph::Graph;
+use evospike::ann::layers::{CHANNELS_FIRST, Layer, Window};
 use evospike::data::Shape;
 use evospike::simulate::SpikingNetwork;
 use evospike::simulate::neurons::Neurons;
@@ -10,7 +11,13 @@ use evospike::through_time::reference;
 const INPUT: Shape = Shape::new(1, 2, 2);
 
 fn linear() -> Layer {
-    Layer::Linear { weight: vec![0.5; 12], bias: Some(vec![0.0; 2]), inputs: 6, outputs: 2 }
+    Layer::Linear {
+        weight: vec![0.5; 12],
+        bias: Some(vec![0.0; 2]),
+        inputs: 6,
+        outputs: 2,
+        order: CHANNELS_FIRST,
+    }
 }
 
 fn conv(change: impl FnOnce(&mut Vec<f32>, &mut Vec<f32>)) -> Layer {
@@ -21,28 +28,28 @@ fn conv(change: impl FnOnce(&mut Vec<f32>, &mut Vec<f32>)) -> Layer {
         bias: Some(bias),
         inputs: 1,
         outputs: 6,
-        kernel: 1,
-        stride: 1,
-        padding: 0,
+        window: Window::square(1, 1, 0),
+        groups: 1,
     }
 }
 
 /// What both say of a convolution, pooling, neurons and a linear layer.
 fn error(first: Layer, neurons: Neurons, input: &[f32], timesteps: usize) -> [String; 2] {
-    let layers = [first, Layer::AvgPool { size: 2 }, Layer::Neurons, linear()];
-    let network = SpikingNetwork::new(INPUT, &layers, vec![neurons.clone()], 2);
+    let layers = [first, Layer::average(2), Layer::Neurons, linear()];
+    let graph = Graph::chain(INPUT, layers);
+    let network = SpikingNetwork::new(graph.clone(), vec![neurons.clone()]);
     let fast = network.and_then(|network| network.trace(input, timesteps));
     let device = Cpu::default();
-    let plain = reference::trace(&device, INPUT, &layers, &[neurons], input, 1, timesteps);
+    let plain = reference::trace(&device, &graph, &[neurons], input, 1, timesteps);
     [fast.unwrap_err().to_string(), plain.unwrap_err().to_string()]
 }
 
 #[test]
 fn weights_and_biases_are_named() {
     for (layer, expected) in [
-        (conv(|w, _| w[3] = f32::NAN), "found weight NaN, expected finite weights"),
-        (conv(|w, _| w[0] = f32::INFINITY), "found weight inf, expected finite weights"),
-        (conv(|_, b| b[5] = -f32::INFINITY), "found bias -inf, expected finite biases"),
+        (conv(|w, _| w[3] = f32::NAN), "found weight NaN, expected finite ones"),
+        (conv(|w, _| w[0] = f32::INFINITY), "found weight inf, expected finite ones"),
+        (conv(|_, b| b[5] = -f32::INFINITY), "found bias -inf, expected finite ones"),
         (conv(|w, _| w.push(0.0)), "found 7 weights, expected 6 x 1 x 1 x 1"),
         (conv(|_, b| b.truncate(4)), "found 4 biases, expected 6, one an output channel"),
     ] {
@@ -55,13 +62,12 @@ fn weights_and_biases_are_named() {
         bias: None,
         inputs: 1,
         outputs: 1,
-        kernel,
-        stride,
-        padding: 0,
+        window: Window::square(kernel, stride, 0),
+        groups: 1,
     };
     for (layer, expected) in [
-        (sized(1, 0), "found kernel 1, stride 0"),
-        (sized(3, 1), "found an image of 1 x 2 x 2, expected at least the kernel's 3 x 3"),
+        (sized(1, 0), "found size [1, 1], stride [0, 0]"),
+        (sized(3, 1), "found an image of 1 x 2 x 2, expected at least the window's 3 x 3"),
     ] {
         for error in error(layer, Neurons::new([1.0]), &[0.0; 4], 2) {
             assert!(error.starts_with(&format!("layer 0 (conv): {expected}")), "{error}");

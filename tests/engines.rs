@@ -5,7 +5,8 @@
 //! not change it.
 
 use dfdx::prelude::Cpu;
-use evospike::ann::layers::Layer;
+use evospike::ann::graph::Graph;
+use evospike::ann::layers::{CHANNELS_FIRST, CHANNELS_LAST, Layer, Window};
 use evospike::data::{self, Digits, Images, Shape, Task, Whole};
 use evospike::ops::Backend;
 use evospike::simulate::SpikingNetwork;
@@ -16,13 +17,28 @@ use rand::{RngExt, SeedableRng};
 
 type Rng = rand_chacha::ChaCha8Rng;
 
+/// Random network with every kind of layer.
 struct Builder {
     rng: Rng,
+    graph: Graph,
+    /// Shape of the last value.
     shape: Shape,
     neurons: Vec<Neurons>,
 }
 
 impl Builder {
+    fn new(rng: Rng, input: Shape) -> Self {
+        Self { rng, graph: Graph::new(input), shape: input, neurons: Vec::new() }
+    }
+
+    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.rng.random_range(0..of.len())]
+    }
+
+    fn chance(&mut self) -> bool {
+        self.rng.random()
+    }
+
     /// Multiples of 1/64 in -0.5..=0.5, half of them 0.
     fn weights(&mut self, count: usize) -> Vec<f32> {
         let mut weight = || match self.rng.random::<bool>() {
@@ -40,22 +56,97 @@ impl Builder {
         self.rng.random_range(1..=40) // more than are computed at once
     }
 
-    fn conv(&mut self, outputs: usize, kernel: usize, stride: usize, padding: usize) -> Layer {
-        let inputs = self.shape.channels;
-        let side = (self.shape.height + 2 * padding - kernel) / stride + 1;
-        self.shape = Shape::new(outputs, side, side);
-        Layer::Conv {
-            weight: self.weights(outputs * inputs * kernel * kernel),
-            bias: self.bias(outputs),
-            inputs,
-            outputs,
-            kernel,
-            stride,
-            padding,
+    /// Number of the last value.
+    fn last(&self) -> usize {
+        self.graph.nodes.len()
+    }
+
+    /// Adds a layer if it fits.
+    fn add(&mut self, layer: Layer, inputs: Vec<usize>) -> bool {
+        self.graph.add("", layer, inputs);
+        match self.graph.shapes() {
+            Ok(shapes) => {
+                self.shape = shapes[self.last()];
+                true
+            }
+            Err(_) => {
+                self.graph.nodes.pop();
+                false
+            }
         }
     }
 
-    fn fire(&mut self) -> Layer {
+    fn then(&mut self, layer: Layer) -> bool {
+        self.add(layer, vec![self.last()])
+    }
+
+    fn window(&mut self, sizes: &[usize]) -> Window {
+        let mut two = |of: &[usize]| [self.pick(of), self.pick(of)];
+        let (size, stride, dilation) = (two(sizes), two(&[1, 1, 2]), two(&[1, 1, 1, 2]));
+        let padding = [0, 1, 2, 3].map(|side| self.rng.random_range(0..=size[side % 2] / 2 + 1));
+        Window { size, stride, dilation, padding }
+    }
+
+    /// A convolution with any windows and groups.
+    fn conv(&mut self) {
+        let inputs = self.shape.channels;
+        let groups = match self.pick(&[0, 0, 1, 2]) {
+            0 => 1,
+            1 => inputs, // depthwise
+            _ => (1..=inputs)
+                .rev()
+                .find(|&groups| inputs.is_multiple_of(groups) && groups < 4)
+                .unwrap(),
+        };
+        let outputs = match groups {
+            1 => self.channels(),
+            _ => groups * self.pick(&[1, 2]),
+        };
+        loop {
+            let window = self.window(&[1, 2, 3]);
+            let [rows, columns] = window.size;
+            let weight = self.weights(outputs * inputs / groups * rows * columns);
+            let bias = self.bias(outputs);
+            if self.then(Layer::Conv { weight, bias, inputs, outputs, window, groups }) {
+                return;
+            }
+        }
+    }
+
+    /// A convolution that keeps height and width.
+    fn same(&mut self, outputs: usize) {
+        let inputs = self.shape.channels;
+        let weight = self.weights(outputs * inputs * 9);
+        let (bias, window) = (self.bias(outputs), Window::square(3, 1, 1));
+        assert!(self.then(Layer::Conv { weight, bias, inputs, outputs, window, groups: 1 }));
+    }
+
+    /// Average pooling whose windows hold 1, 2 or 4 values, if it fits.
+    fn average(&mut self) {
+        let (window, ceil, count_padding) = (self.window(&[1, 2]), self.chance(), self.chance());
+        self.then(Layer::AvgPool { window, ceil, count_padding });
+    }
+
+    /// Max pooling, if it fits.
+    fn max(&mut self) {
+        let (window, ceil) = (self.window(&[1, 2, 3]), self.chance());
+        self.then(Layer::MaxPool { window, ceil });
+    }
+
+    fn scale_shift(&mut self, factors: &[f32]) {
+        let scale = (0..self.shape.channels).map(|_| self.pick(factors)).collect();
+        let shift = self.weights(self.shape.channels);
+        assert!(self.then(Layer::ScaleShift { scale, shift }));
+    }
+
+    fn fire(&mut self) {
+        let clipped = self.chance();
+        let bound = self.push_neurons();
+        self.then(if clipped { Layer::Clipped { bound } } else { Layer::Neurons });
+    }
+
+    /// Adds random neurons, and gives the most that they say in a timestep.
+    fn push_neurons(&mut self) -> f32 {
         let each = |builder: &mut Self, values: &[f32]| -> Vec<f32> {
             let count = match builder.rng.random::<bool>() {
                 true => 1,
@@ -88,8 +179,16 @@ impl Builder {
             current: each(self, &[0.0, 0.0, 0.125, -0.25]),
             potential: each(self, &[0.0, 0.0, 0.25, -0.125]),
         };
+        let (sizes, most) = (neurons.threshold.iter(), f32::from(neurons.spikes.most));
+        let largest = match &neurons.charge {
+            Charge::Fixed(charges) => charges.iter().copied().fold(0.0, f32::max),
+            Charge::Unit => 1.0,
+            Charge::Threshold => {
+                sizes.copied().fold(0.0, f32::max) / f32::from(neurons.spikes.levels)
+            }
+        };
         self.neurons.push(neurons);
-        Layer::Neurons
+        largest * most
     }
 
     /// Levels are powers of two.
@@ -105,65 +204,100 @@ impl Builder {
         }
     }
 
-    fn pool(&mut self) -> Option<Layer> {
-        if self.rng.random::<bool>() || !self.shape.height.is_multiple_of(2) {
-            return None;
-        }
-        self.shape = Shape::new(self.shape.channels, self.shape.height / 2, self.shape.width / 2);
-        Some(Layer::AvgPool { size: 2 })
-    }
-
-    /// Layers of random blocks, and a linear output layer.
-    fn network(&mut self, blocks: usize, classes: usize) -> Vec<Layer> {
-        let mut layers = self.block();
+    /// Random blocks, and a linear output layer. Gives the network and its neurons.
+    fn network(mut self, blocks: usize, classes: usize) -> (Graph, Vec<Neurons>) {
+        self.block();
         for _ in 0..blocks {
-            layers.extend(match self.rng.random::<bool>() {
-                true => self.block(),
-                false => self.residual(),
-            });
+            match self.pick(&[0, 0, 1, 2]) {
+                0 => self.block(),
+                1 => self.residual(),
+                _ => self.branches(),
+            }
         }
-        layers.extend(self.pool());
+        if self.chance() {
+            self.average();
+        }
         let inputs = self.shape.size();
-        layers.push(Layer::Linear {
-            weight: self.weights(classes * inputs),
-            bias: self.bias(classes),
-            inputs,
-            outputs: classes,
-        });
-        layers
+        let (weight, bias) = (self.weights(classes * inputs), self.bias(classes));
+        let order = self.pick(&[CHANNELS_FIRST, CHANNELS_LAST]);
+        self.then(Layer::Linear { weight, bias, inputs, outputs: classes, order });
+        (self.graph, self.neurons)
     }
 
-    fn block(&mut self) -> Vec<Layer> {
-        let mut layers: Vec<Layer> = self.pool().into_iter().collect();
-        let outputs = self.channels();
-        let kernel = [1, 2, 3, 3][self.rng.random_range(0..4)];
-        let kernel = kernel.min(self.shape.height);
-        let padding = self.rng.random_range(0..=kernel.div_ceil(2));
-        let stride = self.rng.random_range(1..=2);
-        layers.push(self.conv(outputs, kernel, stride, padding));
-        layers.extend(self.pool());
-        layers.push(self.fire());
-        layers
-    }
-
-    /// Body and shortcut from the same neurons, of the same size or halved.
-    fn residual(&mut self) -> Vec<Layer> {
-        let from = self.shape;
-        let stride = self.rng.random_range(1..=2);
-        let outputs = if stride == 1 { from.channels } else { self.channels() };
-        let mut body = vec![self.conv(outputs, 3, stride, 1)];
-        if self.rng.random::<bool>() {
-            body.push(self.fire());
-            body.push(self.conv(outputs, 3, 1, 1));
+    /// What may stand between neurons and weights, weights, and what may stand behind them.
+    fn block(&mut self) {
+        match self.pick(&[0, 1, 2, 3, 4]) {
+            0 => self.average(),
+            1 => self.scale_shift(&[0.5, 1.0, -1.0]),
+            2 if !self.neurons.is_empty() => self.max(),
+            3 if !self.neurons.is_empty() => {
+                self.scale_shift(&[0.5, 1.0, 0.0]);
+                self.max();
+            }
+            _ => {}
         }
-        let to = self.shape;
-        self.shape = from;
-        let shortcut = match stride {
-            1 => Vec::new(),
-            _ => vec![self.conv(outputs, 1, stride, 0)],
-        };
-        assert_eq!(self.shape, to);
-        vec![Layer::Residual { body, shortcut }, self.fire()]
+        self.conv();
+        match self.pick(&[0, 1, 2, 3, 4]) {
+            0 => self.average(),
+            1 => self.scale_shift(&[0.5, 1.0, -1.0]),
+            2 => self.max(),
+            3 => {
+                self.max();
+                self.scale_shift(&[0.5, 1.0, 0.0]);
+                self.max();
+            }
+            _ => {}
+        }
+        self.fire();
+    }
+
+    /// A sum of two or three branches from the same value.
+    fn residual(&mut self) {
+        let (from, shape) = (self.last(), self.shape);
+        self.same(shape.channels);
+        let mut ends = vec![self.last()];
+        if self.chance() {
+            self.fire();
+            self.same(shape.channels);
+            ends = vec![self.last()];
+        }
+        if self.chance() {
+            assert!(self.add(Layer::Neurons, vec![from]));
+            self.push_neurons();
+            ends.push(self.last());
+        }
+        ends.push(from);
+        assert!(self.add(Layer::Sum, ends));
+        self.fire();
+    }
+
+    /// A concatenation of branches, of neurons or of weights, perhaps pooled.
+    fn branches(&mut self) {
+        let (from, mut ends) = (self.last(), Vec::new());
+        let spikes = self.chance();
+        for _ in 0..2 {
+            self.shape = self.graph.shapes().unwrap()[from];
+            let (inputs, outputs) = (self.shape.channels, self.rng.random_range(1..20));
+            let (weight, bias) = (self.weights(outputs * inputs), self.bias(outputs));
+            let window = Window::ONE;
+            let conv = Layer::Conv { weight, bias, inputs, outputs, window, groups: 1 };
+            assert!(self.add(conv, vec![from]));
+            if spikes {
+                self.fire();
+            }
+            ends.push(self.last());
+        }
+        assert!(self.add(Layer::Concat, ends));
+        if spikes && self.chance() {
+            self.max();
+        }
+        if self.chance() {
+            // Without neurons between.
+            self.same(3);
+        }
+        if !spikes || self.chance() {
+            self.fire();
+        }
     }
 }
 
@@ -173,18 +307,15 @@ proptest! {
     #[test]
     fn the_fast_engine_gives_the_references_spikes(seed: u64, blocks in 1..4usize, timesteps in 1..180usize) {
         let mut rng = Rng::seed_from_u64(seed);
-        let (channels, side) = (rng.random_range(1..4), rng.random_range(1..9));
-        let input = Shape::new(channels, side, side);
-        let mut builder = Builder { rng, shape: input, neurons: Vec::new() };
-        let layers = builder.network(blocks, 5);
-        let varying = builder.rng.random::<bool>();
-        let frames = if varying { timesteps } else { 1 };
+        let mut side = || rng.random_range(1..9);
+        let input = Shape::new(side() / 3 + 1, side(), side());
+        let frames = if rng.random() { timesteps } else { 1 };
         // Multiples of 1/4 in 0..=2.
-        let images: Vec<f32> = (0..2 * frames * input.size()).map(|_| builder.rng.random_range(0..=8) as f32 / 4.0).collect();
+        let images: Vec<f32> = (0..2 * frames * input.size()).map(|_| rng.random_range(0..=8) as f32 / 4.0).collect();
+        let (graph, neurons) = Builder::new(rng, input).network(blocks, 5);
 
-        let neurons = builder.neurons;
-        let expected = reference::trace(&Cpu::default(), input, &layers, &neurons, &images, 2, timesteps).unwrap();
-        let network = SpikingNetwork::new(input, &layers, neurons, 5).unwrap();
+        let expected = reference::trace(&Cpu::default(), &graph, &neurons, &images, 2, timesteps).unwrap();
+        let network = SpikingNetwork::new(graph, neurons).unwrap();
         for (i, expected) in expected.iter().enumerate() {
             let frames = images.chunks(input.size()).skip(i).step_by(2);
             let image: Vec<f32> = frames.flatten().copied().collect();
@@ -210,9 +341,8 @@ fn counts_agree<D: Backend>(
     timesteps: usize,
 ) -> Result<(), TestCaseError> {
     let (rng, shape) = (Rng::seed_from_u64(seed), Digits::SHAPE);
-    let mut builder = Builder { rng, shape, neurons: Vec::new() };
-    let layers = builder.network(blocks, Digits::CLASSES);
-    let network = SpikingNetwork::new(shape, &layers, builder.neurons, Digits::CLASSES).unwrap();
+    let (graph, neurons) = Builder::new(rng, shape).network(blocks, Digits::CLASSES);
+    let network = SpikingNetwork::new(graph, neurons).unwrap();
     let images: Images<Whole, Digits> = data::digits().unwrap().take(20);
     let expected = network.simulate(&images, timesteps).unwrap();
     let found = reference::simulate::<D, _, _>(&network, &images, timesteps).unwrap();

@@ -7,7 +7,8 @@
 use std::path::{Path, PathBuf};
 
 use dfdx::prelude::Cpu;
-use evospike::ann::layers::Layer;
+use evospike::ann::graph::Graph;
+use evospike::ann::layers::{CHANNELS_FIRST, Layer, Window};
 use evospike::data::Shape;
 use evospike::ops::Accelerated;
 use evospike::simulate::neurons::{Charge, Negative, Neurons, Reset, Spikes};
@@ -78,9 +79,15 @@ impl<'a> Golden<'a> {
         (self.floats("input"), shape[0], each)
     }
 
-    /// Layers; adds each layer's neurons and the name of its spikes to `neurons`.
-    fn layers(&self, of: &Value, neurons: &mut Vec<(Neurons, String)>) -> Vec<Layer> {
-        let mut layers = Vec::new();
+    /// Adds layers behind a value of the graph, and each layer's neurons and the name of its spikes to
+    /// `neurons`. Gives the number of their output.
+    fn layers(
+        &self,
+        of: &Value,
+        graph: &mut Graph,
+        mut at: usize,
+        neurons: &mut Vec<(Neurons, String)>,
+    ) -> usize {
         for layer in of.as_array().unwrap() {
             let text = |key: &str| layer[key].as_str().unwrap();
             let size = |key: &str| layer[key].as_u64().unwrap() as usize;
@@ -89,31 +96,40 @@ impl<'a> Golden<'a> {
             match text("op") {
                 "conv" => {
                     let shape = self.shape(text("weight"));
-                    layers.push(Layer::Conv {
-                        weight: self.floats(text("weight")),
-                        bias: bias(),
-                        inputs: shape[1],
-                        outputs: shape[0],
-                        kernel: shape[2],
-                        stride: size("stride"),
-                        padding: size("padding"),
-                    });
+                    at = graph.add(
+                        "",
+                        Layer::Conv {
+                            weight: self.floats(text("weight")),
+                            bias: bias(),
+                            inputs: shape[1],
+                            outputs: shape[0],
+                            window: Window::square(shape[2], size("stride"), size("padding")),
+                            groups: 1,
+                        },
+                        [at],
+                    );
                 }
                 "linear" => {
                     let shape = self.shape(text("weight"));
-                    layers.push(Layer::Linear {
-                        weight: self.floats(text("weight")),
-                        bias: bias(),
-                        inputs: shape[1],
-                        outputs: shape[0],
-                    });
+                    at = graph.add(
+                        "",
+                        Layer::Linear {
+                            weight: self.floats(text("weight")),
+                            bias: bias(),
+                            inputs: shape[1],
+                            outputs: shape[0],
+                            order: CHANNELS_FIRST,
+                        },
+                        [at],
+                    );
                 }
-                "avgpool" => layers.push(Layer::AvgPool { size: size("size") }),
+                "avgpool" => at = graph.add("", Layer::average(size("size")), [at]),
                 "flatten" => {} // linear layers take images
-                "residual" => layers.push(Layer::Residual {
-                    body: self.layers(&layer["body"], neurons),
-                    shortcut: self.layers(&layer["shortcut"], neurons),
-                }),
+                "residual" => {
+                    let body = self.layers(&layer["body"], graph, at, neurons);
+                    let shortcut = self.layers(&layer["shortcut"], graph, at, neurons);
+                    at = graph.add("", Layer::Sum, [body, shortcut]);
+                }
                 "neuron" => {
                     let threshold = match &layer["threshold"] {
                         Value::String(name) => self.floats(name),
@@ -132,41 +148,42 @@ impl<'a> Golden<'a> {
                         ..Neurons::new(threshold)
                     };
                     neurons.push((parameters, text("spikes").into()));
-                    layers.push(Layer::Neurons);
+                    at = graph.add("", Layer::Neurons, [at]);
                 }
                 other => panic!("layer `{other}`"),
             }
         }
-        layers
+        at
     }
 
     fn reference<D: Accelerated<f32>>(
         &self,
         device: &D,
-        (shape, layers, neurons): (Shape, &[Layer], &[Neurons]),
+        (graph, neurons): (&Graph, &[Neurons]),
         input: &[f32],
         images: usize,
     ) -> Vec<Trace> {
         let timesteps = self.timesteps;
-        reference::trace(device, shape, layers, neurons, input, images, timesteps).unwrap()
+        reference::trace(device, graph, neurons, input, images, timesteps).unwrap()
     }
 
     /// Compares every spike and the output current of every timestep. Returns the number of spikes.
     fn check(&self, file: &Path) -> usize {
         let mut neurons = Vec::new();
-        let layers = self.layers(&self.layers, &mut neurons);
-        let (neurons, names): (Vec<_>, Vec<_>) = neurons.into_iter().unzip();
         let (input, images, shape) = self.input();
+        let mut graph = Graph::new(shape);
+        self.layers(&self.layers, &mut graph, 0, &mut neurons);
+        let (neurons, names): (Vec<_>, Vec<_>) = neurons.into_iter().unzip();
         let output = self.floats("output");
         let classes = self.shape("output")[2];
-        let network = (shape, &layers[..], &neurons[..]);
+        let network = (&graph, &neurons[..]);
         let all = self.reference(&Cpu::default(), network, &input, images);
         #[cfg(feature = "cuda")]
         match <dfdx::prelude::Cuda as evospike::ops::Backend>::open(0) {
             Ok(card) => assert!(all == self.reference(&card, network, &input, images), "on a card"),
             Err(error) => println!("skipped on a card: {error}"),
         }
-        let network = SpikingNetwork::new(shape, &layers, neurons, classes).unwrap();
+        let network = SpikingNetwork::new(graph, neurons).unwrap();
         let expected: Vec<Vec<i8>> = names.iter().map(|name| self.counts(name)).collect();
         let mut spikes = 0;
         for image in 0..images {

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::Command;
 use std::{env, fs};
 
-use evospike::ann::layers::Layer;
+use evospike::ann::graph::Graph;
+use evospike::ann::layers::{CHANNELS_FIRST, Layer, Window};
 use evospike::data::Shape;
 use evospike::prelude::*;
 use evospike::simulate::SpikingNetwork;
@@ -76,31 +77,30 @@ fn on_a_grid() -> SpikingNetwork {
         bias: Some(grid(outputs, seed + 1)),
         inputs,
         outputs,
-        kernel,
-        stride: 1,
-        padding: kernel / 2,
+        window: Window::square(kernel, 1, kernel / 2),
+        groups: 1,
     };
     let linear = |inputs: usize, outputs: usize, seed| Layer::Linear {
         weight: grid(outputs * inputs, seed),
         bias: None,
         inputs,
         outputs,
+        order: CHANNELS_FIRST,
     };
-    let layers = [
-        conv(2, 4, 3, 1),
-        Layer::Neurons,
-        Layer::Residual {
-            body: vec![conv(4, 4, 3, 3), Layer::Neurons, conv(4, 4, 3, 5)],
-            shortcut: vec![],
-        },
+    let body = [conv(4, 4, 3, 3), Layer::Neurons, conv(4, 4, 3, 5)];
+    let mut graph = Graph::chain(Shape::new(2, 6, 6), [conv(2, 4, 3, 1), Layer::Neurons]);
+    body.into_iter().for_each(|layer| _ = graph.then(layer));
+    graph.add("", Layer::Sum, [5, 2]);
+    let rest = [
         Layer::Neurons,
         conv(4, 6, 1, 7),
-        Layer::AvgPool { size: 2 },
+        Layer::average(2),
         Layer::Neurons,
         linear(54, 8, 9),
         Layer::Neurons,
         linear(8, 3, 11),
     ];
+    rest.into_iter().for_each(|layer| _ = graph.then(layer));
     let off = |count: usize| -> Vec<f32> {
         (0..count).map(|i| (9001 + 3000 * i) as f32 / 16_384.0).collect()
     };
@@ -122,7 +122,7 @@ fn on_a_grid() -> SpikingNetwork {
         },
         Neurons { charge: Charge::Unit, reset: Reset::Zero, ..Neurons::new(off(1)) },
     ];
-    SpikingNetwork::new(Shape::new(2, 6, 6), &layers, neurons, 3).unwrap()
+    SpikingNetwork::new(graph, neurons).unwrap()
 }
 
 #[test]

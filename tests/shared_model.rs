@@ -90,9 +90,9 @@ fn differing_spikes(
 ) -> evospike::Result<()> {
     let (count, timesteps) = (4, 64);
     let inputs: Vec<f32> = (0..count).flat_map(|i| images.input(i)).collect();
-    let (shape, layers) = (<Cifar10 as data::Task>::SHAPE, ann.layers().unwrap());
+    let graph = ann.graph().unwrap();
     let cpu = dfdx::prelude::Cpu::default();
-    let there = reference::trace(&cpu, shape, &layers, snn.neurons(), &inputs, count, timesteps)?;
+    let there = reference::trace(&cpu, &graph, snn.neurons(), &inputs, count, timesteps)?;
     let mut counted = vec![[0; 3]; snn.neurons().len()]; // only there, only here, in both
     for (i, there) in there.iter().enumerate() {
         let here = snn.network().trace(&images.input(i), timesteps)?;

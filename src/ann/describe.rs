@@ -1,5 +1,6 @@
 //! Shapes that a typed layer takes and gives, and the plain layers that a built one is.
 
+use super::graph::Graph;
 use super::layers::{CHANNELS_FIRST, Layer};
 use dfdx::nn::modules as built;
 use dfdx::prelude::{Device, DropoutOneIn, Linear, Rank1, ReLU, UnbiasedLinear};
@@ -35,47 +36,52 @@ impl<In, const N: usize> Follows<In> for DropoutOneIn<N> {
 
 /// Built module that can be reduced to plain layers.
 pub trait Describe {
-    /// Appends the module's layers, weights included.
-    fn describe(&self, layers: &mut Vec<Layer>);
+    /// Adds the module's layers, weights included, behind a value of the graph. Returns the number of
+    /// their output.
+    fn describe(&self, graph: &mut Graph, input: usize) -> usize;
 }
 
 impl<const IN: usize, const OUT: usize, D: Device<f32>> Describe
     for built::UnbiasedLinear<IN, OUT, f32, D>
 {
-    fn describe(&self, layers: &mut Vec<Layer>) {
-        layers.push(Layer::Linear {
+    fn describe(&self, graph: &mut Graph, input: usize) -> usize {
+        let layer = Layer::Linear {
             weight: self.weight.as_vec(),
             bias: None,
             inputs: IN,
             outputs: OUT,
             order: CHANNELS_FIRST,
-        });
+        };
+        graph.add("", layer, [input])
     }
 }
 
 impl<const IN: usize, const OUT: usize, D: Device<f32>> Describe
     for built::Linear<IN, OUT, f32, D>
 {
-    fn describe(&self, layers: &mut Vec<Layer>) {
-        layers.push(Layer::Linear {
+    fn describe(&self, graph: &mut Graph, input: usize) -> usize {
+        let layer = Layer::Linear {
             weight: self.weight.as_vec(),
             bias: Some(self.bias.as_vec()),
             inputs: IN,
             outputs: OUT,
             order: CHANNELS_FIRST,
-        });
+        };
+        graph.add("", layer, [input])
     }
 }
 
 impl Describe for ReLU {
-    fn describe(&self, layers: &mut Vec<Layer>) {
-        layers.push(Layer::Neurons);
+    fn describe(&self, graph: &mut Graph, input: usize) -> usize {
+        graph.add("", Layer::Neurons, [input])
     }
 }
 
 impl<const N: usize> Describe for DropoutOneIn<N> {
-    /// Appends nothing: dropout only acts in training.
-    fn describe(&self, _: &mut Vec<Layer>) {}
+    /// Adds nothing: dropout only acts in training.
+    fn describe(&self, _: &mut Graph, input: usize) -> usize {
+        input
+    }
 }
 
 macro_rules! tuples {
@@ -87,10 +93,11 @@ macro_rules! tuples {
         }
         impl<$first: Describe, $($name: Describe),*> Describe for ($first, $($name,)*) {
             #[allow(non_snake_case)]
-            fn describe(&self, layers: &mut Vec<Layer>) {
+            fn describe(&self, graph: &mut Graph, input: usize) -> usize {
                 let ($first, $($name,)*) = self;
-                $first.describe(layers);
-                $($name.describe(layers);)*
+                let output = $first.describe(graph, input);
+                $(let output = $name.describe(graph, output);)*
+                output
             }
         }
     )*};

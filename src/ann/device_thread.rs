@@ -4,7 +4,7 @@
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
-use super::layers::Layer;
+use super::graph::Graph;
 use super::optimiser::Step;
 use super::trainable::{Trainable, Values};
 use crate::base::{Error, NamedTensor, Result};
@@ -84,8 +84,8 @@ impl Trainable for DeviceThread {
         self.ask(|network| network.types())
     }
 
-    fn layers(&self) -> Result<Vec<Layer>> {
-        self.ask(|network| network.layers())
+    fn graph(&self) -> Result<Graph> {
+        self.ask(|network| network.graph())
     }
 }
 
@@ -107,11 +107,11 @@ mod tests {
         let images = digits().unwrap().split(Shares::default(), 0).unwrap();
         let images = images.training.take(100);
         let settings = TrainSettings { epochs: 2, ..TrainSettings::digits() };
-        let trained = |network: &mut dyn Trainable| -> (History, Vec<Layer>) {
+        let trained = |network: &mut dyn Trainable| -> (History, Graph) {
             let history = train(network, images.view(), 10, &settings, "thread", None);
             let moments = network.tensors(Values::Moment(0)).unwrap();
             network.set_tensors(Values::Moment(0), &moments).unwrap();
-            (history.unwrap(), network.layers().unwrap())
+            (history.unwrap(), network.graph().unwrap())
         };
         let mut direct = DigitsCnn::build(3).unwrap();
         assert_eq!(trained(&mut on_a_thread()), trained(&mut *direct));
@@ -124,6 +124,6 @@ mod tests {
         let network = on_a_thread();
         let panics = network.ask::<()>(|_| panic!("as a device may"));
         assert!(panics.unwrap_err().to_string().contains("panicked"));
-        assert!(network.layers().is_err());
+        assert!(network.graph().is_err());
     }
 }

@@ -66,14 +66,6 @@ pub enum Layer {
     Sum,
     /// Channels of any number of inputs of one height and width, one after the other.
     Concat,
-    /// Residual addition: sum of the outputs of two lists of layers for the same input. Not in a
-    /// [`Graph`](super::graph::Graph), which has sums; it goes once typed networks are graphs.
-    Residual {
-        /// Layers of the main branch.
-        body: Vec<Layer>,
-        /// Layers of the shortcut; no layers for the identity.
-        shortcut: Vec<Layer>,
-    },
     /// ReLU in the ANN, integrate-and-fire neurons in the SNN.
     Neurons,
     /// ReLU with an upper bound in the ANN, such as ReLU6; integrate-and-fire neurons in the SNN,
@@ -140,13 +132,33 @@ impl Window {
         axis: usize,
         out: usize,
         side: usize,
-    ) -> impl Iterator<Item = (usize, usize)> + Clone {
+    ) -> impl ExactSizeIterator<Item = (usize, usize)> + Clone {
         let (corner, padding) = (out * self.stride[axis], self.padding[axis]);
         let dilation = self.dilation[axis];
         let first = padding.saturating_sub(corner).div_ceil(dilation);
         let end = (side + padding).saturating_sub(corner).div_ceil(dilation);
         let places = first..end.min(self.size[axis]);
         places.map(move |place| (place, corner + place * dilation - padding))
+    }
+
+    /// Number of rows (`axis` 0) or columns (1) that count in the mean of each of `outs` windows on
+    /// an image of `side`: those inside, or also those in the padding, but none beyond it.
+    pub(crate) fn counts(
+        &self,
+        axis: usize,
+        outs: usize,
+        side: usize,
+        count_padding: bool,
+    ) -> Vec<usize> {
+        let all = side + self.padding[axis] + self.padding[axis + 2];
+        let count = |out: usize| match count_padding {
+            true => {
+                let left = all - out * self.stride[axis];
+                left.div_ceil(self.dilation[axis]).min(self.size[axis])
+            }
+            false => self.inside(axis, out, side).len(),
+        };
+        (0..outs).map(count).collect()
     }
 }
 
@@ -171,13 +183,6 @@ pub const MOST_VALUES: usize = 1 << 26;
 /// Largest size, stride, dilation or padding of a window.
 const MOST_STEPS: usize = 1 << 26;
 
-/// CRC-32 of layers, weights included.
-pub(crate) fn checksum(layers: &[Layer]) -> u32 {
-    let mut checksum = Crc::new();
-    layers.iter().for_each(|layer| layer.add_to(&mut checksum));
-    checksum.sum()
-}
-
 impl Layer {
     /// Average pooling over `size` x `size` squares next to each other.
     pub const fn average(size: usize) -> Self {
@@ -191,25 +196,22 @@ impl Layer {
             Self::Linear { .. } => "linear",
             Self::AvgPool { .. } => "average pooling",
             Self::MaxPool { .. } => "max pooling",
-            Self::ScaleShift { .. } => "batch normalisation",
+            Self::ScaleShift { .. } => "scale and shift",
             Self::Sum => "sum",
             Self::Concat => "concatenation",
-            Self::Residual { .. } => "residual",
-            Self::Neurons => "neurons",
-            Self::Clipped { .. } => "clipped neurons",
+            Self::Neurons => "ReLU",
+            Self::Clipped { .. } => "clipped ReLU",
             Self::Qcfs { .. } => "QCFS",
         }
     }
 
     /// Number of weights and biases.
     pub fn parameters(&self) -> usize {
-        let sum = |layers: &[Self]| layers.iter().map(Self::parameters).sum::<usize>();
         match self {
             Self::Conv { weight, bias, .. } | Self::Linear { weight, bias, .. } => {
                 weight.len() + bias.as_ref().map_or(0, Vec::len)
             }
             Self::ScaleShift { scale, shift } => scale.len() + shift.len(),
-            Self::Residual { body, shortcut } => sum(body) + sum(shortcut),
             _ => 0,
         }
     }
@@ -425,11 +427,6 @@ impl Layer {
                 add(&windows(7, window, [usize::from(*ceil), 0, 0]), [&[]; 2])
             }
             Self::ScaleShift { scale, shift } => add(&[3], [scale, shift]),
-            Self::Residual { body, shortcut } => {
-                add(&[4, body.len(), shortcut.len()], [&[]; 2]);
-                let layers = body.iter().chain(shortcut);
-                layers.for_each(|layer| layer.add_to(checksum));
-            }
             Self::Neurons => add(&[5], [&[]; 2]),
             Self::Qcfs { bound, levels } => add(&[6, *levels], [&[*bound], &[]]),
             Self::Clipped { bound } => add(&[8], [&[*bound], &[]]),
@@ -438,40 +435,72 @@ impl Layer {
         }
     }
 
-    /// Activation of a layer of neurons in the ANN.
-    ///
-    /// # Errors
-    /// Returns an error if the parameters of QCFS are out of range.
-    pub(crate) fn activation(&self, number: usize) -> Result<Activation> {
-        self.output(number, "", &[Shape::new(1, 1, 1)])?;
-        Ok(match *self {
-            Self::Qcfs { bound, levels } => Activation::Qcfs { bound, levels },
-            _ => Activation::Relu,
-        })
+    /// Whether the layer is one of neurons.
+    pub(crate) fn fires(&self) -> bool {
+        matches!(self, Self::Neurons | Self::Clipped { .. } | Self::Qcfs { .. })
     }
 
-    /// Appends the layer to others. Batch normalisation is folded into the weights and bias before
-    /// it, also across average pooling, with which it commutes.
-    pub(crate) fn fold_into(self, layers: &mut Vec<Self>) {
-        let pooling = |layer: &&mut Self| matches!(layer, Self::AvgPool { .. });
-        match (&self, layers.iter_mut().rev().find(|layer| !pooling(layer))) {
-            (
-                Self::ScaleShift { scale, shift },
-                Some(
-                    Self::Conv { weight, bias, outputs, .. }
-                    | Self::Linear { weight, bias, outputs, .. },
-                ),
-            ) if *outputs == scale.len() && *outputs > 0 => {
-                let each = weight.len() / *outputs;
-                for (weights, scale) in weight.chunks_exact_mut(each).zip(scale) {
-                    weights.iter_mut().for_each(|w| *w *= scale);
-                }
-                let bias = bias.get_or_insert_with(|| vec![0.0; *outputs]);
-                for (bias, (scale, shift)) in bias.iter_mut().zip(scale.iter().zip(shift)) {
-                    *bias = *bias * scale + shift;
-                }
+    /// Activation of a layer of neurons in the ANN.
+    pub(crate) fn activation(&self) -> Activation {
+        match *self {
+            Self::Clipped { bound } => Activation::Clipped { bound },
+            Self::Qcfs { bound, levels } => Activation::Qcfs { bound, levels },
+            _ => Activation::Relu,
+        }
+    }
+
+    /// Description for tables: the kind and, of a convolution, its kernel.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Conv { window: Window { size: [rows, columns], .. }, .. } => {
+                format!("conv {rows}x{columns}")
             }
-            _ => layers.push(self),
+            layer => layer.kind().into(),
+        }
+    }
+
+    /// Brings the weights of a linear layer over an image of this shape into PyTorch's order.
+    pub(crate) fn order_channels_first(&mut self, image: Shape) {
+        let Self::Linear { weight, inputs, order, .. } = self else {
+            return;
+        };
+        let from = std::mem::replace(order, CHANNELS_FIRST);
+        if from == CHANNELS_FIRST {
+            return;
+        }
+        let side = |axis| match axis {
+            Axis::Channels => image.channels,
+            Axis::Rows => image.height,
+            Axis::Columns => image.width,
+        };
+        // Distance in the old order of neighbours along an axis.
+        let steps = CHANNELS_FIRST.map(|axis| {
+            let after = from.iter().skip_while(|&&other| other != axis).skip(1);
+            after.map(|&axis| side(axis)).product::<usize>()
+        });
+        let positions = image.height * image.width;
+        for weights in weight.chunks_exact_mut(*inputs) {
+            let old = weights.to_vec();
+            for (at, weight) in weights.iter_mut().enumerate() {
+                let (channel, position) = (at / positions, at % positions);
+                let place = [channel, position / image.width, position % image.width];
+                *weight = old[(0..3).map(|axis| place[axis] * steps[axis]).sum::<usize>()];
+            }
+        }
+    }
+
+    /// Multiplies each output channel of a layer of weights by a factor, and adds a summand.
+    pub(crate) fn scale_outputs(&mut self, scale: &[f32], shift: &[f32]) {
+        let (Self::Conv { weight, bias, .. } | Self::Linear { weight, bias, .. }) = self else {
+            return;
+        };
+        let each = (weight.len() / scale.len().max(1)).max(1);
+        for (weights, scale) in weight.chunks_exact_mut(each).zip(scale) {
+            weights.iter_mut().for_each(|w| *w *= scale);
+        }
+        let bias = bias.get_or_insert_with(|| vec![0.0; scale.len()]);
+        for (bias, (scale, shift)) in bias.iter_mut().zip(scale.iter().zip(shift)) {
+            *bias = *bias * scale + shift;
         }
     }
 }
@@ -480,6 +509,9 @@ impl Layer {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Activation {
     Relu,
+    Clipped {
+        bound: f32,
+    },
     Qcfs {
         bound: f32,
         levels: usize,
@@ -489,9 +521,19 @@ pub(crate) enum Activation {
 }
 
 impl Activation {
+    /// Largest output that spikes must not exceed; infinity for none. Thresholds of QCFS may be
+    /// above its bound, as the ANN's own at few levels.
+    pub fn bound(self) -> f32 {
+        match self {
+            Self::Clipped { bound } => bound,
+            _ => f32::INFINITY,
+        }
+    }
+
     pub fn of(self, x: f32) -> f32 {
         match self {
             Self::Relu => x.max(0.0),
+            Self::Clipped { bound } => x.max(0.0).min(bound),
             Self::Qcfs { bound, levels } => qcfs_of(x, bound, levels as f32),
             Self::Identity => x,
         }
@@ -499,7 +541,7 @@ impl Activation {
 }
 
 /// Fully connected layer without bias.
-#[cfg(any(test, feature = "nir"))]
+#[cfg(test)]
 pub(crate) fn linear(weight: Vec<f32>, inputs: usize) -> Layer {
     let outputs = weight.len() / inputs;
     Layer::Linear { outputs, bias: None, weight, inputs, order: CHANNELS_FIRST }

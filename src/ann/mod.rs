@@ -41,7 +41,8 @@ pub use trainable::{Built, Trainable, Values};
 pub use typed::build_on_card;
 pub use typed::{Typed, build};
 
-pub(crate) use layers::{Activation, CHANNELS_FIRST, Layer, Window, checksum, linear};
+pub(crate) use graph::{Graph, Node};
+pub(crate) use layers::{Activation, CHANNELS_FIRST, Layer, Window};
 pub(crate) use modules::flat;
 pub(crate) use networks::{
     DigitsBinary, DigitsCnn, DigitsQcfs, FashionCnn, Mlp, Network, NetworkDevice,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use dfdx::prelude::Cpu;
 
-use super::layers::{Layer, checksum};
+use super::graph::Graph;
 use super::networks::{Network, NetworkDevice};
 use super::train::{History, TrainSettings, train};
 use super::trainable::{Built, Trainable};
@@ -110,12 +110,13 @@ impl<N: Network, D: NetworkDevice> Ann<N, D> {
         Ok(Target::new(hits, margin_percent)?.of_images(images.view().which()))
     }
 
-    /// The plain layers that the network is, weights included.
+    /// The plain layers that the network is, weights included and batch normalisation folded into
+    /// them.
     ///
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) of the device.
-    pub fn layers(&self) -> Result<Vec<Layer>> {
-        self.network.layers()
+    pub fn graph(&self) -> Result<Graph> {
+        self.network.graph()
     }
 
     /// CRC-32 of the plain layers, weights included: of use in the key of a
@@ -124,7 +125,7 @@ impl<N: Network, D: NetworkDevice> Ann<N, D> {
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) of the device.
     pub fn checksum(&self) -> Result<u32> {
-        Ok(checksum(&self.layers()?))
+        Ok(self.graph()?.checksum())
     }
 
     pub(crate) fn network_mut(&mut self) -> &mut dyn Trainable {
@@ -132,18 +133,10 @@ impl<N: Network, D: NetworkDevice> Ann<N, D> {
     }
 
     fn table(&self) -> Table {
-        let layers = self.layers().unwrap_or_default();
-        let total: usize = layers.iter().map(Layer::parameters).sum();
-        let title = format!("{}: {} layers, {total} weights", N::NAME, layers.len());
-        let mut table = Table::new(title, ["layer", "kind", "weights"]);
-        for (i, layer) in layers.iter().enumerate() {
-            let kind = match layer {
-                Layer::Neurons => "ReLU",
-                other => other.kind(),
-            };
-            table.row([i.to_string(), kind.into(), layer.parameters().to_string()]);
+        match self.graph() {
+            Ok(graph) => graph.table(N::NAME),
+            Err(error) => Table::new(error.to_string(), []),
         }
-        table
     }
 }
 

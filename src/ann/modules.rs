@@ -29,6 +29,7 @@
 //! # let features = net.forward(images);
 //! ```
 
+use super::graph::Graph;
 use super::layers::{Layer, Window};
 use dfdx::dtypes::Dtype;
 use dfdx::nn::modules as built;
@@ -330,7 +331,7 @@ macro_rules! plain_layers {
         ($($from:ty),*) to ($($to:ty),*)
         if $holds:expr, $rule:literal;
         |$x:ident| $forward:expr;
-        |$layers:ident| $describe:expr;
+        |$graph:ident, $input:ident| $describe:expr;
     )*) => {$(
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, Default)]
@@ -358,7 +359,7 @@ macro_rules! plain_layers {
             type Out = ($($to,)*);
         }
         impl<$(const $size: usize),*> Describe for $name<$($size),*> {
-            fn describe(&self, $layers: &mut Vec<Layer>) {
+            fn describe(&self, $graph: &mut Graph, $input: usize) -> usize {
                 $describe
             }
         }
@@ -380,14 +381,14 @@ plain_layers! {
         (Const<CHANNELS>, Const<SIDE>, Const<SIDE>) to (Const<CHANNELS>, Const<HALF>, Const<HALF>)
         if SIDE == 2 * HALF, "AvgPool2: SIDE must be twice HALF";
         |images| D::average_pool(images, SIDE, 2);
-        |layers| layers.push(Layer::average(2));
+        |graph, input| graph.add("", Layer::average(2), [input]);
 
     /// Mean of every channel: `CHANNELS` x `SIDE` x `SIDE` to `CHANNELS` features.
     GlobalAvgPool [CHANNELS SIDE]
         (Const<CHANNELS>, Const<SIDE>, Const<SIDE>) to (Const<CHANNELS>)
         if SIDE > 0, "GlobalAvgPool: SIDE must not be 0";
         |images| D::average_pool(images, SIDE, SIDE);
-        |layers| layers.push(Layer::average(SIDE));
+        |graph, input| graph.add("", Layer::average(SIDE), [input]);
 
     /// Flattening of `CHANNELS` x `SIDE` x `SIDE` to `FEATURES`, row by row. `FEATURES` must be the
     /// product of the sizes:
@@ -404,7 +405,7 @@ plain_layers! {
         if FEATURES == CHANNELS * SIDE * SIDE, "Flatten: FEATURES is CHANNELS x SIDE x SIDE";
         |images| Ok::<_, D::Err>(images);
         // No layer: [`Layer::Linear`] flattens images itself.
-        |_layers| {};
+        |_graph, input| input;
 }
 
 /// max(x, 0), like dfdx's `ReLU` but on all cores. Converted to a layer of neurons.
@@ -774,37 +775,38 @@ impl<
     D: Device<f32>,
 > Describe for BuiltConv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE, f32, D>
 {
-    fn describe(&self, layers: &mut Vec<Layer>) {
-        layers.push(Layer::Conv {
+    fn describe(&self, graph: &mut Graph, input: usize) -> usize {
+        let layer = Layer::Conv {
             weight: self.weight.as_vec(),
             bias: None,
             inputs: IN,
             outputs: OUT,
             window: Window::square(KERNEL, STRIDE, Self::SHAPE.padding),
             groups: 1,
-        });
+        };
+        graph.add("", layer, [input])
     }
 }
 
 impl<L: Describe> Describe for Binary<L> {
-    /// Appends the layer with its binary weights.
-    fn describe(&self, layers: &mut Vec<Layer>) {
-        let before = layers.len();
-        self.latent.describe(layers);
-        for layer in &mut layers[before..] {
+    /// Adds the layer with its binary weights.
+    fn describe(&self, graph: &mut Graph, input: usize) -> usize {
+        let before = graph.nodes.len();
+        let output = self.latent.describe(graph, input);
+        for node in &mut graph.nodes[before..] {
             if let Layer::Conv { weight, outputs, .. } | Layer::Linear { weight, outputs, .. } =
-                layer
+                &mut node.layer
             {
                 let latent = weight.clone();
                 binarise(*outputs, &latent, weight);
             }
         }
+        output
     }
 }
 
 impl<const CHANNELS: usize, D: Device<f32>> Describe for BuiltBatchNorm<CHANNELS, f32, D> {
-    /// Folds the normalisation into the convolution or linear layer before it.
-    fn describe(&self, layers: &mut Vec<Layer>) {
+    fn describe(&self, graph: &mut Graph, input: usize) -> usize {
         let epsilon = EPSILON as f32;
         let deviations = self.running_var.as_vec().into_iter();
         let scale: Vec<f32> = (self.weight.as_vec().into_iter())
@@ -815,34 +817,35 @@ impl<const CHANNELS: usize, D: Device<f32>> Describe for BuiltBatchNorm<CHANNELS
             .zip(self.running_mean.as_vec().into_iter().zip(&scale))
             .map(|(bias, (mean, scale))| bias - mean * scale)
             .collect();
-        Layer::ScaleShift { scale, shift }.fold_into(layers);
+        graph.add("", Layer::ScaleShift { scale, shift }, [input])
     }
 }
 
 impl Describe for Relu {
-    fn describe(&self, layers: &mut Vec<Layer>) {
-        layers.push(Layer::Neurons);
+    fn describe(&self, graph: &mut Graph, input: usize) -> usize {
+        graph.add("", Layer::Neurons, [input])
     }
 }
 
 impl<const LEVELS: usize, const BOUND: usize, D: Device<f32>> Describe
     for BuiltQcfs<LEVELS, BOUND, f32, D>
 {
-    fn describe(&self, layers: &mut Vec<Layer>) {
-        layers.push(Layer::Qcfs { bound: self.bound.as_vec()[0], levels: LEVELS });
+    fn describe(&self, graph: &mut Graph, input: usize) -> usize {
+        let layer = Layer::Qcfs { bound: self.bound.as_vec()[0], levels: LEVELS };
+        graph.add("", layer, [input])
     }
 }
 
 impl Describe for Identity {
-    fn describe(&self, _: &mut Vec<Layer>) {}
+    fn describe(&self, _: &mut Graph, input: usize) -> usize {
+        input
+    }
 }
 
 impl<F: Describe, R: Describe> Describe for ResidualAdd<F, R> {
-    fn describe(&self, layers: &mut Vec<Layer>) {
-        let (mut body, mut shortcut) = (Vec::new(), Vec::new());
-        self.body.describe(&mut body);
-        self.shortcut.describe(&mut shortcut);
-        layers.push(Layer::Residual { body, shortcut });
+    fn describe(&self, graph: &mut Graph, input: usize) -> usize {
+        let branches = [self.body.describe(graph, input), self.shortcut.describe(graph, input)];
+        graph.add("", Layer::Sum, branches)
     }
 }
 

@@ -10,7 +10,6 @@ use rand::Rng as _;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use super::layers::checksum;
 use super::optimiser::{Optimiser, Schedule, Step};
 use super::trainable::{Trainable, Values};
 use super::weights::VARIANCE;
@@ -289,7 +288,7 @@ impl Steps for TrainingRun<'_> {
             images: self.images.len(),
             images_checksum: self.images.checksum(),
             sorted_images_checksum: self.images.which_sorted(),
-            first_layers_checksum: checksum(&self.network.layers()?),
+            first_layers_checksum: self.network.graph()?.checksum(),
             layer_types_checksum: types.sum(),
         })
     }

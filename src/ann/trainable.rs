@@ -1,6 +1,6 @@
 //! A network behind an interface without types, and its tensors.
 
-use super::layers::Layer;
+use super::graph::Graph;
 use super::optimiser::Step;
 use crate::base::{NamedTensor, Result};
 
@@ -51,11 +51,12 @@ pub trait Trainable {
         Ok("")
     }
 
-    /// The plain layers that the network is, weights included.
+    /// The plain layers that the network is, weights included and batch normalisation folded into
+    /// them.
     ///
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) of the device.
-    fn layers(&self) -> Result<Vec<Layer>>;
+    fn graph(&self) -> Result<Graph>;
 }
 
 /// A network that any thread may use.

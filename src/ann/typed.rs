@@ -18,12 +18,12 @@ use rand::Rng as _;
 use super::describe::{Describe, Follows};
 #[cfg(feature = "cuda")]
 use super::device_thread::DeviceThread;
-use super::layers::Layer;
+use super::graph::Graph;
 use super::optimiser::{Moments, Step, Update};
 use super::trainable::{Built, Trainable, Values};
 use super::weights::range;
 use crate::base::{Error, NamedTensor, Result, Stream, rng};
-use crate::data::Classify;
+use crate::data::{Classify, Shape};
 use crate::ops::Backend;
 
 type ImageBatch<D, const C: usize, const SIDE: usize, T> =
@@ -231,10 +231,11 @@ where
         Ok(self.types)
     }
 
-    fn layers(&self) -> Result<Vec<Layer>> {
-        let mut layers = Vec::new();
-        self.module.describe(&mut layers);
-        Ok(layers)
+    fn graph(&self) -> Result<Graph> {
+        let mut graph = Graph::new(Shape::new(C, SIDE, SIDE));
+        self.module.describe(&mut graph, 0);
+        graph.fold()?;
+        Ok(graph)
     }
 }
 

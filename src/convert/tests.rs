@@ -1,5 +1,6 @@
 use super::*;
-use crate::ann::layers::Layer;
+use crate::ann::graph::Graph;
+use crate::ann::layers::{CHANNELS_FIRST, Layer, Window};
 use crate::ann::networks::DigitsCnn;
 use crate::ann::train::TrainSettings;
 use crate::data::embedded::digits;
@@ -68,7 +69,7 @@ fn channels_have_thresholds_of_their_own() {
     let ann = Ann::<DigitsCnn>::new(0).unwrap();
     let conversion = convert(&ann, &images).unwrap();
     let snn = conversion.balance(Balance::MaxPerChannel).unwrap();
-    let stages = Stages::of_ann(&ann).unwrap();
+    let stages = Stages::new(ann.graph().unwrap()).unwrap();
     for (layer, neurons) in snn.neurons().iter().enumerate() {
         let channels = stages.stages[layer].output.channels;
         let mut most = vec![0f32; channels];
@@ -100,13 +101,12 @@ fn spike_norm_thresholds_are_the_largest_currents_of_the_spiking_network() {
         (0..images.len()).map(|i| images.encoded(i, code, timesteps).unwrap()).collect();
     let at = |t: usize| frames.iter().flat_map(move |f| &f[t * 64..][..64]);
     let inputs: Vec<f32> = (0..timesteps).flat_map(at).copied().collect();
-    let layers = ann.layers().unwrap();
-    let ends = (0..layers.len()).filter(|&i| layers[i] == Layer::Neurons);
+    let graph = ann.graph().unwrap();
+    let ends = (0..graph.nodes.len()).filter(|&i| graph.nodes[i].layer == Layer::Neurons);
     for (layer, end) in ends.enumerate() {
         let traces = crate::through_time::reference::trace(
             &dfdx::prelude::Cpu::default(),
-            Shape::new(1, 8, 8),
-            &layers[..end],
+            &Graph { nodes: graph.nodes[..end].to_vec(), ..graph },
             &neurons[..layer],
             &inputs,
             images.len(),
@@ -137,6 +137,7 @@ fn tiny(first: [f32; 2], second: f32) -> Result<Conversion<Tiny>> {
         bias: None,
         inputs,
         outputs: weight.len() / inputs,
+        order: CHANNELS_FIRST,
     };
     let layers = [
         linear(&first, 1),
@@ -147,7 +148,7 @@ fn tiny(first: [f32; 2], second: f32) -> Result<Conversion<Tiny>> {
     ];
     let images = Images::<Whole, Pixel>::from_arrays(vec![153; 8], vec![0; 8])?;
     let images = images.split(Shares::default(), 0)?.training;
-    Conversion::of(Stages::new(Shape::new(1, 1, 1), &layers, 2)?, &images)
+    Conversion::of(Stages::new(Graph::chain(Shape::new(1, 1, 1), layers))?, &images)
 }
 
 #[test]
@@ -237,21 +238,21 @@ fn thresholds_as_charges_are_normalised_weights_and_biases() {
             bias: Some(times(noise(outputs, seed + 1), 1.0 / own)),
             inputs,
             outputs,
-            kernel: 3,
-            stride: 1,
-            padding: 1,
+            window: Window::square(3, 1, 1),
+            groups: 1,
         };
         let linear = |inputs: usize, outputs: usize, seed, before: f32, own: f32| Layer::Linear {
             weight: times(noise(outputs * inputs, seed), before / own),
             bias: Some(times(noise(outputs, seed + 1), 1.0 / own)),
             inputs,
             outputs,
+            order: CHANNELS_FIRST,
         };
         let layers = [
             conv(2, 5, 1, 1.0, a),
             Layer::Neurons,
             conv(5, 7, 3, a, b),
-            Layer::AvgPool { size: 2 },
+            Layer::average(2),
             Layer::Neurons,
             linear(28, 9, 5, b, c),
             Layer::Neurons,
@@ -265,7 +266,7 @@ fn thresholds_as_charges_are_normalised_weights_and_biases() {
             }
         };
         let neurons = scales.map(neurons).to_vec();
-        SpikingNetwork::new(Shape::new(2, 4, 4), &layers, neurons, 4).unwrap()
+        SpikingNetwork::new(Graph::chain(Shape::new(2, 4, 4), layers), neurons).unwrap()
     };
     let (input, timesteps) = (noise(32, 9), 100);
     let run = |scales, normalised| {
@@ -296,6 +297,7 @@ fn learned_thresholds_say_what_quantised_activations_do() {
         bias: None,
         inputs,
         outputs: weight.len() / inputs,
+        order: CHANNELS_FIRST,
     };
     let weights = [-1.0, 0.0, 0.24, 0.26, 0.7, 0.8, 9.0];
     let layers = [
@@ -303,7 +305,7 @@ fn learned_thresholds_say_what_quantised_activations_do() {
         Layer::Qcfs { bound, levels },
         linear(&[[1.0; 7], [0.0; 7]].concat(), 7),
     ];
-    let stages = Stages::new(Shape::new(1, 1, 1), &layers, 2).unwrap();
+    let stages = Stages::new(Graph::chain(Shape::new(1, 1, 1), layers)).unwrap();
     let of_ann: Vec<f32> =
         stages.forward(&[0.5])[0].iter().map(|&z| stages.stages[0].activation.of(z)).collect();
     assert_eq!(of_ann, [0.0, 0.0, 0.0, 0.25, 0.25, 0.5, 0.5]);
@@ -330,15 +332,15 @@ fn a_network_trained_with_its_bounds_needs_few_timesteps() {
     let mut ann = Ann::<DigitsQcfs>::new(0).unwrap();
     let settings = TrainSettings { epochs: 6, ..TrainSettings::default() };
     ann.train(&digits.training, &settings).unwrap();
-    let bounds: Vec<f32> = (ann.layers().unwrap().iter())
-        .filter_map(|layer| match layer {
+    let bounds: Vec<f32> = (ann.graph().unwrap().nodes.iter())
+        .filter_map(|node| match &node.layer {
             Layer::Qcfs { bound, .. } => Some(*bound),
             _ => None,
         })
         .collect();
     assert!(bounds.iter().all(|&bound| bound != 2.0), "{bounds:?}");
     // The engine and dfdx see the same network, up to rounding.
-    let stages = Stages::of_ann(&ann).unwrap();
+    let stages = Stages::new(ann.graph().unwrap()).unwrap();
     let images = digits.held_out.take(50);
     let logits = ann.logits(&images).unwrap();
     let differ = logits.iter().enumerate().filter(|(i, logits)| {

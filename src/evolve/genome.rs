@@ -12,7 +12,8 @@ use crate::simulate::{Charge, Neurons, times};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Gene {
     /// Factor on the threshold and on the charge of a spike: below 1, spikes are smaller and more
-    /// frequent, and represent the same activation. 1 changes nothing.
+    /// frequent, and represent the same activation. 1 changes nothing. Of a clipped ReLU, spikes stay
+    /// as small as its bound asks for.
     Scale,
     /// Factor on the threshold alone, with the synapses unchanged: below 1, there are more spikes
     /// of the same size, which represent more than the ANN's activation, earlier. 1 changes
@@ -99,6 +100,8 @@ impl Gene {
 pub(crate) struct Genome<'a> {
     genes: &'a [(Gene, [f64; 2])],
     neurons: &'a [Neurons],
+    /// Bound of every layer, as of clipped ReLUs.
+    clips: Vec<f32>,
 }
 
 /// Returns an error if a range is not allowed for any network, or a gene is there twice, with values
@@ -116,11 +119,15 @@ pub(crate) fn check(genes: &[(Gene, [f64; 2])]) -> Result<()> {
 }
 
 impl<'a> Genome<'a> {
-    /// Creates a genome for these neurons.
+    /// Creates a genome for these neurons, whose outputs stay at or below bounds, infinity for none.
     ///
     /// # Errors
     /// Returns an error if a range is not allowed, or does not include the network as it is.
-    pub fn new(genes: &'a [(Gene, [f64; 2])], neurons: &'a [Neurons]) -> Result<Self> {
+    pub fn new(
+        genes: &'a [(Gene, [f64; 2])],
+        neurons: &'a [Neurons],
+        clips: Vec<f32>,
+    ) -> Result<Self> {
         check(genes)?;
         for &(gene, [low, high]) in genes {
             for neurons in neurons {
@@ -141,7 +148,7 @@ impl<'a> Genome<'a> {
                 require(holds, "genome", found, expected)?;
             }
         }
-        Ok(Self { genes, neurons })
+        Ok(Self { genes, neurons, clips })
     }
 
     /// Returns the range of every value.
@@ -176,6 +183,7 @@ impl<'a> Genome<'a> {
                 gene.express(neurons, value);
             }
         }
+        changed.iter_mut().zip(&self.clips).for_each(|(neurons, &bound)| neurons.clip(bound));
         changed
     }
 }
@@ -192,7 +200,7 @@ mod tests {
 
     fn expressed(genes: &[(Gene, [f64; 2])], values: &[f64]) -> Vec<Neurons> {
         let network = network();
-        let genome = Genome::new(genes, &network).unwrap();
+        let genome = Genome::new(genes, &network, vec![f32::INFINITY; 2]).unwrap();
         assert_eq!(genome.bounds().len(), values.len());
         assert_eq!(genome.neutral().len(), values.len());
         genome.express(values)
@@ -224,7 +232,7 @@ mod tests {
             .map(|neurons| Neurons { spikes: Spikes::SIGNED, ..neurons })
             .collect();
         let genes = [(Gene::Levels, [1.0, 4.0]), (Gene::Negative, [0.0, 1.0])];
-        let genome = Genome::new(&genes, &signed).unwrap();
+        let genome = Genome::new(&genes, &signed, vec![f32::INFINITY; 2]).unwrap();
         assert_eq!(genome.neutral(), [1.0, 1.0, 0.0, 0.0]);
         let found = genome.express(&[1.4, 3.6, 0.25, 0.0]);
         let below = |threshold, most| Some(Negative { threshold, most });
@@ -248,10 +256,11 @@ mod tests {
         assert_eq!(both[0][0].spikes, spikes(4, 2, below(0.0, 2)));
         assert_eq!((&*both[0][0].charges(), both[0][0].threshold[0]), (&[0.25, 1.0][..], 0.5));
         let burst = [(Gene::Burst, [1.0, 3.0])];
-        let found = Genome::new(&burst, &signed).unwrap().express(&[1.0, 2.2]);
+        let found =
+            Genome::new(&burst, &signed, vec![f32::INFINITY; 2]).unwrap().express(&[1.0, 2.2]);
         assert_eq!(found[1].spikes, Spikes::burst(2));
         let plain = network();
-        let error = Genome::new(&genes[1..], &plain).err().unwrap().to_string();
+        let error = Genome::new(&genes[1..], &plain, vec![]).err().unwrap().to_string();
         assert!(error.starts_with("genome: found Negative, of neurons without"), "{error}");
     }
 
@@ -277,7 +286,7 @@ mod tests {
             (Gene::Leak, [0.5, 1.0]),
             (Gene::Initial, [0.0, 1.0]),
         ];
-        let genome = Genome::new(&all, &network).unwrap();
+        let genome = Genome::new(&all, &network, vec![f32::INFINITY; 2]).unwrap();
         for (as_is, new) in network.iter().zip(genome.express(&genome.neutral())) {
             assert_eq!(as_is.threshold, new.threshold);
             assert_eq!(as_is.charges(), new.charges());
@@ -318,7 +327,7 @@ mod tests {
     fn ranges_out_of_range_are_named() {
         let message = |genes: &[(Gene, [f64; 2])]| {
             let network = network();
-            let genome = Genome::new(genes, &network);
+            let genome = Genome::new(genes, &network, vec![]);
             genome.err().unwrap().to_string()
         };
         assert_eq!(message(&[]), "genome: found none, expected at least one");

@@ -225,7 +225,7 @@ fn run<N: Network>(
         ..settings.clone()
     };
     settings.check()?;
-    let genome = Genome::new(&settings.genome, snn.neurons())?;
+    let genome = Genome::new(&settings.genome, snn.neurons(), snn.bounds())?;
     let (bounds, start) = (genome.bounds(), genome.neutral());
     let mut run = ParetoRun {
         search: Nsga2::new(&bounds, Some(&start), nsga.clone(), settings.seed)?,

@@ -9,7 +9,7 @@ use super::generation::{Generation, convergence_chart};
 use super::genome::Genome;
 use super::optimise::{Optimise, better};
 use super::settings::EvolveSettings;
-use crate::ann::{Network, checksum};
+use crate::ann::Network;
 use crate::base::{
     Chart, NamedTensor, Progress, Ranks, Result, Resume, Steps, do_steps, one_line, show,
 };
@@ -108,7 +108,7 @@ fn run<N: Network>(
     resume: Option<&Resume<'_>>,
 ) -> Result<Evolution<N>> {
     settings.check()?;
-    let genome = Genome::new(&settings.genome, snn.neurons())?;
+    let genome = Genome::new(&settings.genome, snn.neurons(), snn.bounds())?;
     let batch = settings.batch_of(images.len())?;
     target.check_on(images.len(), images.view().which())?;
     let start = genome.neutral();
@@ -200,7 +200,7 @@ impl Identity {
         settings: &EvolveSettings,
     ) -> Self {
         Self {
-            weights_checksum: checksum(&snn.network().stages.layers),
+            weights_checksum: snn.network().stages.graph.checksum(),
             settings: EvolveSettings { generations: 0, ..settings.clone() },
             neurons: snn.neurons().to_vec(),
             images: images.len(),

@@ -227,7 +227,7 @@ fn error_sums(
 ) -> Vec<Vec<ErrorSums>> {
     let stages = &snn.stages;
     let mut image = vec![0.0; input.len()];
-    to_channels_last(stages.input, input, &mut image);
+    to_channels_last(stages.input(), input, &mut image);
     let ann = stages.forward(&image);
     let at = |(&timesteps, spikes): (&usize, &Vec<Vec<u32>>)| {
         let output = |layer: usize, _: &[f32]| {

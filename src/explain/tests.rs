@@ -3,8 +3,9 @@
 use rand::RngExt;
 
 use super::*;
-use crate::ann::layers::Layer;
+use crate::ann::graph::Graph;
 use crate::ann::layers::linear;
+use crate::ann::layers::{Layer, Window};
 use crate::ann::model::Ann;
 use crate::ann::networks::DigitsCnn;
 use crate::base::files::{read_csv, rounded, write_csv};
@@ -34,7 +35,7 @@ fn two_neurons() -> SpikingNetwork {
     let last = vec![1.0, 0.0, 0.0, 1.0];
     let layers = [linear(first, 4), Layer::Neurons, linear(last, 2)];
     let neurons = vec![Neurons::new([2.0])];
-    SpikingNetwork::new(Shape::new(1, 2, 2), &layers, neurons, 2).unwrap()
+    SpikingNetwork::new(Graph::chain(Shape::new(1, 2, 2), layers), neurons).unwrap()
 }
 
 /// Currents of 1.1 and 0, of 0 and 1.2, of 0.8 and 0.1.
@@ -188,19 +189,14 @@ fn residual() -> SpikingNetwork {
         bias: Some(noise(3, seed + 1)),
         inputs,
         outputs: 3,
-        kernel: 3,
-        stride: 1,
-        padding: 1,
+        window: Window::square(3, 1, 1),
+        groups: 1,
     };
-    let body = vec![conv(3, 2)];
-    let layers = [
-        conv(1, 0),
-        Layer::Neurons,
-        Layer::Residual { body, shortcut: vec![] },
-        Layer::AvgPool { size: 2 },
-        Layer::Neurons,
-        linear(noise(24, 4), 12),
-    ];
+    let mut graph = Graph::chain(Shape::new(1, 4, 4), [conv(1, 0), Layer::Neurons, conv(3, 2)]);
+    graph.add("", Layer::Sum, [3, 2]);
+    for layer in [Layer::average(2), Layer::Neurons, linear(noise(24, 4), 12)] {
+        graph.then(layer);
+    }
     let neurons = |seed| Neurons {
         initial: 0.5,
         charge: Charge::Fixed(vec![0.7, 0.9, 1.1]),
@@ -208,7 +204,7 @@ fn residual() -> SpikingNetwork {
         ..Neurons::new([0.8, 1.0, 0.6])
     };
     let neurons = vec![neurons(5), neurons(6)];
-    SpikingNetwork::new(Shape::new(1, 4, 4), &layers, neurons, 2).unwrap()
+    SpikingNetwork::new(graph, neurons).unwrap()
 }
 
 fn four_by_four() -> Images<Whole, Classify<1, 4, 2>> {
@@ -385,13 +381,12 @@ fn a_map_sums_channels_whose_spikes_come_close_together() {
         bias: None,
         inputs: 1,
         outputs: 2,
-        kernel: 1,
-        stride: 1,
-        padding: 0,
+        window: Window::square(1, 1, 0),
+        groups: 1,
     };
     let layers = [conv, Layer::Neurons, linear(vec![1.0; 16], 8)];
     let neurons = vec![Neurons::new([1.0])];
-    let snn = SpikingNetwork::new(Shape::new(1, 2, 2), &layers, neurons, 2).unwrap();
+    let snn = SpikingNetwork::new(Graph::chain(Shape::new(1, 2, 2), layers), neurons).unwrap();
     let input = [0.0, 1.0, 0.0, 0.0];
     let rows = activation_map("one", &snn, &input, 0, &[3, 4], 2f64.ln()).unwrap();
     let at = |row: usize| (rows[row].timestep, rows[row].row, rows[row].column);

@@ -207,14 +207,19 @@ impl<'a> Fields<'a> {
         self.read(values, format_args!("whole numbers as `{name}`"))
     }
 
-    /// Reads a number that is the same for rows and columns.
-    pub fn both(&self, name: &str, least: i64) -> Result<usize> {
+    /// Reads a number for rows and one for columns, or one for both.
+    pub fn both(&self, name: &str, least: i64) -> Result<[usize; 2]> {
         let values = self.integers(name)?;
-        let same = matches!(values[..], [_]) || matches!(values[..], [a, b] if a == b);
-        let good = same && (least..=MOST_STEPS).contains(&values[0]);
-        let expected = format!("one number of {least} to {MOST_STEPS} for rows and columns");
-        self.require(good, format_args!("`{name}` {values:?}"), expected)?;
-        Ok(values[0] as usize)
+        let pair = match values[..] {
+            [both] => Some([both; 2]),
+            [rows, columns] => Some([rows, columns]),
+            _ => None,
+        };
+        let good = |pair: &[i64; 2]| pair.iter().all(|value| (least..=MOST_STEPS).contains(value));
+        let expected = format!("one or two numbers of {least} to {MOST_STEPS}");
+        let found = format_args!("`{name}` {values:?}");
+        let pair = pair.filter(good).ok_or_else(|| self.wrong(found, expected))?;
+        Ok(pair.map(|value| value as usize))
     }
 
     /// Reads the sizes of an input or output.

@@ -2,97 +2,138 @@
 
 use super::fields::{Fields, MOST_VALUES};
 use super::graph::{Axes, METADATA, ROUNDING, add_current, identity, leak, spread};
-use crate::ann::{CHANNELS_FIRST, Layer, Window};
+use crate::ann::{CHANNELS_FIRST, Graph, Layer, Window};
 use crate::base::{Error, Result};
 use crate::data::Shape;
-use crate::simulate::{Charge, LANES, Neurons, Reset, output_shape};
+use crate::simulate::{Charge, Neurons, Reset};
 
-/// Layers between two nodes, and the output of the last one.
-pub(super) struct Branch {
-    pub layers: Vec<Layer>,
+/// Output of a node.
+#[derive(Clone)]
+pub(super) struct Wire {
+    /// Number of the value in the network.
+    pub value: usize,
     pub axes: Axes,
     /// Charge of the spikes, one or one per channel, by which the weights after them are divided.
     pub charge: Vec<f32>,
-    /// Shape of the input of the weights since the last neurons, and their bias. The bias is empty
-    /// behind a fork, where it does not belong to the neurons of one branch alone.
-    pub weights: Option<(Shape, Vec<f64>)>,
-    /// Node at which the branch ends: one that several edges lead to, or the output.
-    pub end: usize,
-    /// Number of edges to the end that belong to the branch; 0 at the output.
-    pub edges: usize,
+    /// Weights since the last neurons.
+    pub weights: Option<Weights>,
+    /// Whether no other node takes the values since the last weights or neurons.
+    pub alone: bool,
 }
 
-impl Branch {
-    /// Starts a branch to node `end` from the output of this one.
-    pub fn fork(&self, end: usize) -> Self {
-        let weights = self.weights.as_ref();
-        Self {
-            layers: Vec::new(),
-            charge: self.charge.clone(),
-            weights: weights.map(|(shape, _)| (*shape, Vec::new())),
-            end,
-            ..*self
+/// Layer of weights that neurons may follow.
+#[derive(Clone)]
+pub(super) struct Weights {
+    /// Shape of their input.
+    before: Shape,
+    /// Number of their layer.
+    layer: usize,
+    /// Their bias; empty behind a fork, where it does not belong to the neurons of one branch alone.
+    bias: Vec<f64>,
+}
+
+impl Wire {
+    /// The image.
+    pub fn image(axes: Axes) -> Self {
+        Self { value: 0, axes, charge: vec![1.0], weights: None, alone: false }
+    }
+
+    /// The same output, for one of several nodes.
+    pub fn fork(&mut self) {
+        self.alone = false;
+        if let Some(weights) = &mut self.weights {
+            weights.bias.clear();
         }
     }
+}
 
-    /// Adds up the outputs of two branches that end in `node`.
-    pub fn join(&mut self, node: &Fields<'_>, body: Self, shortcut: Self) -> Result<()> {
-        let [a, b] = [&body, &shortcut].map(|branch| branch.axes.sizes());
-        let found = format_args!("inputs of shapes {a:?} and {b:?}");
-        node.require(body.axes == shortcut.axes, found, "inputs of one shape")?;
-        let found = "inputs of spikes whose charges differ";
-        let same = body.charge == shortcut.charge;
-        node.require(same, found, "weights that hold the charges")?;
-        let has_bias = |branch: &Self| matches!(&branch.weights, Some((_, b)) if !b.is_empty());
-        let first = has_bias(&body) || !has_bias(&shortcut);
-        self.weights = if first { body.weights } else { shortcut.weights };
-        self.layers.push(Layer::Residual { body: body.layers, shortcut: shortcut.layers });
-        (self.axes, self.charge, self.end) = (body.axes, body.charge, body.end);
-        self.edges = body.edges + shortcut.edges;
-        Ok(())
+/// Network so far.
+pub(super) struct Network {
+    pub graph: Graph,
+    pub neurons: Vec<Neurons>,
+    /// Seconds per timestep.
+    pub dt: f64,
+}
+
+impl Network {
+    /// Adds up the outputs of nodes that lead to `node`.
+    pub fn join(&mut self, node: &Fields<'_>, mut wires: Vec<Wire>) -> Result<Wire> {
+        if wires.len() > 1 {
+            wires.iter_mut().for_each(|wire| self.drop_identity(wire));
+        }
+        let mut wires = wires.into_iter();
+        let Some(first) = wires.next() else {
+            return Err(node.wrong("no edge that leads to it", "one or more"));
+        };
+        let (mut values, mut sum) = (vec![first.value], first);
+        for other in wires {
+            let [a, b] = [&sum, &other].map(|wire| wire.axes.sizes());
+            let found = format_args!("inputs of shapes {a:?} and {b:?}");
+            node.require(sum.axes == other.axes, found, "inputs of one shape")?;
+            let found = "inputs of spikes whose charges differ";
+            node.require(sum.charge == other.charge, found, "weights that hold the charges")?;
+            values.push(other.value);
+            let has_bias = |wire: &Wire| wire.weights.as_ref().is_some_and(|w| !w.bias.is_empty());
+            if sum.weights.is_none() || has_bias(&other) && !has_bias(&sum) {
+                sum.weights = other.weights;
+            }
+            sum.alone = false;
+        }
+        if values.len() > 1 {
+            // The same sum for another node is the same layer.
+            let mut nodes = self.graph.nodes.iter();
+            let known = nodes.position(|n| n.layer == Layer::Sum && n.inputs == values);
+            sum.value = match known {
+                Some(number) => number + 1,
+                None => self.graph.add("", Layer::Sum, values),
+            };
+        }
+        Ok(sum)
     }
 
-    /// Reads a node, and whether it is the output. Appends its neurons to those of other layers.
-    pub fn read(&mut self, node: &Fields<'_>, dt: f64, all: &mut Vec<Neurons>) -> Result<bool> {
-        let (kind, Axes { shape, flat }) = (node.text("type")?, self.axes);
+    /// Reads a node that takes `wire`; none for the output.
+    pub fn read(&mut self, node: &Fields<'_>, mut wire: Wire) -> Result<Option<Wire>> {
+        let (kind, Axes { shape, flat }) = (node.text("type")?, wire.axes);
         let image = !flat || !matches!(&*kind, "Conv2d" | "AvgPool2d" | "SumPool2d");
         node.require(image, "one axis", "channels, rows and columns")?;
         match kind.as_str() {
-            "Conv2d" | "Affine" | "Linear" => self.weights(node, kind == "Conv2d")?,
-            "AvgPool2d" => _ = self.pool(node)?,
+            "Conv2d" | "Affine" | "Linear" => self.weights(node, &mut wire, kind == "Conv2d")?,
+            "AvgPool2d" => _ = self.pool(node, &mut wire)?,
             "SumPool2d" => {
-                let size = self.pool(node)?;
-                self.scale(node, all, &[(size * size) as f32])?;
+                let values = self.pool(node, &mut wire)?;
+                self.scale(&mut wire, &[values as f32]);
             }
             "Flatten" => {
-                let axes = self.axes.sizes().len() as i64;
+                let axes = wire.axes.sizes().len() as i64;
                 let [start, end] = [node.integers("start_dim")?, node.integers("end_dim")?];
                 let whole = start == [0] && (end == [-1] || end == [axes - 1]);
                 let found = format_args!("axes {start:?} to {end:?}");
                 node.require(whole || flat, found, "all axes, 0 to -1")?;
-                self.axes.flat = true;
+                wire.axes.flat = true;
             }
             "Scale" => {
-                let factors = per_neuron(node, "scale", self.axes)?;
+                let factors = per_neuron(node, "scale", wire.axes)?;
                 let factors: Vec<f32> = factors.iter().map(|&factor| factor as f32).collect();
                 let factors = per_channel(node, "scale", shape, &factors)?;
-                self.scale(node, all, &factors)?;
+                self.scale(&mut wire, &factors);
             }
             "IF" | "LIF" => {
-                let neurons = neurons(node, self.axes, dt, all.len(), kind == "LIF")?;
-                self.check_charge(node)?;
-                self.subtract(&neurons.current);
-                self.drop_identity(all);
-                (self.charge, self.weights) = (neurons.charges().to_vec(), None);
-                self.layers.push(Layer::Neurons);
-                all.push(neurons);
+                let layer = self.neurons.len();
+                let neurons = neurons(node, wire.axes, self.dt, layer, kind == "LIF")?;
+                wire.check_charge(node)?;
+                self.subtract(&mut wire, &neurons.current);
+                self.drop_identity(&mut wire);
+                (wire.charge, wire.weights) = (neurons.charges().to_vec(), None);
+                wire.value = self.graph.add("", Layer::Neurons, [wire.value]);
+                wire.alone = true;
+                self.neurons.push(neurons);
             }
             "Output" => {
-                self.check_charge(node)?;
-                let (found, given) = (node.sizes()?, self.axes.sizes());
+                wire.check_charge(node)?;
+                let (found, given) = (node.sizes()?, wire.axes.sizes());
                 let expected = format_args!("{given:?}, as the node before gives");
                 node.require(found == given, format_args!("shape {found:?}"), expected)?;
-                return Ok(true);
+                return Ok(None);
             }
             _ => {
                 let expected =
@@ -100,28 +141,26 @@ impl Branch {
                 return Err(node.wrong(format!("a node of type {kind}"), expected));
             }
         }
-        Ok(false)
+        Ok(Some(wire))
     }
 
-    /// Returns an error if the spikes have a charge that no weights hold.
-    fn check_charge(&self, node: &Fields<'_>) -> Result<()> {
-        let expected = "weights that hold it, before";
-        node.require(self.charge[..] == [1.0], "spikes with a charge", expected)
-    }
-
-    /// Removes weights that only hold the charge of spikes of the neurons before them.
-    pub fn drop_identity(&mut self, neurons: &[Neurons]) {
-        let passes = !neurons.is_empty() && self.layers.last().is_some_and(is_identity);
-        if let Some((before, _)) = self.weights.take_if(|_| passes) {
-            self.axes.shape = before;
-            self.layers.pop();
+    /// Passes by weights that only hold the charge of spikes of the neurons before them.
+    fn drop_identity(&self, wire: &mut Wire) {
+        let last = wire.value.checked_sub(1).map(|number| &self.graph.nodes[number]);
+        if let (Some(weights), Some(last)) = (&wire.weights, last)
+            && is_identity(&last.layer)
+            && !self.neurons.is_empty()
+        {
+            (wire.value, wire.axes.shape) = (last.inputs[0], weights.before);
+            wire.weights = None;
         }
     }
 
     /// Subtracts the neurons' own current from the bias before them.
-    fn subtract(&mut self, current: &[f32]) {
-        if let Some((_, doubles)) = &mut self.weights
-            && let Some(bias) = bias(&mut self.layers)
+    fn subtract(&mut self, wire: &mut Wire, current: &[f32]) {
+        if let Some(Weights { layer, bias: doubles, .. }) = &mut wire.weights
+            && let Layer::Conv { bias, .. } | Layer::Linear { bias, .. } =
+                &mut self.graph.nodes[*layer].layer
             && !doubles.is_empty()
             && current.iter().any(|&current| current != 0.0)
         {
@@ -131,29 +170,45 @@ impl Branch {
     }
 
     /// Adds a convolution or a linear layer.
-    fn weights(&mut self, node: &Fields<'_>, conv: bool) -> Result<()> {
-        let Axes { shape: input, flat } = self.axes;
+    fn weights(&mut self, node: &Fields<'_>, wire: &mut Wire, conv: bool) -> Result<()> {
+        let Axes { shape: input, flat } = wire.axes;
         let found = "a second layer of weights with no neurons between";
         let expected = "neurons after each layer of weights";
-        node.require(self.weights.is_none(), found, expected)?;
+        node.require(wire.weights.is_none(), found, expected)?;
         let found = format_args!("an input of {input}");
         node.require(conv || flat, found, "one axis, by a node Flatten")?;
         let (weight, sizes) = node.floats("weight")?;
-        let (outputs, inputs, kernel) = match sizes[..] {
-            [outputs, inputs] if !conv => (outputs, inputs, 1),
-            [outputs, inputs, kernel, side] if conv && kernel == side => (outputs, inputs, kernel),
+        let (outputs, each, kernel) = match sizes[..] {
+            [outputs, inputs] if !conv => (outputs, inputs, [1; 2]),
+            [outputs, each, rows, columns] if conv => (outputs, each, [rows, columns]),
             _ => {
                 let expected = match conv {
-                    true => "outputs, inputs and a square kernel",
+                    true => "outputs, inputs and the sides of a kernel",
                     false => "outputs and inputs",
                 };
                 return Err(node.wrong(format!("weights of shape {sizes:?}"), expected));
             }
         };
-        let charges = spread(&self.charge, weight.len() / outputs.max(1));
-        let weight = weight.iter().zip(charges.cycle());
-        let weight = weight.map(|(weight, charge)| (weight / f64::from(charge)) as f32);
-        let weight = weight.collect();
+        let groups = if conv { node.both("groups", 1)?[0] } else { 1 };
+        let inputs = each.saturating_mul(groups);
+        let found = format_args!("{groups} groups of weights {sizes:?} for {input}");
+        let expected = format_args!("{} inputs in all, and outputs in groups", input.channels);
+        let fits = !conv || inputs == input.channels && outputs.is_multiple_of(groups);
+        node.require(fits, found, expected)?;
+        // Each output has the weights, and so the charges, of the inputs of its group.
+        let charges: Vec<f32> = spread(&wire.charge, if conv { inputs } else { each }).collect();
+        let outputs_each = (outputs / groups).max(1);
+        let per_output = (weight.len() / outputs.max(1)).max(1);
+        let by_charge = |(o, weights): (usize, &[f64])| {
+            let group = charges.chunks(each.max(1)).nth(o / outputs_each).unwrap_or_default();
+            let charges: Vec<f32> = match group.len() {
+                0 => vec![1.0; weights.len()],
+                _ => spread(group, weights.len()).collect(),
+            };
+            let weights = weights.iter().zip(charges);
+            weights.map(|(weight, charge)| (weight / f64::from(charge)) as f32).collect::<Vec<_>>()
+        };
+        let weight = weight.chunks(per_output).enumerate().flat_map(by_charge).collect();
         let doubles = match node.text("type")?.as_str() {
             "Linear" => vec![0.0; outputs],
             _ => node.floats("bias")?.0,
@@ -162,113 +217,102 @@ impl Branch {
         let layer = match conv {
             false => Layer::Linear { weight, bias, inputs, outputs, order: CHANNELS_FIRST },
             true => {
-                for name in ["dilation", "groups"] {
-                    let found = node.both(name, 1)?;
-                    node.require(found == 1, format_args!("{name} {found}"), 1)?;
-                }
-                let stride = node.both("stride", 1)?;
-                let padding = match node.is_text("padding")? {
+                let (stride, dilation) = (node.both("stride", 1)?, node.both("dilation", 1)?);
+                let [above, left] = match node.is_text("padding")? {
                     false => node.both("padding", 0)?,
                     true => {
                         let text = node.text("padding")?;
-                        let same = text == "same" && stride == 1 && kernel % 2 == 1;
+                        let odd = kernel.iter().all(|side| side % 2 == 1);
+                        let same = text == "same" && stride == [1; 2] && odd;
                         let found = format_args!("padding `{text}`");
                         let expected = "a number, or `same` for an odd kernel of stride 1";
                         node.require(same || text == "valid", found, expected)?;
-                        if same { kernel / 2 } else { 0 }
+                        let half = [0, 1].map(|axis| (kernel[axis] - 1) * dilation[axis] / 2);
+                        if same { half } else { [0; 2] }
                     }
                 };
-                let window = Window::square(kernel, stride, padding);
-                Layer::Conv { weight, bias, inputs, outputs, window, groups: 1 }
+                let padding = [above, left, above, left];
+                let window = Window { size: kernel, stride, dilation, padding };
+                Layer::Conv { weight, bias, inputs, outputs, window, groups }
             }
         };
-        let shape = output_shape(0, &layer, input).map_err(|error| match error {
-            Error::Layer { found, expected, .. } => node.wrong(found, expected),
-            other => other,
-        })?;
-        let sides = shape.height.saturating_mul(shape.width);
-        let good = sides.saturating_mul(outputs) <= MOST_VALUES && doubles.len() == outputs;
+        let shape = output(node, &layer, input)?;
         let found = format_args!("an output of {shape} with {} biases", doubles.len());
-        let expected = format!("at most {MOST_VALUES} values, and a bias for each channel");
-        node.require(good, found, expected)?;
-        self.layers.push(layer);
-        self.axes = Axes { shape, flat: !conv };
-        (self.charge, self.weights) = (vec![1.0], Some((input, doubles)));
+        node.require(doubles.len() == outputs, found, "a bias for each channel")?;
+        wire.value = self.graph.add("", layer, [wire.value]);
+        wire.axes = Axes { shape, flat: !conv };
+        let layer = wire.value - 1;
+        wire.weights = Some(Weights { before: input, layer, bias: doubles });
+        (wire.charge, wire.alone) = (vec![1.0], true);
         Ok(())
     }
 
-    /// Adds average pooling and gives the side of its squares.
-    fn pool(&mut self, node: &Fields<'_>) -> Result<usize> {
-        let size = node.both("kernel_size", 1)?;
-        let (stride, padding) = (node.both("stride", 1)?, node.both("padding", 0)?);
-        let shape = &mut self.axes.shape;
-        let divides = |side: usize| side.is_multiple_of(size);
-        let covers = divides(shape.height) && divides(shape.width);
-        let found =
-            format_args!("squares of side {size}, stride {stride}, padding {padding} on {shape}");
-        let expected = "squares next to each other that cover the image, and no padding";
-        node.require(stride == size && padding == 0 && covers, found, expected)?;
-        (shape.height, shape.width) = (shape.height / size, shape.width / size);
-        self.layers.push(Layer::average(size));
-        // Simulation folds pooling into the kernel of the convolution before it.
-        let mut pooled = 1;
-        for layer in self.layers.iter().rev() {
-            match layer {
-                Layer::AvgPool { window, .. } => pooled *= window.size[0],
-                Layer::Conv { inputs, outputs, window, .. } => {
-                    let (kernel, stride) = (window.size[0], window.stride[0]);
-                    let side = kernel + stride * (pooled - 1);
-                    let weights = inputs * outputs.next_multiple_of(LANES);
-                    let most = node.most_weights();
-                    let good = side.saturating_mul(side).saturating_mul(weights) <= most;
-                    let found = format_args!("pooling that makes the kernel {side} x {side}");
-                    node.require(good, found, format_args!("at most {most} weights"))?;
-                    break;
-                }
-                _ => break,
-            }
-        }
-        Ok(size)
+    /// Adds average pooling, in which padding counts as zeros, and gives the number of values of a
+    /// window.
+    fn pool(&mut self, node: &Fields<'_>, wire: &mut Wire) -> Result<usize> {
+        let (size, stride) = (node.both("kernel_size", 1)?, node.both("stride", 1)?);
+        let [above, left] = node.both("padding", 0)?;
+        let padding = [above, left, above, left];
+        let window = Window { size, stride, dilation: [1; 2], padding };
+        let layer = Layer::AvgPool { window, ceil: false, count_padding: padding != [0; 4] };
+        wire.axes.shape = output(node, &layer, wire.axes.shape)?;
+        wire.value = self.graph.add("", layer, [wire.value]);
+        Ok(size[0] * size[1])
     }
 
-    /// Multiplies the output of the last layer by one factor, or one per channel: weights and bias,
-    /// or the charge of spikes.
-    fn scale(&mut self, node: &Fields<'_>, all: &mut [Neurons], factors: &[f32]) -> Result<()> {
-        let channels = self.axes.shape.channels;
+    /// Multiplies an output by one factor, or one per channel: weights and bias, the charge of
+    /// spikes, or by a layer of its own.
+    fn scale(&mut self, wire: &mut Wire, factors: &[f32]) {
+        let channels = wire.axes.shape.channels;
         let scale: Vec<f32> = spread(factors, channels).collect();
-        let mut last = self.layers.iter().rev();
-        let last = last.find(|layer| !matches!(layer, Layer::AvgPool { .. }));
-        match (last, all.last_mut()) {
-            (Some(Layer::Conv { .. } | Layer::Linear { .. }), _) => {
-                let biases = self.weights.iter_mut().flat_map(|(_, doubles)| doubles);
-                let biases = biases.zip(&scale);
-                biases.for_each(|(bias, &factor)| *bias *= f64::from(factor));
-                let shift = vec![0.0; channels];
-                Layer::ScaleShift { scale, shift }.fold_into(&mut self.layers);
+        let shift = vec![0.0; channels];
+        // The last layer but pooling.
+        let mut at = wire.value.checked_sub(1).filter(|_| wire.alone);
+        while let Some(number) = at
+            && let Layer::AvgPool { .. } = self.graph.nodes[number].layer
+        {
+            at = self.graph.nodes[number].inputs[0].checked_sub(1);
+        }
+        let fires = |nodes: &[crate::ann::Node]| nodes.iter().filter(|n| n.layer.fires()).count();
+        match at.map(|number| (number, &mut self.graph.nodes[number].layer)) {
+            Some((_, layer @ (Layer::Conv { .. } | Layer::Linear { .. }))) => {
+                layer.scale_outputs(&scale, &shift);
+                let biases = wire.weights.iter_mut().flat_map(|weights| &mut weights.bias);
+                biases.zip(&scale).for_each(|(bias, &factor)| *bias *= f64::from(factor));
             }
-            (Some(Layer::Neurons), Some(neurons)) => {
+            Some((number, Layer::Neurons)) => {
+                let neurons = &mut self.neurons[fires(&self.graph.nodes[..number])];
                 let charges = neurons.charges();
                 let charges = spread(&charges, channels).zip(&scale);
                 let charges = charges.map(|(charge, factor)| charge * factor);
                 neurons.charge = Charge::Fixed(charges.collect());
             }
             _ => {
-                let expected = "weights or neurons right before it, or only pooling between";
-                return Err(node.wrong("a factor on the input or on a sum", expected));
+                let layer = Layer::ScaleShift { scale, shift };
+                wire.value = self.graph.add("", layer, [wire.value]);
             }
         }
-        Ok(())
     }
 }
 
-/// Bias of the weights that layers end in, but for pooling; that of the body of a residual layer.
-fn bias(layers: &mut [Layer]) -> Option<&mut Option<Vec<f32>>> {
-    let mut last = layers.iter_mut().rev();
-    match last.find(|layer| !matches!(layer, Layer::AvgPool { .. }))? {
-        Layer::Conv { bias, .. } | Layer::Linear { bias, .. } => Some(bias),
-        Layer::Residual { body, shortcut } => bias(body).or_else(|| bias(shortcut)),
-        _ => None,
+impl Wire {
+    /// Returns an error if the spikes have a charge that no weights hold.
+    fn check_charge(&self, node: &Fields<'_>) -> Result<()> {
+        let expected = "weights that hold it, before";
+        node.require(self.charge[..] == [1.0], "spikes with a charge", expected)
     }
+}
+
+/// Shape of the output of a layer, which must not be larger than a file may ask for.
+fn output(node: &Fields<'_>, layer: &Layer, input: Shape) -> Result<Shape> {
+    let shape = layer.output(0, "", &[input]).map_err(|error| match error {
+        Error::Layer { found, expected, .. } => node.wrong(found, expected),
+        other => other,
+    })?;
+    let found = format_args!("an output of {shape}");
+    let expected = format_args!("at most {MOST_VALUES} values");
+    node.require(shape.size() <= MOST_VALUES, found, expected)?;
+    Ok(shape)
 }
 
 /// Bias in single precision; none if all values are 0.

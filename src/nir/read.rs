@@ -1,6 +1,6 @@
 //! Reading of networks from NIR graphs.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::iter;
 use std::path::Path;
 
@@ -8,16 +8,13 @@ use hdf5_pure::File;
 
 use super::fields::{Fields, Source};
 use super::graph::{Axes, DT, ROUNDING, identity, spread};
-use super::nodes::Branch;
-use crate::ann::{Ann, Layer, Network, linear};
+use super::nodes::{Network, Wire};
+use crate::ann::{Ann, CHANNELS_FIRST, Graph, Layer, Network as Typed};
 use crate::base::{Error, Result};
 use crate::data::Shape;
 use crate::simulate::{Neurons, Snn, SpikingNetwork, Stages};
 
-/// Largest depth of residual additions inside each other.
-const MOST_NESTED: usize = 32;
-
-impl<N: Network> Snn<N> {
+impl<N: Typed> Snn<N> {
     /// Reads the network of a NIR file. See [`SpikingNetwork::load`].
     ///
     /// # Errors
@@ -27,11 +24,11 @@ impl<N: Network> Snn<N> {
         let outline = |stages: &Stages| -> Vec<String> {
             let layers = stages.stages.iter();
             let layers = layers.map(|stage| format!("{} to {}", stage.name, stage.output));
-            let input = iter::once(format!("an input of {}", stages.input));
+            let input = iter::once(format!("an input of {}", stages.input()));
             input.chain(layers).chain(["nothing".into()]).collect()
         };
         let found = outline(&network.stages);
-        let expected = outline(&Stages::of_ann(&Ann::<N>::new(0)?)?);
+        let expected = outline(&Stages::new(Ann::<N>::new(0)?.graph()?)?);
         match found.iter().zip(expected).find(|(a, b)| *a != b) {
             None => Self::new(network.stages, network.neurons),
             Some((found, expected)) => {
@@ -60,8 +57,10 @@ impl SpikingNetwork {
         let file = File::from_bytes(bytes)
             .map_err(|error| Error::data(path.display(), "header", error, "an HDF5 file"))?;
         let graph = Fields::new(&source, "node", &file.root())?;
-        let (input, layers, neurons, classes) = Reader::new(&graph, dt)?.network()?;
-        Self::new(input, &layers, neurons, classes).map_err(|error| {
+        let most = graph.most_weights();
+        let (network, neurons) = Reader::new(&graph, dt)?.network()?;
+        let stages = Stages::within(network, most);
+        stages.and_then(|stages| Self::of(stages.into(), neurons)).map_err(|error| {
             let expected = "a network that evospike can simulate";
             Error::data(path.display(), "graph", error, expected)
         })
@@ -72,13 +71,14 @@ impl SpikingNetwork {
 struct Reader<'a> {
     graph: &'a Fields<'a>,
     nodes: Vec<Fields<'a>>,
-    /// Nodes that the edges of each node lead to, in the order of the file; none once it is read.
-    next: Vec<Option<Vec<usize>>>,
-    /// Number of edges that lead to each node.
-    incoming: Vec<usize>,
+    /// Nodes that the edges of each node lead to.
+    next: Vec<Vec<usize>>,
+    /// Nodes whose edges lead to each node, in the order of the file.
+    from: Vec<Vec<usize>>,
+    /// Number of them that are not read yet.
+    left: Vec<usize>,
     /// Seconds per timestep, as the caller says.
     dt: Option<f64>,
-    neurons: Vec<Neurons>,
 }
 
 impl<'a> Reader<'a> {
@@ -92,7 +92,8 @@ impl<'a> Reader<'a> {
         let found = format_args!("edges of shape {shape:?}");
         graph.require(matches!(shape[..], [_, 2]), found, "two names an edge")?;
         let numbers: HashMap<&String, usize> = names.iter().zip(0..).collect();
-        let (mut next, mut incoming) = (vec![Vec::new(); names.len()], vec![0; names.len()]);
+        let mut next = vec![Vec::new(); names.len()];
+        let mut before = next.clone();
         let mut seen = HashSet::new();
         for edge in edges.chunks_exact(2) {
             let number = |name: &String| {
@@ -103,16 +104,16 @@ impl<'a> Reader<'a> {
             let found = format_args!("the edge from `{}` to `{}` twice", edge[0], edge[1]);
             graph.require(seen.insert((from, to)), found, "every edge once")?;
             next[from].push(to);
-            incoming[to] += 1;
+            before[to].push(from);
         }
         let children = names.iter().map(|name| nodes.child(name));
         Ok(Self {
             nodes: children.collect::<Result<_>>()?,
             graph,
-            next: next.into_iter().map(Some).collect(),
-            incoming,
+            next,
+            left: before.iter().map(Vec::len).collect(),
+            from: before,
             dt,
-            neurons: Vec::new(),
         })
     }
 
@@ -159,8 +160,8 @@ impl<'a> Reader<'a> {
         Ok(dt.unwrap_or(DT))
     }
 
-    /// Reads the shape of the input, the layers, the neurons and the number of classes.
-    fn network(mut self) -> Result<(Shape, Vec<Layer>, Vec<Neurons>, usize)> {
+    /// Reads the layers and their neurons.
+    fn network(mut self) -> Result<(Graph, Vec<Neurons>)> {
         let kinds = self.nodes.iter().map(|node| node.text("type"));
         let kinds: Vec<String> = kinds.collect::<Result<_>>()?;
         let dt = self.timestep(&kinds)?;
@@ -180,75 +181,69 @@ impl<'a> Reader<'a> {
                 return Err(node.wrong(format!("shape {sizes:?}"), expected));
             }
         };
-        let branch = Branch {
-            layers: Vec::new(),
-            axes: Axes { shape, flat },
-            charge: vec![1.0],
-            weights: None,
-            end: input,
-            edges: 1,
+        let mut network = Network { graph: Graph::new(shape), neurons: Vec::new(), dt };
+        let mut wires: Vec<Option<Wire>> = vec![None; self.nodes.len()];
+        // The first node all of whose inputs are read: in our files, the order of the layers.
+        let mut ready = BTreeSet::from([input]);
+        let mut end = None;
+        while let Some(node) = ready.pop_first() {
+            let next = std::mem::take(&mut self.next[node]);
+            let wire = match node == input {
+                true => self.from[node].is_empty().then(|| Wire::image(Axes { shape, flat })),
+                false => {
+                    let before = self.from[node].iter().filter_map(|&from| wires[from].clone());
+                    let wire = network.join(&self.nodes[node], before.collect())?;
+                    let output = wire.clone();
+                    let read = network.read(&self.nodes[node], wire)?;
+                    if read.is_none() && end.is_none() && next.is_empty() {
+                        end = Some(output);
+                        continue;
+                    }
+                    read
+                }
+            };
+            let Some(mut wire) = wire.filter(|_| !next.is_empty()) else {
+                return Err(self.wrong_edges(node));
+            };
+            if next.len() > 1 {
+                wire.fork();
+            }
+            wires[node] = Some(wire);
+            for node in next {
+                self.left[node] -= 1;
+                if self.left[node] == 0 {
+                    ready.insert(node);
+                }
+            }
+        }
+        let unread =
+            (0..kinds.len()).find(|&node| wires[node].is_none() && kinds[node] != "Output");
+        let Some(end) = end.filter(|_| unread.is_none()) else {
+            return Err(self.wrong_edges(unread.unwrap_or(input)));
         };
-        let all = self.branch(branch, dt, 0)?;
-        if all.edges > 0 {
-            return Err(self.wrong_edges(all.end));
-        }
-        if let Some(apart) = self.next.iter().position(Option::is_some) {
-            return Err(self.wrong_edges(apart));
-        }
-        let (mut layers, classes) = (all.layers, all.axes.shape.size());
-        // The engine's last layer does not spike: it counts the spikes of neurons that are last.
-        if let Some(Layer::Neurons) = layers.last() {
-            let (graph, most) = (self.graph, self.graph.most_weights());
+        let Network { mut graph, neurons, .. } = network;
+        graph.keep_what_reaches(end.value);
+        let (classes, positions) =
+            (end.axes.shape.size(), end.axes.shape.height * end.axes.shape.width);
+        if positions > 1 {
+            // A value for each class, from neurons that are the last layer and an image.
+            let (of, most) = (self.graph, self.graph.most_weights());
             let found = format_args!("{classes} neurons as the last layer");
             let expected = format_args!("one a class, {} at most", most.isqrt());
-            graph.require(classes <= most / classes, found, expected)?;
-            layers.push(linear(identity(classes).collect(), classes));
+            of.require(classes <= most / classes, found, expected)?;
+            graph.then(Layer::Linear {
+                weight: identity(classes).collect(),
+                bias: None,
+                inputs: classes,
+                outputs: classes,
+                order: CHANNELS_FIRST,
+            });
         }
-        Ok((shape, layers, self.neurons, classes))
+        Ok((graph, neurons))
     }
 
     fn wrong_edges(&self, node: usize) -> Error {
-        let found = "edges that lead round in a circle, past the output or apart for good";
-        self.nodes[node].wrong(found, "a chain, or two ways from one node to another")
-    }
-
-    /// Reads on from the end of `branch` to the output or to a node that other branches lead to.
-    fn branch(&mut self, mut branch: Branch, dt: f64, nested: usize) -> Result<Branch> {
-        let mut joined = false;
-        loop {
-            let node = branch.end;
-            if self.incoming[node] > 1 && !joined {
-                branch.drop_identity(&self.neurons);
-                return Ok(branch);
-            }
-            let Some(next) = self.next[node].take() else {
-                return Err(self.wrong_edges(node));
-            };
-            // Only the input has no edge that leads to it.
-            let output =
-                self.incoming[node] > 0 && branch.read(&self.nodes[node], dt, &mut self.neurons)?;
-            match (&next[..], output) {
-                ([], true) => return Ok(Branch { edges: 0, ..branch }),
-                (&[next], false) => (branch.end, joined) = (next, false),
-                (&[one, other], false) if nested < MOST_NESTED => {
-                    let [one, other] = [one, other].map(|next| branch.fork(next));
-                    let mut body = self.branch(one, dt, nested + 1)?;
-                    let mut shortcut = self.branch(other, dt, nested + 1)?;
-                    if body.end != shortcut.end || body.edges == 0 || shortcut.edges == 0 {
-                        return Err(self.wrong_edges(node));
-                    }
-                    if body.layers.is_empty() {
-                        (body, shortcut) = (shortcut, body);
-                    }
-                    branch.join(&self.nodes[body.end], body, shortcut)?;
-                    joined = branch.edges == self.incoming[branch.end];
-                    if !joined {
-                        return Ok(branch);
-                    }
-                    branch.edges = 1;
-                }
-                _ => return Err(self.wrong_edges(node)),
-            }
-        }
+        let found = "edges that lead round in a circle, past the output or nowhere";
+        self.nodes[node].wrong(found, "ways from the input to the output")
     }
 }

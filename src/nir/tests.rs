@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use hdf5_pure::{FileBuilder, GroupBuilder};
 use rand::RngExt;
 
-use crate::ann::layers::Layer;
+use crate::ann::graph::Graph;
+use crate::ann::layers::{CHANNELS_FIRST, Layer, Window};
 use crate::ann::model::Ann;
 use crate::ann::networks::{DigitsCnn, Mlp, ResNet20};
 use crate::ann::train::TrainSettings;
@@ -33,9 +34,8 @@ fn conv(inputs: usize, outputs: usize, kernel: usize, stride: usize, bias: bool)
         bias: bias.then(|| noise(outputs, 5)),
         inputs,
         outputs,
-        kernel,
-        stride,
-        padding: kernel / 2,
+        window: Window::square(kernel, stride, kernel / 2),
+        groups: 1,
     }
 }
 
@@ -45,18 +45,27 @@ fn linear(inputs: usize, outputs: usize, bias: bool) -> Layer {
         bias: bias.then(|| noise(outputs, 6)),
         inputs,
         outputs,
+        order: CHANNELS_FIRST,
     }
 }
 
-fn residual(body: Vec<Layer>, shortcut: Vec<Layer>) -> Layer {
-    Layer::Residual { body, shortcut }
+/// Adds layers behind a value; gives the number of their output.
+fn behind(graph: &mut Graph, value: usize, layers: impl IntoIterator<Item = Layer>) -> usize {
+    layers.into_iter().fold(value, |value, layer| graph.add("", layer, [value]))
 }
 
-/// Input, layers and the channels of every layer of neurons.
-fn networks() -> Vec<(Shape, Vec<Layer>, Vec<usize>)> {
-    use Layer::{AvgPool, Neurons};
-    let pool = || AvgPool { size: 2 };
-    let chain = vec![
+/// Adds a residual addition behind the last layer.
+fn residual(graph: &mut Graph, body: Vec<Layer>, shortcut: Vec<Layer>) {
+    let from = graph.nodes.len();
+    let ends = [body, shortcut].map(|layers| behind(graph, from, layers));
+    graph.add("", Layer::Sum, ends);
+}
+
+/// Networks and the channels of every layer of neurons.
+fn networks() -> Vec<(Graph, Vec<usize>)> {
+    use Layer::Neurons;
+    let (shape, pool) = (Shape::new(2, 8, 8), || Layer::average(2));
+    let chain = [
         conv(2, 5, 3, 1, true),
         Neurons,
         conv(5, 6, 3, 2, false),
@@ -68,40 +77,44 @@ fn networks() -> Vec<(Shape, Vec<Layer>, Vec<usize>)> {
         Neurons,
         linear(7, 3, false),
     ];
-    let sums = vec![
-        conv(2, 5, 3, 1, false),
-        Neurons,
-        residual(vec![conv(5, 5, 3, 1, true), Neurons, conv(5, 5, 3, 1, false)], vec![]),
-        Neurons,
-        residual(
-            vec![conv(5, 4, 3, 2, false), Neurons, conv(4, 4, 3, 1, true)],
-            vec![conv(5, 4, 1, 2, true)],
-        ),
-        Neurons,
-        // A sum of spikes of different charges, with weights behind it.
-        residual(vec![conv(4, 4, 3, 1, false), Neurons], vec![]),
-        pool(),
-        linear(16, 3, true),
-    ];
-    let flat = vec![
-        linear(128, 9, false),
-        Neurons,
-        residual(
-            vec![
-                linear(9, 9, true),
-                Neurons,
-                residual(vec![linear(9, 9, false), Neurons, linear(9, 9, false)], vec![]),
-            ],
-            vec![],
-        ),
-        Neurons,
-        linear(9, 3, false),
-    ];
-    let shape = Shape::new(2, 8, 8);
+    let mut sums = Graph::chain(shape, [conv(2, 5, 3, 1, false), Neurons]);
+    residual(&mut sums, vec![conv(5, 5, 3, 1, true), Neurons, conv(5, 5, 3, 1, false)], vec![]);
+    sums.then(Neurons);
+    let body = vec![conv(5, 4, 3, 2, false), Neurons, conv(4, 4, 3, 1, true)];
+    residual(&mut sums, body, vec![conv(5, 4, 1, 2, true)]);
+    sums.then(Neurons);
+    // A sum of spikes of different charges, with weights behind it.
+    residual(&mut sums, vec![conv(4, 4, 3, 1, false), Neurons], vec![]);
+    sums.then(pool());
+    sums.then(linear(16, 3, true));
+    let mut flat = Graph::chain(shape, [linear(128, 9, false), Neurons]);
+    let start = flat.nodes.len();
+    let inner = behind(&mut flat, start, [linear(9, 9, true), Neurons]);
+    let body = behind(&mut flat, inner, [linear(9, 9, false), Neurons, linear(9, 9, false)]);
+    let sum = flat.add("", Layer::Sum, [body, inner, start]);
+    behind(&mut flat, sum, [Neurons, linear(9, 3, false)]);
+    // Windows that differ in rows and columns, groups, scaled spikes, and neurons as the last layer.
+    let window = Window { size: [3, 2], stride: [1, 2], dilation: [2, 1], padding: [1, 0, 1, 0] };
+    let grouped = Layer::Conv {
+        weight: noise(6 * 2 * 6, 3),
+        bias: None,
+        inputs: 4,
+        outputs: 6,
+        window,
+        groups: 2,
+    };
+    let window = Window { padding: [1, 0, 1, 0], ..Window::square(2, 2, 0) };
+    let padded = Layer::AvgPool { window, ceil: false, count_padding: true };
+    let scale = Layer::ScaleShift { scale: vec![0.5, 1.5, -0.25, 1.0], shift: vec![0.0; 4] };
+    let layers = [conv(2, 4, 3, 1, true), Neurons, scale, grouped, padded, Neurons];
+    let mut windows = Graph::chain(shape, layers);
+    windows.then(linear(6 * 4 * 2, 3, true));
+    windows.then(Neurons);
     vec![
-        (shape, chain, vec![5, 6, 6, 7]),
-        (shape, sums, vec![5, 5, 5, 4, 4, 4]),
-        (shape, flat, vec![9, 9, 9, 9]),
+        (Graph::chain(shape, chain), vec![5, 6, 6, 7]),
+        (sums, vec![5, 5, 5, 4, 4, 4]),
+        (flat, vec![9, 9, 9, 9]),
+        (windows, vec![4, 6, 3]),
     ]
 }
 
@@ -139,19 +152,19 @@ fn kinds(channels: usize) -> Vec<Neurons> {
 fn networks_come_back_as_they_were() {
     let folder = tempfile::tempdir().unwrap();
     let [one, two] = ["one.nir", "two.nir"].map(|name| folder.path().join(name));
-    for (shape, layers, channels) in networks() {
+    for (graph, channels) in networks() {
         for kind in 0..6 {
             let layer = channels.iter().enumerate();
             // The last time, each layer of another kind.
             let neurons = layer.map(|(i, &channels)| {
                 kinds(channels)[if kind == 5 { i % 5 } else { kind }].clone()
             });
-            let network = SpikingNetwork::new(shape, &layers, neurons.collect(), 3).unwrap();
+            let network = SpikingNetwork::new(graph.clone(), neurons.collect()).unwrap();
             network.save(&one).unwrap();
             let again = SpikingNetwork::load(&one, None).unwrap();
             assert_eq!(again.neurons, network.neurons, "{kind}");
-            assert!(again.stages.layers == layers, "{kind}: {:?}", again.stages.layers);
-            let input: Vec<f32> = noise(shape.size(), 3).iter().map(|x| 2.0 * x).collect();
+            assert!(*again.stages.graph == graph, "{kind}: {:?}", again.stages.graph.nodes);
+            let input: Vec<f32> = noise(graph.input.size(), 3).iter().map(|x| 2.0 * x).collect();
             let trace = network.trace(&input, 40).unwrap();
             assert!(trace.spikes.iter().all(|layer| layer.iter().any(|t| !t.is_empty())));
             assert!(again.trace(&input, 40).unwrap() == trace, "{kind}");
@@ -184,7 +197,7 @@ fn typed_networks_come_back_and_others_are_refused() {
     let error = Snn::<Mlp>::load(&path, None).err().unwrap().to_string();
     assert!(error.contains("layers of Mlp: found conv 3x3"), "{error}");
 
-    let stages = Stages::of_ann(&Ann::<ResNet20>::new(0).unwrap()).unwrap();
+    let stages = Stages::new(Ann::<ResNet20>::new(0).unwrap().graph().unwrap()).unwrap();
     let neurons = vec![Neurons::new([0.1]); stages.spiking()];
     let snn = Snn::<ResNet20>::new(stages.into(), neurons).unwrap();
     snn.save(&path).unwrap();
@@ -358,8 +371,8 @@ fn links_and_half_precision_of_hdf5() {
     let weight: Vec<f32> = (0..8).map(|i| i as f32 / 8.0).collect();
     for name in ["half", "bfloat", "packed"] {
         let network = load(name).unwrap();
-        let Layer::Linear { weight: found, bias, .. } = &network.stages.layers[0] else {
-            panic!("{name}: {:?}", network.stages.layers);
+        let Layer::Linear { weight: found, bias, .. } = &network.stages.graph.nodes[0].layer else {
+            panic!("{name}: {:?}", network.stages.graph);
         };
         assert_eq!((found, bias), (&weight, &Some(vec![1.0, 2.0])), "{name}");
     }
@@ -414,7 +427,7 @@ fn a_file_that_tells_its_timestep_is_not_told_another() {
     let path = folder.path().join("ours.nir");
     let layers = [linear(128, 9, false), Layer::Neurons, linear(9, 3, false)];
     let neurons = vec![Neurons::new([0.5])];
-    let network = SpikingNetwork::new(Shape::new(2, 8, 8), &layers, neurons, 3).unwrap();
+    let network = SpikingNetwork::new(Graph::chain(Shape::new(2, 8, 8), layers), neurons).unwrap();
     network.save(&path).unwrap();
     SpikingNetwork::load(&path, Some(DT)).unwrap();
     let error = SpikingNetwork::load(&path, Some(1e-3)).unwrap_err().to_string();
@@ -426,9 +439,9 @@ fn a_file_that_tells_its_timestep_is_not_told_another() {
 fn damaged_files_are_errors() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("damaged.nir");
-    let (shape, layers, channels) = networks().swap_remove(1);
+    let (graph, channels) = networks().swap_remove(1);
     let neurons = channels.iter().map(|&channels| kinds(channels)[3].clone());
-    let network = SpikingNetwork::new(shape, &layers, neurons.collect(), 3).unwrap();
+    let network = SpikingNetwork::new(graph, neurons.collect()).unwrap();
     network.save(&path).unwrap();
     let ours = fs::read(&path).unwrap();
     let python = data("python.nir.gz");

@@ -7,10 +7,10 @@ use std::slice;
 use hdf5_pure::{FileBuilder, GroupBuilder};
 
 use super::graph::{Axes, DT, METADATA, add_current, identity, leak, spread, time_constant};
-use crate::ann::{Layer, Network};
+use crate::ann::{Layer, Network, Window, graph};
 use crate::base::{Error, Result, write_file};
 use crate::data::Shape;
-use crate::simulate::{Neurons, Snn, SpikingNetwork, output_shape};
+use crate::simulate::{Neurons, Snn, SpikingNetwork};
 
 /// Version of the Python package `nir` whose format is written.
 const VERSION: &str = "1.0.8";
@@ -33,13 +33,28 @@ impl SpikingNetwork {
     /// file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let mut writer = Writer { nodes: Vec::new(), neurons: self.neurons.iter(), layer: 0 };
-        let (shape, flat) = (self.stages.input, false);
-        let start =
-            Wire { from: Vec::new(), axes: Axes { shape, flat }, charge: vec![1.0], bias: None };
-        let wire = writer.end(start, "Input");
-        let wire = writer.layers(wire, &self.stages.layers)?;
-        writer.end(wire, "Output");
+        let mut writer = Writer { nodes: Vec::new(), neurons: self.neurons.iter() };
+        let graph = &self.stages.graph;
+        let (shapes, uses) = (graph.shapes()?, graph.uses());
+        let axes = Axes { shape: graph.input, flat: false };
+        let (from, charge) = (Vec::new(), vec![1.0]);
+        let start = Wire { from, axes, charge, bias: None, weights: None };
+        let mut last = writer.end(start, "Input");
+        let mut wires = vec![last.clone()];
+        for (number, node) in graph.nodes.iter().enumerate() {
+            let inputs = node.inputs.iter().map(|&value| Wire {
+                // A bias that other layers take as well does not belong to the neurons of one.
+                bias: wires[value].bias.filter(|_| uses[value] == 1),
+                ..wires[value].clone()
+            });
+            let inputs = inputs.collect();
+            last = writer.layer(number, node, inputs, shapes[number + 1])?;
+            wires.push(last.clone());
+        }
+        if last.charge[..] != [1.0] {
+            last = writer.identity(last);
+        }
+        writer.end(last, "Output");
         write_file(path, &writer.bytes().map_err(Error::write(path))?)
     }
 }
@@ -49,8 +64,6 @@ struct Writer<'a> {
     nodes: Vec<Node<'a>>,
     /// Parameters of the layers of neurons that are not written yet.
     neurons: slice::Iter<'a, Neurons>,
-    /// Number of the current layer, those inside residual ones included.
-    layer: usize,
 }
 
 struct Node<'a> {
@@ -72,6 +85,8 @@ struct Wire {
     charge: Vec<f32>,
     /// Node whose bias adds to every value.
     bias: Option<usize>,
+    /// Node of weights since the last neurons.
+    weights: Option<usize>,
 }
 
 impl<'a> Writer<'a> {
@@ -91,97 +106,127 @@ impl<'a> Writer<'a> {
         self.add(wire, kind, move |group| integers(group, "shape", &sizes))
     }
 
-    fn layers(&mut self, mut wire: Wire, layers: &'a [Layer]) -> Result<Wire> {
-        for layer in layers {
-            let number = self.layer;
-            self.layer += 1;
-            let wrong = |found: &str, expected: &str| {
-                Err(Error::layer(number, layer.kind(), found, expected))
-            };
-            let shape = &mut wire.axes.shape;
-            if wire.axes.flat && matches!(layer, Layer::Conv { .. } | Layer::AvgPool { .. }) {
-                let expected =
-                    "none after a linear layer: NIR has no node that gives an image back";
-                return wrong(layer.kind(), expected);
+    /// Adds the node of a layer that takes these outputs.
+    fn layer(
+        &mut self,
+        number: usize,
+        node: &'a graph::Node,
+        mut inputs: Vec<Wire>,
+        output: Shape,
+    ) -> Result<Wire> {
+        let layer = &node.layer;
+        let wrong =
+            |found: &str, expected: &str| Err(Error::layer(number, node.kind(), found, expected));
+        let Some(mut wire) = inputs.pop() else {
+            return wrong("no input", "1");
+        };
+        if let Layer::Sum = layer {
+            return Ok(self.sum(inputs, wire));
+        }
+        if let (Some((window, ceil)), false) = (layer.window(), wire.axes.flat) {
+            let [above, left, below, right] = window.padding;
+            if [above, left] != [below, right] {
+                let found = format!("padding {:?}", window.padding);
+                return wrong(&found, "as much below as above and right as left, as NIR has it");
             }
-            wire = match layer {
-                Layer::Conv { weight, bias, inputs, outputs, window, .. } => {
-                    let [kernel, stride, padding] =
-                        [&window.size[0], &window.stride[0], &window.padding[0]];
-                    let shape = output_shape(number, layer, *shape)?;
-                    let sizes = vec![*outputs, *inputs, *kernel, *kernel];
-                    self.weights(wire, (weight, bias), sizes, [*stride, *padding], shape)
+            let shape = wire.axes.shape;
+            if ceil
+                && window.outputs(shape.height, shape.width, false) != [output.height, output.width]
+            {
+                return wrong("sides rounded up", "rounded down, as NIR has them");
+            }
+        } else if layer.window().is_some() {
+            let expected = "none after a linear layer: NIR has no node that gives an image back";
+            return wrong(layer.kind(), expected);
+        }
+        if let (Layer::Conv { .. } | Layer::Linear { .. }, Some(_)) = (layer, wire.weights) {
+            let found = "a second layer of weights with no neurons between";
+            return wrong(found, "neurons after each layer of weights");
+        }
+        match layer {
+            Layer::Conv { weight, bias, inputs, window, groups, outputs } => {
+                let [rows, columns] = window.size;
+                let sizes = vec![*outputs, inputs / groups, rows, columns];
+                Ok(self.weights(wire, (weight, bias), sizes, (*window, *groups), output))
+            }
+            Layer::Linear { weight, bias, inputs, outputs, .. } => {
+                let sizes = vec![*outputs, *inputs];
+                Ok(self.weights(wire, (weight, bias), sizes, (Window::ONE, 1), output))
+            }
+            Layer::AvgPool { window, count_padding, .. } => {
+                let Window { size, stride, dilation, padding: [above, left, ..] } = *window;
+                if dilation != [1; 2] || !count_padding && window.padding != [0; 4] {
+                    let found = "dilation, or means without the padding";
+                    return wrong(found, "means of adjacent values, padding counted as zeros");
                 }
-                Layer::Linear { weight, bias, inputs, outputs, .. } => {
-                    let shape = output_shape(number, layer, *shape)?;
-                    let sizes = vec![*outputs, *inputs];
-                    self.weights(wire, (weight, bias), sizes, [1, 0], shape)
+                wire.axes.shape = output;
+                Ok(self.add(wire, "AvgPool2d", move |group| {
+                    integers(group, "kernel_size", &size);
+                    integers(group, "stride", &stride);
+                    integers(group, "padding", &[above, left]);
+                }))
+            }
+            Layer::ScaleShift { scale, shift } => {
+                if shift.iter().any(|&shift| shift != 0.0) {
+                    return wrong("a shift behind no weights", "a scale alone, as NIR has it");
                 }
-                Layer::AvgPool { window, .. } => {
-                    let size = window.size[0];
-                    (shape.height, shape.width) = (shape.height / size, shape.width / size);
-                    self.add(wire, "AvgPool2d", move |group| {
-                        integers(group, "kernel_size", &[size; 2]);
-                        integers(group, "stride", &[size; 2]);
-                        integers(group, "padding", &[0; 2]);
-                    })
+                wire.bias = None;
+                let sizes = wire.axes.sizes();
+                Ok(self.add(wire, "Scale", move |group| {
+                    let scale: Vec<f64> = scale.iter().map(|&factor| factor.into()).collect();
+                    per_neuron(group, "scale", &scale, &sizes);
+                }))
+            }
+            Layer::MaxPool { .. } | Layer::Concat | Layer::Sum => {
+                wrong(layer.kind(), "a layer that NIR has a node for")
+            }
+            Layer::Neurons | Layer::Clipped { .. } | Layer::Qcfs { .. } => {
+                let Some(neurons) = self.neurons.next() else {
+                    return wrong("no parameters", "one set a layer of neurons");
+                };
+                if !neurons.spikes.is_plain() {
+                    let found = format!("{:?}", neurons.spikes);
+                    return wrong(&found, "plain spikes, the only ones that NIR knows");
                 }
-                Layer::ScaleShift { .. } => {
-                    return wrong("no weights before it", "weights to fold it into");
+                if neurons.charges().contains(&0.0) {
+                    let expected = "others, since the weights behind hold them";
+                    return wrong("a charge of 0", expected);
                 }
-                Layer::Residual { body, shortcut } => {
-                    if wire.from.len() > 1 {
-                        return wrong("a sum before it", "neurons between two additions");
-                    }
-                    wire.bias = None;
-                    let mut body = self.layers(wire.clone(), body)?;
-                    let mut shortcut = self.layers(wire, shortcut)?;
-                    if body.axes.flat != shortcut.axes.flat {
-                        (body, shortcut) = (self.flat(body), self.flat(shortcut));
-                    }
-                    // Two edges between the same nodes would be one.
-                    let same = body.from == shortcut.from;
-                    let differ = same || body.charge != shortcut.charge;
-                    if same || differ && body.charge[..] != [1.0] {
-                        body = self.identity(body);
-                    }
-                    if differ && shortcut.charge[..] != [1.0] {
-                        shortcut = self.identity(shortcut);
-                    }
-                    Wire {
-                        from: [body.from, shortcut.from].concat(),
-                        bias: body.bias.or(shortcut.bias),
-                        ..shortcut
-                    }
+                let lost = |&&exact: &&f32| leak(time_constant(exact, DT), DT) != exact;
+                if let Some(lost) = neurons.leak.iter().find(lost) {
+                    let expected = "one that a time constant can say, from 1e-7 on";
+                    return wrong(&format!("a leak of {lost}"), expected);
                 }
-                Layer::MaxPool { .. } | Layer::Sum | Layer::Concat | Layer::Clipped { .. } => {
-                    return wrong(layer.kind(), "a layer that NIR has a node for");
-                }
-                Layer::Neurons | Layer::Qcfs { .. } => {
-                    let Some(neurons) = self.neurons.next() else {
-                        return wrong("no parameters", "one set a layer of neurons");
-                    };
-                    if !neurons.spikes.is_plain() {
-                        let found = format!("{:?}", neurons.spikes);
-                        return wrong(&found, "plain spikes, the only ones that NIR knows");
-                    }
-                    if neurons.charges().contains(&0.0) {
-                        let expected = "others, since the weights behind hold them";
-                        return wrong("a charge of 0", expected);
-                    }
-                    let lost = |&&exact: &&f32| leak(time_constant(exact, DT), DT) != exact;
-                    if let Some(lost) = neurons.leak.iter().find(lost) {
-                        let expected = "one that a time constant can say, from 1e-7 on";
-                        return wrong(&format!("a leak of {lost}"), expected);
-                    }
-                    let Ok(json) = serde_json::to_string(neurons) else {
-                        return wrong("parameters", "those that JSON can hold");
-                    };
-                    self.neurons(wire, neurons, json)
-                }
+                let Ok(json) = serde_json::to_string(neurons) else {
+                    return wrong("parameters", "those that JSON can hold");
+                };
+                Ok(self.neurons(wire, neurons, json))
+            }
+        }
+    }
+
+    /// Outputs whose values add up in the node that takes them.
+    fn sum(&mut self, wires: Vec<Wire>, last: Wire) -> Wire {
+        let mut wires = [wires, vec![last.clone()]].concat();
+        if wires.iter().any(|wire| wire.axes.flat) {
+            wires = wires.into_iter().map(|wire| self.flat(wire)).collect();
+        }
+        let differ = wires.iter().any(|wire| wire.charge != last.charge);
+        let mut sum = Wire { from: Vec::new(), bias: None, weights: None, ..last };
+        for mut wire in wires {
+            // Two edges between the same nodes would be one.
+            let same = wire.from.iter().any(|from| sum.from.contains(from));
+            if same || differ && wire.charge[..] != [1.0] {
+                wire = self.identity(wire);
+            }
+            sum = Wire {
+                from: [sum.from, wire.from].concat(),
+                bias: sum.bias.or(wire.bias),
+                weights: sum.weights.or(wire.weights),
+                ..wire
             };
         }
-        Ok(wire)
+        sum
     }
 
     /// Adds a convolution or a linear layer whose output has `shape`. Sizes of weights are outputs,
@@ -191,7 +236,7 @@ impl<'a> Writer<'a> {
         wire: Wire,
         (weight, bias): (impl Into<Cow<'a, [f32]>>, &Option<Vec<f32>>),
         sizes: Vec<usize>,
-        [stride, padding]: [usize; 2],
+        (window, groups): (Window, usize),
         shape: Shape,
     ) -> Wire {
         let flat = sizes.len() == 2;
@@ -199,22 +244,28 @@ impl<'a> Writer<'a> {
         let (input, outputs, node) = (wire.axes.shape, sizes[0], self.nodes.len());
         let charge = std::mem::replace(&mut wire.charge, vec![1.0]);
         (wire.axes, wire.bias) = (Axes { shape, flat }, Some(node));
+        wire.weights = Some(node);
         let (weight, kind) = (weight.into(), if flat { "Linear" } else { "Conv2d" });
         let wire = self.add(wire, kind, move |group| {
-            let charges = spread(&charge, weight.len() / outputs).cycle();
+            // Each output has the weights, and so the charges, of the inputs of its group.
+            let each = weight.len() / outputs;
+            let charges: Vec<f32> = spread(&charge, each * groups).collect();
+            let groups_of = |o: usize| &charges[o * groups / outputs * each..][..each];
             // Exact: the product of two `f32` fits in an `f64`.
-            let charged = weight.iter().zip(charges);
-            let charged = charged.map(|(&weight, charge)| f64::from(weight) * f64::from(charge));
+            let charged = weight.chunks_exact(each).enumerate().flat_map(|(o, weights)| {
+                let charged = weights.iter().zip(groups_of(o));
+                charged.map(|(&weight, &charge)| f64::from(weight) * f64::from(charge))
+            });
             let charged: Vec<f64> = charged.collect();
             if flat {
                 return floats(group, "weight", &charged, &sizes);
             }
             integers(group, "input_shape", &[input.height, input.width]);
             floats(group, "weight", &charged, &sizes);
-            integers(group, "stride", &[stride; 2]);
-            integers(group, "padding", &[padding; 2]);
-            integers(group, "dilation", &[1; 2]);
-            integer(group, "groups", 1);
+            integers(group, "stride", &window.stride);
+            integers(group, "padding", &window.padding[..2]);
+            integers(group, "dilation", &window.dilation);
+            integer(group, "groups", groups as i64);
         });
         let bias = bias.as_ref();
         let bias = bias.map(|bias| bias.iter().map(|&b| b.into()).collect());
@@ -230,7 +281,7 @@ impl<'a> Writer<'a> {
             false => vec![shape.channels, shape.channels, 1, 1],
         };
         let weight: Vec<f32> = identity(sizes[0]).collect();
-        self.weights(wire, (weight, &None), sizes, [1, 0], shape)
+        self.weights(wire, (weight, &None), sizes, (Window::ONE, 1), shape)
     }
 
     fn flat(&mut self, mut wire: Wire) -> Wire {
@@ -259,7 +310,8 @@ impl<'a> Writer<'a> {
         }
         let leaks = neurons.leak.iter().any(|&leak| leak != 1.0);
         let kind = if leaks { "LIF" } else { "IF" };
-        (wire.charge, wire.bias) = (neurons.charges().to_vec(), None);
+        wire.charge = neurons.charges().to_vec();
+        (wire.bias, wire.weights) = (None, None);
         self.add(wire, kind, move |group| {
             let mut resistance = vec![1.0 / DT];
             if leaks {

@@ -3,14 +3,14 @@
 use dfdx::dtypes::Dtype;
 use dfdx::prelude::{
     Axes2, Axes3, Axis, Backward, BroadcastTo, ChooseFrom, Cpu, CpuError, Device, GatherTo,
-    Gradients, HasShape, MeanTo, NoneTape, PermuteTo, PutTape, ReshapeTo, Shape, SplitTape, SumTo,
-    Tape, Tensor, TensorFromVec, Trace, TryAdd, TryConcatAlong, TryDiv, TryMatMul, TryMul, TrySub,
-    WithEmptyTape, ge, le,
+    Gradients, HasShape, MaxTo, MeanTo, NoneTape, PermuteTo, PutTape, ReshapeTo, Shape, SplitTape,
+    SumTo, Tape, Tensor, TensorFromVec, Trace, TryAdd, TryConcatAlong, TryDiv, TryMatMul, TryMul,
+    TrySub, WithEmptyTape, ge, le,
 };
 
 use super::kernels;
 use super::matrix::Buffer;
-use super::shapes::{ConvShape, EPSILON, NormShape};
+use super::shapes::{ConvShape, EPSILON, NormShape, Patches};
 use crate::base::Result;
 
 /// Values of a tensor as a vector, row by row.
@@ -205,24 +205,74 @@ pub fn convolve_plainly<E: Dtype, D: Device<E>, T: Tape<E, D>>(
     weight: Flat<E, D, T>,
     shape: ConvShape,
 ) -> Result<Flat<E, D, T>, D::Err> {
-    let device = weight.device().clone();
-    let count = images.shape().0 / shape.input_size();
+    convolve_patches(images, weight, &shape.patches(), 1)
+}
+
+/// Computes a convolution, in `groups`, of any windows: those of a channel in `patches`, one channel
+/// after the other.
+pub(crate) fn convolve_patches<E: Dtype, D: Device<E>, T: Tape<E, D>>(
+    images: Flat<E, D, T>,
+    weight: Flat<E, D, T>,
+    patches: &Patches,
+    groups: usize,
+) -> Result<Flat<E, D, T>, D::Err> {
+    let (positions, places) = (patches.positions, patches.places() / groups);
+    let outputs = weight.shape().0 / places;
+    let columns = gather(images, patches, E::from_f64(0.0).unwrap_or_default())?;
+    let count = columns.shape().2;
+    let columns = columns.try_reshape_like(&(groups, places, positions * count))?;
+    weight
+        .try_reshape_like(&(groups, outputs / groups, places))?
+        .try_matmul(columns)?
+        .try_reshape_like(&(outputs, positions, count))?
+        .try_permute::<(usize, usize, usize), Axes3<2, 0, 1>>()?
+        .try_reshape_like(&(count * outputs * positions,))
+}
+
+/// Computes means of any windows, times a share for each output, such as 1 / 9.
+pub(crate) fn average_patches<E: Dtype, D: Device<E>, T: Tape<E, D>>(
+    images: Flat<E, D, T>,
+    patches: &Patches,
+    shares: Flat<E, D, T>,
+) -> Result<Flat<E, D, T>, D::Err> {
+    let values = gather(images, patches, E::from_f64(0.0).unwrap_or_default())?;
+    let sums = values.try_sum::<(usize, usize), Axis<0>>()?;
+    let shares = shares.try_broadcast_like::<_, Axis<1>>(sums.shape())?;
+    let means = sums.try_mul(shares)?.try_permute::<(usize, usize), Axes2<1, 0>>()?;
+    let size = means.shape().0 * means.shape().1;
+    means.try_reshape_like(&(size,))
+}
+
+/// Computes the largest value of any windows.
+pub(crate) fn max_patches<E: Dtype, D: Device<E>, T: Tape<E, D>>(
+    images: Flat<E, D, T>,
+    patches: &Patches,
+) -> Result<Flat<E, D, T>, D::Err> {
+    let values = gather(images, patches, E::from_f64(f64::NEG_INFINITY).unwrap_or_default())?;
+    let most = values.try_max::<(usize, usize), Axis<0>>()?;
+    let most = most.try_permute::<(usize, usize), Axes2<1, 0>>()?;
+    let size = most.shape().0 * most.shape().1;
+    most.try_reshape_like(&(size,))
+}
+
+/// Values of windows: places x positions x images.
+fn gather<E: Dtype, D: Device<E>, T: Tape<E, D>>(
+    images: Flat<E, D, T>,
+    patches: &Patches,
+    padding: E,
+) -> Result<Tensor<(usize, usize, usize), E, D, T>, D::Err> {
+    let device = images.device().clone();
+    let count = images.shape().0 / patches.input_size;
     let pixels = images
-        .try_reshape_like(&(count, shape.input_size()))?
+        .try_reshape_like(&(count, patches.input_size))?
         .try_permute::<(usize, usize), Axes2<1, 0>>()?;
-    let zeros: Tensor<(usize, usize), E, D> = device.try_zeros_like(&(1, count))?;
-    let indices = shape.patches();
+    let padding = device.try_tensor_from_vec(vec![padding; count], (1, count))?;
+    let indices = patches.indices.clone();
     let size = (indices.len(),);
     let indices: Tensor<(usize,), usize, D> = device.try_tensor_from_vec(indices, size)?;
-    let columns: Tensor<(usize, usize), E, D, T> =
-        (pixels, zeros).try_concat_along(Axis::<0>)?.try_gather(indices)?;
-    let columns = columns.try_reshape_like(&(shape.places(), shape.positions() * count))?;
-    weight
-        .try_reshape_like(&(shape.outputs, shape.places()))?
-        .try_matmul(columns)?
-        .try_reshape_like(&(shape.outputs, shape.positions(), count))?
-        .try_permute::<(usize, usize, usize), Axes3<2, 0, 1>>()?
-        .try_reshape_like(&(count * shape.output_size(),))
+    let values: Tensor<(usize, usize), E, D, T> =
+        (pixels, padding).try_concat_along(Axis::<0>)?.try_gather(indices)?;
+    values.try_reshape_like(&(patches.places(), patches.positions, count))
 }
 
 /// Tensor of images x channels x positions.

@@ -15,7 +15,10 @@ pub(crate) mod winograd;
 pub use backend::*;
 pub use shapes::*;
 
-pub(crate) use backend::{Plain, Values, copy, output, split, values};
+pub(crate) use backend::{
+    Plain, Values, average_patches, convolve_patches, copy, max_patches, output, split, values,
+};
 pub(crate) use kernels::{binarise, qcfs_of};
 pub(crate) use matrix::Buffer;
+pub(crate) use shapes::Patches;
 pub(crate) use simd::widest;

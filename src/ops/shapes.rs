@@ -63,9 +63,8 @@ impl ConvShape {
         start.min(end)..end
     }
 
-    /// Index of the pixel that each weight of an output channel reads at each output position,
-    /// places x positions, row by row; `input_size` for the zeros of the padding.
-    pub(crate) fn patches(&self) -> Vec<usize> {
+    /// Pixels that each weight of an output channel reads at each output position.
+    pub(crate) fn patches(&self) -> Patches {
         let mut indices = Vec::with_capacity(self.places() * self.positions());
         for place in 0..self.places() {
             let (channel, row, column) = self.place(place);
@@ -78,7 +77,25 @@ impl ConvShape {
                 });
             }
         }
-        indices
+        Patches { indices, positions: self.positions(), input_size: self.input_size() }
+    }
+}
+
+/// Windows on an image.
+#[derive(Debug, Clone)]
+pub(crate) struct Patches {
+    /// Number of the pixel that each place of a window reads at each output position, places x
+    /// positions, row by row; `input_size` for padding.
+    pub indices: Vec<usize>,
+    /// Number of output positions.
+    pub positions: usize,
+    /// Number of pixels of an image.
+    pub input_size: usize,
+}
+
+impl Patches {
+    pub fn places(&self) -> usize {
+        self.indices.len() / self.positions
     }
 }
 

@@ -378,7 +378,14 @@ mod tests {
         let path = folder.path().join("sub/latency.csv");
         let run = |from: usize| {
             let hits = Hits::new(2, (0..10).flat_map(|_| [1, 2].map(|t| t >= from)).collect());
-            Simulation { curve: hits.curve(), hits, input: None, layers: Vec::new(), outputs: None }
+            Simulation {
+                curve: hits.curve(),
+                hits,
+                input: None,
+                layers: Vec::new(),
+                pools: Vec::new(),
+                outputs: None,
+            }
         };
         let target = Target::new([true; 10], 10.0).unwrap();
         let row = LatencyRow::new(3, &target, Balance::Max, &run(9), &run(2)).unwrap();

@@ -172,6 +172,7 @@ mod tests {
             hits,
             input: None,
             layers: Vec::new(),
+            pools: Vec::new(),
             outputs: Some(Outputs { classes: 2, sums, spikes: vec![1, 2, 4, 8, 16, 32] }),
         }
     }

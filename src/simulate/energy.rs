@@ -16,6 +16,7 @@
 //!   the same in every timestep (Zhou et al. 2023, "Spikformer"). Hardware that cannot store the
 //!   current needs M in every timestep: [`Energy::recomputed`]. With other codes, the first layer
 //!   accumulates spikes like the others;
+//! - behind max pooling, the spikes are those that the pool emits;
 //! - pooling, additions of shortcuts, biases and updates of neurons are not counted.
 
 use serde::{Deserialize, Serialize};
@@ -90,7 +91,7 @@ impl SpikingNetwork {
         let images = run.curve.images() as f64;
         // Spikes per image and neuron.
         let rate = |spikes: &[u64], neurons: usize| {
-            spikes[..timesteps].iter().sum::<u64>() as f64 / images / neurons as f64
+            spikes.iter().take(timesteps).sum::<u64>() as f64 / images / neurons as f64
         };
         let layers = stages.iter().map(|stage| {
             let mut operations = LayerOperations {
@@ -106,8 +107,14 @@ impl SpikingNetwork {
                         let layer = &run.layers[layer];
                         operations.accumulates += products * rate(&layer.spikes, layer.neurons);
                     }
+                    (Source::Pool(pool), _) => {
+                        let neurons = self.stages.pools[pool].output.size();
+                        let spikes = run.pools.get(pool).map_or(&[][..], |pool| &pool[..]);
+                        operations.accumulates += products * rate(spikes, neurons);
+                    }
                     (Source::Image, Some(spikes)) => {
-                        operations.accumulates += products * rate(spikes, self.stages.input.size());
+                        operations.accumulates +=
+                            products * rate(spikes, self.stages.input().size());
                     }
                     (Source::Image, None) => operations.multiply_accumulates += products,
                 }

@@ -21,7 +21,7 @@ use std::ops::Range;
 
 use super::lanes::{Vectors, sum, sum_counted};
 use super::neurons::{Activity, Neuron, Neurons, Reset, Spikes, State, step, step_graded};
-use super::synapses::{LANES, Row, Source, Stage, Stages, Synapses};
+use super::synapses::{LANES, MaxPool, Row, Source, Stage, Stages, Synapses};
 use crate::base::{Error, Result};
 
 /// Number of timesteps for which a layer is computed before the next.
@@ -34,6 +34,8 @@ const COPY: usize = 16;
 /// Network prepared for neurons of certain parameters.
 pub(crate) struct Engine<'a> {
     stages: &'a [Stage],
+    /// Those of layers of these stages.
+    pools: &'a [MaxPool],
     layers: Vec<Prepared<'a>>,
     vectors: Vectors,
 }
@@ -119,6 +121,10 @@ pub(crate) struct Scratch {
     /// Sums of the spikes so far in the same order, of layers whose spikes are not plain.
     sums: Vec<Vec<[f32; LANES]>>,
     events: Vec<Events>,
+    /// Sums of spikes of each max pool's inputs and outputs, by row, column and channel.
+    pools: Vec<[Vec<f32>; 2]>,
+    /// Spikes that each max pool emits.
+    pooled: Vec<Events>,
     /// Lanes that fire, one bit each: timestep, position, block.
     fired: Vec<u32>,
     /// Numbers of spikes in the same order, if they are not plain.
@@ -169,6 +175,8 @@ pub(crate) struct Chunk<'a> {
     pub timesteps: usize,
     /// Spikes of each layer of neurons.
     pub events: &'a [Events],
+    /// Spikes of each max pool.
+    pub pooled: &'a [Events],
     output: &'a [[f32; LANES]],
     blocks: usize,
     channels: usize,
@@ -199,22 +207,24 @@ impl<'a> Engine<'a> {
                 format!("{}, one a layer of neurons", stages.spiking()),
             ));
         }
-        Self::of(&stages.stages, neurons)
+        Self::of(stages, stages.stages.len(), neurons)
     }
 
-    /// Engine of the first stages of a network. With one stage more than `neurons`, the last one is
+    /// Engine of the first `count` stages of a network. With one stage more than `neurons`, the last one is
     /// the output.
     ///
     /// # Errors
     /// [`Error::Parameter`] for parameters out of range.
-    pub fn of(stages: &'a [Stage], neurons: &[Neurons]) -> Result<Self> {
+    pub fn of(all: &'a Stages, count: usize, neurons: &[Neurons]) -> Result<Self> {
+        let stages = &all.stages[..count];
         for (layer, (neurons, stage)) in neurons.iter().zip(stages).enumerate() {
             neurons.check(layer, stage.output.channels)?;
+            neurons.check_bound(layer, stage.activation.bound())?;
         }
         let prepare = |(layer, stage): (usize, &'a Stage)| {
             let synapses = stage.synapses.iter();
             Prepared {
-                synapses: synapses.filter_map(|s| Charged::new(s, neurons)).collect(),
+                synapses: synapses.filter_map(|s| Charged::new(s, all, neurons)).collect(),
                 blocks: Parameters::of(stage.output.channels, &stage.bias, neurons.get(layer)),
                 neurons: neurons.get(layer).map(|neurons| Dynamics {
                     reset: neurons.reset,
@@ -226,6 +236,7 @@ impl<'a> Engine<'a> {
         Ok(Self {
             layers: stages.iter().enumerate().map(prepare).collect(),
             stages,
+            pools: &all.pools[..all.pools.partition_point(|pool| pool.layer < neurons.len())],
             vectors: Vectors::widest(),
         })
     }
@@ -247,6 +258,12 @@ impl<'a> Engine<'a> {
                 .map(|&(n, plain)| vec![[0.0; LANES]; if plain { 0 } else { n }])
                 .collect(),
             events: layers.iter().map(|_| Events::default()).collect(),
+            pools: self
+                .pools
+                .iter()
+                .map(|pool| [pool.input, pool.output].map(|shape| vec![0.0; shape.size()]))
+                .collect(),
+            pooled: self.pools.iter().map(|_| Events::default()).collect(),
             fired: Vec::new(),
             counts: Vec::new(),
             lists: Lists::default(),
@@ -277,6 +294,9 @@ impl<'a> Engine<'a> {
         for sums in &mut scratch.sums {
             sums.fill([0.0; LANES]);
         }
+        for sums in scratch.pools.iter_mut().flatten() {
+            sums.fill(0.0);
+        }
         for first in (0..timesteps).step_by(CHUNK) {
             let chunk = first..timesteps.min(first + CHUNK);
             // An engine of a network's first stages leaves out the other drives.
@@ -285,11 +305,20 @@ impl<'a> Engine<'a> {
                     #[inline(always)]
                     || self.stage(stage, chunk.clone(), drive, scratch),
                 );
+                for (pool, of) in self.pools.iter().enumerate() {
+                    if of.layer == stage {
+                        self.vectors.run(
+                            #[inline(always)]
+                            || self.pool(pool, chunk.len(), scratch),
+                        );
+                    }
+                }
             }
             show(&Chunk {
                 first,
                 timesteps: chunk.len(),
                 events: &scratch.events,
+                pooled: &scratch.pooled,
                 output: &scratch.output,
                 blocks: self.layers[self.layers.len() - 1].blocks.len(),
                 channels: self.stages[self.layers.len() - 1].output.channels,
@@ -321,6 +350,8 @@ impl<'a> Engine<'a> {
             lists,
             output: currents,
             operations,
+            pooled,
+            ..
         } = scratch;
         let operations = &mut operations[stage];
         operations.clear();
@@ -339,11 +370,13 @@ impl<'a> Engine<'a> {
             while position < positions && lists.used < TILE {
                 for (t, operations) in operations.iter_mut().enumerate() {
                     for charged in &layer.synapses {
-                        let Source::Neurons(source) = charged.synapses.source else {
-                            continue;
+                        let events = match charged.synapses.source {
+                            Source::Image => continue,
+                            Source::Neurons(layer) => &events[layer],
+                            Source::Pool(pool) => &pooled[pool],
                         };
-                        let arrived = lists.add(charged.synapses, position, t, &events[source]);
-                        *operations += (arrived * output.channels) as u64;
+                        let arrived = lists.add(charged.synapses, position, t, events);
+                        *operations += (arrived * charged.synapses.reach) as u64;
                     }
                 }
                 position += 1;
@@ -406,6 +439,63 @@ impl<'a> Engine<'a> {
         if layer.neurons.is_some() {
             events[stage].collect(&fired[..all], counts, positions, blocks, output.channels);
         }
+    }
+}
+
+impl Engine<'_> {
+    /// Computes one max pool over a chunk of timesteps: adds up the spikes of its inputs, and emits
+    /// the change of the largest sum of each window.
+    #[inline(always)]
+    fn pool(&self, number: usize, timesteps: usize, scratch: &mut Scratch) {
+        let pool = &self.pools[number];
+        let Scratch { events, pools, pooled, fired, counts, .. } = scratch;
+        let [sums, most] = &mut pools[number];
+        let (before, after) = pooled.split_at_mut(number);
+        let source = match pool.source {
+            Source::Pool(pool) => &before[pool],
+            _ => &events[pool.layer],
+        };
+        let (channels, plain) = (pool.input.channels, source.counts.is_empty());
+        let positions = pool.output.height * pool.output.width;
+        let blocks = channels.div_ceil(LANES);
+        let all = timesteps * positions * blocks;
+        fired.clear();
+        fired.resize(all, 0);
+        counts.clear();
+        counts.resize(if plain { 0 } else { all }, [0.0; LANES]);
+        for t in 0..timesteps {
+            for (i, &neuron) in source.at(t).iter().enumerate() {
+                let start = source.starts[t * source.positions] as usize;
+                sums[neuron as usize] += source.counts.get(start + i).copied().unwrap_or(1.0);
+            }
+            let starts = &source.starts[t * source.positions..][..=source.positions];
+            for position in 0..positions {
+                let window = pool.window(position);
+                let silent = |&from: &u32| starts[from as usize] == starts[from as usize + 1];
+                if window.iter().all(silent) {
+                    continue; // no sum has changed
+                }
+                for block in 0..blocks {
+                    let lanes = block * LANES..channels.min((block + 1) * LANES);
+                    let mut largest = [f32::NEG_INFINITY; LANES];
+                    for &from in window {
+                        let sums = &sums[from as usize * channels..][lanes.clone()];
+                        largest.iter_mut().zip(sums).for_each(|(to, sum)| *to = to.max(*sum));
+                    }
+                    let most = &mut most[position * channels..][lanes];
+                    let mut change = [0.0; LANES];
+                    for ((change, most), largest) in change.iter_mut().zip(most).zip(largest) {
+                        *change = largest - std::mem::replace(most, largest);
+                    }
+                    let to = (t * positions + position) * blocks + block;
+                    fired[to] = nonzero(&change);
+                    if !plain {
+                        counts[to] = change;
+                    }
+                }
+            }
+        }
+        after[0].collect(fired, counts, positions, blocks, channels);
     }
 }
 
@@ -572,9 +662,11 @@ impl Events {
 
 impl<'a> Charged<'a> {
     /// None for synapses from the image.
-    fn new(synapses: &'a Synapses, neurons: &[Neurons]) -> Option<Self> {
-        let Source::Neurons(source) = synapses.source else {
-            return None;
+    fn new(synapses: &'a Synapses, stages: &Stages, neurons: &[Neurons]) -> Option<Self> {
+        let source = match synapses.source {
+            Source::Image => return None,
+            Source::Neurons(layer) => layer,
+            Source::Pool(pool) => stages.pools[pool].layer,
         };
         let (weight, charge) = match &*neurons[source].charges() {
             [charge] => (Cow::Borrowed(&synapses.weight[..]), *charge),

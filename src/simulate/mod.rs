@@ -7,10 +7,12 @@
 //! prediction.
 
 pub mod codes;
+pub(crate) mod compile;
 pub(crate) mod early_exit;
 pub mod energy;
 pub(crate) mod engine;
 pub(crate) mod lanes;
+pub(crate) mod maps;
 pub(crate) mod network;
 pub mod neurons;
 pub(crate) mod outputs;
@@ -30,4 +32,4 @@ pub(crate) use codes::InputCode;
 pub(crate) use network::check_frames;
 pub(crate) use neurons::{Activity, Charge, Neuron, Neurons, Reset, Spikes, State, step, times};
 pub(crate) use simulator::Simulator;
-pub(crate) use synapses::{LANES, Stage, Stages, output_shape, to_channels_last};
+pub(crate) use synapses::{Stage, Stages, to_channels_last};

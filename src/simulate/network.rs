@@ -12,24 +12,28 @@ use super::neurons::{Neurons, Spikes};
 use super::settings::SimulateSettings;
 use super::simulator::{Currents, Simulation, Simulator, number};
 use super::synapses::Stages;
-use crate::ann::{Layer, Network};
+use crate::ann::{Graph, Network};
 use crate::base::chart::{COLOURS, draw, named, named_axes, plain_number, table};
 use crate::base::{
     Chart, Error, Result, Table, all_finite, not_empty, one_line, require, show, some_timesteps,
 };
-use crate::data::{Images, Part, Shape, Task};
+use crate::data::{Images, Part, Task};
 
 /// Untyped spiking network, built from layers at run time; every [`Snn`] contains one.
 ///
 /// ```
-/// use evospike::ann::layers::Layer;
+/// use evospike::ann::graph::Graph;
+/// use evospike::ann::layers::{CHANNELS_FIRST, Layer};
 /// use evospike::data::Shape;
 /// use evospike::simulate::neurons::Neurons;
 /// use evospike::simulate::SpikingNetwork;
 ///
-/// let linear = |weight: Vec<f32>, inputs, outputs| Layer::Linear { weight, bias: None, inputs, outputs };
-/// let layers = [linear(vec![0.5], 1, 1), Layer::Neurons, linear(vec![1.0, 2.0], 1, 2)];
-/// let network = SpikingNetwork::new(Shape::new(1, 1, 1), &layers, vec![Neurons::new([1.0])], 2)?;
+/// let linear = |weight, outputs| {
+///     Layer::Linear { weight, bias: None, inputs: 1, outputs, order: CHANNELS_FIRST }
+/// };
+/// let layers = [linear(vec![0.5], 1), Layer::Neurons, linear(vec![1.0, 2.0], 2)];
+/// let graph = Graph::chain(Shape::new(1, 1, 1), layers);
+/// let network = SpikingNetwork::new(graph, vec![Neurons::new([1.0])])?;
 /// let trace = network.trace(&[1.0], 4)?; // a current of 0.5 at every timestep
 /// assert_eq!(trace.spikes[0], [vec![], vec![0], vec![], vec![0]]);
 /// assert_eq!(trace.output[1], [1.0, 2.0]);
@@ -86,29 +90,30 @@ show!(impl [] Trace as table);
 one_line!(
     impl [] SpikingNetwork: network,
     "spiking network, input {}, {} layers of neurons",
-    network.stages.input,
+    network.stages.input(),
     network.neurons.len()
 );
 
 impl SpikingNetwork {
-    /// Creates a network of layers that take an input of this shape and return one value for each
-    /// of `classes`, with the parameters of every layer of neurons in order.
+    /// Creates a network of layers that return one value for each class, with the parameters of
+    /// every layer of neurons in order.
     ///
     /// # Errors
     /// Returns an error if layers do not fit each other, weights are not finite, or parameters are
     /// out of range.
-    pub fn new(
-        input: Shape,
-        layers: &[Layer],
-        neurons: Vec<Neurons>,
-        classes: usize,
-    ) -> Result<Self> {
-        Self::of(Stages::new(input, layers, classes)?.into(), neurons)
+    pub fn new(graph: Graph, neurons: Vec<Neurons>) -> Result<Self> {
+        Self::of(Stages::new(graph)?.into(), neurons)
     }
 
     pub(crate) fn of(stages: Arc<Stages>, neurons: Vec<Neurons>) -> Result<Self> {
         Engine::new(&stages, &neurons)?;
         Ok(Self { stages, neurons })
+    }
+
+    /// Returns the bound of every layer of neurons, infinity unless it is a clipped ReLU.
+    pub(crate) fn bounds(&self) -> Vec<f32> {
+        let stages = &self.stages.stages[..self.neurons.len()];
+        stages.iter().map(|stage| stage.activation.bound()).collect()
     }
 
     /// Returns the parameters of every layer of neurons.
@@ -147,8 +152,7 @@ impl SpikingNetwork {
 
     /// Returns an error if the images are of another task.
     pub(crate) fn check_task<K: Task>(&self) -> Result<()> {
-        let classes = self.stages.stages[self.neurons.len()].output.size();
-        let input = self.stages.input;
+        let (input, classes) = (self.stages.input(), self.stages.classes());
         let holds = K::SHAPE == input && K::CLASSES == classes;
         let found = format!("{} of {} classes", K::SHAPE, K::CLASSES);
         let expected = format!("{input} of {classes} classes, as the network's");
@@ -163,10 +167,10 @@ impl SpikingNetwork {
     /// nor that of one input per timestep, or a value is not finite.
     pub fn trace(&self, input: &[f32], timesteps: usize) -> Result<Trace> {
         some_timesteps("timesteps", timesteps)?;
-        let size = self.stages.input.size();
+        let size = self.stages.input().size();
         check_frames("input", input, size, timesteps)?;
         let currents = Currents::of(&self.stages, input);
-        let drives = currents.drives();
+        let drives = currents.drives(&self.stages);
         let engine = Engine::new(&self.stages, &self.neurons)?;
         let layers = self.neurons.len();
         let (spikes, counts) = (vec![Vec::new(); layers], vec![Vec::new(); layers]);
@@ -239,9 +243,8 @@ impl<N: Network> Snn<N> {
     }
 
     /// Creates a network of layers that do not come from an ANN.
-    pub(crate) fn from_layers(layers: &[Layer], neurons: Vec<Neurons>) -> Result<Self> {
-        let stages = Stages::new(N::Task::SHAPE, layers, N::Task::CLASSES)?;
-        Self::new(Arc::new(stages), neurons)
+    pub(crate) fn from_graph(graph: Graph, neurons: Vec<Neurons>) -> Result<Self> {
+        Self::new(Arc::new(Stages::of_task::<N::Task>(graph)?), neurons)
     }
 
     /// Returns the untyped network, whose methods an `Snn` has as well.
@@ -356,7 +359,8 @@ impl<N: Network> Snn<N> {
         Self::new(Arc::clone(&self.network.stages), neurons)
     }
 
-    /// Returns the network with every threshold multiplied by the scale of its layer.
+    /// Returns the network with every threshold multiplied by the scale of its layer; the threshold
+    /// of a clipped ReLU stays at or below its bound.
     ///
     /// # Errors
     /// Returns an error if there is not one scale per layer of neurons, or a scale is not finite
@@ -366,8 +370,9 @@ impl<N: Network> Snn<N> {
         let expected = format!("{layers}, one a layer of neurons");
         require(scales.len() == layers, "scales", found, expected)?;
         let mut neurons = self.neurons().to_vec();
-        for (neurons, &scale) in neurons.iter_mut().zip(scales) {
+        for ((neurons, &scale), bound) in neurons.iter_mut().zip(scales).zip(self.bounds()) {
             neurons.scale_thresholds(scale);
+            neurons.clip(bound);
         }
         self.with_neurons(neurons)
     }

@@ -388,6 +388,33 @@ impl Neurons {
         Ok(())
     }
 
+    /// Lowers thresholds, or charges of their own, so that no timestep gives more than `bound`: that
+    /// of a clipped ReLU. What a neuron says over time is then at most the bound as well.
+    pub(crate) fn clip(&mut self, bound: f32) {
+        let Spikes { levels, most, .. } = self.spikes;
+        let (values, bound) = match &mut self.charge {
+            Charge::Threshold => {
+                (&mut self.threshold, bound * (f32::from(levels) / f32::from(most)))
+            }
+            Charge::Fixed(charges) => (charges, bound / f32::from(most)),
+            Charge::Unit => return,
+        };
+        values.iter_mut().for_each(|value| *value = value.min(bound));
+    }
+
+    /// Whether no timestep gives more than `bound`.
+    pub(crate) fn check_bound(&self, layer: usize, bound: f32) -> Result<()> {
+        let charges = self.charges();
+        let largest = charges.iter().copied().fold(0.0, f32::max);
+        // Thresholds over levels times as many spikes may be rounded up.
+        if largest * f32::from(self.spikes.most) <= bound * (1.0 + f32::EPSILON) {
+            return Ok(());
+        }
+        let found = format!("up to {} spikes of {largest} a timestep", self.spikes.most);
+        let expected = format!("at most {bound} in all, the bound of the clipped ReLU");
+        Err(Error::layer(layer, "neurons", found, expected))
+    }
+
     /// Sizes s of the spikes, one for the layer or one per channel: thresholds over levels.
     pub(crate) fn spike_sizes(&self) -> Cow<'_, [f32]> {
         match self.spikes.levels {

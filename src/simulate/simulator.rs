@@ -26,6 +26,7 @@ pub(crate) fn number(shape: Shape, neuron: u32) -> usize {
 struct Counts {
     input: Vec<u64>,
     layers: Vec<LayerSpikes>,
+    pools: Vec<Vec<u64>>,
 }
 
 pub(crate) fn add(to: &mut [u64], from: &[u64]) {
@@ -46,6 +47,7 @@ impl Counts {
     fn add(&mut self, other: &Self) {
         add(&mut self.input, &other.input);
         add_layers(&mut self.layers, &other.layers);
+        self.pools.iter_mut().zip(&other.pools).for_each(|(to, from)| add(to, from));
     }
 }
 
@@ -60,6 +62,10 @@ pub struct Simulation {
     pub input: Option<Vec<u64>>,
     /// Activity of every layer of neurons, followed by the output layer, which does not spike.
     pub layers: Vec<LayerSpikes>,
+    /// Number of spikes that each max pool emits on all images, in each timestep.
+    // Left out of files if there are none, as it was before they existed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pools: Vec<Vec<u64>>,
     /// Outputs of every image after every timestep; none unless
     /// [`SimulateSettings::outputs`](crate::simulate::SimulateSettings::outputs) is set.
     // Left out of files if there are none, as it was before they existed.
@@ -131,7 +137,8 @@ impl AsRef<Hits> for Simulation {
 
 show!(impl [] Simulation as chart);
 
-/// Input currents of each stage, without the bias; none for stages that only spikes reach.
+/// Input currents of each stage, without the bias of its channels; none for stages that only spikes
+/// reach.
 #[derive(Clone)]
 pub(super) struct Currents {
     stages: Vec<Option<Vec<f32>>>,
@@ -143,16 +150,18 @@ pub(super) struct Currents {
 impl Currents {
     /// Computes the currents of one input, or of one input per timestep, one after the other.
     pub(super) fn of(stages: &Stages, inputs: &[f32]) -> Self {
-        let mut image = vec![0.0; stages.input.size()];
+        let (shape, size) = (stages.input(), stages.input().size());
+        let mut image = vec![0.0; size];
         let from_image = |stage: &Stage| {
             let mut sources = stage.synapses.iter().map(|synapses| synapses.source);
             sources.any(|source| source == Source::Image)
         };
         let mut currents = |stage: &Stage| {
             let mut current = Vec::new();
-            for input in inputs.chunks_exact(stages.input.size()) {
-                to_channels_last(stages.input, input, &mut image);
+            for input in inputs.chunks_exact(size) {
+                to_channels_last(shape, input, &mut image);
                 let start = current.len();
+                current.extend_from_slice(&stage.place_bias);
                 current.resize(start + stage.output.size(), 0.0);
                 for synapses in &stage.synapses {
                     if synapses.source == Source::Image {
@@ -163,22 +172,26 @@ impl Currents {
             current
         };
         let of = |stage| from_image(stage).then(|| currents(stage));
-        let frames = inputs.chunks_exact(stages.input.size());
+        let frames = inputs.chunks_exact(size);
         let spikes = |frame: &[f32]| frame.iter().filter(|&&x| x != 0.0).count() as u64;
         Self {
             spikes: frames.map(spikes).collect(),
             stages: stages.stages.iter().map(of).collect(),
-            constant: inputs.len() == stages.input.size(),
+            constant: inputs.len() == size,
         }
     }
 
-    pub(super) fn drives(&self) -> Vec<Option<Drive<'_>>> {
+    /// What drives each stage besides spikes: the image, and biases that differ from place to place.
+    pub(super) fn drives<'a>(&'a self, stages: &'a Stages) -> Vec<Option<Drive<'a>>> {
         let kind = match self.constant {
             true => Drive::Constant,
             false => Drive::Varying,
         };
-        let stages = self.stages.iter();
-        stages.map(|stage| stage.as_deref().map(kind)).collect()
+        let drive = |(current, stage): (&'a Option<Vec<f32>>, &'a Stage)| {
+            let constant = Some(&stage.place_bias[..]).filter(|bias| !bias.is_empty());
+            current.as_deref().map(kind).or(constant.map(Drive::Constant))
+        };
+        self.stages.iter().zip(&stages.stages).map(drive).collect()
     }
 }
 
@@ -253,6 +266,7 @@ impl<'a> Simulator<'a> {
         let nothing = || Counts {
             input: vec![0; timesteps],
             layers: stages.iter().enumerate().map(none).collect(),
+            pools: vec![vec![0; timesteps]; self.stages.pools.len()],
         };
         let classes = stages[neurons.len()].output.size();
         let mut hits = vec![false; images.len() * timesteps];
@@ -281,7 +295,7 @@ impl<'a> Simulator<'a> {
                     input.for_each(|(sum, spikes)| *sum += spikes);
                     let label = self.images.label(image);
                     let mut sum = vec![0.0; classes];
-                    engine.run(&currents.drives(), timesteps, &mut scratch, |chunk| {
+                    engine.run(&currents.drives(self.stages), timesteps, &mut scratch, |chunk| {
                         for t in 0..chunk.timesteps {
                             let output = sum.iter_mut().zip(chunk.output(t));
                             output.for_each(|(sum, z)| *sum += z);
@@ -291,6 +305,9 @@ impl<'a> Simulator<'a> {
                                 spikes[chunk.first + t] = fired.sum::<u64>() as u32;
                                 sums[(chunk.first + t) * classes..][..classes]
                                     .copy_from_slice(&sum);
+                            }
+                            for (counts, events) in counts.pools.iter_mut().zip(chunk.pooled) {
+                                counts[chunk.first + t] += events.spikes(t);
                             }
                             for (i, counts) in counts.layers.iter_mut().enumerate() {
                                 counts.operations[chunk.first + t] += chunk.operations[i][t];
@@ -331,6 +348,7 @@ impl<'a> Simulator<'a> {
             hits,
             input: (!self.code.is_direct()).then_some(counts.input),
             layers: counts.layers,
+            pools: counts.pools,
             outputs: self.outputs.then_some(outputs),
         })
     }
@@ -340,7 +358,7 @@ impl<'a> Simulator<'a> {
         let of = |image: usize| {
             let pixels = self.images.input(image);
             let mut ordered = vec![0.0; pixels.len()];
-            to_channels_last(self.stages.input, &pixels, &mut ordered);
+            to_channels_last(self.stages.input(), &pixels, &mut ordered);
             self.stages.forward(&ordered).pop().unwrap_or_default()
         };
         (0..self.images.len()).into_par_iter().flat_map_iter(of).collect()
@@ -365,11 +383,11 @@ impl Simulator<'_> {
         join: impl Fn(T, T) -> T + Sync + Send,
     ) -> Result<T> {
         some_timesteps("timesteps", timesteps)?;
-        let engine = Engine::of(&self.stages.stages[..neurons.len() + more], neurons)?;
+        let engine = Engine::of(self.stages, neurons.len() + more, neurons)?;
         let images = (0..self.images.len()).into_par_iter();
         let run = |(mut value, mut scratch), image| {
             let currents = self.currents(image, timesteps);
-            let drives = currents.drives();
+            let drives = currents.drives(self.stages);
             engine.run(&drives, timesteps, &mut scratch, |part| chunk(&mut value, part));
             (value, scratch)
         };
@@ -448,12 +466,12 @@ impl Simulator<'_> {
         let last = timesteps.last().copied().unwrap_or(0);
         some_timesteps("timesteps", last)?;
         let stages = &self.stages.stages[..neurons.len()];
-        let engine = Engine::of(stages, neurons)?;
+        let engine = Engine::of(self.stages, neurons.len(), neurons)?;
         let run = |scratch: &mut Scratch, image: usize| {
             let currents = self.currents(image, last);
             let none = stages.iter().map(|stage| vec![0; stage.output.size()]);
             let (mut counts, mut found): (Vec<Vec<u32>>, _) = (none.collect(), Vec::new());
-            engine.run(&currents.drives(), last, scratch, |chunk| {
+            engine.run(&currents.drives(self.stages), last, scratch, |chunk| {
                 for t in 0..chunk.timesteps {
                     for (counts, events) in counts.iter_mut().zip(chunk.events) {
                         for (&neuron, count) in events.at(t).iter().zip(events.counts(t)) {

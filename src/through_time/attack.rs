@@ -29,6 +29,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use dfdx::prelude::Cpu;
 use rand::RngExt;
@@ -39,11 +40,11 @@ use super::fire::Fires;
 use super::steps::tensor;
 use super::surrogate::Surrogate;
 use super::unrolled::Unrolled;
-use crate::ann::{Ann, Layer, Network, NetworkDevice};
+use crate::ann::{Ann, Graph, Network, NetworkDevice};
 use crate::base::{
     Progress, Result, Rng, Stream, at_least, image_rng, normal, require, some_timesteps,
 };
-use crate::data::{Images, Part, Shape, Task};
+use crate::data::{Images, Part, Task};
 use crate::simulate::{Neurons, Snn};
 
 /// Change of images by an attack.
@@ -138,9 +139,8 @@ pub trait Differentiable<K: Task> {
 impl<N: Network, D: NetworkDevice + Fires> Differentiable<N::Task> for Ann<N, D> {
     fn gradients(&self) -> Result<Gradients> {
         Ok(Gradients {
-            shape: N::Task::SHAPE,
             classes: N::Task::CLASSES,
-            layers: self.layers()?,
+            graph: self.graph()?.into(),
             spiking: None,
             device: Of::new::<D>(),
         })
@@ -171,9 +171,8 @@ impl<N: Network> Differentiable<N::Task> for Spiking<'_, N> {
     fn gradients(&self) -> Result<Gradients> {
         some_timesteps("timesteps", self.timesteps)?;
         Ok(Gradients {
-            shape: N::Task::SHAPE,
             classes: N::Task::CLASSES,
-            layers: self.snn.network().stages.layers.clone(),
+            graph: Arc::clone(&self.snn.network().stages.graph),
             spiking: Some((self.snn.neurons().to_vec(), self.timesteps, self.surrogate)),
             device: Of::new::<Cpu>(),
         })
@@ -200,9 +199,8 @@ impl<K: Task, S: Differentiable<K>, D: Fires> Differentiable<K> for On<S, D> {
 
 /// Gradients of a network's loss with respect to its input.
 pub struct Gradients {
-    shape: Shape,
     classes: usize,
-    layers: Vec<Layer>,
+    graph: Arc<Graph>,
     spiking: Option<(Vec<Neurons>, usize, Surrogate)>,
     device: Of,
 }
@@ -230,7 +228,7 @@ impl Gradients {
     /// Returns an error if the number of inputs does not fit the labels or a label is no class;
     /// [`Error::Device`](crate::Error::Device) if memory cannot be allocated.
     pub fn of(&self, inputs: &[f32], labels: &[usize]) -> Result<Vec<f32>> {
-        let size = self.shape.size();
+        let size = self.graph.input.size();
         let holds = inputs.len() == labels.len() * size;
         let expected = format!("{size} for each of {} labels", labels.len());
         require(holds, "inputs", format!("{} values", inputs.len()), expected)?;
@@ -251,7 +249,7 @@ impl Gradients {
 
     /// Gradient of the mean loss of images that are computed at once.
     fn of_few<D: Fires>(&self, inputs: &[f32], labels: &[usize]) -> Result<Vec<f32>> {
-        let (device, network) = (D::open(0)?, (self.shape, &self.layers[..]));
+        let (device, network) = (D::open(0)?, &self.graph);
         let network = match &self.spiking {
             Some((neurons, timesteps, surrogate)) => {
                 Unrolled::spiking(&device, network, neurons, *timesteps, *surrogate)

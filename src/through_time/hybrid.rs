@@ -29,19 +29,21 @@
 //! Dropout (with one mask for all timesteps) and Poisson input of the authors' programs are left
 //! out.
 
+use std::sync::Arc;
+
 use dfdx::prelude::{Cpu, Gradients, HasShape};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::steps::{Fire, Step, each_step, each_step_mut, tensor};
+use super::steps::{Fire, Step, tensor};
 use super::surrogate::Surrogate;
 use super::unrolled::Unrolled;
 use crate::ann::{
-    History, Layer, Moments, Network, Optimiser, Step as OptimiserStep, TrainSettings, Trainable,
-    Update, Values, train,
+    Graph, History, Layer, Moments, Network, Optimiser, Step as OptimiserStep, TrainSettings,
+    Trainable, Update, Values, train,
 };
 use crate::base::{Error, NamedTensor, Result, Resume, require, show, some_timesteps};
-use crate::data::{Augment, Images, Shape, Task, Training};
+use crate::data::{Augment, Images, Task, Training};
 use crate::ops::{Backend, Plain};
 use crate::simulate::{Charge, Neurons, Snn, times};
 
@@ -164,7 +166,7 @@ fn run<N: Network>(
     let (view, classes) = (images.view(), N::Task::CLASSES);
     let name = name(snn, settings);
     let history = train(&mut network, view, classes, &settings.train, &name, resume)?;
-    Ok(Hybrid { snn: Snn::from_layers(&network.layers()?, network.neurons())?, history })
+    Ok(Hybrid { snn: Snn::from_graph(network.graph()?, network.neurons())?, history })
 }
 
 /// Name of a run: all that its checkpoint keeps besides tensors and training settings.
@@ -180,10 +182,11 @@ fn name<N: Network>(snn: &Snn<N>, settings: &HybridSettings) -> String {
 /// Spiking network with the interface of trainable networks.
 struct SpikingTrainer {
     network: Unrolled<Cpu>,
-    input: Shape,
     /// Layers before the training.
-    layers: Vec<Layer>,
+    graph: Arc<Graph>,
     neurons: Vec<Neurons>,
+    /// Bound of every layer of neurons, as of clipped ReLUs.
+    bounds: Vec<f32>,
     /// Factors of each layer of neurons for its threshold and leak before the training: one value
     /// each, so that an optimiser step has the same relative size in every layer.
     factors: Vec<[Plain; 2]>,
@@ -204,26 +207,25 @@ struct Part {
 
 impl SpikingTrainer {
     fn of<N: Network>(snn: &Snn<N>, settings: &HybridSettings) -> Result<Self> {
-        let layers = snn.network().stages.layers.clone();
-        Self::new(N::Task::SHAPE, layers, snn.neurons(), settings)
+        let graph = Arc::clone(&snn.network().stages.graph);
+        Self::new(graph, snn.neurons(), snn.bounds(), settings)
     }
 
     fn new(
-        input: Shape,
-        layers: Vec<Layer>,
+        graph: Arc<Graph>,
         neurons: &[Neurons],
+        bounds: Vec<f32>,
         settings: &HybridSettings,
     ) -> Result<Self> {
         let device = Cpu::default();
         let (timesteps, surrogate) = (settings.timesteps, settings.surrogate);
-        let network = (input, &layers[..]);
         let one = |_: &Neurons| Ok([tensor(&device, vec![1.0])?, tensor(&device, vec![1.0])?]);
         Ok(Self {
-            network: Unrolled::spiking(&device, network, neurons, timesteps, surrogate)?,
-            input,
+            network: Unrolled::spiking(&device, &graph, neurons, timesteps, surrogate)?,
             factors: neurons.iter().map(one).collect::<Result<_>>()?,
-            layers,
+            graph,
             neurons: neurons.to_vec(),
+            bounds,
             trained: settings.trained,
             moments: Moments::NONE,
         })
@@ -231,11 +233,12 @@ impl SpikingTrainer {
 
     /// Neurons of all layers, in order, with the factors applied.
     fn neurons(&self) -> Vec<Neurons> {
-        let layers = self.neurons.iter().zip(&self.factors);
-        let layers = layers.map(|(neurons, factors)| {
+        let layers = self.neurons.iter().zip(&self.factors).zip(&self.bounds);
+        let layers = layers.map(|((neurons, factors), &bound)| {
             let [threshold, leak] = factors.each_ref().map(|factor| factor.as_vec()[0]);
             let mut neurons = neurons.clone();
             neurons.scale_thresholds(f64::from(threshold));
+            neurons.clip(bound);
             let leaks = neurons.leak.iter_mut();
             leaks.for_each(|value| times(value, f64::from(leak)));
             neurons
@@ -253,16 +256,14 @@ impl SpikingTrainer {
             }
         }
         let mut layers = self.neurons().into_iter();
-        let mut all = Ok(());
-        each_step_mut(&mut self.network.steps, &mut |step| {
+        for step in &mut self.network.steps.steps {
             if let Step::Fire(fire) = step
-                && let (true, Some(neurons)) = (all.is_ok(), layers.next())
+                && let Some(neurons) = layers.next()
             {
-                all = Fire::new(&Cpu::default(), &neurons, fire.channels, fire.positions)
-                    .map(|new| *fire = new);
+                *fire = Fire::new(&Cpu::default(), &neurons, fire.channels, fire.positions)?;
             }
-        });
-        all
+        }
+        Ok(())
     }
 
     fn part(&self, pixels: &[f32], targets: &[f32]) -> Result<Part> {
@@ -271,8 +272,8 @@ impl SpikingTrainer {
         let mut gradients = Vec::new();
         let mut factors = Vec::new();
         let mut neurons = self.neurons.iter();
-        each_step(&self.network.steps, &mut |step| {
-            gradients.extend(weights(step).map(|weight| by.get(weight).as_vec()));
+        for step in &self.network.steps.steps {
+            gradients.extend(step.weights().map(|weight| by.get(weight).as_vec()));
             if let Step::Fire(fire) = step
                 && let Some(neurons) = neurons.next()
             {
@@ -288,30 +289,20 @@ impl SpikingTrainer {
                 factors.push(vec![threshold]);
                 factors.push(vec![by_factor(&fire.leak, &neurons.leak)]);
             }
-        });
+        }
         gradients.extend(factors);
-        Ok(Part { loss, images: pixels.len() / self.input.size(), logits, gradients })
+        Ok(Part { loss, images: pixels.len() / self.graph.input.size(), logits, gradients })
     }
 
     /// All tensors: weights in the order of the layers, then the factors.
     fn all(&self) -> Vec<&Plain> {
-        let mut all = Vec::new();
-        each_step(&self.network.steps, &mut |step| all.extend(weights(step)));
-        all.extend(self.factors.iter().flatten());
-        all
+        let weights = self.network.steps.steps.iter().flat_map(Step::weights);
+        weights.chain(self.factors.iter().flatten()).collect()
     }
 
     fn all_mut(&mut self) -> Vec<&mut Plain> {
-        let mut all = Vec::new();
-        each_step_mut(&mut self.network.steps, &mut |step| match step {
-            Step::Convolve { weight, bias, .. } | Step::Multiply { weight, bias, .. } => {
-                all.push(weight);
-                all.extend(bias);
-            }
-            _ => {}
-        });
-        all.extend(self.factors.iter_mut().flatten());
-        all
+        let weights = self.network.steps.steps.iter_mut().flat_map(Step::weights_mut);
+        weights.chain(self.factors.iter_mut().flatten()).collect()
     }
 
     /// Name of every tensor, and whether it is trained.
@@ -327,23 +318,12 @@ impl SpikingTrainer {
     }
 }
 
-/// Weights and bias of a layer.
-fn weights(step: &Step<Cpu>) -> impl Iterator<Item = &Plain> {
-    let tensors = match step {
-        Step::Convolve { weight, bias, .. } | Step::Multiply { weight, bias, .. } => {
-            Some((weight, bias))
-        }
-        _ => None,
-    };
-    tensors.into_iter().flat_map(|(weight, bias)| std::iter::once(weight).chain(bias))
-}
-
 impl Trainable for SpikingTrainer {
     fn forward(&self, pixels: Vec<f32>, count: usize) -> Result<Vec<f32>> {
-        let size = Cpu::TAPE * self.input.size();
+        let size = Cpu::TAPE * self.graph.input.size();
         let parts = pixels.par_chunks(size).map(|pixels| {
             let x = tensor(&Cpu::default(), pixels.to_vec())?;
-            let logits = self.network.logits(x, pixels.len() / self.input.size())?;
+            let logits = self.network.logits(x, pixels.len() / self.graph.input.size())?;
             Ok(logits.as_vec())
         });
         let logits = parts.collect::<Result<Vec<_>>>()?.concat();
@@ -359,7 +339,7 @@ impl Trainable for SpikingTrainer {
         step: &OptimiserStep,
     ) -> Result<(f32, Vec<f32>)> {
         let classes = targets.len() / count;
-        let pixels = pixels.par_chunks(Cpu::TAPE * self.input.size());
+        let pixels = pixels.par_chunks(Cpu::TAPE * self.graph.input.size());
         let parts = pixels.zip(targets.par_chunks(Cpu::TAPE * classes));
         let parts = parts.map(|(pixels, targets)| self.part(pixels, targets));
         let parts = parts.collect::<Result<Vec<_>>>()?;
@@ -454,29 +434,19 @@ impl Trainable for SpikingTrainer {
         }
     }
 
-    fn layers(&self) -> Result<Vec<Layer>> {
+    fn graph(&self) -> Result<Graph> {
         let mut tensors = self.all().into_iter();
-        let mut layers = self.layers.clone();
-        set_weights(&mut layers, &mut tensors);
-        Ok(layers)
-    }
-}
-
-/// Sets the weights of layers to those of tensors in the same order.
-fn set_weights<'a>(layers: &mut [Layer], tensors: &mut impl Iterator<Item = &'a Plain>) {
-    for layer in layers {
-        match layer {
-            Layer::Conv { weight, bias, .. } | Layer::Linear { weight, bias, .. } => {
-                for (values, tensor) in [weight].into_iter().chain(bias).zip(&mut *tensors) {
+        let mut graph = Graph::clone(&self.graph);
+        for node in &mut graph.nodes {
+            if let Layer::Conv { weight, bias, .. } | Layer::Linear { weight, bias, .. } =
+                &mut node.layer
+            {
+                for (values, tensor) in [weight].into_iter().chain(bias).zip(&mut tensors) {
                     *values = tensor.as_vec();
                 }
             }
-            Layer::Residual { body, shortcut } => {
-                set_weights(body, tensors);
-                set_weights(shortcut, tensors);
-            }
-            _ => {}
         }
+        Ok(graph)
     }
 }
 

@@ -11,9 +11,9 @@ use dfdx::prelude::{Axes3, SumTo};
 use super::steps::tensor;
 use super::surrogate::Surrogate;
 use super::unrolled::Unrolled;
-use crate::ann::Layer;
+use crate::ann::Graph;
 use crate::base::{Chart, Error, Result, one_line, show, some_timesteps};
-use crate::data::{Images, Part, Shape, Task};
+use crate::data::{Images, Part, Task};
 use crate::metrics::{AccuracyCurve, Hits, accuracy_chart, predict};
 use crate::ops::{Accelerated, Backend};
 use crate::simulate::{Neurons, SpikingNetwork, Trace, check_frames};
@@ -28,12 +28,10 @@ const KEPT: usize = 1 << 26;
 /// all of the second, and so on.
 ///
 /// # Errors
-/// Layers or neurons that do not fit, images or kernels that are not square, weights or inputs that
-/// are not finite, a number of values that is not that of the inputs, or [`Error::Device`].
+/// Layers or neurons that do not fit, weights or inputs that are not finite, a number of values that is not that of the inputs, or [`Error::Device`].
 pub fn trace<D: Accelerated<f32>>(
     device: &D,
-    input: Shape,
-    layers: &[Layer],
+    graph: &Graph,
     neurons: &[Neurons],
     inputs: &[f32],
     count: usize,
@@ -43,10 +41,9 @@ pub fn trace<D: Accelerated<f32>>(
         let found = format!("{count} inputs, {timesteps} timesteps");
         return Err(Error::parameter("timesteps", found, "1 or more of each"));
     }
-    let size = input.size();
+    let size = graph.input.size();
     check_frames("inputs", inputs, count * size, timesteps)?;
-    let (network, surrogate) = ((input, layers), Surrogate::default());
-    let unrolled = Unrolled::spiking(device, network, neurons, timesteps, surrogate)?;
+    let unrolled = Unrolled::spiking(device, graph, neurons, timesteps, Surrogate::default())?;
     let frames = match inputs.len() == count * size {
         true => 1,
         false => timesteps,
@@ -122,7 +119,7 @@ pub fn simulate<D: Backend, P: Part, K: Task>(
     let (device, stages) = (D::open(0)?, &network.stages);
     let unrolled = Unrolled::spiking(
         &device,
-        (stages.input, &stages.layers),
+        &stages.graph,
         &network.neurons,
         timesteps,
         Surrogate::default(),
@@ -158,6 +155,8 @@ pub fn simulate<D: Backend, P: Part, K: Task>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ann::layers::{CHANNELS_FIRST, Layer, Window};
+    use crate::data::shape::Shape;
     use dfdx::prelude::Cpu;
 
     use crate::through_time::fire::tests::noise;
@@ -175,27 +174,30 @@ mod tests {
             bias: Some(dyadic(4, seed + 1)),
             inputs,
             outputs: 4,
-            kernel: 3,
-            stride: 1,
-            padding: 1,
+            window: Window::square(3, 1, 1),
+            groups: 1,
         };
-        let layers = [
-            conv(1, 1),
-            Layer::Residual { body: vec![Layer::Neurons, conv(4, 5)], shortcut: vec![] },
-            Layer::AvgPool { size: 2 },
-            Layer::Neurons,
-            Layer::Linear { weight: dyadic(3 * 16, 9), bias: None, inputs: 16, outputs: 3 },
-        ];
+        let input = Shape::new(1, 4, 4);
+        let mut graph = Graph::chain(input, [conv(1, 1), Layer::Neurons, conv(4, 5)]);
+        graph.add("", Layer::Sum, [3, 1]);
+        graph.then(Layer::average(2));
+        graph.then(Layer::Neurons);
+        graph.then(Layer::Linear {
+            weight: dyadic(3 * 16, 9),
+            bias: None,
+            inputs: 16,
+            outputs: 3,
+            order: CHANNELS_FIRST,
+        });
         let neurons = [Neurons::new([0.75]), Neurons::new([0.5, 1.0, 0.25, 1.5])];
-        let (input, count, timesteps) = (Shape::new(1, 4, 4), 3, 8);
+        let (count, timesteps) = (3, 8);
         let images = dyadic(16 * count, 21);
         let device = Cpu::default();
-        let network = (input, &layers[..]);
         let unrolled =
-            Unrolled::spiking(&device, network, &neurons, timesteps, Surrogate::Linear).unwrap();
+            Unrolled::spiking(&device, &graph, &neurons, timesteps, Surrogate::Linear).unwrap();
         let x = tensor(&device, images.clone()).unwrap();
         let found = unrolled.logits(x, count).unwrap().as_vec();
-        let traces = trace(&device, input, &layers, &neurons, &images, count, timesteps).unwrap();
+        let traces = trace(&device, &graph, &neurons, &images, count, timesteps).unwrap();
         let mean = |trace: &Trace| -> Vec<f32> {
             let sum = |class: usize| trace.output.iter().map(|row| row[class]).sum::<f32>();
             (0..3).map(|class| sum(class) / timesteps as f32).collect()

@@ -1,21 +1,44 @@
 //! Layers on a device, and how they run on a batch of inputs over all timesteps.
 
 use dfdx::prelude::{
-    Axes2, Axis, BroadcastTo, Device, HasShape, PermuteTo, ReshapeTo, Tape, TryAdd, TryMatMul,
+    Axes2, Axis, BroadcastTo, Device, HasShape, PermuteTo, ReshapeTo, Tape, TryAdd, TryConcatAlong,
+    TryMatMul, TryMul,
 };
 
-use crate::ann::{Activation, Layer};
+use crate::ann::{Activation, Graph, Layer, Node, Window};
 use crate::base::{Error, Result};
 use crate::data::Shape;
-use crate::ops::{Accelerated, ConvShape, Flat, Values, convolve_plainly};
-use crate::simulate::{Neurons, output_shape};
+use crate::ops::{
+    Accelerated, ConvShape, Flat, Patches, Values, average_patches, convolve_patches,
+    convolve_plainly, max_patches,
+};
+use crate::simulate::Neurons;
+
+/// Layers on a device, in the order of a graph.
+pub(crate) struct Steps<D: Device<f32>> {
+    pub steps: Vec<Step<D>>,
+    /// Numbers of the values that each step takes: 0 is the input, k the output of step k - 1.
+    inputs: Vec<Vec<usize>>,
+    /// Number of steps that take each value.
+    uses: Vec<usize>,
+    /// Shape of the output.
+    pub output: Shape,
+}
 
 /// One layer, its parameters on a device.
 pub(crate) enum Step<D: Device<f32>> {
+    /// Squares on a square, for which devices have fast operations.
     Convolve {
         weight: Values<D>,
         bias: Option<Values<D>>,
         shape: ConvShape,
+    },
+    /// Any other convolution.
+    ConvolvePatches {
+        weight: Values<D>,
+        bias: Option<Values<D>>,
+        patches: Patches,
+        groups: usize,
     },
     /// Weights as the layer has them, a row for each output.
     Multiply {
@@ -23,16 +46,25 @@ pub(crate) enum Step<D: Device<f32>> {
         bias: Option<Values<D>>,
         inputs: usize,
     },
+    /// Squares next to each other on a square.
     AveragePool {
         side: usize,
         size: usize,
     },
-    Add {
-        body: Vec<Self>,
-        shortcut: Vec<Self>,
+    /// Any other average pooling, with one over the number of values of each output.
+    AveragePatches {
+        patches: Patches,
+        shares: Values<D>,
     },
+    MaxPool(Patches),
+    /// A factor and a summand for each channel.
+    ScaleShift([Values<D>; 2]),
+    Sum,
+    Concat,
     /// Only in an ANN.
     Relu,
+    /// Only in an ANN.
+    Clip(f32),
     /// Only in an ANN.
     Qcfs {
         bound: Values<D>,
@@ -40,6 +72,30 @@ pub(crate) enum Step<D: Device<f32>> {
     },
     /// Only in a spiking network.
     Fire(Fire<D>),
+}
+
+impl<D: Device<f32>> Step<D> {
+    /// Weights and bias.
+    pub fn weights(&self) -> impl Iterator<Item = &Values<D>> {
+        let tensors = match self {
+            Self::Convolve { weight, bias, .. }
+            | Self::ConvolvePatches { weight, bias, .. }
+            | Self::Multiply { weight, bias, .. } => Some((weight, bias)),
+            _ => None,
+        };
+        tensors.into_iter().flat_map(|(weight, bias)| std::iter::once(weight).chain(bias))
+    }
+
+    /// [`weights`](Self::weights), to be changed.
+    pub fn weights_mut(&mut self) -> impl Iterator<Item = &mut Values<D>> {
+        let tensors = match self {
+            Self::Convolve { weight, bias, .. }
+            | Self::ConvolvePatches { weight, bias, .. }
+            | Self::Multiply { weight, bias, .. } => Some((weight, bias)),
+            _ => None,
+        };
+        tensors.into_iter().flat_map(|(weight, bias)| std::iter::once(weight).chain(bias))
+    }
 }
 
 /// A layer of neurons, its parameters on a device.
@@ -68,38 +124,6 @@ impl<D: Device<f32>> Fire<D> {
             charge: by_channel(&neurons.charges())?,
             neurons: neurons.clone(),
         })
-    }
-}
-
-/// Calls `with` for every step in order, those of residual ones in their place.
-pub(crate) fn each_step<'a, D: Device<f32>>(
-    steps: &'a [Step<D>],
-    with: &mut impl FnMut(&'a Step<D>),
-) {
-    for step in steps {
-        match step {
-            Step::Add { body, shortcut } => {
-                each_step(body, with);
-                each_step(shortcut, with);
-            }
-            step => with(step),
-        }
-    }
-}
-
-/// [`each_step`], to be changed.
-pub(crate) fn each_step_mut<'a, D: Device<f32>>(
-    steps: &'a mut [Step<D>],
-    with: &mut impl FnMut(&'a mut Step<D>),
-) {
-    for step in steps {
-        match step {
-            Step::Add { body, shortcut } => {
-                each_step_mut(body, with);
-                each_step_mut(shortcut, with);
-            }
-            step => with(step),
-        }
     }
 }
 
@@ -134,25 +158,52 @@ impl<D: Device<f32>, T: Tape<f32, D>> Flow<D, T> {
     }
 }
 
-/// Runs layers one after the other, neurons by `fire`. `plainly` runs convolutions by definition,
-/// which adds up the products in their order.
-pub(crate) fn forward<D: Accelerated<f32>, T: Tape<f32, D>>(
-    steps: &[Step<D>],
-    flow: Flow<D, T>,
-    plainly: bool,
-    fire: &mut impl FnMut(&Fire<D>, Flow<D, T>) -> Result<Flow<D, T>>,
-) -> Result<Flow<D, T>> {
-    let mut steps = steps.iter();
-    steps.try_fold(flow, |flow, step| step.forward(flow, plainly, fire))
+impl<D: Accelerated<f32>> Steps<D> {
+    /// Runs all layers, neurons by `fire`. `plainly` runs convolutions by definition, which adds up
+    /// the products in their order.
+    pub fn forward<T: Tape<f32, D>>(
+        &self,
+        flow: Flow<D, T>,
+        plainly: bool,
+        fire: &mut impl FnMut(&Fire<D>, Flow<D, T>) -> Result<Flow<D, T>>,
+    ) -> Result<Flow<D, T>> {
+        let (mut values, mut left) = (vec![Some(flow)], self.uses.clone());
+        for (step, numbers) in self.steps.iter().zip(&self.inputs) {
+            let mut inputs = Vec::with_capacity(numbers.len());
+            for &number in numbers {
+                left[number] -= 1;
+                // The last that takes a value gets its tape.
+                inputs.extend(match (left[number], &values[number]) {
+                    (1.., Some(flow)) => Some(flow.retaped()),
+                    _ => values[number].take(),
+                });
+            }
+            values.push(Some(step.forward(inputs, plainly, fire)?));
+        }
+        values.pop().flatten().ok_or_else(|| Error::network("no layer", "at least one"))
+    }
+}
+
+impl<D: Device<f32>, T: Tape<f32, D>> Flow<D, T> {
+    /// The same values with a tape of their own.
+    fn retaped(&self) -> Self {
+        Self { x: self.x.retaped(), ..*self }
+    }
 }
 
 impl<D: Accelerated<f32>> Step<D> {
     fn forward<T: Tape<f32, D>>(
         &self,
-        Flow { x, inputs, frames }: Flow<D, T>,
+        mut flows: Vec<Flow<D, T>>,
         plainly: bool,
         fire: &mut impl FnMut(&Fire<D>, Flow<D, T>) -> Result<Flow<D, T>>,
     ) -> Result<Flow<D, T>> {
+        if let Self::Sum | Self::Concat = self {
+            return self.join(flows);
+        }
+        let Some(Flow { x, inputs, frames }) = flows.pop() else {
+            return Err(Error::network("a layer without input", "one"));
+        };
         let rows = inputs * frames;
         let x = match self {
             Self::Convolve { weight, bias, shape } => {
@@ -162,27 +213,98 @@ impl<D: Accelerated<f32>> Step<D> {
                 };
                 z.and_then(|z| add_bias(z, bias, rows))
             }
+            Self::ConvolvePatches { weight, bias, patches, groups } => {
+                let z = convolve_patches(x, weight.retaped(), patches, *groups);
+                z.and_then(|z| add_bias(z, bias, rows))
+            }
             Self::Multiply { weight, bias, inputs } => {
                 multiply(x, weight, (*inputs, rows)).and_then(|z| add_bias(z, bias, rows))
             }
             Self::AveragePool { side, size } => D::average_pool(x, *side, *size),
+            Self::AveragePatches { patches, shares } => {
+                average_patches(x, patches, shares.retaped())
+            }
+            Self::MaxPool(patches) => max_pool(x, patches, (inputs, frames)),
+            Self::ScaleShift([scale, shift]) => scale_shift(x, scale, shift, rows),
             Self::Relu => D::relu(x),
+            Self::Clip(bound) => x.try_clamp(0.0, *bound),
             Self::Qcfs { bound, levels } => D::qcfs(x, bound.retaped(), *levels),
             Self::Fire(neurons) => return fire(neurons, Flow { x, inputs, frames }),
-            Self::Add { body, shortcut } => {
-                let other = x.retaped();
-                let body = forward(body, Flow { x, inputs, frames }, plainly, fire)?;
-                let x = other;
-                let shortcut = forward(shortcut, Flow { x, inputs, frames }, plainly, fire)?;
-                let frames = body.frames.max(shortcut.frames);
-                let x = D::sum(body.over(frames)?.x, shortcut.over(frames)?.x);
-                let x = x.map_err(Error::device)?;
-                return Ok(Flow { x, inputs, frames });
-            }
+            Self::Sum | Self::Concat => Ok(x),
         };
         let x = x.map_err(Error::device)?;
         Ok(Flow { x, inputs, frames })
     }
+
+    /// Sum or concatenation of flows, in as many frames as the one with the most.
+    fn join<T: Tape<f32, D>>(&self, flows: Vec<Flow<D, T>>) -> Result<Flow<D, T>> {
+        let frames = flows.iter().map(|flow| flow.frames).max().unwrap_or(1);
+        let mut flows = flows.into_iter().map(|flow| flow.over(frames));
+        let Some(first) = flows.next() else {
+            return Err(Error::network("a sum of nothing", "at least one input"));
+        };
+        flows.try_fold(first?, |one, other| {
+            let (inputs, x) = (one.inputs, other?.x);
+            let x = match self {
+                Self::Concat => concat(one.x, x, inputs * frames),
+                _ => D::sum(one.x, x),
+            };
+            Ok(Flow { x: x.map_err(Error::device)?, inputs, frames })
+        })
+    }
+}
+
+/// Values of rows of one tensor, each followed by those of the other's row.
+fn concat<D: Device<f32>, T: Tape<f32, D>>(
+    one: Flat<f32, D, T>,
+    other: Flat<f32, D, T>,
+    rows: usize,
+) -> Result<Flat<f32, D, T>, D::Err> {
+    let [a, b] = [&one, &other].map(|x| x.shape().0 / rows.max(1));
+    let pair = (one.try_reshape_like(&(rows, a))?, other.try_reshape_like(&(rows, b))?);
+    pair.try_concat_along(Axis::<1>)?.try_reshape_like(&(rows * (a + b),))
+}
+
+/// Largest value of each window; of spikes, whose frames are timesteps, the change in each timestep
+/// of the largest sum so far.
+fn max_pool<D: Device<f32>, T: Tape<f32, D>>(
+    x: Flat<f32, D, T>,
+    patches: &Patches,
+    (inputs, frames): (usize, usize),
+) -> Result<Flat<f32, D, T>, D::Err> {
+    if frames == 1 {
+        return max_patches(x, patches);
+    }
+    // Products with a matrix of frames x frames, of each input.
+    let over_frames = |x: Flat<f32, D, T>, of: &dyn Fn(usize, usize) -> f32| {
+        let matrix = (0..frames * frames).map(|i| of(i / frames, i % frames)).collect();
+        let matrix = x.device().try_tensor_from_vec(matrix, (frames, frames))?;
+        let matrix = matrix.retaped::<T>();
+        let matrix = matrix.try_broadcast_like::<_, Axis<0>>(&(inputs, frames, frames))?;
+        let size = *x.shape();
+        let each = size.0 / (inputs * frames).max(1);
+        matrix.try_matmul(x.try_reshape_like(&(inputs, frames, each))?)?.try_reshape_like(&size)
+    };
+    let sums = over_frames(x, &|now, then| if then <= now { 1.0 } else { 0.0 })?;
+    over_frames(max_patches(sums, patches)?, &|now, then| match now.checked_sub(then) {
+        Some(0) => 1.0,
+        Some(1) => -1.0,
+        _ => 0.0,
+    })
+}
+
+/// Rows of values times a factor per channel, plus a summand per channel.
+fn scale_shift<D: Device<f32>, T: Tape<f32, D>>(
+    x: Flat<f32, D, T>,
+    scale: &Values<D>,
+    shift: &Values<D>,
+    rows: usize,
+) -> Result<Flat<f32, D, T>, D::Err> {
+    let (size, channels) = (*x.shape(), scale.shape().0);
+    let each = (rows, channels, size.0 / (rows * channels).max(1));
+    let scale = scale.retaped::<T>().try_broadcast_like::<_, Axes2<0, 2>>(&each)?;
+    let shift = shift.retaped::<T>().try_broadcast_like::<_, Axes2<0, 2>>(&each)?;
+    x.try_reshape_like(&each)?.try_mul(scale)?.try_add(shift)?.try_reshape_like(&size)
 }
 
 /// Products of weights, a row for each output, with `rows` rows of `inputs` values.
@@ -217,132 +339,145 @@ fn add_bias<D: Device<f32>, T: Tape<f32, D>>(
     z.try_add(bias)?.try_reshape_like(&size)
 }
 
-/// Layers on a device, and the shape of their output: with the parameters of every layer of neurons,
-/// or as an ANN.
+/// Layers on a device: with the parameters of every layer of neurons, or as an ANN.
 ///
 /// # Errors
-/// Layers or neurons that do not fit, images or kernels that are not square, weights that are not
-/// finite, or [`Error::Device`].
+/// Layers or neurons that do not fit, values that are not finite, or [`Error::Device`].
 pub(crate) fn build<D: Accelerated<f32>>(
     device: &D,
-    (input, layers): (Shape, &[Layer]),
+    graph: &Graph,
     neurons: Option<&[Neurons]>,
-) -> Result<(Vec<Step<D>>, Shape)> {
-    let mut builder = Builder { device, neurons, layers: 0, firing: 0 };
-    let built = builder.build(layers, input)?;
-    match neurons {
-        Some(neurons) if neurons.len() > builder.firing => {
-            let expected = format!("{}, one a layer of neurons", builder.firing);
-            Err(Error::parameter("neurons", neurons.len(), expected))
+) -> Result<Steps<D>> {
+    let graph = graph.clone().normalised()?;
+    let shapes = graph.shapes()?;
+    let (mut steps, mut firing) = (Vec::with_capacity(graph.nodes.len()), 0);
+    for (number, node) in graph.nodes.iter().enumerate() {
+        let (input, output) = (shapes[node.inputs[0]], shapes[number + 1]);
+        if let (true, Some(neurons)) = (node.layer.fires(), neurons) {
+            let Some(neurons) = neurons.get(firing) else {
+                let expected = "those of a layer of neurons";
+                return Err(Error::layer(number, node.kind(), "no parameters", expected));
+            };
+            neurons.check(number, output.channels)?;
+            neurons.check_bound(number, node.layer.activation().bound())?;
+            firing += 1;
+            let (channels, positions) = (output.channels, output.height * output.width);
+            steps.push(Step::Fire(Fire::new(device, neurons, channels, positions)?));
+        } else {
+            steps.push(step(device, node, [input, output])?);
         }
-        _ => Ok(built),
     }
+    if let Some(neurons) = neurons.filter(|neurons| neurons.len() > firing) {
+        let expected = format!("{firing}, one a layer of neurons");
+        return Err(Error::parameter("neurons", neurons.len(), expected));
+    }
+    let output = shapes[graph.nodes.len()];
+    let uses = graph.uses();
+    let inputs = graph.nodes.into_iter().map(|node| node.inputs).collect();
+    Ok(Steps { steps, inputs, uses, output })
 }
 
-struct Builder<'a, D> {
-    device: &'a D,
-    /// Parameters of each layer of neurons; none in an ANN.
-    neurons: Option<&'a [Neurons]>,
-    /// Layers so far, those within residual ones counted.
-    layers: usize,
-    /// Layers of neurons so far, in a spiking network.
-    firing: usize,
+/// Layer on a device, of an ANN where it is one of neurons.
+fn step<D: Accelerated<f32>>(
+    device: &D,
+    node: &Node,
+    [input, output]: [Shape; 2],
+) -> Result<Step<D>> {
+    let of = |values: &Vec<f32>| tensor(device, values.clone());
+    let bias = |bias: &Option<Vec<f32>>| bias.as_ref().map(of).transpose();
+    let side = input.height;
+    let square = |window: &Window, padding| {
+        let [size, stride] = [window.size[0], window.stride[0]];
+        input.width == side && *window == Window::square(size, stride, padding)
+    };
+    Ok(match &node.layer {
+        Layer::Conv { weight, bias: b, inputs, outputs, window, groups } => {
+            let (weight, bias) = (of(weight)?, bias(b)?);
+            let [kernel, stride, padding] = [window.size[0], window.stride[0], window.padding[0]];
+            match *groups == 1 && square(window, padding) {
+                true => {
+                    let (inputs, outputs) = (*inputs, *outputs);
+                    let shape = ConvShape { inputs, outputs, side, kernel, stride, padding };
+                    Step::Convolve { weight, bias, shape }
+                }
+                false => {
+                    let patches = patches(input, output, window, true);
+                    Step::ConvolvePatches { weight, bias, patches, groups: *groups }
+                }
+            }
+        }
+        Layer::Linear { weight, bias: b, inputs, .. } => {
+            Step::Multiply { weight: of(weight)?, bias: bias(b)?, inputs: *inputs }
+        }
+        Layer::AvgPool { window, .. }
+            if square(window, 0)
+                && window.stride == window.size
+                && side.is_multiple_of(window.size[0]) =>
+        {
+            Step::AveragePool { side, size: window.size[0] }
+        }
+        Layer::AvgPool { window, count_padding, .. } => {
+            let counts = [0, 1].map(|axis| {
+                let (side, outs) =
+                    [(input.height, output.height), (input.width, output.width)][axis];
+                window.counts(axis, outs, side, *count_padding)
+            });
+            let shares = counts[0].iter().flat_map(|rows| {
+                counts[1].iter().map(move |columns| 1.0 / (rows * columns) as f32)
+            });
+            let shares: Vec<f32> = shares.collect();
+            Step::AveragePatches {
+                patches: patches(input, output, window, false),
+                shares: of(&shares.repeat(input.channels))?,
+            }
+        }
+        Layer::MaxPool { window, .. } => Step::MaxPool(patches(input, output, window, false)),
+        Layer::ScaleShift { scale, shift } => Step::ScaleShift([of(scale)?, of(shift)?]),
+        Layer::Sum => Step::Sum,
+        Layer::Concat => Step::Concat,
+        Layer::Neurons | Layer::Clipped { .. } | Layer::Qcfs { .. } => {
+            match node.layer.activation() {
+                Activation::Qcfs { bound, levels } => {
+                    Step::Qcfs { bound: tensor(device, vec![bound])?, levels }
+                }
+                Activation::Clipped { bound } => Step::Clip(bound),
+                _ => Step::Relu,
+            }
+        }
+    })
 }
 
-impl<D: Accelerated<f32>> Builder<'_, D> {
-    fn build(&mut self, layers: &[Layer], mut shape: Shape) -> Result<(Vec<Step<D>>, Shape)> {
-        let mut steps = Vec::with_capacity(layers.len());
-        for layer in layers {
-            let (step, output) = self.step(layer, shape)?;
-            steps.push(step);
-            shape = output;
+/// Values that windows read. With `over_channels` a window spans all channels; else each channel has
+/// windows of its own.
+fn patches(input: Shape, output: Shape, window: &Window, over_channels: bool) -> Patches {
+    let (input_size, plane) = (input.size(), input.height * input.width);
+    let positions = output.height * output.width;
+    let [rows, columns] = window.size;
+    // By place, row by row: what each output position reads on one channel.
+    let mut reads = vec![None; rows * columns * positions];
+    for out in 0..positions {
+        for (row, r) in window.inside(0, out / output.width, input.height) {
+            for (column, c) in window.inside(1, out % output.width, input.width) {
+                let place = row * columns + column;
+                reads[place * positions + out] = Some(r * input.width + c);
+            }
         }
-        Ok((steps, shape))
     }
-
-    fn step(&mut self, layer: &Layer, shape: Shape) -> Result<(Step<D>, Shape)> {
-        let number = self.layers;
-        self.layers += 1;
-        let wrong = |found: String, expected: &str| {
-            Err(Error::layer(number, layer.kind(), found, expected))
-        };
-        let is_square = shape.height == shape.width;
-        if matches!(layer, Layer::Conv { .. } | Layer::AvgPool { .. }) && !is_square {
-            return wrong(format!("an image of {shape}"), "a square one");
+    let at = |channel: usize, read: &Option<usize>| {
+        read.map_or(input_size, |position| channel * plane + position)
+    };
+    let channels = 0..input.channels;
+    let indices = match over_channels {
+        true => channels.flat_map(|channel| reads.iter().map(move |r| at(channel, r))).collect(),
+        false => {
+            let places = reads.chunks_exact(positions);
+            let of_place = |reads: &[Option<usize>]| -> Vec<usize> {
+                let channels = 0..input.channels;
+                channels.flat_map(|channel| reads.iter().map(move |r| at(channel, r))).collect()
+            };
+            places.flat_map(of_place).collect()
         }
-        let weights = |weight: &Vec<f32>, bias: &Option<Vec<f32>>| -> Result<_> {
-            let bias = bias.clone().map(|bias| tensor(self.device, bias));
-            Ok((tensor(self.device, weight.clone())?, bias.transpose()?))
-        };
-        Ok(match layer {
-            Layer::Conv { weight, bias, inputs, outputs, window, .. } => {
-                let [kernel, stride, padding] =
-                    [&window.size[0], &window.stride[0], &window.padding[0]];
-                let output = output_shape(number, layer, shape)?;
-                let shape = ConvShape {
-                    inputs: *inputs,
-                    outputs: *outputs,
-                    side: shape.height,
-                    kernel: *kernel,
-                    stride: *stride,
-                    padding: *padding,
-                };
-                let (weight, bias) = weights(weight, bias)?;
-                let step = Step::Convolve { weight, bias, shape };
-                (step, output)
-            }
-            Layer::Linear { weight, bias, inputs, .. } => {
-                let output = output_shape(number, layer, shape)?;
-                let (weight, bias) = weights(weight, bias)?;
-                let inputs = *inputs;
-                let step = Step::Multiply { weight, bias, inputs };
-                (step, output)
-            }
-            Layer::AvgPool { window, .. } => {
-                let size = window.size[0];
-                let side = shape.height;
-                if size == 0 || !side.is_multiple_of(size) {
-                    let found = format!("squares of side {size}");
-                    return wrong(found, "a side that divides the image's");
-                }
-                let output = Shape::new(shape.channels, side / size, side / size);
-                (Step::AveragePool { side, size }, output)
-            }
-            Layer::ScaleShift { .. } => {
-                let found = "batch normalisation by itself".into();
-                return wrong(found, "one folded into weights");
-            }
-            Layer::Residual { body, shortcut } => {
-                let (body, output) = self.build(body, shape)?;
-                let (shortcut, shape) = self.build(shortcut, shape)?;
-                if output != shape {
-                    return wrong(format!("{output}"), "the shape of the shortcut");
-                }
-                (Step::Add { body, shortcut }, output)
-            }
-            Layer::MaxPool { .. } | Layer::Sum | Layer::Concat | Layer::Clipped { .. } => {
-                return wrong("a layer that is not simulated yet".into(), "another");
-            }
-            Layer::Neurons | Layer::Qcfs { .. } => {
-                let activation = layer.activation(number)?;
-                let Some(neurons) = self.neurons else {
-                    let step = match activation {
-                        Activation::Qcfs { bound, levels } => {
-                            Step::Qcfs { bound: tensor(self.device, vec![bound])?, levels }
-                        }
-                        _ => Step::Relu,
-                    };
-                    return Ok((step, shape));
-                };
-                let Some(neurons) = neurons.get(self.firing) else {
-                    return wrong("no parameters".into(), "those of a layer of neurons");
-                };
-                neurons.check(number, shape.channels)?;
-                self.firing += 1;
-                let (channels, positions) = (shape.channels, shape.height * shape.width);
-                let fire = Fire::new(self.device, neurons, channels, positions)?;
-                (Step::Fire(fire), shape)
-            }
-        })
-    }
+    };
+    let all = positions * if over_channels { 1 } else { input.channels };
+    Patches { indices, positions: all, input_size }
 }

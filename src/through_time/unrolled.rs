@@ -3,17 +3,16 @@
 use dfdx::prelude::{Axis, Device, Gradients, MeanTo, ReshapeTo, Tape, Tensor, Trace};
 
 use super::fire::{FireShape, Fires, Spikes, charges, graded_spikes, spikes};
-use super::steps::{Fire, Flow, Step, build, forward};
+use super::steps::{Fire, Flow, Steps, build};
 use super::surrogate::Surrogate;
-use crate::ann::{Layer, backward};
+use crate::ann::{Graph, backward};
 use crate::base::{Error, Result, require};
-use crate::data::Shape;
 use crate::ops::{Accelerated, Flat, Values};
 use crate::simulate::Neurons;
 
 /// A network on a device, as a spiking one over some timesteps or as an ANN.
 pub(crate) struct Unrolled<D: Device<f32>> {
-    pub steps: Vec<Step<D>>,
+    pub steps: Steps<D>,
     classes: usize,
     timesteps: usize,
     surrogate: Surrogate,
@@ -22,18 +21,18 @@ pub(crate) struct Unrolled<D: Device<f32>> {
 impl<D: Accelerated<f32>> Unrolled<D> {
     pub fn spiking(
         device: &D,
-        network: (Shape, &[Layer]),
+        graph: &Graph,
         neurons: &[Neurons],
         timesteps: usize,
         surrogate: Surrogate,
     ) -> Result<Self> {
-        let (steps, output) = build(device, network, Some(neurons))?;
-        Ok(Self { steps, classes: output.size(), timesteps, surrogate })
+        let steps = build(device, graph, Some(neurons))?;
+        Ok(Self { classes: steps.output.size(), steps, timesteps, surrogate })
     }
 
-    pub fn ann(device: &D, network: (Shape, &[Layer])) -> Result<Self> {
-        let (steps, output) = build(device, network, None)?;
-        Ok(Self { steps, classes: output.size(), timesteps: 1, surrogate: Surrogate::default() })
+    pub fn ann(device: &D, graph: &Graph) -> Result<Self> {
+        let (steps, surrogate) = (build(device, graph, None)?, Surrogate::default());
+        Ok(Self { classes: steps.output.size(), steps, timesteps: 1, surrogate })
     }
 
     /// Output currents by input, timestep and output, from inputs of one frame each or of one per
@@ -58,7 +57,7 @@ impl<D: Accelerated<f32>> Unrolled<D> {
             });
             self.fired(x, inputs)
         };
-        let flow = forward(&self.steps, Flow { x, inputs, frames }, true, fire)?;
+        let flow = self.steps.forward(Flow { x, inputs, frames }, true, fire)?;
         Ok(flow.over(self.timesteps)?.x.as_vec())
     }
 
@@ -99,7 +98,7 @@ impl<D: Fires> Unrolled<D> {
             self.fired(charges, inputs)
         };
         let frames = 1;
-        let flow = forward(&self.steps, Flow { x, inputs, frames }, false, fire)?;
+        let flow = self.steps.forward(Flow { x, inputs, frames }, false, fire)?;
         let each = (inputs, flow.frames, self.classes);
         let mean = flow.x.try_reshape_like(&each);
         mean.and_then(|x| x.try_mean::<(usize, usize), Axis<1>>()).map_err(Error::device)

@@ -36,8 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let stored: Value = serde_json::from_slice(&std::fs::read(model.with_extension("json"))?)?;
     let thresholds: Vec<f32> = serde_json::from_value(stored["thresholds_99.9"].clone())?;
     let neurons = thresholds.into_iter().map(|threshold| Neurons::new([threshold]));
-    let shape = <Cifar10 as data::Task>::SHAPE;
-    let network = SpikingNetwork::new(shape, &ann.layers()?, neurons.collect(), 10)?;
+    let network = SpikingNetwork::new(ann.graph()?, neurons.collect())?;
     for line in io::stdin().lock().lines() {
         let line = line?;
         let (first, count) = line.trim().split_once(' ').ok_or("expected FIRST COUNT")?;

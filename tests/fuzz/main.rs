@@ -521,7 +521,8 @@ fn held_out_lists() {
 #[cfg(feature = "nir")]
 mod nir {
     use super::*;
-    use evospike::ann::layers::Layer;
+    use evospike::ann::graph::Graph;
+    use evospike::ann::layers::{CHANNELS_FIRST, Layer};
     use evospike::data::Shape;
     use hdf5_pure::{FileBuilder, GroupBuilder};
 
@@ -631,10 +632,11 @@ mod nir {
             bias: Some(vec![0.5; outputs]),
             inputs,
             outputs,
+            order: CHANNELS_FIRST,
         };
         let layers = [linear(4, 3), Layer::Neurons, linear(3, 2)];
         let neurons = vec![Neurons::new([0.5, 0.75, 1.0])];
-        let network = SpikingNetwork::new(Shape::new(4, 1, 1), &layers, neurons, 2);
+        let network = SpikingNetwork::new(Graph::chain(Shape::new(4, 1, 1), layers), neurons);
         network.unwrap().save(&path).unwrap();
         fs::read(path).unwrap()
     }

@@ -17,8 +17,7 @@ fn adam(number: usize, learning_rate: f64) -> Step {
 #[test]
 fn networks_have_the_parameters_they_should() {
     fn parameters<N: Network>() -> usize {
-        let layers = N::build(0).unwrap().layers().unwrap();
-        layers.iter().map(Layer::parameters).sum()
+        N::build(0).unwrap().graph().unwrap().parameters()
     }
     let vgg = |[a, b, c, d, hidden]: [usize; 5], classes| {
         let places = 3 * a + a * a + a * b + b * b + b * c + 2 * c * c + c * d + 5 * d * d;
@@ -45,7 +44,7 @@ fn residual_networks_train_and_convert() {
     let first = step(1);
     let last = (2..7).map(step).last().unwrap();
     assert!(last < first, "{first} {last}");
-    let stages = Stages::new(Cifar10::SHAPE, &net.layers().unwrap(), 10).unwrap();
+    let stages = Stages::of_task::<Cifar10>(net.graph().unwrap()).unwrap();
     assert_eq!(stages.spiking(), 19);
 }
 
@@ -80,10 +79,10 @@ fn folded_normalisation_gives_the_same_logits() {
         let step = adam(number, 0.01);
         net.step(pixels::<Folded>(32), targets.clone(), 32, &step).unwrap();
     }
-    let layers = net.layers().unwrap();
-    assert!(matches!(&layers[0], Layer::Conv { bias: Some(_), .. }));
-    assert_eq!(layers.len(), 9);
-    let stages = Stages::new(Digits::SHAPE, &layers, 10).unwrap();
+    let graph = net.graph().unwrap();
+    assert!(matches!(&graph.nodes[0].layer, Layer::Conv { bias: Some(_), .. }));
+    assert_eq!(graph.nodes.len(), 9);
+    let stages = Stages::of_task::<Digits>(graph).unwrap();
     let logits = net.forward(pixels::<Folded>(32), 32).unwrap();
     // One channel: rows, columns, channels is the same order.
     for (image, logits) in pixels::<Folded>(32).chunks(64).zip(logits.chunks(10)) {
@@ -123,8 +122,8 @@ fn a_binary_network_spikes_as_it_classified() {
     let mut ann = Ann::<DigitsBinary>::new(0).unwrap();
     let settings = TrainSettings { epochs: 8, ..TrainSettings::default() };
     ann.train(&digits.training, &settings).unwrap();
-    let layers = ann.layers().unwrap();
-    let weights = layers.iter().filter_map(|layer| match layer {
+    let graph = ann.graph().unwrap();
+    let weights = graph.nodes.iter().filter_map(|node| match &node.layer {
         Layer::Conv { weight, outputs, .. } | Layer::Linear { weight, outputs, .. } => {
             Some((weight, *outputs))
         }
@@ -137,7 +136,7 @@ fn a_binary_network_spikes_as_it_classified() {
     let expected = [false, true, true, true, true, true, false];
     assert_eq!(binary.collect::<Vec<_>>(), expected);
 
-    let stages = Stages::new(Digits::SHAPE, &layers, 10).unwrap();
+    let stages = Stages::of_task::<Digits>(graph).unwrap();
     let images = digits.held_out.take(200);
     for (i, logits) in ann.logits(&images).unwrap().iter().enumerate() {
         let values = stages.forward(&images.input(i)).pop().unwrap();

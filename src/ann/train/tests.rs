@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::ann::graph::Graph;
 use crate::ann::layers::Layer;
 use crate::ann::model::Ann;
 use crate::ann::networks::{DigitsQcfs, Mlp, Network};
@@ -75,8 +76,8 @@ impl Trainable for Breaks {
     fn types(&self) -> Result<&'static str> {
         self.0.types()
     }
-    fn layers(&self) -> Result<Vec<Layer>> {
-        self.0.layers()
+    fn graph(&self) -> Result<Graph> {
+        self.0.graph()
     }
 }
 

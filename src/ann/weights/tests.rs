@@ -128,14 +128,14 @@ fn another_epsilon_gives_its_own_logits() {
         }
         other => panic!("{other:?}"),
     };
-    let scales = scales(&tensors[0].values, &ann.layers().unwrap()[0]);
+    let scales = scales(&tensors[0].values, &ann.graph().unwrap().nodes[0].layer);
     for (i, scale) in scales.iter().enumerate() {
         let expected = 1.0 / (0.002 * (i / 9) as f32 + 1e-3).sqrt();
         assert!((scale / expected - 1.0).abs() < 1e-5, "{scale} {expected}");
     }
     ann.save(&back, &keras).unwrap();
     let again = Ann::<Small>::load(&back, &keras).unwrap();
-    assert_eq!(again.layers().unwrap(), ann.layers().unwrap());
+    assert_eq!(again.graph().unwrap(), ann.graph().unwrap());
     for (epsilon, expected) in [
         (0.0, "epsilon: found 0, and a running variance of 0, expected a sum of 0.00001"),
         (-1.0, "epsilon: found -1, expected a finite number"),
@@ -268,7 +268,7 @@ fn latent_weights_are_saved_and_loaded() {
     let weight = values(&path, &file, "0.2.latent.weight", &[16, 16, 3, 3]).unwrap();
     assert_ne!(weight[0].abs(), weight[1].abs());
     let loaded = Ann::<DigitsBinary>::load(&path, &Names::own()).unwrap();
-    assert_eq!(loaded.layers().unwrap(), ann.layers().unwrap());
+    assert_eq!(loaded.graph().unwrap(), ann.graph().unwrap());
 }
 
 #[test]
@@ -286,8 +286,8 @@ fn bounds_are_saved_and_loaded() {
     network.set_tensors(Values::Parameters, &tensors).unwrap();
     save(&*network, &path, &Names::own()).unwrap();
     let ann = Ann::<DigitsQcfs>::load(&path, &Names::own()).unwrap();
-    let bounds: Vec<f32> = (ann.layers().unwrap().iter())
-        .filter_map(|layer| match layer {
+    let bounds: Vec<f32> = (ann.graph().unwrap().nodes.iter())
+        .filter_map(|node| match &node.layer {
             crate::ann::layers::Layer::Qcfs { bound, levels: 4 } => Some(*bound),
             _ => None,
         })
@@ -369,11 +369,11 @@ fn a_vgg15_of_pytorch_gives_its_logits() {
 
     let ann = Ann::<Vgg15HalfBn>::load(&weights, &Names::vgg15_bn()).unwrap();
     let logits = ann.logits(&images).unwrap().concat();
-    let stages = crate::simulate::synapses::Stages::of_ann(&ann).unwrap();
+    let stages = crate::simulate::synapses::Stages::new(ann.graph().unwrap()).unwrap();
     let mut apart = [0f32; 2];
     for (i, expected) in expected.chunks(10).enumerate() {
-        let mut value = vec![0.0; stages.input.size()];
-        to_channels_last(stages.input, &images.input(i), &mut value);
+        let mut value = vec![0.0; stages.input().size()];
+        to_channels_last(stages.input(), &images.input(i), &mut value);
         let value = stages.forward(&value).pop().unwrap();
         for (both, expected) in logits[10 * i..].iter().zip(value).zip(expected) {
             apart[0] = apart[0].max((both.0 - expected).abs());
@@ -412,10 +412,10 @@ fn a_small_network_of_pytorch_gives_its_logits() {
         let names = names().with_epsilon(epsilon);
         let ann = Ann::<Small>::load(data.join(weights), &names).unwrap();
         let found = ann.logits(&images).unwrap().concat();
-        let stages = crate::simulate::synapses::Stages::of_ann(&ann).unwrap();
+        let stages = crate::simulate::synapses::Stages::new(ann.graph().unwrap()).unwrap();
         let folded = (0..32).flat_map(|i| {
-            let mut value = vec![0.0; stages.input.size()];
-            to_channels_last(stages.input, &images.input(i), &mut value);
+            let mut value = vec![0.0; stages.input().size()];
+            to_channels_last(stages.input(), &images.input(i), &mut value);
             stages.forward(&value).pop().unwrap()
         });
         let expected = values(&path, &file, logits, &[32, 10]).unwrap();

@@ -1,5 +1,6 @@
 use super::*;
-use crate::ann::layers::Layer;
+use crate::ann::graph::Graph;
+use crate::ann::layers::{CHANNELS_FIRST, Layer, Window};
 use crate::data::images::Images;
 use crate::data::images::Whole;
 use crate::data::shape::Shape;
@@ -17,20 +18,23 @@ fn network() -> SpikingNetwork {
         bias: None,
         inputs,
         outputs,
-        kernel,
-        stride: 1,
-        padding: kernel / 2,
+        window: Window::square(kernel, 1, kernel / 2),
+        groups: 1,
     };
-    let layers = [
-        conv(1, 3, 3),
-        Layer::AvgPool { size: 2 },
-        Layer::Neurons,
-        Layer::Residual { body: vec![conv(3, 3, 3)], shortcut: vec![] },
-        Layer::Neurons,
-        Layer::Linear { weight: vec![1.0; 24], bias: None, inputs: 12, outputs: 2 },
-    ];
+    let mut graph =
+        Graph::chain(Shape::new(1, 4, 4), [conv(1, 3, 3), Layer::average(2), Layer::Neurons]);
+    let body = graph.then(conv(3, 3, 3));
+    graph.add("", Layer::Sum, [body, body - 1]);
+    graph.then(Layer::Neurons);
+    graph.then(Layer::Linear {
+        weight: vec![1.0; 24],
+        bias: None,
+        inputs: 12,
+        outputs: 2,
+        order: CHANNELS_FIRST,
+    });
     let neurons = vec![Neurons::new([1.0]), Neurons::new([1.0])];
-    SpikingNetwork::new(Shape::new(1, 4, 4), &layers, neurons, 2).unwrap()
+    SpikingNetwork::new(graph, neurons).unwrap()
 }
 
 fn images() -> Images<Whole, Pixels> {

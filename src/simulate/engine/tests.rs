@@ -1,5 +1,6 @@
 use super::*;
-use crate::ann::layers::Layer;
+use crate::ann::graph::Graph;
+use crate::ann::layers::{CHANNELS_FIRST, Layer, Window};
 use crate::data::shape::Shape;
 
 /// Not multiples of anything.
@@ -16,15 +17,20 @@ fn stages() -> Stages {
         bias,
         inputs,
         outputs: 40,
-        kernel: 3,
-        stride: 1,
-        padding: 1,
+        window: Window::square(3, 1, 1),
+        groups: 1,
     };
-    let linear = Layer::Linear { weight: weights(160 * 3, 4), bias: None, inputs: 160, outputs: 3 };
+    let linear = Layer::Linear {
+        weight: weights(160 * 3, 4),
+        bias: None,
+        inputs: 160,
+        outputs: 3,
+        order: CHANNELS_FIRST,
+    };
     let (first, second) = (conv(2, 1, Some(weights(40, 2))), conv(40, 3, None));
-    let (pool, neurons) = (Layer::AvgPool { size: 2 }, Layer::Neurons);
+    let (pool, neurons) = (Layer::average(2), Layer::Neurons);
     let layers = [first, neurons.clone(), second, pool, neurons, linear];
-    Stages::new(Shape::new(2, 4, 4), &layers, 3).unwrap()
+    Stages::new(Graph::chain(Shape::new(2, 4, 4), layers)).unwrap()
 }
 
 #[test]

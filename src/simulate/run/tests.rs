@@ -1,4 +1,5 @@
 use super::*;
+use crate::ann::graph::Graph;
 use crate::ann::layers::Layer;
 use crate::ann::layers::linear;
 use crate::data::images::Whole;
@@ -23,7 +24,7 @@ fn network() -> SpikingNetwork {
     ];
     let layers = [linear(first, 4), Layer::Neurons, linear(vec![1.0, 0.0, 0.0, 1.0], 2)];
     let neurons = vec![Neurons::new([2.0])];
-    SpikingNetwork::new(Shape::new(1, 2, 2), &layers, neurons, 2).unwrap()
+    SpikingNetwork::new(Graph::chain(Shape::new(1, 2, 2), layers), neurons).unwrap()
 }
 
 fn images() -> Images<Whole, Pixels> {

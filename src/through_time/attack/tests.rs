@@ -1,10 +1,11 @@
 use super::*;
-use crate::ann::layers::linear;
+use crate::ann::layers::{Layer, linear};
 use crate::ann::networks::DigitsCnn;
 use crate::ann::train::TrainSettings;
 use crate::convert::{Balance, convert};
 use crate::data;
 use crate::data::images::Shares;
+use crate::data::shape::Shape;
 use crate::data::tasks::Digits;
 use crate::metrics::Accuracy;
 use crate::simulate::run::simulate;
@@ -14,13 +15,18 @@ fn softmax(logits: &[f32]) -> Vec<f32> {
     logits.iter().map(|x| x.exp() / sum).collect()
 }
 
+/// One input, one neuron, two outputs.
+fn network(neurons: Layer) -> Arc<Graph> {
+    let layers = [linear(vec![1.5], 1), neurons, linear(vec![1.0, -1.0], 1)];
+    Graph::chain(Shape::new(1, 1, 1), layers).into()
+}
+
 /// One input of 0.6, one neuron of threshold 1, two outputs; two timesteps.
 #[test]
 fn a_surrogate_gradient_is_what_the_chain_rule_says() {
     let gradients = |surrogate| Gradients {
-        shape: Shape::new(1, 1, 1),
         classes: 2,
-        layers: vec![linear(vec![1.5], 1), Layer::Neurons, linear(vec![1.0, -1.0], 1)],
+        graph: network(Layer::Neurons),
         spiking: Some((vec![Neurons::new([1.0])], 2, surrogate)),
         device: Of::new::<Cpu>(),
     };
@@ -40,13 +46,8 @@ fn a_surrogate_gradient_is_what_the_chain_rule_says() {
 #[test]
 fn a_quantised_networks_gradient_goes_straight_through() {
     let gradients = |bound| Gradients {
-        shape: Shape::new(1, 1, 1),
         classes: 2,
-        layers: vec![
-            linear(vec![1.5], 1),
-            Layer::Qcfs { bound, levels: 2 },
-            linear(vec![1.0, -1.0], 1),
-        ],
+        graph: network(Layer::Qcfs { bound, levels: 2 }),
         spiking: None,
         device: Of::new::<Cpu>(),
     };

@@ -1,4 +1,5 @@
 use super::*;
+use crate::ann::graph::Graph;
 use crate::ann::layers::linear;
 use crate::ann::model::Ann;
 use crate::ann::networks::DigitsCnn;
@@ -6,6 +7,7 @@ use crate::ann::train::tests::Breaks;
 use crate::convert::{Balance, convert};
 use crate::data;
 use crate::data::images::{Shares, Split};
+use crate::data::shape::Shape;
 use crate::data::tasks::Digits;
 use crate::metrics::predict;
 use crate::simulate::neurons::Spikes;
@@ -15,7 +17,8 @@ use crate::simulate::run::simulate;
 /// and -1; two timesteps, the second label: the steps of gradient descent by hand.
 #[test]
 fn a_step_is_what_the_chain_rule_says() {
-    let layers = vec![linear(vec![1.5], 1), Layer::Neurons, linear(vec![1.0, -1.0], 1)];
+    let layers = [linear(vec![1.5], 1), Layer::Neurons, linear(vec![1.0, -1.0], 1)];
+    let graph = Arc::new(Graph::chain(Shape::new(1, 1, 1), layers));
     // v = 0.9, no spike; then v = 1.8, a spike: the mean output is 0.5, -0.5.
     let p = 0.5f32.exp() / (0.5f32.exp() + (-0.5f32).exp());
     let by_charge = p; // half of p - (-p): each spike counts half
@@ -29,9 +32,8 @@ fn a_step_is_what_the_chain_rule_says() {
     {
         let neurons = Neurons { charge, ..Neurons::new([1.0]) };
         let settings = HybridSettings { timesteps: 2, ..HybridSettings::default() };
-        let input = Shape::new(1, 1, 1);
         let mut trainer =
-            SpikingTrainer::new(input, layers.clone(), &[neurons], &settings).unwrap();
+            SpikingTrainer::new(graph.clone(), &[neurons], vec![f32::INFINITY], &settings).unwrap();
         let step = OptimiserStep {
             optimiser: Optimiser::Sgd { momentum: 0.0, nesterov: false },
             number: 1,
@@ -89,7 +91,7 @@ fn training_changes_what_it_should_and_helps_after_few_timesteps() {
         println!("{trained:?}: {before:.1} to {after:.1} %");
         assert!(after > before + 5.0, "{trained:?}: {before} to {after}");
         let (old, new) = (snn.network(), hybrid.snn.network());
-        assert_eq!(old.stages.layers != new.stages.layers, trained.weights());
+        assert_eq!(old.stages.graph != new.stages.graph, trained.weights());
         for (old, new) in old.neurons().iter().zip(new.neurons()) {
             assert_eq!(old.threshold != new.threshold, trained.thresholds());
             assert!(trained.leaks() || old.leak == new.leak);
@@ -148,7 +150,7 @@ fn a_resumed_run_ends_with_the_same_network_at_any_thread_count() {
         let hybrid = resume.train_through_time(&snn, &images, &two).unwrap();
         assert_eq!(hybrid.snn.neurons(), whole.snn.neurons());
         assert_eq!(hybrid.history, whole.history);
-        let layers = |hybrid: &Hybrid<DigitsCnn>| hybrid.snn.network().stages.layers.clone();
+        let layers = |hybrid: &Hybrid<DigitsCnn>| hybrid.snn.network().stages.graph.clone();
         assert!(layers(&hybrid) == layers(&whole));
     });
 }
