@@ -20,7 +20,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::ann::{Activation, Ann, Network, NetworkDevice};
+use crate::ann::{Activation, Classifier, Model, TaskOf};
 use crate::base::{Chart, Error, Result, Table, at_least, chart, require, show};
 use crate::data::{Images, Samples, Training};
 use crate::simulate::{InputCode, Neurons, Simulator, Snn, Stage, Stages, to_channels_last};
@@ -178,28 +178,28 @@ fn percentile(channels: &[Vec<f32>], count: usize, percent: f64) -> f32 {
 }
 
 /// Trained network with its activations, from which each [`Balance`] gives a spiking network.
-pub struct Conversion<N: Network> {
+pub struct Conversion<N: Classifier> {
     stages: Arc<Stages>,
     images: Images<Training, N::Task>,
     activations: Vec<Activations>,
     network: PhantomData<fn() -> N>,
 }
 
-show!(impl [N: Network] Conversion<N> as table);
+show!(impl [N: Classifier] Conversion<N> as table);
 
 /// Records the activations of every layer on training images.
 ///
 /// # Errors
 /// Returns an error if there is no image, a layer cannot be converted, or weights or activations
 /// are not finite.
-pub fn convert<N: Network, D: NetworkDevice>(
-    ann: &Ann<N, D>,
-    images: &Images<Training, N::Task>,
-) -> Result<Conversion<N>> {
-    Conversion::of(Stages::of_task::<N::Task>(ann.graph()?)?, images)
+pub fn convert<M: Model>(
+    model: &M,
+    images: &Images<Training, TaskOf<M>>,
+) -> Result<Conversion<M::Network>> {
+    Conversion::of(Stages::of_task::<TaskOf<M>>(model.graph()?)?, images)
 }
 
-impl<N: Network> Conversion<N> {
+impl<N: Classifier> Conversion<N> {
     fn table(&self) -> Table {
         let images = self.images.len();
         let title = format!("Activations of {} on {images} training images", N::NAME);

@@ -12,6 +12,10 @@ pub mod training {}
 #[doc = include_str!("guide/simulation.md")]
 pub mod simulation {}
 
+#[doc = include_str!("guide/imported.md")]
+#[doc = include_str!("guide/max_pooling.md")]
+pub mod imported {}
+
 #[doc = include_str!("guide/neurons.md")]
 pub mod neurons {}
 

@@ -40,7 +40,8 @@
 //!
 //! - [`metrics`] defines accuracy, target and latency.
 //! - [`networks`](ann::networks) are named tuples of typed [`modules`](ann::modules); the
-//!   simulation engine runs plain [`layers`](ann::layers).
+//!   simulation engine runs [`graphs`](ann::graph) of plain [`layers`](ann::layers), as which
+//!   networks trained elsewhere come in ([`imported`](guide::imported)).
 //! - [`weights`](ann::weights) exchanges weights with PyTorch, and `nir` spiking networks with
 //!   other simulators.
 //! - [`search`](evolve::search) selects the optimiser of an evolution: differential evolution
@@ -92,7 +93,7 @@ pub mod prelude {
     };
     pub use crate::ann::networks::{self, DigitsCnn, Network};
     pub use crate::ann::weights::Names;
-    pub use crate::ann::{Ann, TrainSettings};
+    pub use crate::ann::{Ann, Model, TrainSettings};
     pub use crate::background::Background;
     pub use crate::convert::{Balance, Conversion, convert};
     pub use crate::data::{self, Digits, HeldOut, Images, Shares, Split, Test, Training};
@@ -109,7 +110,7 @@ pub mod prelude {
     pub use crate::resume::Resume;
     pub use crate::simulate::codes::InputCode;
     pub use crate::simulate::neurons::{Neurons, Reset, Spikes};
-    pub use crate::simulate::{SimulateSettings, Simulation, Snn, simulate};
+    pub use crate::simulate::{Imported, SimulateSettings, Simulation, Snn, simulate};
     pub use crate::sweep::Sweep;
     pub use crate::through_time::attack::{Attack, Spiking, attack};
     pub use crate::through_time::hybrid::{HybridSettings, Trained, train_through_time};

@@ -177,7 +177,7 @@ impl Graph {
     }
 
     /// Removes the layers that do not lead to a value, which becomes the output.
-    pub fn keep_what_reaches(&mut self, output: usize) {
+    pub(crate) fn keep_what_reaches(&mut self, output: usize) {
         self.nodes.truncate(output);
         let mut kept = vec![false; output + 1];
         kept[output] = true;

@@ -34,7 +34,7 @@ pub(crate) mod typed;
 pub mod weights;
 
 pub use crate::base::tensors::NamedTensor;
-pub use model::Ann;
+pub use model::{Ann, Model, TaskOf};
 pub use train::{Epoch, History, TrainSettings};
 pub use trainable::{Built, Trainable, Values};
 #[cfg(feature = "cuda")]
@@ -45,7 +45,7 @@ pub(crate) use graph::{Graph, Node};
 pub(crate) use layers::{Activation, CHANNELS_FIRST, Layer, Window};
 pub(crate) use modules::flat;
 pub(crate) use networks::{
-    DigitsBinary, DigitsCnn, DigitsQcfs, FashionCnn, Mlp, Network, NetworkDevice,
+    Classifier, DigitsBinary, DigitsCnn, DigitsQcfs, FashionCnn, Mlp, Network, NetworkDevice,
 };
 pub(crate) use optimiser::{Moments, Optimiser, Step, Update};
 pub(crate) use train::train;

@@ -6,7 +6,7 @@ use std::path::Path;
 use dfdx::prelude::Cpu;
 
 use super::graph::Graph;
-use super::networks::{Network, NetworkDevice};
+use super::networks::{Classifier, Network, NetworkDevice};
 use super::train::{History, TrainSettings, train};
 use super::trainable::{Built, Trainable};
 use super::weights;
@@ -22,6 +22,75 @@ const FORWARD_BATCH: usize = 256;
 pub struct Ann<N: Network, D: NetworkDevice = Cpu> {
     pub(super) network: Built,
     types: PhantomData<fn() -> (N, D)>,
+}
+
+/// Trained network that does not spike yet: an [`Ann`], or an
+/// [`Imported`](crate::simulate::Imported) one.
+pub trait Model {
+    /// Network that this is one of.
+    type Network: Classifier;
+
+    /// The plain layers that the network is, weights included and batch normalisation folded into
+    /// them.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) of the device.
+    fn graph(&self) -> Result<Graph>;
+
+    /// Logits of every image, one row an image.
+    ///
+    /// # Errors
+    /// Logits that are infinite or no numbers, of weights that overflow;
+    /// [`Error::Device`](crate::Error::Device) if memory runs out.
+    fn logits<P: Part>(&self, images: &Images<P, TaskOf<Self>>) -> Result<Vec<Vec<f32>>>;
+
+    /// Number of images that are classified correctly.
+    ///
+    /// # Errors
+    /// No image, or [`Error::Device`](crate::Error::Device) if memory runs out.
+    fn accuracy<P: Part>(&self, images: &Images<P, TaskOf<Self>>) -> Result<Accuracy> {
+        Ok(self.target(images, 0.0)?.ann())
+    }
+
+    /// The accuracy that a spiking network is to reach on these images: this network's, less a
+    /// margin in percentage points.
+    ///
+    /// # Errors
+    /// No image; a margin that is negative or leaves nothing to reach; [`Error::Device`](crate::Error::Device).
+    fn target<P: Part>(
+        &self,
+        images: &Images<P, TaskOf<Self>>,
+        margin_percent: f64,
+    ) -> Result<Target> {
+        let logits = self.logits(images)?;
+        let hits = logits.iter().enumerate();
+        let hits: Vec<bool> = hits.map(|(i, row)| predict(row) == images.label(i)).collect();
+        Ok(Target::new(hits, margin_percent)?.of_images(images.view().which()))
+    }
+
+    /// CRC-32 of the plain layers, weights included: of use in the key of a
+    /// [`sweep`](crate::sweep).
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) of the device.
+    fn checksum(&self) -> Result<u32> {
+        Ok(self.graph()?.checksum())
+    }
+}
+
+/// Task of a [`Model`].
+pub type TaskOf<M> = <<M as Model>::Network as Classifier>::Task;
+
+impl<N: Network, D: NetworkDevice> Model for Ann<N, D> {
+    type Network = N;
+
+    fn graph(&self) -> Result<Graph> {
+        self.network.graph()
+    }
+
+    fn logits<P: Part>(&self, images: &Images<P, N::Task>) -> Result<Vec<Vec<f32>>> {
+        logits(&*self.network, images.view(), N::Task::CLASSES)
+    }
 }
 
 impl<N: Network, D: NetworkDevice> Ann<N, D> {
@@ -75,57 +144,6 @@ impl<N: Network, D: NetworkDevice> Ann<N, D> {
     /// A layer without a name in `names`, or a file that cannot be written.
     pub fn save(&self, path: impl AsRef<Path>, names: &Names) -> Result<()> {
         weights::save(&*self.network, path.as_ref(), names)
-    }
-
-    /// Logits of every image, one row an image.
-    ///
-    /// # Errors
-    /// Logits that are infinite or no numbers, of weights that overflow;
-    /// [`Error::Device`](crate::Error::Device) if memory runs out.
-    pub fn logits<P: Part>(&self, images: &Images<P, N::Task>) -> Result<Vec<Vec<f32>>> {
-        logits(&*self.network, images.view(), N::Task::CLASSES)
-    }
-
-    /// Number of images that are classified correctly.
-    ///
-    /// # Errors
-    /// No image, or [`Error::Device`](crate::Error::Device) if memory runs out.
-    pub fn accuracy<P: Part>(&self, images: &Images<P, N::Task>) -> Result<Accuracy> {
-        Ok(self.target(images, 0.0)?.ann())
-    }
-
-    /// The accuracy that a spiking network is to reach on these images: this network's, less a
-    /// margin in percentage points.
-    ///
-    /// # Errors
-    /// No image; a margin that is negative or leaves nothing to reach; [`Error::Device`](crate::Error::Device).
-    pub fn target<P: Part>(
-        &self,
-        images: &Images<P, N::Task>,
-        margin_percent: f64,
-    ) -> Result<Target> {
-        let logits = self.logits(images)?;
-        let hits = logits.iter().enumerate();
-        let hits: Vec<bool> = hits.map(|(i, row)| predict(row) == images.label(i)).collect();
-        Ok(Target::new(hits, margin_percent)?.of_images(images.view().which()))
-    }
-
-    /// The plain layers that the network is, weights included and batch normalisation folded into
-    /// them.
-    ///
-    /// # Errors
-    /// [`Error::Device`](crate::Error::Device) of the device.
-    pub fn graph(&self) -> Result<Graph> {
-        self.network.graph()
-    }
-
-    /// CRC-32 of the plain layers, weights included: of use in the key of a
-    /// [`sweep`](crate::sweep).
-    ///
-    /// # Errors
-    /// [`Error::Device`](crate::Error::Device) of the device.
-    pub fn checksum(&self) -> Result<u32> {
-        Ok(self.graph()?.checksum())
     }
 
     pub(crate) fn network_mut(&mut self) -> &mut dyn Trainable {

@@ -2,18 +2,31 @@
 
 use dfdx::prelude::Cpu;
 
+use super::graph::Graph;
 use super::trainable::Built;
 use crate::base::Result;
 use crate::data::Task;
 use crate::ops::Backend;
 
-/// Named network, defined by [`network!`](crate::network). Its layers are behind the trait
-/// [`Trainable`](crate::ann::Trainable), so that code that uses a network compiles quickly.
-pub trait Network: 'static {
+/// Network of a classification task, whether its layers are typed or known at run time: what
+/// conversions, spiking networks and evolutions are of.
+pub trait Classifier: 'static {
     /// Classification task of the network.
     type Task: Task;
     /// Name of the network, for tables and errors.
     const NAME: &'static str;
+    /// Layers that every network of this type has, with some weights; none where they differ.
+    ///
+    /// # Errors
+    /// Returns [`Error::Device`](crate::Error::Device) if memory runs out.
+    fn layers() -> Result<Option<Graph>> {
+        Ok(None)
+    }
+}
+
+/// Named network, defined by [`network!`](crate::network). Its layers are behind the trait
+/// [`Trainable`](crate::ann::Trainable), so that code that uses a network compiles quickly.
+pub trait Network: Classifier {
     /// Builds the network on the CPU, with initial weights that depend on `seed`.
     ///
     /// # Errors
@@ -100,9 +113,15 @@ macro_rules! network {
         #[derive(Debug, Clone, Copy)]
         $vis enum $name {}
 
-        impl $crate::ann::networks::Network for $name {
+        impl $crate::ann::networks::Classifier for $name {
             type Task = $task;
             const NAME: &'static str = stringify!($name);
+            fn layers() -> $crate::Result<Option<$crate::ann::graph::Graph>> {
+                <Self as $crate::ann::networks::Network>::build(0)?.graph().map(Some)
+            }
+        }
+
+        impl $crate::ann::networks::Network for $name {
             fn build(seed: u64) -> $crate::Result<$crate::ann::Built> {
                 $crate::ann::build::<$layers, _, _, _>(::std::marker::PhantomData::<$task>, seed)
             }

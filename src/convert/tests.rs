@@ -1,6 +1,7 @@
 use super::*;
 use crate::ann::graph::Graph;
 use crate::ann::layers::{CHANNELS_FIRST, Layer, Window};
+use crate::ann::model::Ann;
 use crate::ann::networks::DigitsCnn;
 use crate::ann::train::TrainSettings;
 use crate::data::embedded::digits;

@@ -1,14 +1,14 @@
 //! Baseline conversion that an evolution starts from and is compared with.
 
 use super::fitness::{Evaluator, Objective, Stopping};
-use crate::ann::Network;
+use crate::ann::Classifier;
 use crate::base::{Error, Result};
 use crate::convert::{Balance, Conversion};
 use crate::data::{HeldOut, Images};
 use crate::metrics::Target;
 use crate::simulate::{SimulateSettings, Snn};
 
-impl<N: Network> Conversion<N> {
+impl<N: Classifier> Conversion<N> {
     /// Returns the best of the usual conversions ([`Balance::SWEEP`]): the one with the lowest
     /// latency on held-out images, and among equals the one with the smallest deficit before it.
     ///

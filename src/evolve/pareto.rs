@@ -9,7 +9,7 @@ use super::nsga::{Nsga2, NsgaSettings};
 use super::run as evolution;
 use super::search::Search;
 use super::settings::EvolveSettings;
-use crate::ann::Network;
+use crate::ann::Classifier;
 use crate::base::chart::{
     COLOURS, Key, Scale, draw, legend, plain_number, scaled_axes, table, viridis,
 };
@@ -21,7 +21,7 @@ use crate::metrics::Target;
 use crate::simulate::Snn;
 
 /// Network of a [`Front`].
-pub struct Compromise<N: Network> {
+pub struct Compromise<N: Classifier> {
     /// Spiking network.
     pub snn: Snn<N>,
     /// Genome of the network, as in [`Evolution::genes`](crate::evolve::Evolution::genes).
@@ -36,7 +36,7 @@ pub struct Compromise<N: Network> {
 
 /// Result of [`pareto`]: networks of which none is better than another in latency, error or energy
 /// without being worse in another of these. Sorted by latency, lowest first.
-pub struct Front<N: Network> {
+pub struct Front<N: Classifier> {
     /// Networks of the front.
     pub networks: Vec<Compromise<N>>,
     /// Latency, error (%) and energy (divided by the ANN's) of every network that was tried.
@@ -44,14 +44,14 @@ pub struct Front<N: Network> {
 }
 
 one_line!(
-    impl [N: Network] Compromise<N>: network,
+    impl [N: Classifier] Compromise<N>: network,
     "latency {} timesteps, error {:.2} %, energy {:.3} of the ANN's",
     network.latency,
     network.error_percent,
     network.energy_ratio
 );
 
-impl<N: Network> Front<N> {
+impl<N: Classifier> Front<N> {
     /// Returns one row per network that was tried, for a CSV file.
     pub fn rows(&self) -> Vec<CompromiseRow> {
         let on = |tried: &[f64; 3]| self.objectives().any(|best| best == *tried);
@@ -93,7 +93,7 @@ impl<N: Network> Front<N> {
     }
 }
 
-show!(impl [N: Network] Front<N> as table);
+show!(impl [N: Classifier] Front<N> as table);
 
 /// Row of `pareto.csv`: a network tried by a search for compromises, on held-out images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -182,7 +182,7 @@ pub fn front_chart(title: &str, all: &[[f64; 3]], front: &[[f64; 3]]) -> Result<
 ///
 /// # Errors
 /// Returns the errors of [`evolve`](crate::evolve::evolve).
-pub fn pareto<N: Network>(
+pub fn pareto<N: Classifier>(
     snn: &Snn<N>,
     images: &Images<HeldOut, N::Task>,
     target: &Target,
@@ -197,7 +197,7 @@ impl Resume<'_> {
     ///
     /// # Errors
     /// Returns the errors of [`pareto`], and those of [`Resume`].
-    pub fn pareto<N: Network>(
+    pub fn pareto<N: Classifier>(
         &self,
         snn: &Snn<N>,
         images: &Images<HeldOut, N::Task>,
@@ -209,7 +209,7 @@ impl Resume<'_> {
     }
 }
 
-fn run<N: Network>(
+fn run<N: Classifier>(
     snn: &Snn<N>,
     images: &Images<HeldOut, N::Task>,
     target: &Target,

@@ -9,7 +9,7 @@ use super::generation::{Generation, convergence_chart};
 use super::genome::Genome;
 use super::optimise::{Optimise, better};
 use super::settings::EvolveSettings;
-use crate::ann::Network;
+use crate::ann::Classifier;
 use crate::base::{
     Chart, NamedTensor, Progress, Ranks, Result, Resume, Steps, do_steps, one_line, show,
 };
@@ -18,7 +18,7 @@ use crate::metrics::Target;
 use crate::simulate::{Neurons, Snn};
 
 /// Result of [`evolve`].
-pub struct Evolution<N: Network> {
+pub struct Evolution<N: Classifier> {
     /// Best network; if generations are measured on batches, the network of the optimiser's mean.
     pub snn: Snn<N>,
     /// Genome of the network: for each gene of the settings in order, one value per layer.
@@ -32,7 +32,7 @@ pub struct Evolution<N: Network> {
     objective: Objective,
 }
 
-impl<N: Network> Evolution<N> {
+impl<N: Classifier> Evolution<N> {
     /// Draws the fitness over the generations.
     ///
     /// # Errors
@@ -48,13 +48,13 @@ impl<N: Network> Evolution<N> {
 }
 
 one_line!(
-    impl [N: Network] Evolution<N>: evolution,
+    impl [N: Classifier] Evolution<N>: evolution,
     "evolution: {} generations, best latency {} timesteps",
     evolution.generations.len(),
     evolution.fitness.latency
 );
 
-show!(impl [N: Network] Evolution<N> as chart);
+show!(impl [N: Classifier] Evolution<N> as chart);
 
 /// Evolves the neurons of a network on held-out images. [`Resume::evolve`] adds a checkpoint.
 ///
@@ -74,7 +74,7 @@ show!(impl [N: Network] Evolution<N> as chart);
 /// # Errors
 /// Returns an error if there is no image, a setting is out of range, or the target was made on other
 /// images.
-pub fn evolve<N: Network>(
+pub fn evolve<N: Classifier>(
     snn: &Snn<N>,
     images: &Images<HeldOut, N::Task>,
     target: &Target,
@@ -89,7 +89,7 @@ impl Resume<'_> {
     ///
     /// # Errors
     /// Returns the errors of [`evolve`], and those of [`Resume`].
-    pub fn evolve<N: Network>(
+    pub fn evolve<N: Classifier>(
         &self,
         snn: &Snn<N>,
         images: &Images<HeldOut, N::Task>,
@@ -100,7 +100,7 @@ impl Resume<'_> {
     }
 }
 
-fn run<N: Network>(
+fn run<N: Classifier>(
     snn: &Snn<N>,
     images: &Images<HeldOut, N::Task>,
     target: &Target,
@@ -147,7 +147,7 @@ fn run<N: Network>(
 }
 
 /// Evolution, with its progress.
-struct EvolutionRun<'a, N: Network> {
+struct EvolutionRun<'a, N: Classifier> {
     snn: &'a Snn<N>,
     images: &'a Images<HeldOut, N::Task>,
     target: &'a Target,
@@ -193,7 +193,7 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    pub(super) fn new<N: Network>(
+    pub(super) fn new<N: Classifier>(
         snn: &Snn<N>,
         images: &Images<HeldOut, N::Task>,
         target: &Target,
@@ -211,7 +211,7 @@ impl Identity {
     }
 }
 
-impl<N: Network> EvolutionRun<'_, N> {
+impl<N: Classifier> EvolutionRun<'_, N> {
     /// Returns the mean of the optimiser, if that is the result.
     fn mean(&self) -> Option<Vec<f64>> {
         self.settings.batch.and_then(|_| self.search.mean())
@@ -267,7 +267,7 @@ impl<N: Network> EvolutionRun<'_, N> {
     }
 }
 
-impl<N: Network> Steps for EvolutionRun<'_, N> {
+impl<N: Classifier> Steps for EvolutionRun<'_, N> {
     type Identity = Identity;
     type State = State;
 

@@ -6,7 +6,7 @@ use super::de::DeSettings;
 use super::fitness::{Evaluator, Objective, Stopping};
 use super::genome::Gene;
 use super::search::Search;
-use crate::ann::Network;
+use crate::ann::Classifier;
 use crate::base::{Result, require, show, some_timesteps};
 use crate::data::{HeldOut, Images};
 use crate::metrics::Target;
@@ -86,7 +86,7 @@ impl EvolveSettings {
         SimulateSettings { code: self.code, ..self.timesteps.into() }
     }
 
-    pub(super) fn evaluator<'a, N: Network>(
+    pub(super) fn evaluator<'a, N: Classifier>(
         &self,
         snn: &'a Snn<N>,
         images: &'a Images<HeldOut, N::Task>,

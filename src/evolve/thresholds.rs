@@ -5,7 +5,7 @@ use std::borrow::Borrow;
 use plotters::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::ann::Network;
+use crate::ann::Classifier;
 use crate::base::chart::{FONT, Key, axes, colour, draw, legend, table};
 use crate::base::{Chart, Result, owned, rounded};
 use crate::simulate::Snn;
@@ -36,7 +36,7 @@ pub struct ThresholdRow {
 
 impl ThresholdRow {
     /// Returns the rows of a network before and after evolution, one per layer.
-    pub fn of<N: Network>(
+    pub fn of<N: Classifier>(
         seed: u64,
         margin_points: f64,
         before: &Snn<N>,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::scales::ScaleRow;
 use super::stats::{pearson, spearman};
-use crate::ann::Network;
+use crate::ann::Classifier;
 use crate::base::{Chart, Result, chart, distinct, owned, require, rounded};
 use crate::convert::{Balance, Conversion};
 use crate::simulate::{Simulation, SpikingNetwork};
@@ -57,7 +57,7 @@ pub fn layer_statistics(snn: &SpikingNetwork, run: &Simulation) -> Result<Vec<St
 /// # Errors
 /// Returns an error if the percentile is out of range, or is 0 because most of a layer's
 /// activations are.
-pub fn activation_statistics<N: Network>(
+pub fn activation_statistics<N: Classifier>(
     conversion: &Conversion<N>,
     percentile: f64,
 ) -> Result<Vec<StatisticRow>> {

@@ -27,12 +27,13 @@
 //! | evospike | NIR |
 //! |---|---|
 //! | convolution, linear layer, average pooling | `Conv2d`; `Affine`, or `Linear` without bias; `AvgPool2d` |
+//! | scale of spikes | `Scale` |
 //! | neurons without leak | `IF` with r = 1/dt |
 //! | neurons of leak λ | `LIF` with τ = dt/(1 - λ), r = τ/dt, `v_leak` 0 |
 //! | threshold θ: fires at v ≥ θ | `v_threshold`, the `f32` before θ: fires at v > `v_threshold` |
 //! | charge of a spike | factor on the weights after the neurons: a spike of NIR has charge 1 |
 //! | constant current | part of the bias before the neurons |
-//! | residual addition | two edges into one node, whose values add up |
+//! | sum | edges into one node, whose values add up |
 //!
 //! A timestep is dt = 0.1 ms, as in snnTorch and SpikingJelly. With it, Euler's method gives
 //! v ← λ v + z, the equation of [`neurons`](mod@crate::simulate::neurons). Weights multiplied by a
@@ -54,10 +55,15 @@
 //! neuron. SpikingJelly and snnTorch take one threshold per layer. To get evospike's spikes there,
 //! map `IF` to a neuron with soft reset, as `tests/interchange.py` does.
 //!
+//! It has no node for max pooling, concatenation or a shift by itself, and windows have the same
+//! padding on both sides; networks with these are not written. Bounds of clipped ReLUs, and levels of
+//! QCFS, come back as plain neurons: what they mean is in the thresholds.
+//!
 //! # Files of other programs
 //!
-//! The reader takes graphs of the nodes above and of `Flatten`, `SumPool2d` and `Scale`, with one
-//! `Input` and one `Output`: chains, and sums of two branches between the same two nodes. Neurons
+//! The reader takes graphs of the nodes above and of `Flatten` and `SumPool2d`, with one `Input` and
+//! one `Output`, and any edges that do not lead round in a circle. Padding of pools counts as zeros.
+//! Neurons
 //! without evospike's metadata reset to zero, start at 0, and their spikes have charge 1. Where
 //! neurons are the last layer, the output is their spikes. Soft and external links of HDF5 are not
 //! followed: a file with one where a parameter belongs is an error.

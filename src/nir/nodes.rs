@@ -260,8 +260,8 @@ impl Network {
         Ok(size[0] * size[1])
     }
 
-    /// Multiplies an output by one factor, or one per channel: weights and bias, the charge of
-    /// spikes, or by a layer of its own.
+    /// Multiplies an output by one factor, or one per channel: weights and bias, or by a layer of its
+    /// own.
     fn scale(&mut self, wire: &mut Wire, factors: &[f32]) {
         let channels = wire.axes.shape.channels;
         let scale: Vec<f32> = spread(factors, channels).collect();
@@ -273,19 +273,11 @@ impl Network {
         {
             at = self.graph.nodes[number].inputs[0].checked_sub(1);
         }
-        let fires = |nodes: &[crate::ann::Node]| nodes.iter().filter(|n| n.layer.fires()).count();
-        match at.map(|number| (number, &mut self.graph.nodes[number].layer)) {
-            Some((_, layer @ (Layer::Conv { .. } | Layer::Linear { .. }))) => {
+        match at.map(|number| &mut self.graph.nodes[number].layer) {
+            Some(layer @ (Layer::Conv { .. } | Layer::Linear { .. })) => {
                 layer.scale_outputs(&scale, &shift);
                 let biases = wire.weights.iter_mut().flat_map(|weights| &mut weights.bias);
                 biases.zip(&scale).for_each(|(bias, &factor)| *bias *= f64::from(factor));
-            }
-            Some((number, Layer::Neurons)) => {
-                let neurons = &mut self.neurons[fires(&self.graph.nodes[..number])];
-                let charges = neurons.charges();
-                let charges = spread(&charges, channels).zip(&scale);
-                let charges = charges.map(|(charge, factor)| charge * factor);
-                neurons.charge = Charge::Fixed(charges.collect());
             }
             _ => {
                 let layer = Layer::ScaleShift { scale, shift };

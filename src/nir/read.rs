@@ -9,16 +9,17 @@ use hdf5_pure::File;
 use super::fields::{Fields, Source};
 use super::graph::{Axes, DT, ROUNDING, identity, spread};
 use super::nodes::{Network, Wire};
-use crate::ann::{Ann, CHANNELS_FIRST, Graph, Layer, Network as Typed};
+use crate::ann::{CHANNELS_FIRST, Classifier, Graph, Layer};
 use crate::base::{Error, Result};
 use crate::data::Shape;
 use crate::simulate::{Neurons, Snn, SpikingNetwork, Stages};
 
-impl<N: Typed> Snn<N> {
+impl<N: Classifier> Snn<N> {
     /// Reads the network of a NIR file. See [`SpikingNetwork::load`].
     ///
     /// # Errors
-    /// Returns an error if [`SpikingNetwork::load`] does, or if the layers are not those of `N`.
+    /// Returns an error if [`SpikingNetwork::load`] does, or if the layers are not those of `N`, or of
+    /// its task if they are known at run time.
     pub fn load(path: impl AsRef<Path>, dt: Option<f64>) -> Result<Self> {
         let network = SpikingNetwork::load(&path, dt)?;
         let outline = |stages: &Stages| -> Vec<String> {
@@ -28,12 +29,21 @@ impl<N: Typed> Snn<N> {
             input.chain(layers).chain(["nothing".into()]).collect()
         };
         let found = outline(&network.stages);
-        let expected = outline(&Stages::new(Ann::<N>::new(0)?.graph()?)?);
-        match found.iter().zip(expected).find(|(a, b)| *a != b) {
-            None => Self::new(network.stages, network.neurons),
-            Some((found, expected)) => {
-                let place = format!("layers of {}", N::NAME);
-                Err(Error::data(path.as_ref().display(), place, found, expected))
+        let expected = match N::layers()? {
+            Some(layers) => outline(&Stages::new(layers)?),
+            None => found.clone(),
+        };
+        let differ = found.iter().zip(&expected).find(|(a, b)| a != b);
+        let place = format!("layers of {}", N::NAME);
+        let wrong = |found: &str, expected: &str| {
+            Error::data(path.as_ref().display(), &place, found, expected)
+        };
+        match differ {
+            Some((found, expected)) => Err(wrong(found, expected)),
+            None => {
+                let check = network.check_task::<N::Task>();
+                check.map_err(|error| wrong(&error.to_string(), "a network of the task"))?;
+                Self::new(network.stages, network.neurons)
             }
         }
     }

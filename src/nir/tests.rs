@@ -6,7 +6,7 @@ use rand::RngExt;
 
 use crate::ann::graph::Graph;
 use crate::ann::layers::{CHANNELS_FIRST, Layer, Window};
-use crate::ann::model::Ann;
+use crate::ann::model::{Ann, Model};
 use crate::ann::networks::{DigitsCnn, Mlp, ResNet20};
 use crate::ann::train::TrainSettings;
 use crate::base::error::Result;

@@ -7,7 +7,7 @@ use std::slice;
 use hdf5_pure::{FileBuilder, GroupBuilder};
 
 use super::graph::{Axes, DT, METADATA, add_current, identity, leak, spread, time_constant};
-use crate::ann::{Layer, Network, Window, graph};
+use crate::ann::{Classifier, Layer, Window, graph};
 use crate::base::{Error, Result, write_file};
 use crate::data::Shape;
 use crate::simulate::{Neurons, Snn, SpikingNetwork};
@@ -15,7 +15,7 @@ use crate::simulate::{Neurons, Snn, SpikingNetwork};
 /// Version of the Python package `nir` whose format is written.
 const VERSION: &str = "1.0.8";
 
-impl<N: Network> Snn<N> {
+impl<N: Classifier> Snn<N> {
     /// Writes the network as a NIR file. See [`nir`](mod@crate::nir).
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use super::cifar10::{
 };
 use super::rows::{AttackRow, Report};
 use super::steps::{NetworkRows, StepCache, changed, check_margin};
-use crate::ann::Network;
+use crate::ann::{Model, Network};
 use crate::base::{Chart, Output, Result, at_least, each_once, rounded, show};
 use crate::data::{Cifar10, HeldOut, Images, Part, Split};
 use crate::metrics::{AccuracyRow, Target, accuracy_chart};

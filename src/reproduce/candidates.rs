@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::kinds::{NeuronKind, NeuronsSettings};
 use super::steps::{StepCache, TimingRow, changed};
-use crate::ann::{Ann, Network};
+use crate::ann::{Ann, Model, Network};
 use crate::base::{Error, Result, Resume, rounded};
 use crate::convert::{Balance, Conversion, convert};
 use crate::data::{HeldOut, Images, Split};

@@ -11,7 +11,7 @@ use super::rows::{ComparisonRow, Report};
 use super::steps::{
     NetworkRows, StepCache, TimingRow, changed, check_margin, complete, evolution_charts,
 };
-use crate::ann::{Ann, Network};
+use crate::ann::{Ann, Model, Network};
 use crate::base::{
     Error, Output, Result, Resume, at_least, each_once, require, show, some_timesteps,
 };

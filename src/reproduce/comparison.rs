@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::rows::{MethodRow, Report};
 use super::steps::{changed, complete};
-use crate::ann::{Ann, DigitsBinary, DigitsCnn, DigitsQcfs, Mlp, Network, TrainSettings};
+use crate::ann::{
+    Ann, Classifier, DigitsBinary, DigitsCnn, DigitsQcfs, Mlp, Model, Network, TrainSettings,
+};
 use crate::base::{Output, Result, each_once, require, show, some_timesteps};
 use crate::convert::{Balance, Conversion, convert};
 use crate::data::{Digits, Shares, Split, digits};

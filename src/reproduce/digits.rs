@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rows::{LatencyRow, Report};
 use super::steps::{NetworkRows, TimingRow, changed, check_margin, complete, evolution_charts};
-use crate::ann::{Ann, DigitsCnn, Network, TrainSettings};
+use crate::ann::{Ann, Classifier, DigitsCnn, Model, TrainSettings};
 use crate::base::{Output, Result, each_once, show};
 use crate::convert::{Balance, convert};
 use crate::data::{Shares, digits as embedded};

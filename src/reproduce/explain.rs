@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cifar10::{Cifar10Input, Cifar10Settings, Workspace};
 use super::steps::{StepCache, changed, check_margin};
-use crate::ann::Network;
+use crate::ann::{Model, Network};
 use crate::base::{Output, Result, at_least, show};
 use crate::data::Cifar10;
 use crate::evolve::{Objective, ThresholdRow};

@@ -10,7 +10,7 @@ use super::kinds::{NeuronKind, NeuronsSettings, rung};
 use super::neurons::NeuronRow;
 use super::rows::{Report, Row};
 use super::steps::{StepCache, changed, complete};
-use crate::ann::{Ann, FashionCnn, Network, TrainSettings};
+use crate::ann::{Ann, Classifier, FashionCnn, Network, TrainSettings};
 use crate::base::{Output, Result, Resume, Table, each_once, latency_text, rounded, show};
 use crate::data::{Split, fashion as embedded};
 use crate::evolve::Gene;

@@ -103,12 +103,29 @@ impl Stages {
             return Err(Error::network(found, "one value a class, classes x 1 x 1"));
         }
         compiler.stage(output, Activation::Identity)?;
-        let Compiler { stages, pools, .. } = compiler;
+        let (stages, pools) = compiler.in_order();
         Ok(Self { graph: graph.into(), stages, pools })
     }
 }
 
 impl Compiler {
+    /// Stages, and pools in the order of the layers whose spikes they take.
+    fn in_order(self) -> (Vec<Stage>, Vec<MaxPool>) {
+        let Self { mut stages, pools, .. } = self;
+        let mut pools: Vec<_> = pools.into_iter().enumerate().collect();
+        pools.sort_by_key(|(_, pool)| pool.layer); // a pool of a pool stays behind it
+        let (old, mut pools): (Vec<usize>, Vec<MaxPool>) = pools.into_iter().unzip();
+        let renumber = |source: &mut Source| {
+            if let Source::Pool(pool) = source {
+                *pool = old.iter().position(|old| old == pool).unwrap_or(*pool);
+            }
+        };
+        pools.iter_mut().for_each(|pool| renumber(&mut pool.source));
+        let synapses = stages.iter_mut().flat_map(|stage| &mut stage.synapses);
+        synapses.for_each(|synapses| renumber(&mut synapses.source));
+        (stages, pools)
+    }
+
     /// Value that a node makes of its inputs.
     fn read(
         &mut self,
@@ -326,3 +343,6 @@ impl Value {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

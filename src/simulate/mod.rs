@@ -11,6 +11,7 @@ pub(crate) mod compile;
 pub(crate) mod early_exit;
 pub mod energy;
 pub(crate) mod engine;
+pub(crate) mod imported;
 pub(crate) mod lanes;
 pub(crate) mod maps;
 pub(crate) mod network;
@@ -22,6 +23,7 @@ pub(crate) mod simulator;
 pub(crate) mod synapses;
 
 pub use early_exit::{EarlyExit, Exit};
+pub use imported::Imported;
 pub use network::{PerLayer, Snn, SpikingNetwork, Trace, raster_chart};
 pub use outputs::Outputs;
 pub use run::simulate;

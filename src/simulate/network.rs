@@ -12,7 +12,7 @@ use super::neurons::{Neurons, Spikes};
 use super::settings::SimulateSettings;
 use super::simulator::{Currents, Simulation, Simulator, number};
 use super::synapses::Stages;
-use crate::ann::{Graph, Network};
+use crate::ann::{Classifier, Graph};
 use crate::base::chart::{COLOURS, draw, named, named_axes, plain_number, table};
 use crate::base::{
     Chart, Error, Result, Table, all_finite, not_empty, one_line, require, show, some_timesteps,
@@ -196,7 +196,7 @@ impl SpikingNetwork {
 /// Spiking network with the layers of `N`: integrate-and-fire neurons with soft reset and an
 /// initial membrane potential of 0 unless changed by [`with`](Self::with). Their equations are in
 /// [`neurons`](mod@crate::simulate::neurons).
-pub struct Snn<N: Network> {
+pub struct Snn<N: Classifier> {
     pub(crate) network: SpikingNetwork,
     name: PhantomData<fn() -> N>,
 }
@@ -223,7 +223,7 @@ impl<const N: usize> From<[f32; N]> for PerLayer {
     }
 }
 
-impl<N: Network> Deref for Snn<N> {
+impl<N: Classifier> Deref for Snn<N> {
     type Target = SpikingNetwork;
 
     fn deref(&self) -> &SpikingNetwork {
@@ -231,13 +231,13 @@ impl<N: Network> Deref for Snn<N> {
     }
 }
 
-impl<N: Network> Clone for Snn<N> {
+impl<N: Classifier> Clone for Snn<N> {
     fn clone(&self) -> Self {
         Self { network: self.network.clone(), name: PhantomData }
     }
 }
 
-impl<N: Network> Snn<N> {
+impl<N: Classifier> Snn<N> {
     pub(crate) fn new(stages: Arc<Stages>, neurons: Vec<Neurons>) -> Result<Self> {
         Ok(Self { network: SpikingNetwork::of(stages, neurons)?, name: PhantomData })
     }
@@ -399,7 +399,7 @@ impl<N: Network> Snn<N> {
     }
 }
 
-show!(impl [N: Network] Snn<N> as table);
+show!(impl [N: Classifier] Snn<N> as table);
 
 /// Draws the spikes of chosen neurons of one layer, one dot per neuron that fires: timestep against
 /// neuron, with the first chosen one at the bottom. Negative spikes have another colour. `layer` counts from 0; neurons are numbered as in

@@ -3,7 +3,7 @@
 use super::network::Snn;
 use super::settings::SimulateSettings;
 use super::simulator::Simulation;
-use crate::ann::Network;
+use crate::ann::Classifier;
 use crate::base::Result;
 use crate::data::{Images, Part};
 
@@ -24,7 +24,7 @@ use crate::data::{Images, Part};
 /// # Errors
 /// Returns an error if there is no image or no timestep, or the period of an input code is out of
 /// range.
-pub fn simulate<N: Network, P: Part>(
+pub fn simulate<N: Classifier, P: Part>(
     snn: &Snn<N>,
     images: &Images<P, N::Task>,
     settings: impl Into<SimulateSettings>,

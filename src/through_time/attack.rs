@@ -40,12 +40,12 @@ use super::fire::Fires;
 use super::steps::tensor;
 use super::surrogate::Surrogate;
 use super::unrolled::Unrolled;
-use crate::ann::{Ann, Graph, Network, NetworkDevice};
+use crate::ann::{Ann, Classifier, Graph, Model, Network, NetworkDevice};
 use crate::base::{
     Progress, Result, Rng, Stream, at_least, image_rng, normal, require, some_timesteps,
 };
 use crate::data::{Images, Part, Task};
-use crate::simulate::{Neurons, Snn};
+use crate::simulate::{Imported, Neurons, Snn};
 
 /// Change of images by an attack.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -126,8 +126,8 @@ impl fmt::Display for Attack {
     }
 }
 
-/// Network for task `K` whose loss has a gradient with respect to the input: an [`Ann`], or a
-/// spiking network in a [`Spiking`].
+/// Network for task `K` whose loss has a gradient with respect to the input: an [`Ann`], an
+/// [`Imported`] network, or a spiking network in a [`Spiking`].
 pub trait Differentiable<K: Task> {
     /// Prepares the network's gradients.
     ///
@@ -147,6 +147,17 @@ impl<N: Network, D: NetworkDevice + Fires> Differentiable<N::Task> for Ann<N, D>
     }
 }
 
+impl<K: Task> Differentiable<K> for Imported<K> {
+    fn gradients(&self) -> Result<Gradients> {
+        Ok(Gradients {
+            classes: K::CLASSES,
+            graph: Arc::new(self.graph()?),
+            spiking: None,
+            device: Of::new::<Cpu>(),
+        })
+    }
+}
+
 /// Spiking network with the settings of its gradient: backpropagation through `timesteps`, with a
 /// [`Surrogate`] for the derivative of spikes and no gradient through resets. The loss is the
 /// cross-entropy of the output current's mean over the timesteps, for images in direct coding.
@@ -158,7 +169,7 @@ impl<N: Network, D: NetworkDevice + Fires> Differentiable<N::Task> for Ann<N, D>
 /// let attacked = attack(&spiking, &images, Attack::Fgsm { epsilon_255: 8.0 })?;
 /// # Ok(()) }
 /// ```
-pub struct Spiking<'a, N: Network> {
+pub struct Spiking<'a, N: Classifier> {
     /// Spiking network.
     pub snn: &'a Snn<N>,
     /// Number of timesteps, 1 or more; time and memory grow with it.
@@ -167,7 +178,7 @@ pub struct Spiking<'a, N: Network> {
     pub surrogate: Surrogate,
 }
 
-impl<N: Network> Differentiable<N::Task> for Spiking<'_, N> {
+impl<N: Classifier> Differentiable<N::Task> for Spiking<'_, N> {
     fn gradients(&self) -> Result<Gradients> {
         some_timesteps("timesteps", self.timesteps)?;
         Ok(Gradients {

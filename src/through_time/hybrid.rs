@@ -39,7 +39,7 @@ use super::steps::{Fire, Step, tensor};
 use super::surrogate::Surrogate;
 use super::unrolled::Unrolled;
 use crate::ann::{
-    Graph, History, Layer, Moments, Network, Optimiser, Step as OptimiserStep, TrainSettings,
+    Classifier, Graph, History, Layer, Moments, Optimiser, Step as OptimiserStep, TrainSettings,
     Trainable, Update, Values, train,
 };
 use crate::base::{Error, NamedTensor, Result, Resume, require, show, some_timesteps};
@@ -110,14 +110,14 @@ impl Default for HybridSettings {
 }
 
 /// Result of [`train_through_time`].
-pub struct Hybrid<N: Network> {
+pub struct Hybrid<N: Classifier> {
     /// Trained network.
     pub snn: Snn<N>,
     /// History of the training, with the accuracy after the last timestep.
     pub history: History,
 }
 
-impl<N: Network> Hybrid<N> {
+impl<N: Classifier> Hybrid<N> {
     /// Shows the training in a notebook whose cell ends in the value; evcxr calls this.
     pub fn evcxr_display(&self) {
         self.history.evcxr_display();
@@ -131,7 +131,7 @@ show!(HybridSettings as fields);
 ///
 /// # Errors
 /// Returns an error if a setting is out of range or a layer is not square; [`Error::Diverged`].
-pub fn train_through_time<N: Network>(
+pub fn train_through_time<N: Classifier>(
     snn: &Snn<N>,
     images: &Images<Training, N::Task>,
     settings: &HybridSettings,
@@ -145,7 +145,7 @@ impl Resume<'_> {
     ///
     /// # Errors
     /// Returns the errors of [`train_through_time`], and those of [`Resume`].
-    pub fn train_through_time<N: Network>(
+    pub fn train_through_time<N: Classifier>(
         &self,
         snn: &Snn<N>,
         images: &Images<Training, N::Task>,
@@ -155,7 +155,7 @@ impl Resume<'_> {
     }
 }
 
-fn run<N: Network>(
+fn run<N: Classifier>(
     snn: &Snn<N>,
     images: &Images<Training, N::Task>,
     settings: &HybridSettings,
@@ -170,7 +170,7 @@ fn run<N: Network>(
 }
 
 /// Name of a run: all that its checkpoint keeps besides tensors and training settings.
-fn name<N: Network>(snn: &Snn<N>, settings: &HybridSettings) -> String {
+fn name<N: Classifier>(snn: &Snn<N>, settings: &HybridSettings) -> String {
     let mut neurons = flate2::Crc::new();
     neurons.update(format!("{:?}", snn.neurons()).as_bytes());
     let (trained, timesteps) = (settings.trained, settings.timesteps);
@@ -206,7 +206,7 @@ struct Part {
 }
 
 impl SpikingTrainer {
-    fn of<N: Network>(snn: &Snn<N>, settings: &HybridSettings) -> Result<Self> {
+    fn of<N: Classifier>(snn: &Snn<N>, settings: &HybridSettings) -> Result<Self> {
         let graph = Arc::clone(&snn.network().stages.graph);
         Self::new(graph, snn.neurons(), snn.bounds(), settings)
     }

@@ -2,8 +2,8 @@ use std::path::Path;
 
 use super::*;
 use crate::ann::graph::Graph;
-use crate::ann::layers::Layer;
 use crate::ann::model::Ann;
+use crate::ann::networks::Classifier;
 use crate::ann::networks::{DigitsQcfs, Mlp, Network};
 use crate::ann::trainable::Values;
 use crate::base::lock::Lock;

@@ -4,6 +4,7 @@ use safetensors::tensor::{Dtype, TensorView};
 
 use super::*;
 use crate::ann::model::Ann;
+use crate::ann::model::Model;
 use crate::ann::networks::{Network, Vgg15HalfBn, Vgg15QuarterBnCifar100};
 use crate::data;
 use crate::data::images::Whole;
