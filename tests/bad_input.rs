@@ -47,9 +47,9 @@ fn error(first: Layer, neurons: Neurons, input: &[f32], timesteps: usize) -> [St
 #[test]
 fn weights_and_biases_are_named() {
     for (layer, expected) in [
-        (conv(|w, _| w[3] = f32::NAN), "found weight NaN, expected finite ones"),
-        (conv(|w, _| w[0] = f32::INFINITY), "found weight inf, expected finite ones"),
-        (conv(|_, b| b[5] = -f32::INFINITY), "found bias -inf, expected finite ones"),
+        (conv(|w, _| w[3] = f32::NAN), "found weight NaN, expected finite weights"),
+        (conv(|w, _| w[0] = f32::INFINITY), "found weight inf, expected finite weights"),
+        (conv(|_, b| b[5] = -f32::INFINITY), "found bias -inf, expected finite biases"),
         (conv(|w, _| w.push(0.0)), "found 7 weights, expected 6 x 1 x 1 x 1"),
         (conv(|_, b| b.truncate(4)), "found 4 biases, expected 6, one an output channel"),
     ] {

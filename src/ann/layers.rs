@@ -247,8 +247,8 @@ impl Layer {
         if inputs.len() > 1 && !matches!(self, Self::Sum | Self::Concat) {
             return wrong(format!("{} inputs", inputs.len()), "1".into());
         }
-        if let Some((name, bad)) = self.not_finite() {
-            return wrong(format!("{name} {bad}"), "finite ones".into());
+        if let Some((name, bad, expected)) = self.not_finite() {
+            return wrong(format!("{name} {bad}"), expected.into());
         }
         if let Some((found, expected)) = self.wrong_outputs() {
             return wrong(found, expected);
@@ -377,20 +377,23 @@ impl Layer {
         }
     }
 
-    /// Name and value of a parameter that is not finite.
-    fn not_finite(&self) -> Option<(&'static str, f32)> {
-        let bad = |name, values: &[f32]| {
+    /// Name and value of a parameter that is not finite, and what is expected.
+    fn not_finite(&self) -> Option<(&'static str, f32, &'static str)> {
+        let bad = |name, values: &[f32], expected| {
             let bad = values.iter().copied().find(|value| !value.is_finite());
-            bad.map(|bad| (name, bad))
+            bad.map(|bad| (name, bad, expected))
         };
         match self {
             Self::Conv { weight, bias, .. } | Self::Linear { weight, bias, .. } => {
-                bad("weight", weight).or_else(|| bad("bias", bias.as_deref().unwrap_or_default()))
+                let bias = bias.as_deref().unwrap_or_default();
+                bad("weight", weight, "finite weights")
+                    .or_else(|| bad("bias", bias, "finite biases"))
             }
-            Self::ScaleShift { scale, shift } => {
-                bad("factor", scale).or_else(|| bad("summand", shift))
+            Self::ScaleShift { scale, shift } => bad("factor", scale, "finite factors")
+                .or_else(|| bad("summand", shift, "finite summands")),
+            Self::Clipped { bound } | Self::Qcfs { bound, .. } => {
+                bad("bound", &[*bound], "a finite bound above 0")
             }
-            Self::Clipped { bound } | Self::Qcfs { bound, .. } => bad("bound", &[*bound]),
             _ => None,
         }
     }

@@ -259,7 +259,7 @@ impl FashionSettings {
     fn trained(
         &self,
         seed: u64,
-        parts: &Split<<FashionCnn as Network>::Task>,
+        parts: &Split<<FashionCnn as Classifier>::Task>,
         steps: &mut StepCache<'_>,
     ) -> Result<Ann<FashionCnn>> {
         let mut ann = Ann::new(seed)?;

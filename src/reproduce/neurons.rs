@@ -9,7 +9,7 @@ use super::candidates::{EVOLVED, Measured, Tested, measure};
 use super::kinds::NeuronsSettings;
 use super::rows::{Report, Row};
 use super::steps::{StepCache, complete};
-use crate::ann::{Ann, Model, Network};
+use crate::ann::{Ann, Network};
 use crate::base::{Output, Result, Table, latency_text, rounded};
 use crate::data::Split;
 use crate::metrics::{AccuracyRow, Target, accuracy_chart};

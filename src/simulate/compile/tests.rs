@@ -160,3 +160,104 @@ fn spikes_come_to_pytorchs_logits() {
         }
     }
 }
+
+fn linear(inputs: usize, outputs: usize) -> Layer {
+    let (weight, order) = (vec![1.0; inputs * outputs], CHANNELS_FIRST);
+    Layer::Linear { weight, bias: None, inputs, outputs, order }
+}
+
+#[test]
+fn what_spikes_cannot_run_is_named() {
+    let pixel = Shape::new(1, 1, 1);
+    let between = |layers: Vec<Layer>| {
+        let layers = [vec![linear(1, 1)], layers, vec![linear(1, 2)]].concat();
+        Stages::new(Graph::chain(pixel, layers)).err().map(|error| error.to_string())
+    };
+    let max = || Layer::MaxPool { window: Window::ONE, ceil: false };
+    let scale = |factor| Layer::ScaleShift { scale: vec![factor], shift: vec![0.5] };
+    let named = |number, kind: &str, rest: &str| Some(format!("layer {number} ({kind}): {rest}"));
+    assert_eq!(between(vec![Layer::Neurons]), None);
+    assert_eq!(between(vec![max(), scale(2.0), max(), Layer::Neurons]), None);
+    assert_eq!(between(vec![Layer::Neurons, scale(0.0), max()]), None);
+    for layers in [
+        vec![max(), scale(-2.0), Layer::Neurons],
+        vec![Layer::Neurons, scale(-2.0), max()],
+        vec![Layer::Neurons, linear(1, 1), max()],
+    ] {
+        let error = between(layers).unwrap();
+        assert!(error.contains("(max pooling): found max pooling of something else"), "{error}");
+    }
+    let qcfs = |bound, levels| between(vec![Layer::Qcfs { bound, levels }]);
+    let bounds = "expected a finite bound above 0";
+    assert_eq!(qcfs(-0.5, 4), named(1, "QCFS", &format!("found bound -0.5, {bounds}")));
+    assert_eq!(qcfs(f32::NAN, 4), named(1, "QCFS", &format!("found bound NaN, {bounds}")));
+    assert_eq!(qcfs(1.0, 0), named(1, "QCFS", "found no level, expected 1 or more"));
+    let clipped = between(vec![Layer::Clipped { bound: 0.0 }]);
+    assert_eq!(clipped, named(1, "clipped ReLU", &format!("found bound 0, {bounds}")));
+
+    let mut graph = Graph::new(pixel);
+    let first = graph.add("stem", linear(1, 2), [0]);
+    graph.add("aside", Layer::Neurons, [first]);
+    let relu = graph.add("relu", Layer::Neurons, [first]);
+    graph.add("last", linear(2, 2), [relu]);
+    let error = Stages::new(graph.clone()).unwrap_err().to_string();
+    assert!(error.starts_with("layer 1 (ReLU `aside`): found an output that no layer"), "{error}");
+    graph.nodes[1].inputs = vec![3];
+    let error = Stages::new(graph).unwrap_err().to_string();
+    assert!(error.ends_with("found input 3, expected 0 to 1, the image and the layers before"));
+}
+
+#[test]
+fn spikes_of_a_clipped_relu_stay_within_its_bound() {
+    use crate::simulate::neurons::Spikes;
+    let layers = [linear(1, 1), Layer::Clipped { bound: 3.0 }, linear(1, 2)];
+    let graph = Graph::chain(Shape::new(1, 1, 1), layers);
+    let network = |neurons: Neurons| SpikingNetwork::new(graph.clone(), vec![neurons]);
+    for (threshold, spikes, fits) in [
+        (3.0, Spikes::PLAIN, true),
+        (3.1, Spikes::PLAIN, false),
+        (3.0, Spikes::levels(3), true),
+        (3.0, Spikes::burst(2), false),
+        (1.5, Spikes::burst(2), true),
+    ] {
+        let mut neurons = Neurons { spikes, ..Neurons::new([threshold]) };
+        let error = network(neurons.clone()).err().map(|error| error.to_string());
+        let expected = "expected at most 3 in all, the bound of the clipped ReLU";
+        assert_eq!(error.is_none(), fits, "{threshold} {spikes:?}");
+        assert!(error.is_none_or(|error| error.ends_with(expected)));
+        neurons.clip(3.0);
+        let trace = network(neurons).unwrap().trace(&[50.0], 8).unwrap();
+        assert!(trace.output.iter().all(|output| output[0] <= 3.0), "{:?}", trace.output);
+    }
+}
+
+/// The pools of later layers may come first in a graph.
+#[test]
+fn pools_are_in_the_order_of_their_layers() {
+    let mut graph = Graph::new(Shape::new(1, 1, 2));
+    let conv = || Layer::Conv {
+        weight: vec![1.0],
+        bias: None,
+        inputs: 1,
+        outputs: 1,
+        window: Window::ONE,
+        groups: 1,
+    };
+    let max = || Layer::MaxPool { window: Window { size: [1, 2], ..Window::ONE }, ceil: false };
+    let one = graph.add("", conv(), [0]);
+    let one = graph.add("", Layer::Neurons, [one]);
+    let two = graph.add("", conv(), [one]);
+    let two = graph.add("", Layer::Neurons, [two]);
+    let of_two = graph.add("", max(), [two]);
+    let of_one = graph.add("", max(), [one]);
+    let sum = graph.add("", Layer::Sum, [of_two, of_one]);
+    graph.add("", linear(1, 2), [sum]);
+    let network = SpikingNetwork::new(graph, vec![Neurons::new([1.0]); 2]).unwrap();
+    let layers: Vec<usize> = network.stages.pools.iter().map(|pool| pool.layer).collect();
+    assert_eq!(layers, [0, 1]);
+    let stages = &network.stages;
+    assert_eq!(stages.forward(&[0.25, 0.5]).pop().unwrap(), [1.0; 2]);
+    let trace = network.trace(&[0.25, 0.5], 4).unwrap();
+    let output: Vec<f32> = trace.output.iter().map(|output| output[0]).collect();
+    assert_eq!(output, [0.0, 2.0, 0.0, 2.0]);
+}
