@@ -100,7 +100,7 @@ impl Gene {
 pub(crate) struct Genome<'a> {
     genes: &'a [(Gene, [f64; 2])],
     neurons: &'a [Neurons],
-    /// Bound of every layer, as of clipped ReLUs.
+    /// Bound of every layer, as of clipped ReLUs; empty for none.
     clips: Vec<f32>,
 }
 
@@ -119,15 +119,11 @@ pub(crate) fn check(genes: &[(Gene, [f64; 2])]) -> Result<()> {
 }
 
 impl<'a> Genome<'a> {
-    /// Creates a genome for these neurons, whose outputs stay at or below bounds, infinity for none.
+    /// Creates a genome for these neurons.
     ///
     /// # Errors
     /// Returns an error if a range is not allowed, or does not include the network as it is.
-    pub fn new(
-        genes: &'a [(Gene, [f64; 2])],
-        neurons: &'a [Neurons],
-        clips: Vec<f32>,
-    ) -> Result<Self> {
+    pub fn new(genes: &'a [(Gene, [f64; 2])], neurons: &'a [Neurons]) -> Result<Self> {
         check(genes)?;
         for &(gene, [low, high]) in genes {
             for neurons in neurons {
@@ -148,7 +144,12 @@ impl<'a> Genome<'a> {
                 require(holds, "genome", found, expected)?;
             }
         }
-        Ok(Self { genes, neurons, clips })
+        Ok(Self { genes, neurons, clips: Vec::new() })
+    }
+
+    /// The same genome for neurons whose outputs stay at or below bounds, infinity for none.
+    pub fn within(self, clips: Vec<f32>) -> Self {
+        Self { clips, ..self }
     }
 
     /// Returns the range of every value.
@@ -200,7 +201,7 @@ mod tests {
 
     fn expressed(genes: &[(Gene, [f64; 2])], values: &[f64]) -> Vec<Neurons> {
         let network = network();
-        let genome = Genome::new(genes, &network, vec![f32::INFINITY; 2]).unwrap();
+        let genome = Genome::new(genes, &network).unwrap();
         assert_eq!(genome.bounds().len(), values.len());
         assert_eq!(genome.neutral().len(), values.len());
         genome.express(values)
@@ -232,7 +233,7 @@ mod tests {
             .map(|neurons| Neurons { spikes: Spikes::SIGNED, ..neurons })
             .collect();
         let genes = [(Gene::Levels, [1.0, 4.0]), (Gene::Negative, [0.0, 1.0])];
-        let genome = Genome::new(&genes, &signed, vec![f32::INFINITY; 2]).unwrap();
+        let genome = Genome::new(&genes, &signed).unwrap();
         assert_eq!(genome.neutral(), [1.0, 1.0, 0.0, 0.0]);
         let found = genome.express(&[1.4, 3.6, 0.25, 0.0]);
         let below = |threshold, most| Some(Negative { threshold, most });
@@ -256,11 +257,10 @@ mod tests {
         assert_eq!(both[0][0].spikes, spikes(4, 2, below(0.0, 2)));
         assert_eq!((&*both[0][0].charges(), both[0][0].threshold[0]), (&[0.25, 1.0][..], 0.5));
         let burst = [(Gene::Burst, [1.0, 3.0])];
-        let found =
-            Genome::new(&burst, &signed, vec![f32::INFINITY; 2]).unwrap().express(&[1.0, 2.2]);
+        let found = Genome::new(&burst, &signed).unwrap().express(&[1.0, 2.2]);
         assert_eq!(found[1].spikes, Spikes::burst(2));
         let plain = network();
-        let error = Genome::new(&genes[1..], &plain, vec![]).err().unwrap().to_string();
+        let error = Genome::new(&genes[1..], &plain).err().unwrap().to_string();
         assert!(error.starts_with("genome: found Negative, of neurons without"), "{error}");
     }
 
@@ -286,7 +286,7 @@ mod tests {
             (Gene::Leak, [0.5, 1.0]),
             (Gene::Initial, [0.0, 1.0]),
         ];
-        let genome = Genome::new(&all, &network, vec![f32::INFINITY; 2]).unwrap();
+        let genome = Genome::new(&all, &network).unwrap();
         for (as_is, new) in network.iter().zip(genome.express(&genome.neutral())) {
             assert_eq!(as_is.threshold, new.threshold);
             assert_eq!(as_is.charges(), new.charges());
@@ -327,7 +327,7 @@ mod tests {
     fn ranges_out_of_range_are_named() {
         let message = |genes: &[(Gene, [f64; 2])]| {
             let network = network();
-            let genome = Genome::new(genes, &network, vec![]);
+            let genome = Genome::new(genes, &network);
             genome.err().unwrap().to_string()
         };
         assert_eq!(message(&[]), "genome: found none, expected at least one");

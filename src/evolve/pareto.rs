@@ -225,7 +225,7 @@ fn run<N: Classifier>(
         ..settings.clone()
     };
     settings.check()?;
-    let genome = Genome::new(&settings.genome, snn.neurons(), snn.bounds())?;
+    let genome = Genome::new(&settings.genome, snn.neurons())?.within(snn.bounds());
     let (bounds, start) = (genome.bounds(), genome.neutral());
     let mut run = ParetoRun {
         search: Nsga2::new(&bounds, Some(&start), nsga.clone(), settings.seed)?,

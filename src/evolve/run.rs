@@ -108,7 +108,7 @@ fn run<N: Classifier>(
     resume: Option<&Resume<'_>>,
 ) -> Result<Evolution<N>> {
     settings.check()?;
-    let genome = Genome::new(&settings.genome, snn.neurons(), snn.bounds())?;
+    let genome = Genome::new(&settings.genome, snn.neurons())?.within(snn.bounds());
     let batch = settings.batch_of(images.len())?;
     target.check_on(images.len(), images.view().which())?;
     let start = genome.neutral();

@@ -205,7 +205,7 @@ pub fn elementary_effects<P: Part, K: Task>(
     trajectories: usize,
 ) -> Result<Vec<EffectRow>> {
     settings.check()?;
-    let genome = Genome::new(&settings.genome, snn.neurons(), snn.bounds())?;
+    let genome = Genome::new(&settings.genome, snn.neurons())?.within(snn.bounds());
     let evaluator = Evaluator::new(snn, images, target, settings.objective, settings.run())?;
     let bounds = genome.bounds();
     let runs = trajectories.saturating_mul(bounds.len() + 1);
