@@ -69,6 +69,8 @@ pub mod guide;
 pub mod metrics;
 #[cfg(feature = "nir")]
 pub mod nir;
+#[cfg(feature = "onnx")]
+pub mod onnx;
 pub mod ops;
 pub mod plot;
 pub mod report;

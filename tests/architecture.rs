@@ -21,6 +21,7 @@ const STEPS: &[&str] = &[
     "through_time", // the oracle, surrogate gradients, attacks
     "stdp",         // a layer that learns without labels
     "nir",          // files of spiking networks
+    "onnx",         // files of trained networks
     "evolve",       // neuroevolution
     "explain",      // what evolution changed
     "sweep",        // grids of experiments
