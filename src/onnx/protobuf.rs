@@ -119,14 +119,14 @@ mod tests {
 
     #[test]
     fn every_wire_type_is_read() {
-        let message = [
+        let message: Vec<u8> = [
             &[0x08, 0x96, 0x01][..], // 1: varint 150
             &[0x15, 0, 0, 0x80, 0x3f],
             &[0x19, 0, 0, 0, 0, 0, 0, 0xf0, 0x3f],
             &[0x22, 2, b'a', b'b'],
-        ];
-        let read: Result<Vec<_>, _> =
-            fields(&message.concat()).map(|field| field.map(|f| f.1)).collect();
+        ]
+        .concat();
+        let read: Result<Vec<_>, _> = fields(&message).map(|field| field.map(|f| f.1)).collect();
         let values = [
             Value::Varint(150),
             Value::Fixed32(1f32.to_le_bytes()),
