@@ -17,7 +17,7 @@ fn data() -> PathBuf {
 
 /// Values of a channel in the order of the rows: the layers in plain loops, which the files' own
 /// logits check, and nothing of the engine.
-fn forward(graph: &Graph, image: &[f32]) -> Vec<f32> {
+pub fn forward(graph: &Graph, image: &[f32]) -> Vec<f32> {
     let shapes = graph.shapes().unwrap();
     let mut all: Vec<Vec<f64>> = vec![image.iter().map(|&x| x.into()).collect()];
     for (node, output) in graph.nodes.iter().zip(&shapes[1..]) {
@@ -107,7 +107,7 @@ fn forward(graph: &Graph, image: &[f32]) -> Vec<f32> {
 }
 
 /// The image in channels, rows, columns.
-fn channels_first(onnx: &Onnx, image: &[f32]) -> Vec<f32> {
+pub fn channels_first(onnx: &Onnx, image: &[f32]) -> Vec<f32> {
     let Shape { channels, height, width } = onnx.graph.input;
     match onnx.channels_last {
         false => image.to_vec(),

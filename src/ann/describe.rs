@@ -3,7 +3,7 @@
 use super::graph::Graph;
 use super::layers::{CHANNELS_FIRST, Layer};
 use dfdx::nn::modules as built;
-use dfdx::prelude::{Device, DropoutOneIn, Linear, Rank1, ReLU, UnbiasedLinear};
+use dfdx::prelude::{Bias2D, Device, DropoutOneIn, Linear, Rank1, Rank3, ReLU, UnbiasedLinear};
 
 /// Layer or tuple of layers that takes an input of shape `In` and can be converted to spiking
 /// neurons. Checks sizes and convertibility at compile time.
@@ -11,7 +11,7 @@ use dfdx::prelude::{Device, DropoutOneIn, Linear, Rank1, ReLU, UnbiasedLinear};
     message = "`{Self}` does not take what the layer before it gives, {In}, or does not convert to spiking neurons",
     label = "this layer does not fit here",
     note = "sizes follow on: Conv3x3<IN, OUT, SIDE> gives (Const<OUT>, Const<SIDE>, Const<SIDE>), AvgPool2<CHANNELS, SIDE, HALF> halves SIDE, Flatten gives (Const<FEATURES>,)",
-    note = "layers that convert: Conv3x3, Conv3x3Stride2, Conv1x1Stride2, AvgPool2, GlobalAvgPool, Flatten, UnbiasedLinear, Linear, Binary, BatchNorm, BatchNorm1d, Relu, ReLU, Qcfs, DropoutOneIn, ResidualAdd, Identity and tuples of them"
+    note = "layers that convert: Conv3x3, Conv3x3Stride2, Conv1x1Stride2, AvgPool2, GlobalAvgPool, Bias2D, Flatten, UnbiasedLinear, Linear, Binary, BatchNorm, BatchNorm1d, Relu, ReLU, Qcfs, DropoutOneIn, ResidualAdd, Identity and tuples of them"
 )]
 pub trait Follows<In> {
     /// Shape of the output, without the batch dimension.
@@ -24,6 +24,10 @@ impl<const IN: usize, const OUT: usize> Follows<Rank1<IN>> for UnbiasedLinear<IN
 
 impl<const IN: usize, const OUT: usize> Follows<Rank1<IN>> for Linear<IN, OUT> {
     type Out = Rank1<OUT>;
+}
+
+impl<const C: usize, const H: usize, const W: usize> Follows<Rank3<C, H, W>> for Bias2D<C> {
+    type Out = Rank3<C, H, W>;
 }
 
 impl<In> Follows<In> for ReLU {
@@ -68,6 +72,13 @@ impl<const IN: usize, const OUT: usize, D: Device<f32>> Describe
             order: CHANNELS_FIRST,
         };
         graph.add("", layer, [input])
+    }
+}
+
+impl<const CHANNELS: usize, D: Device<f32>> Describe for built::Bias2D<CHANNELS, f32, D> {
+    fn describe(&self, graph: &mut Graph, input: usize) -> usize {
+        let (scale, shift) = (vec![1.0; CHANNELS], self.bias.as_vec());
+        graph.add("", Layer::ScaleShift { scale, shift }, [input])
     }
 }
 

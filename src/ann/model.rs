@@ -146,6 +146,14 @@ impl<N: Network, D: NetworkDevice> Ann<N, D> {
         weights::save(&*self.network, path.as_ref(), names)
     }
 
+    /// dfdx's path of each layer that has parameters: what a table of [`Names`] must map.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) if memory runs out.
+    pub fn names(&self) -> Result<Vec<String>> {
+        weights::paths(&*self.network)
+    }
+
     pub(crate) fn network_mut(&mut self) -> &mut dyn Trainable {
         &mut *self.network
     }

@@ -44,7 +44,7 @@ use dfdx::prelude::{
 
 pub use super::describe::{Describe, Follows};
 use crate::ops::{Accelerated, ConvShape, EPSILON, Flat, NormShape, binarise};
-pub use dfdx::prelude::{DropoutOneIn, Linear, ReLU, UnbiasedLinear};
+pub use dfdx::prelude::{Bias2D, DropoutOneIn, Linear, ReLU, UnbiasedLinear};
 use num_traits::Float;
 use rand_distr::Uniform;
 use rand_distr::uniform::SampleUniform;

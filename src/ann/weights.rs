@@ -27,6 +27,32 @@
 //! # Ok::<(), evospike::Error>(())
 //! ```
 //!
+//! [`Ann::names`](crate::ann::Ann::names) lists the names that a table must map.
+//!
+//! Convolutions have no bias here. One with a bias, PyTorch's default, is a convolution and a
+//! [`Bias2D`](crate::ann::modules::Bias2D) behind it, which take the same name:
+//!
+//! ```
+//! use evospike::ann::modules::Bias2D;
+//! use evospike::prelude::*;
+//!
+//! // nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 10))
+//! network! {
+//!     pub Net for Digits =
+//!         ((Conv3x3<1, 4, 8>, Bias2D<4>, Relu), Flatten<4, 8, 256>, Linear<256, 10>);
+//! }
+//! let names = Names::new([("0.0", "0"), ("0.1", "0"), ("2", "3")]);
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let file = folder.path().join("net.safetensors");
+//! # Ann::<Net>::new(1)?.save(&file, &names)?;
+//! let ann = Ann::<Net>::load(&file, &names)?;
+//! assert_eq!(ann.names()?, ["0.0", "0.1", "2"]);
+//! # Ok::<(), evospike::Error>(())
+//! ```
+//!
+//! Where batch normalisation stands right behind a layer of weights, a bias in the file is folded
+//! into it: its running mean is less by the bias.
+//!
 //! A state dict does not hold batch normalisation's ε. It is 1e-5 here, PyTorch's default; a network
 //! trained with another, such as Keras's 1e-3, needs [`Names::with_epsilon`] for its own outputs.
 //!
@@ -196,6 +222,28 @@ fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     }
 }
 
+/// dfdx's path of each layer that has parameters, in the order of the network.
+pub(crate) fn paths(network: &dyn Trainable) -> Result<Vec<String>> {
+    let tensors = network.tensors(Values::Parameters)?;
+    let paths = tensors.iter().map(|tensor| tensor.name.rsplit_once('.').map_or("", |path| path.0));
+    let mut paths: Vec<String> = paths.map(Into::into).collect();
+    paths.dedup();
+    Ok(paths)
+}
+
+/// Name in the file of the bias of a layer that has weights alone, and the number of the running
+/// mean that it is folded into; none without batch normalisation right behind the layer.
+fn folded_bias(tensors: &[NamedTensor], of: usize, in_file: &str) -> Option<(String, usize)> {
+    let path = tensors[of].name.strip_suffix(".weight")?;
+    let (block, place) = path.rsplit_once('.').map_or(("", path), |(block, place)| (block, place));
+    let next = place.parse::<usize>().ok()? + 1;
+    let next = if block.is_empty() { next.to_string() } else { format!("{block}.{next}") };
+    let mean = tensors.iter().position(|tensor| tensor.name == format!("{next}.running_mean"))?;
+    let fits = tensors[of].shape.len() > 1 && tensors[of].shape[0] == tensors[mean].values.len();
+    let bias = in_file.strip_suffix("weight")?;
+    fits.then(|| (format!("{bias}bias"), mean))
+}
+
 pub(crate) fn load(network: &mut dyn Trainable, path: &Path, names: &Names) -> Result<()> {
     let mut tensors = network.tensors(Values::Parameters)?;
     let in_file = names.of_tensors(&tensors)?;
@@ -205,13 +253,20 @@ pub(crate) fn load(network: &mut dyn Trainable, path: &Path, names: &Names) -> R
     left.retain(|name| *name != COUNTER && !name.ends_with(&format!(".{COUNTER}")));
     let missing: Vec<&str> =
         (in_file.iter().map(String::as_str)).filter(|name| !left.remove(name)).collect();
+    let folded = (0..tensors.len()).filter_map(|of| folded_bias(&tensors, of, &in_file[of]));
+    let folded: Vec<_> = folded.filter(|(bias, _)| left.remove(bias.as_str())).collect();
     if !missing.is_empty() || !left.is_empty() {
+        let biases = left.iter().any(|name| field(name) == "bias");
+        let place = match biases && missing.is_empty() {
+            true => "; a convolution's bias needs Bias2D or batch normalisation right behind it",
+            false => "",
+        };
         return Err(Error::data(
             path.display(),
             "tensors",
             format!("{} left over", list(left)),
             match missing.is_empty() {
-                true => format!("the {} of the network and no more", in_file.len()),
+                true => format!("the {} of the network and no more{place}", in_file.len()),
                 false => format!("{} as well", list(missing)),
             },
         ));
@@ -225,6 +280,11 @@ pub(crate) fn load(network: &mut dyn Trainable, path: &Path, names: &Names) -> R
             return Err(Error::data(path.display(), place, bad, *expected));
         }
         names.move_variances(tensor, 1.0)?;
+    }
+    for (name, mean) in &folded {
+        let mean = &mut tensors[*mean];
+        let bias = values(path, &file, name, &mean.shape)?;
+        mean.values.iter_mut().zip(bias).for_each(|(mean, bias)| *mean -= bias);
     }
     network.set_tensors(Values::Parameters, &tensors)
 }
