@@ -9,6 +9,10 @@ pub mod paper {}
 #[doc = include_str!("guide/training.md")]
 pub mod training {}
 
+#[cfg(feature = "onnx")]
+#[doc = include_str!("guide/import.md")]
+pub mod import {}
+
 #[doc = include_str!("guide/simulation.md")]
 pub mod simulation {}
 

@@ -12,6 +12,8 @@ use evospike::sweep::merge;
 use evospike::{Error, ranks};
 use serde::Serialize;
 
+#[cfg(feature = "onnx")]
+use crate::command_line::ImportArguments;
 use crate::command_line::{
     FashionArguments, Net, Reproduce, Source, Work, beside, load_trained, print_files, run_fashion,
     wrong,
@@ -66,6 +68,14 @@ enum Command {
     /// command with other settings, weights or images is refused. Delete OUT to start again.
     #[command(allow_negative_numbers = true, args_conflicts_with_subcommands = true)]
     Sweep(SweepArguments),
+    /// Read a trained network from an ONNX file, and print what it is
+    ///
+    /// Prints its layers with their shapes, weights and multiply-accumulates, what became of nodes
+    /// that are no layers, and the source of the network as a typed one, if it is one. With --check,
+    /// compares its logits with those of another program; the exit code is 1 if one differs by more
+    /// than --tolerance.
+    #[cfg(feature = "onnx")]
+    Import(ImportArguments),
 }
 
 #[derive(Args)]
@@ -240,6 +250,8 @@ fn main() -> ExitCode {
         None => ranks::together(|| run_fashion(arguments.fashion)),
         Some(Command::Train(arguments)) => run_train(&arguments),
         Some(Command::Sweep(arguments)) => run_sweep(arguments),
+        #[cfg(feature = "onnx")]
+        Some(Command::Import(arguments)) => arguments.run(),
         Some(Command::Reproduce(experiment)) => ranks::together(|| experiment.run()),
     };
     match done {
@@ -305,7 +317,7 @@ impl TrainArguments {
                 Variation::Flip => Augment { flip: true, ..Augment::NONE },
                 Variation::CropFlip => Augment::CIFAR,
             }),
-            seed: self.source.seed,
+            seed: self.source.images.seed,
         };
         settings.check()?;
         Ok(settings)
@@ -331,7 +343,7 @@ fn run_train(arguments: &TrainArguments) -> evospike::Result<()> {
 impl Work for TrainArguments {
     fn on<N: Network>(&self, parts: &Split<N::Task>) -> evospike::Result<()> {
         let checkpoint = beside(&self.out, ".checkpoint");
-        let mut ann = Ann::<N>::new(self.source.seed)?;
+        let mut ann = Ann::<N>::new(self.source.images.seed)?;
         let file = checkpoint.display().to_string();
         // A checkpoint is complete or not there at all, so it is safe to stop anywhere.
         let stop = ctrlc::set_handler(move || {
@@ -356,7 +368,7 @@ impl Work for TrainArguments {
             println!("{part} accuracy: {percent:.2} % of {images} images");
         }
         let mut files = vec![self.out.clone(), checkpoint];
-        if self.source.data().is_ok() {
+        if self.source.images.data().is_ok() {
             let list = beside(&self.out, ".held-out.txt");
             parts.held_out.save_list(&list)?;
             files.push(list);
@@ -425,7 +437,7 @@ struct Conversions<'a> {
 
 impl Conversions<'_> {
     fn ann<N: Network>(&self, parts: &Split<N::Task>) -> evospike::Result<Ann<N>> {
-        let seed = self.source.seed;
+        let seed = self.source.images.seed;
         match &self.grid.model {
             Some(file) => load_trained(file, parts),
             None => {
@@ -438,7 +450,7 @@ impl Conversions<'_> {
     }
 
     fn code(&self, code: Code) -> InputCode {
-        let (period, seed) = (self.grid.period, self.source.seed);
+        let (period, seed) = (self.grid.period, self.source.images.seed);
         match code {
             Code::Direct => InputCode::Direct,
             Code::Poisson => InputCode::Poisson { seed },
@@ -467,7 +479,7 @@ impl Work for Conversions<'_> {
         let target = ann.target(&images, grid.margin)?;
         let settings = SweepSettings {
             network: N::NAME,
-            seed: self.source.seed,
+            seed: self.source.images.seed,
             timesteps: grid.timesteps,
             margin: grid.margin,
             images: images.len(),

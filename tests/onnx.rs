@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use evospike::ann::graph::Graph;
 use evospike::ann::layers::{Axis, Layer, Window};
-use evospike::data::Shape;
+use evospike::data::{Normalisation, Shape};
 use evospike::onnx::Onnx;
+use evospike::prelude::*;
 use safetensors::SafeTensors;
 
 fn data() -> PathBuf {
@@ -170,4 +171,350 @@ fn networks_have_the_logits_of_onnx_runtime() {
         let largest = largest_difference(name, &read(name, None));
         assert!(largest < most, "{name}: {largest}");
     }
+}
+
+/// A field of a message of Protocol Buffers.
+fn field(number: u64, value: &[u8]) -> Vec<u8> {
+    let mut bytes = varint(number << 3 | 2);
+    bytes.extend(varint(value.len() as u64));
+    bytes.extend(value);
+    bytes
+}
+
+fn number(field: u64, value: i64) -> Vec<u8> {
+    [varint(field << 3), varint(value as u64)].concat()
+}
+
+fn varint(mut number: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number > 0x7f {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+    bytes
+}
+
+/// A node: operator, inputs, output and whole numbers as attributes.
+fn node(operator: &str, inputs: &[&str], output: &str, attributes: &[(&str, &[i64])]) -> Vec<u8> {
+    let mut bytes: Vec<u8> = inputs.iter().flat_map(|name| field(1, name.as_bytes())).collect();
+    bytes.extend(field(2, output.as_bytes()));
+    bytes.extend(field(3, format!("the {operator}").as_bytes()));
+    bytes.extend(field(4, operator.as_bytes()));
+    for (name, values) in attributes {
+        let mut attribute = field(1, name.as_bytes());
+        match values {
+            [one] => attribute.extend([number(3, *one), number(20, 2)].concat()),
+            many => {
+                attribute.extend(many.iter().flat_map(|&value| number(8, value)));
+                attribute.extend(number(20, 7));
+            }
+        }
+        bytes.extend(field(5, &attribute));
+    }
+    field(1, &bytes)
+}
+
+/// A tensor of ones.
+fn ones(name: &str, dims: &[i64]) -> Vec<u8> {
+    let mut bytes: Vec<u8> = dims.iter().flat_map(|&size| number(1, size)).collect();
+    bytes.extend(number(2, 1));
+    let count = dims.iter().product::<i64>() as usize;
+    bytes.extend(field(8, name.as_bytes()));
+    bytes.extend(field(9, &1f32.to_le_bytes().repeat(count)));
+    field(5, &bytes)
+}
+
+fn integers(name: &str, values: &[i64]) -> Vec<u8> {
+    let mut bytes = [number(1, values.len() as i64), number(2, 7)].concat();
+    bytes.extend(values.iter().flat_map(|&value| number(7, value)));
+    bytes.extend(field(8, name.as_bytes()));
+    field(5, &bytes)
+}
+
+fn port(kind: u64, name: &str, dims: &[i64]) -> Vec<u8> {
+    let dims =
+        dims.iter().map(|&size| field(1, &if size > 0 { number(1, size) } else { field(2, b"n") }));
+    let tensor = [number(1, 1), field(2, &dims.collect::<Vec<_>>().concat())].concat();
+    let kind_of = field(2, &field(1, &tensor));
+    field(kind, &[field(1, name.as_bytes()), kind_of].concat())
+}
+
+/// A model whose image `x` has these sizes, and whose logits are `y`.
+fn model(dims: &[i64], parts: &[Vec<u8>]) -> Vec<u8> {
+    let graph = [parts.concat(), port(11, "x", dims), port(12, "y", &[0, 5])].concat();
+    let opset = field(8, &number(2, 17));
+    [number(1, 8), field(7, &graph), opset].concat()
+}
+
+const IMAGE: [i64; 4] = [0, 3, 4, 4];
+
+fn error(bytes: &[u8]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.onnx");
+    fs::write(&path, bytes).unwrap();
+    let error = Onnx::read(&path, None).err().expect("an error").to_string();
+    let rest = error.strip_prefix(&*path.to_string_lossy());
+    rest.unwrap_or_else(|| panic!("{error}")).to_owned()
+}
+
+#[test]
+fn errors_name_the_node_what_was_found_and_what_is_possible() {
+    let relu = |from: &str, to: &str| node("Relu", &[from], to, &[]);
+    let head = [
+        node("Flatten", &["r"], "f", &[]),
+        node("MatMul", &["f", "w"], "y", &[]),
+        ones("w", &[48, 5]),
+    ];
+    let with = |first: Vec<u8>| model(&IMAGE, &[&[first], &head[..]].concat());
+    // As it should be.
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("good.onnx"), with(relu("x", "r"))).unwrap();
+    let good = Onnx::read(folder.path().join("good.onnx"), None).unwrap();
+    assert_eq!(good.graph.nodes.len(), 2);
+
+    let conv = |attributes: &[(&str, &[i64])]| {
+        let conv = node("Conv", &["x", "k"], "r", attributes);
+        model(&IMAGE, &[&[conv, ones("k", &[3, 3, 1, 1])], &head[..]].concat())
+    };
+    let cases: Vec<(Vec<u8>, &str)> = vec![
+        (
+            with(node("Sigmoid", &["x"], "r", &[])),
+            ", node `the Sigmoid` (Sigmoid): found operator `Sigmoid`, expected ReLU",
+        ),
+        (with(node("Unheard", &["x"], "r", &[])), "expected one of Abs, Add, "),
+        (
+            conv(&[("colour", &[1])]),
+            ", node `the Conv` (Conv): found attribute `colour`, expected none but `kernel_shape`, ",
+        ),
+        (
+            conv(&[("kernel_shape", &[2, 2])]),
+            "found attribute `kernel_shape` [2, 2], expected [1, 1] as the weights have",
+        ),
+        (conv(&[("group", &[2])]), "found 6 input channels, expected 3 as the layer before gives"),
+        (
+            conv(&[("strides", &[0, 1])]),
+            "found attribute `strides` [0, 1], expected 2 whole numbers of 1 or more",
+        ),
+        (
+            conv(&[("dilations", &[9, 9]), ("pads", &[1, 2, 3])]),
+            "found attribute `pads` [1, 2, 3], expected 4 whole numbers",
+        ),
+        (
+            with(relu("y", "r")),
+            "found input `y`, expected the image, a constant, or an output of a node before it",
+        ),
+        (with(relu("nothing", "r")), "found input `nothing`"),
+        (
+            with(node("Mul", &["x", "x"], "r", &[])),
+            "found a product or quotient of values that depend on the image",
+        ),
+        (
+            with(node("Softmax", &["x"], "r", &[])),
+            "found operator `Softmax` before others, expected no softmax",
+        ),
+        (
+            with(node("ReduceMean", &["x"], "r", &[("axes", &[0, 1])])),
+            "expected rows, columns or both",
+        ),
+        (
+            with(node("Reshape", &["x", "s"], "r", &[])).into_iter().chain(Vec::new()).collect(),
+            "found input `s`",
+        ),
+        (
+            with(node("Transpose", &["x"], "r", &[("perm", &[0, 1, 2])])),
+            "found attribute `perm` [0, 1, 2], expected 4 axes",
+        ),
+        (
+            model(&IMAGE, &[relu("x", "y")]),
+            ", output `y`: found values of [1, 3 channels, 4 rows, 4 columns], expected one value a class",
+        ),
+        (
+            model(&[0, 3, 0, 0], &head),
+            ", input `x`: found shape [?, 3, ?, ?], expected sizes of an image",
+        ),
+        (
+            model(&[0, 3, 1 << 40, 1 << 40], &head),
+            ", input `x`: found shape [?, 3, 1099511627776, ",
+        ),
+        (model(&[0, 3, 2, 2, 2], &head), "expected 2 to 4 dimensions"),
+        (Vec::new(), ", format: found no bytes"),
+        (b"PK\x03\x04archive/data.pkl".to_vec(), ", format: found a file of PyTorch"),
+        (b"\x80\x02}q\x00.".to_vec(), "torch.onnx.export(model.eval()"),
+        (b"PK\x03\x04metadata.jsonconfig.json".to_vec(), ", format: found a file of Keras"),
+        (b"\x89HDF\r\n\x1a\n".to_vec(), ", format: found an HDF5 file"),
+        (b"\x10\0\0\0\0\0\0\0{\"a\":".to_vec(), ", format: found a safetensors file"),
+        (b"hello".to_vec(), ", byte 2: found bytes that are no field of Protocol Buffers"),
+        (number(1, 8), ", byte 0: found no graph, or no version"),
+    ];
+    for (bytes, expected) in cases {
+        let error = error(&bytes);
+        assert!(error.contains(expected), "{error}\nis not: {expected}");
+    }
+}
+
+/// Few bytes that ask for much.
+#[test]
+fn forged_files_take_no_more_than_they_justify() {
+    let image = [0, 1, 2, 2];
+    let much = "no more than a file of ";
+    let constant = [integers("s", &[1 << 20, 1 << 20]), node("ConstantOfShape", &["s"], "y", &[])];
+    let grown =
+        [integers("s", &[1, 1 << 22]), ones("o", &[1, 1]), node("Expand", &["o", "s"], "y", &[])];
+    let padded = [
+        integers("p", &[0, 1 << 20, 0, 0, 0, 0, 0, 0]),
+        node("Pad", &["x", "p"], "a", &[]),
+        node("Relu", &["a"], "y", &[]),
+    ];
+    let axes: Vec<i64> = (0..40).collect();
+    let many = [integers("s", &axes), node("Unsqueeze", &["x", "s"], "y", &[])];
+    for (parts, expected) in
+        [(&constant[..], much), (&grown, much), (&padded, much), (&many, "at most 16")]
+    {
+        let error = error(&model(&image, parts));
+        assert!(error.contains(expected), "{error}");
+    }
+    let whole = fs::read(data().join("vgg.onnx")).unwrap();
+    for length in (0..whole.len()).step_by(7) {
+        error(&whole[..length]);
+    }
+}
+
+#[test]
+fn external_data_stays_in_the_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.onnx");
+    let whole = fs::read(data().join("external.onnx")).unwrap();
+    fs::write(&path, &whole).unwrap();
+    let error = |path: &Path| Onnx::read(path, None).err().unwrap().to_string();
+    assert!(error(&path).contains("`external.data`: No such file"), "{}", error(&path));
+    fs::write(folder.path().join("external.data"), [0; 10]).unwrap();
+    assert!(
+        error(&path).contains("of `external.data`, which has 10, expected"),
+        "{}",
+        error(&path)
+    );
+    let text = String::from_utf8_lossy(&whole).into_owned();
+    assert!(text.contains("external.data"));
+    let mut outside = whole;
+    while let Some(at) = outside.windows(13).position(|name| name == b"external.data") {
+        outside[at..at + 13].copy_from_slice(b"../rnal..data");
+    }
+    fs::write(&path, &outside).unwrap();
+    assert!(error(&path).contains("expected the name of a file in the folder of the model"));
+}
+
+#[test]
+fn an_open_shape_is_said_by_the_caller() {
+    let pool = node("GlobalAveragePool", &["r"], "g", &[]);
+    let parts = [
+        node("Conv", &["x", "k"], "c", &[]),
+        ones("k", &[5, 3, 2, 2]),
+        node("Relu", &["c"], "r", &[]),
+        pool,
+        node("Flatten", &["g"], "y", &[]),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.onnx");
+    fs::write(&path, model(&[0, 3, 0, 0], &parts)).unwrap();
+    let onnx = Onnx::read(&path, Some(Shape::new(3, 6, 8))).unwrap();
+    assert_eq!(onnx.graph.shapes().unwrap()[1], Shape::new(5, 5, 7));
+    let error = Onnx::read(&path, Some(Shape::new(1, 6, 8))).err().unwrap().to_string();
+    assert!(error.contains("found shape [?, 3, ?, ?], expected images of 1 x 6 x 8"), "{error}");
+}
+
+mod typed {
+    use evospike::ann::modules::*;
+    use evospike::prelude::*;
+
+    network! {
+        pub Net for data::Classify<3, 8, 5> = (
+            (Conv3x3<3, 4, 8>, Bias2D<4>, Relu),
+            (ResidualAdd<(Conv3x3Stride2<4, 6, 8, 4>, BatchNorm<6, 4>, Relu, Conv3x3<6, 6, 4>, BatchNorm<6, 4>), Conv1x1Stride2<4, 6, 8, 4>>, Relu),
+            (GlobalAvgPool<6, 4>, Linear<6, 5>),
+        );
+    }
+}
+
+#[test]
+fn a_network_of_typed_layers_is_their_source() {
+    let source = |name: &str| read(name, None).source().unwrap();
+    // As in the module above, in which it compiles.
+    let written = source("resnet").unwrap();
+    let this = include_str!("onnx.rs");
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let at = this.find("    network! {\n        pub Net").unwrap();
+    let above = &this[at..][..this[at..].find("    }\n}").unwrap() + 6];
+    assert_eq!(words(&written), words(above));
+    typed::Net::build(0).unwrap();
+    assert_eq!(source("flat").unwrap_err(), "`/conv/Conv`: conv"); // no padding
+    assert!(source("digits").unwrap_err().contains("max pooling"));
+    assert_eq!(source("signal").unwrap_err(), "images of 2 x 1 x 16, which are not square");
+}
+
+/// A file of the folder that the authors share, if it is there.
+fn shared(name: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models").join(name);
+    let there = path.is_file();
+    if !there {
+        println!("skipped: no {}", path.display());
+    }
+    there.then_some(path)
+}
+
+#[test]
+fn published_networks_have_their_logits() {
+    let normalisation = Normalisation::IMAGENET;
+    for (name, reference, most) in [
+        ("resnet20-cifar10", "resnet20-cifar10", 1e-4),
+        ("resnet20-cifar10-convshortcut", "resnet20-cifar10", 1e-4),
+        ("squeezenet1_0-imagenet", "squeezenet1_0-imagenet", 1e-3),
+    ] {
+        let file = shared(&format!("{name}.onnx"));
+        let Some((file, reference)) =
+            file.zip(shared(&format!("{reference}-reference.safetensors")))
+        else {
+            return;
+        };
+        let check = Onnx::read(file, None).unwrap().check(reference, Some(&normalisation)).unwrap();
+        println!("{name}: {check:?}");
+        assert!(check.largest_difference < most, "{name}: {check:?}");
+        assert_eq!(check.same_predictions, check.images, "{name}");
+    }
+}
+
+/// Of all 10,000 images, if EVOSPIKE_CIFAR10 says where they are, lossless.
+#[test]
+fn resnet20_has_its_accuracy() {
+    let Some(folder) = std::env::var_os("EVOSPIKE_CIFAR10") else {
+        println!("skipped: no EVOSPIKE_CIFAR10");
+        return;
+    };
+    let Some(file) = shared("resnet20-cifar10.onnx") else { return };
+    let network = Imported::<data::Cifar10>::new(Onnx::read(file, None).unwrap().graph).unwrap();
+    let cifar = data::cifar10(folder).unwrap().normalised(&Normalisation::IMAGENET).unwrap();
+    let accuracy = network.accuracy(&cifar.hold_out(0.1, 0).unwrap().test).unwrap();
+    println!("{accuracy}");
+    assert!(accuracy.percent() > 91.70 && accuracy.percent() < 91.76, "{accuracy}");
+}
+
+#[test]
+fn a_wrong_reference_is_named() {
+    let onnx = read("digits", None);
+    let check = onnx.check(data().join("digits-reference.safetensors"), None).unwrap();
+    assert!(check.largest_difference < 1e-5 && check.same_predictions == 16, "{check:?}");
+    let error = onnx.check(data().join("reference.safetensors"), None).unwrap_err().to_string();
+    let expected = "tensor `input` or `images`: found none, expected images of 1 x 8 x 8";
+    assert!(error.contains(expected), "{error}");
+    // With the softmax that the file ends in.
+    let keras = read("keras", None);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("reference.safetensors");
+    let bytes = fs::read(data().join("reference.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let tensors =
+        ["input", "logits"].map(|part| (part, file.tensor(&format!("keras.{part}")).unwrap()));
+    safetensors::serialize_to_file(tensors, None, &path).unwrap();
+    let check = keras.check(&path, None).unwrap();
+    assert!(check.largest_difference < 1e-5, "{check:?}");
 }

@@ -4,10 +4,11 @@
     venv/bin/python tests/onnx_small.py tests/data/onnx
 
 `reference.safetensors` has `NAME.input`, 4 images as the network takes them, and `NAME.logits` of
-each file. PyTorch's classic exporter writes most of them; `dynamo` is of the newer one; those that
+each file; `digits` is trained on the first 1,200 digits of the crate, and has a reference of its own. PyTorch's classic exporter writes most of them; `dynamo` is of the newer one; those that
 no exporter writes, or other ones do, are put together node by node.
 """
 
+import gzip
 import sys
 from pathlib import Path
 
@@ -159,6 +160,39 @@ def networks():
     export("dynamo", resnet, (3, 8, 8), opset=20, dynamo=True)
 
 
+def digits():
+    """A network with biases and max pooling, trained."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    path = Path(__file__).parent.parent / "src/data/digits.csv.gz"
+    rows = [[int(x) for x in line.split(",")] for line in gzip.open(path, "rt").read().split()]
+    rows = torch.tensor(rows)
+    images, labels = rows[:, :-1].reshape(-1, 1, 8, 8) / 16, rows[:, -1]
+    net = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(8, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(64, 10),
+    )  # fmt: skip
+    optimiser = torch.optim.Adam(net.parameters(), 5e-3, weight_decay=1e-4)
+    for _ in range(20):
+        for batch in torch.randperm(1200).split(32):
+            loss = F.cross_entropy(net(images[batch]), labels[batch])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    net.eval()
+    right = (net(images[1200:]).argmax(1) == labels[1200:]).sum()
+    print(f"digits: {right} of {len(images) - 1200} others right")
+    torch.onnx.export(
+        net, images[:1], str(FOLDER / "digits.onnx"), input_names=["input"], output_names=["logits"],
+        dynamic_axes={"input": {0: "batch"}}, opset_version=17, dynamo=False,
+    )
+    session = onnxruntime.InferenceSession(str(FOLDER / "digits.onnx"))
+    some = images[1200:1216].numpy()
+    (logits,) = session.run(None, {"input": some})
+    save_file({"input": some, "logits": logits}, FOLDER / "digits-reference.safetensors")
+
+
 def weights(*shape):
     return (RANDOM.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
 
@@ -232,4 +266,5 @@ if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     networks()
     nodes()
+    digits()
     save_file(REFERENCES, FOLDER / "reference.safetensors")

@@ -18,6 +18,13 @@ pub(crate) struct Source {
     /// Network; those for CIFAR take the number of classes from the data
     #[arg(long)]
     pub(crate) net: Net,
+    #[command(flatten)]
+    pub(crate) images: ImageArguments,
+}
+
+/// Images, and those of them that are held out.
+#[derive(Args)]
+pub(crate) struct ImageArguments {
     /// Folder or archive of the data set, or the start of the names of EMNIST's files; not given
     /// for the embedded digits
     #[arg(long)]
@@ -176,21 +183,20 @@ pub(crate) trait Work {
 
 impl Source {
     pub(crate) fn open(&self, work: &impl Work) -> evospike::Result<()> {
-        if !(self.held_out > 0.0 && self.held_out < 1.0) {
-            return Err(wrong("held_out", self.held_out, "above 0, less than 1"));
-        }
+        let images = &self.images;
+        images.check()?;
         match self.net {
             Net::Digits => self.on_digits::<DigitsCnn>(work),
             Net::Mlp => self.on_digits::<Mlp>(work),
             Net::Fashion => {
-                self.embedded()?;
-                work.on::<FashionCnn>(&data::fashion()?.hold_out(self.held_out, self.seed)?)
+                images.embedded()?;
+                work.on::<FashionCnn>(&images.split(&data::fashion()?)?)
             }
             Net::MnistCnn => {
-                let data = match self.format()? {
-                    Format::Idx => data::idx(self.data()?),
-                    Format::Folder => self.folder(),
-                    _ => Err(self.refuse("idx or folder")),
+                let data = match images.format()? {
+                    Format::Idx => data::idx(images.data()?),
+                    Format::Folder => images.folder(),
+                    _ => Err(images.refuse("idx or folder")),
                 };
                 self.on::<MnistCnn>(work, data?, &Normalisation::MNIST)
             }
@@ -198,10 +204,10 @@ impl Source {
             Net::Vgg15HalfBn => self.on_cifar::<Vgg15HalfBn, Vgg15HalfBnCifar100>(work),
             Net::Vgg15QuarterBn => self.on_cifar::<Vgg15QuarterBn, Vgg15QuarterBnCifar100>(work),
             Net::Resnet20 => self.on_cifar::<ResNet20, ResNet20Cifar100>(work),
-            Net::Vgg16 if self.format()? == Format::Folder => {
-                self.on::<Vgg16>(work, self.folder()?, &Normalisation::IMAGENET)
+            Net::Vgg16 if images.format()? == Format::Folder => {
+                self.on::<Vgg16>(work, images.folder()?, &Normalisation::IMAGENET)
             }
-            Net::Vgg16 => Err(self.refuse("folder")),
+            Net::Vgg16 => Err(images.refuse("folder")),
         }
     }
 
@@ -211,23 +217,55 @@ impl Source {
         work: &impl Work,
     ) -> evospike::Result<()> {
         let (ten, hundred) = (Normalisation::CIFAR10, Normalisation::CIFAR100);
-        let (format, folder) = (self.format()?, self.data()?);
+        let images = &self.images;
+        let (format, folder) = (images.format()?, images.data()?);
         let classes = std::fs::read_dir(folder.join("train")).map_or(0, Iterator::count);
         match format {
             Format::Cifar10 => self.on::<A>(work, data::cifar10(folder)?, &ten),
             Format::Cifar100 => self.on::<B>(work, data::cifar100(folder)?, &hundred),
             Format::Folder if classes >= Cifar100::CLASSES => {
-                self.on::<B>(work, self.folder()?, &hundred)
+                self.on::<B>(work, images.folder()?, &hundred)
             }
-            Format::Folder => self.on::<A>(work, self.folder()?, &ten),
-            Format::Idx | Format::Auto => Err(self.refuse("cifar10, cifar100 or folder")),
+            Format::Folder => self.on::<A>(work, images.folder()?, &ten),
+            Format::Idx | Format::Auto => Err(images.refuse("cifar10, cifar100 or folder")),
         }
     }
 
     fn on_digits<N: Network<Task = Digits>>(&self, work: &impl Work) -> evospike::Result<()> {
+        work.on::<N>(&self.images.digits()?)
+    }
+
+    fn on<N: Network>(
+        &self,
+        work: &impl Work,
+        data: TrainTest<N::Task>,
+        normalisation: &Normalisation,
+    ) -> evospike::Result<()> {
+        work.on::<N>(&self.images.split(&data.normalised(normalisation)?)?)
+    }
+}
+
+impl ImageArguments {
+    pub(crate) fn check(&self) -> evospike::Result<()> {
+        match self.held_out > 0.0 && self.held_out < 1.0 {
+            true => Ok(()),
+            false => Err(wrong("held_out", self.held_out, "above 0, less than 1")),
+        }
+    }
+
+    /// Parts of the embedded digits.
+    pub(crate) fn digits(&self) -> evospike::Result<Split<Digits>> {
         self.embedded()?;
         let shares = Shares { held_out: self.held_out, ..Shares::default() };
-        work.on::<N>(&data::digits()?.split(shares, self.seed)?)
+        data::digits()?.split(shares, self.seed)
+    }
+
+    /// Parts of a data set.
+    pub(crate) fn split<K: Task>(&self, data: &TrainTest<K>) -> evospike::Result<Split<K>> {
+        match &self.held_out_list {
+            Some(list) => data.hold_out_listed(list, self.seed),
+            None => data.hold_out(self.held_out, self.seed),
+        }
     }
 
     /// Returns an error if files are given for images that are embedded.
@@ -240,19 +278,6 @@ impl Source {
         }
     }
 
-    fn on<N: Network>(
-        &self,
-        work: &impl Work,
-        data: TrainTest<N::Task>,
-        normalisation: &Normalisation,
-    ) -> evospike::Result<()> {
-        let data = data.normalised(normalisation)?;
-        let parts = match &self.held_out_list {
-            Some(list) => data.hold_out_listed(list, self.seed)?,
-            None => data.hold_out(self.held_out, self.seed)?,
-        };
-        work.on::<N>(&parts)
-    }
 
     fn folder<K: Task>(&self) -> evospike::Result<TrainTest<K>> {
         read_folder(self.data()?, self.skip)
@@ -264,7 +289,7 @@ impl Source {
     }
 
     /// Format given by the user or found in the folder.
-    fn format(&self) -> evospike::Result<Format> {
+    pub(crate) fn format(&self) -> evospike::Result<Format> {
         let format = match self.format {
             Format::Auto => find_format(self.data()?)?,
             format => format,
@@ -273,7 +298,7 @@ impl Source {
         Ok(format)
     }
 
-    fn refuse(&self, formats: &str) -> Error {
+    pub(crate) fn refuse(&self, formats: &str) -> Error {
         let format = self.format().ok();
         let format = format.and_then(|format| format.to_possible_value());
         let found = format.map_or_else(String::new, |format| format.get_name().into());

@@ -78,7 +78,11 @@ pub(super) fn fold(node: &NodeReader<'_>, budget: &mut Budget) -> Result<Option<
     }
     Ok(Some(match operator {
         "Constant" => constant(node, budget)?,
-        "Identity" => node.constant(0)?.as_ref().clone(),
+        "Identity" => {
+            let input = node.constant(0)?;
+            node.take(budget, &input.shape)?;
+            input.as_ref().clone()
+        }
         "Cast" => cast(node, budget)?,
         "ConstantOfShape" => {
             let value = node.tensor("value", budget)?;
@@ -425,6 +429,7 @@ fn reduce(node: &NodeReader<'_>, budget: &mut Budget) -> Result<Tensor> {
     let input = node.constant(0)?;
     let rank = input.shape.len();
     let Some(axes) = reduced(node, rank)? else {
+        node.take(budget, &input.shape)?;
         return Ok(input.as_ref().clone());
     };
     let keep = node.int("keepdims", 1)? != 0;

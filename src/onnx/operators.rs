@@ -213,6 +213,8 @@ impl Network {
             "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" | "Transpose" => self.relabel(node)?,
             _ => return Ok(None),
         };
+        // Axes of size 1 take no values, but memory.
+        node.take(&mut self.budget, &vec![1; output.dims.len()])?;
         Ok(Some(vec![output]))
     }
 

@@ -9,16 +9,18 @@ use super::layout::{Activation, Along, CHANNELS_LAST, IMAGE};
 use super::model::{Model, Node, Port, TensorProto, own};
 use super::node::{NodeReader, Value, place, quoted};
 use super::operators::{self, Network, reason};
+use super::source::source;
 use super::tensor::{self, Budget, Tensor};
 use crate::ann::graph::Graph;
-use crate::ann::layers::{Axis, Layer, MOST_VALUES};
-use crate::base::{Error, Result};
+use crate::ann::layers::{Axis, Layer, MOST_VALUES, Window};
+use crate::base::{Error, Result, Table};
 use crate::data::Shape;
 
 /// Versions of ONNX's operators that are read.
 const VERSIONS: std::ops::RangeInclusive<i64> = 7..=26;
 
 /// Network of an ONNX file.
+#[derive(Clone)]
 pub struct Onnx {
     /// Layers of the network, which end in one value a class.
     pub graph: Graph,
@@ -26,6 +28,8 @@ pub struct Onnx {
     pub channels_last: bool,
     /// What became of nodes that are no layers, a line each.
     pub notes: Vec<String>,
+    /// Softmax that the file has behind the last layer, and whether it gives logarithms.
+    pub(super) softmax: Option<bool>,
 }
 
 impl Onnx {
@@ -47,6 +51,87 @@ impl Onnx {
         let model = Model::read(path, &bytes)?;
         let budget = Budget::new(bytes.len());
         Reader { path, model: &model }.network(input, budget)
+    }
+
+    /// The network for images whose channels are in the opposite order: blue, green, red for a
+    /// network of red, green, blue, and the other way round.
+    pub fn with_channels_reversed(&self) -> Self {
+        let input = self.graph.input;
+        let (inputs, outputs) = (input.channels, input.channels);
+        let mut weight = vec![0.0; inputs * outputs];
+        (0..inputs).for_each(|channel| weight[(channel + 1) * inputs - 1 - channel] = 1.0);
+        let (bias, window) = (None, Window::ONE);
+        let turn = Layer::Conv { weight, bias, inputs, outputs, window, groups: 1 };
+        let mut graph = Graph::new(input);
+        graph.add("channels reversed", turn, [0]);
+        for node in &self.graph.nodes {
+            let inputs: Vec<usize> = node.inputs.iter().map(|value| value + 1).collect();
+            graph.add(node.name.clone(), node.layer.clone(), inputs);
+        }
+        Self { graph, ..self.clone() }
+    }
+
+    /// The layers with batch normalisation folded into the weights before it.
+    pub(super) fn folded(&self) -> Result<Graph> {
+        let mut graph = self.graph.clone();
+        graph.fold()?;
+        Ok(graph)
+    }
+
+    /// The layers, with the shapes that they give, their weights and multiply-accumulates.
+    ///
+    /// # Errors
+    /// A layer that does not fit what it takes, after a change of [`graph`](Self::graph).
+    pub fn table(&self) -> Result<Table> {
+        let shapes = self.graph.shapes()?;
+        let products = |number: usize| {
+            let node = &self.graph.nodes[number];
+            node.layer.products(shapes[node.inputs[0]])
+        };
+        let all: u64 = (0..self.graph.nodes.len()).map(products).sum();
+        let title = format!(
+            "input {}, {} classes, {} layers, {} weights, {:.1} million multiply-accumulates",
+            self.graph.input,
+            shapes.last().map_or(0, |shape| shape.size()),
+            self.graph.nodes.len(),
+            self.graph.parameters(),
+            all as f64 / 1e6,
+        );
+        let header = ["", "layer", "name", "of", "output", "weights", "products"];
+        let mut table = Table::new(title, header);
+        for (number, node) in self.graph.nodes.iter().enumerate() {
+            let taken = node.inputs.iter().map(|&value| match value {
+                0 => "image".into(),
+                value => value.to_string(),
+            });
+            table.row([
+                (number + 1).to_string(),
+                node.layer.name(),
+                node.name.clone(),
+                taken.collect::<Vec<_>>().join(", "),
+                shapes[number + 1].to_string(),
+                node.layer.parameters().to_string(),
+                products(number).to_string(),
+            ]);
+        }
+        Ok(table)
+    }
+
+    /// Names of the layers of batch normalisation that are folded into the weights before them.
+    ///
+    /// # Errors
+    /// A layer that does not fit what it takes, after a change of [`graph`](Self::graph).
+    pub fn folds(&self) -> Result<Vec<String>> {
+        self.graph.clone().fold()
+    }
+
+    /// Source of the network as a typed one ([`network!`](crate::network)), with which it can be
+    /// trained; or else the first layer that no typed one is.
+    ///
+    /// # Errors
+    /// A layer that does not fit what it takes, after a change of [`graph`](Self::graph).
+    pub fn source(&self) -> Result<Result<String, String>> {
+        Ok(source(&self.graph, &self.graph.shapes()?))
     }
 }
 
@@ -164,8 +249,13 @@ impl<'a> Reader<'a> {
             let place = format!("output `{}`", output.name);
             return Err(self.wrong(place, format!("values of {last}"), "one value a class"));
         }
-        let (graph, channels_last) = (tidy(network.graph, last.value), channels_last);
-        Ok(Onnx { graph, channels_last, notes: network.notes })
+        let softmax = nodes.iter().rev().find_map(|node| match node.operator {
+            "Softmax" => Some(false),
+            "LogSoftmax" => Some(true),
+            _ => None,
+        });
+        let graph = tidy(network.graph, last.value);
+        Ok(Onnx { graph, channels_last, notes: network.notes, softmax })
     }
 
     /// Outputs of a node.
@@ -337,13 +427,13 @@ impl<'a> Reader<'a> {
         Ok((image, last))
     }
 
-    /// The first node that is not done to each value by itself, from the image on.
+    /// The first node that tells the order of an image's axes, from the image on.
     fn first<'n>(&self, input: &str, nodes: &[&'n Node<'n>]) -> Option<&'n Node<'n>> {
         let mut name = input;
         for node in nodes {
             if node.inputs.contains(&name) {
                 match node.operator {
-                    "Add" | "Cast" | "Div" | "Identity" | "Mul" | "Sub" => {
+                    "Add" | "Cast" | "Div" | "Identity" | "Mul" | "Pad" | "Sub" => {
                         name = node.outputs.first()?;
                     }
                     "Shape" => (),

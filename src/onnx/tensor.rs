@@ -32,9 +32,11 @@ pub(super) struct Budget {
     bytes: usize,
 }
 
-/// Values that a network may have for each byte of its file. Two copies of 16-bit weights, one of
-/// them transposed, are one value a byte; a shortcut whose weights the file leaves out adds to them.
-const VALUES_A_BYTE: usize = 8;
+/// Values that a network may have for each byte of its file. Weights of 16 bits are half a value a
+/// byte, and as much again where they are cast, transposed and copied to a layer.
+const VALUES_A_BYTE: usize = 4;
+/// Largest number of axes of a value.
+const MOST_AXES: usize = 16;
 /// Values that any file may ask for, such as the weights of a shortcut between a few channels.
 const FREE_VALUES: usize = 1 << 14;
 
@@ -47,6 +49,9 @@ impl Budget {
     /// Takes memory for values of a shape; returns their number, or what is wrong and what is
     /// expected.
     pub fn take(&mut self, shape: &[usize]) -> Result<usize, (String, String)> {
+        if shape.len() > MOST_AXES {
+            return Err((format!("{} axes", shape.len()), format!("at most {MOST_AXES}")));
+        }
         let mut sizes = shape.iter();
         let size = sizes.try_fold(1usize, |all, &size| all.checked_mul(size));
         match size.and_then(|size| Some((size, self.left.checked_sub(size)?))) {
@@ -287,8 +292,12 @@ fn beside(path: &Path, place: &str, entries: &[(&str, &str)], length: usize) -> 
     };
     let (offset, said) = (number("offset", 0)?, number("length", length)?);
     let file = path.parent().unwrap_or(Path::new("")).join(location);
-    let mut open = fs::File::open(&file).map_err(Error::io(&file))?;
-    let whole = open.metadata().map_err(Error::io(&file))?;
+    let fail = |error: std::io::Error| {
+        let found = format!("external data in `{location}`: {error}");
+        wrong(found, "a file in the folder of the model".into())
+    };
+    let mut open = fs::File::open(&file).map_err(fail)?;
+    let whole = open.metadata().map_err(fail)?;
     let end = offset.checked_add(length).filter(|&end| end as u64 <= whole.len());
     if said != length || end.is_none() || !whole.is_file() {
         let found = format!("{said} bytes at {offset} of `{location}`, which has {}", whole.len());
@@ -296,6 +305,6 @@ fn beside(path: &Path, place: &str, entries: &[(&str, &str)], length: usize) -> 
     }
     let mut bytes = vec![0; length];
     let read = open.seek(SeekFrom::Start(offset as u64)).and_then(|_| open.read_exact(&mut bytes));
-    read.map_err(Error::io(&file))?;
+    read.map_err(fail)?;
     Ok(bytes)
 }

@@ -518,6 +518,177 @@ fn held_out_lists() {
     reader.fuzz(bytes, move || data.hold_out_listed(&path, 0).map(drop));
 }
 
+#[cfg(feature = "onnx")]
+mod onnx {
+    use super::*;
+    use evospike::onnx::Onnx;
+    use mutate::{NUMBERS, pick};
+
+    /// Message of ONNX, by which a field is a message too.
+    #[derive(Clone, Copy)]
+    enum Message {
+        Model,
+        Graph,
+        Node,
+        Attribute,
+        Port,
+        Type,
+        TensorType,
+        Shape,
+        Other,
+    }
+
+    fn inner(message: Message, field: u64) -> Option<Message> {
+        use Message::*;
+        Some(match (message, field) {
+            (Model, 7) => Graph,
+            (Model, 8) | (Shape, 1) => Other,
+            (Graph, 1) => Node,
+            (Graph, 5) | (Attribute, 5) => Other,
+            (Graph, 11 | 12) => Port,
+            (Node, 5) => Attribute,
+            (Port, 2) => Type,
+            (Type, 1) => TensorType,
+            (TensorType, 2) => Shape,
+            _ => return None,
+        })
+    }
+
+    #[derive(Clone)]
+    enum Field {
+        Number(u64),
+        Fixed(usize, Vec<u8>),
+        Bytes(Vec<u8>),
+    }
+
+    fn varint(rest: &mut &[u8]) -> Option<u64> {
+        let mut number = 0;
+        for place in 0..10 {
+            let (&byte, after) = rest.split_first()?;
+            *rest = after;
+            number |= u64::from(byte & 0x7f) << (7 * place);
+            if byte < 0x80 {
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    fn put(mut number: u64, to: &mut Vec<u8>) {
+        while number > 0x7f {
+            to.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        to.push(number as u8);
+    }
+
+    fn read(mut rest: &[u8]) -> Option<Vec<(u64, Field)>> {
+        let mut fields = Vec::new();
+        while !rest.is_empty() {
+            let tag = varint(&mut rest)?;
+            let mut take = |size: usize| {
+                let (taken, after) = rest.split_at_checked(size)?;
+                rest = after;
+                Some(taken.to_vec())
+            };
+            let field = match tag & 7 {
+                1 => Field::Fixed(1, take(8)?),
+                5 => Field::Fixed(5, take(4)?),
+                2 => {
+                    let size = varint(&mut rest)? as usize;
+                    let (taken, after) = rest.split_at_checked(size)?;
+                    rest = after;
+                    Field::Bytes(taken.to_vec())
+                }
+                _ => Field::Number(varint(&mut rest)?),
+            };
+            fields.push((tag >> 3, field));
+        }
+        Some(fields)
+    }
+
+    fn write(fields: &[(u64, Field)]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (number, field) in fields {
+            match field {
+                Field::Number(value) => {
+                    put(number << 3, &mut bytes);
+                    put(*value, &mut bytes);
+                }
+                Field::Fixed(kind, value) => {
+                    put(number << 3 | *kind as u64, &mut bytes);
+                    bytes.extend(value);
+                }
+                Field::Bytes(value) => {
+                    put(number << 3 | 2, &mut bytes);
+                    put(value.len() as u64, &mut bytes);
+                    bytes.extend(value);
+                }
+            }
+        }
+        bytes
+    }
+
+    /// Changes a field of a message, or of one within it, under lengths that stay right.
+    fn change(rng: &mut Rng, message: Message, good: &[u8]) -> Vec<u8> {
+        let Some(mut fields) = read(good).filter(|fields| !fields.is_empty()) else {
+            return bytes(rng, good);
+        };
+        let at = rng.random_range(0..fields.len());
+        let other = pick(rng, &fields).clone();
+        let (number, field) = &mut fields[at];
+        if let (Some(within), Field::Bytes(value)) = (inner(message, *number), &mut *field)
+            && rng.random_range(0..8) > 0
+        {
+            *value = change(rng, within, value);
+            return write(&fields);
+        }
+        match (rng.random_range(0..8), &mut *field) {
+            (0, _) => drop(fields.remove(at)),
+            (1, _) => fields.insert(at, other),
+            // Names of other nodes, which make circles, and weights of others.
+            (2..5, field) => *field = other.1,
+            (_, Field::Number(value)) => *value = *pick(rng, &NUMBERS),
+            (5, field) => *field = Field::Number(*pick(rng, &NUMBERS)),
+            (_, Field::Fixed(_, value) | Field::Bytes(value)) => {
+                let size = value.len();
+                let changed = bytes(rng, value);
+                match field {
+                    Field::Fixed(_, value) => (0..size).for_each(|i| {
+                        value[i] = changed.get(i).copied().unwrap_or_default();
+                    }),
+                    field => *field = Field::Bytes(changed),
+                }
+            }
+        }
+        write(&fields)
+    }
+
+    #[test]
+    fn networks() {
+        let _alone = alone();
+        let folder = folder();
+        let path = folder.path().join("network.onnx");
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/onnx");
+        fs::copy(data.join("external.data"), folder.path().join("external.data")).unwrap();
+        let names = ["parts", "keras", "windows", "resnet", "external", "half", "dynamo", "signal"];
+        let files = names
+            .map(|name| (path.clone(), fs::read(data.join(name).with_extension("onnx")).unwrap()));
+        let read = move || {
+            let onnx = Onnx::read(&path, None)?;
+            let _ = (onnx.table(), onnx.source()); // of a network that is read, without a file
+            Ok(())
+        };
+        let memory = [128, LITTLE];
+        reader("ONNX", files.to_vec(), memory).fuzz(bytes, read.clone());
+        let forge = |rng: &mut Rng, good: &[u8]| {
+            let times = rng.random_range(1..4);
+            (0..times).fold(good.to_vec(), |bad, _| change(rng, Message::Model, &bad))
+        };
+        reader("ONNX graph", files.to_vec(), memory).fuzz(forge, read);
+    }
+}
+
 #[cfg(feature = "nir")]
 mod nir {
     use super::*;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 pub use evospike::random::Rng;
 
 /// What lengths and counts must not be believed to be.
-const NUMBERS: [u64; 14] = [
+pub const NUMBERS: [u64; 14] = [
     0,
     1,
     2,
