@@ -46,7 +46,7 @@ impl Onnx {
             Error::data(path.display(), place, found, expected)
         };
         let names = file.names();
-        let has = |name: &str| names.iter().any(|other| *other == name);
+        let has = |name: &str| names.contains(&name);
         let name = if has("input") { "input" } else { "images" };
         let sizes = |name: &str| file.tensor(name).map(|tensor| tensor.shape().to_vec());
         let of_input = sizes(name).unwrap_or_default();

@@ -324,6 +324,7 @@ fn constant(node: &NodeReader<'_>, budget: &mut Budget) -> Result<Tensor> {
 fn cast(node: &NodeReader<'_>, budget: &mut Budget) -> Result<Tensor> {
     let input = node.constant(0)?;
     let (to, _) = (node.int("to", 1)?, node.int("saturate", 1)?);
+    node.text("round_mode", "up")?; // of types smaller than those here
     node.take(budget, &input.shape)?;
     let values = match &input.values {
         _ if is_float(to) => Values::Floats(input.floats()),

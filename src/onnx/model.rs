@@ -113,7 +113,7 @@ impl<'a> Reader<'a> {
     fn model(&self) -> Result<Model<'a>> {
         let (mut graph, mut opset) = (None, None);
         self.each(self.file, |number, value| match (number, value) {
-            (7, Value::Bytes(bytes)) => Ok(Some(graph = Some(bytes))),
+            (7, Value::Bytes(bytes)) => Ok(set(&mut graph, bytes)),
             (8, Value::Bytes(bytes)) => {
                 let (mut domain, mut version) = ("", 0);
                 self.each(bytes, |number, value| {
@@ -172,7 +172,7 @@ impl<'a> Reader<'a> {
                 3 => text(value).map(|name| node.name = name),
                 4 => text(value).map(|name| node.operator = name),
                 5 => match value {
-                    Value::Bytes(bytes) => Some(node.attributes.push(self.attribute(bytes)?)),
+                    Value::Bytes(bytes) => push(&mut node.attributes, self.attribute(bytes)?),
                     _ => None,
                 },
                 7 => text(value).map(|name| node.domain = name),
@@ -194,10 +194,10 @@ impl<'a> Reader<'a> {
         self.each(message, |number, value| {
             Ok(match (number, value) {
                 (1, value) => text(value).map(|text| name = text),
-                (2, Value::Fixed32(bytes)) => Some(one_float = Some(f32::from_le_bytes(bytes))),
+                (2, Value::Fixed32(bytes)) => set(&mut one_float, f32::from_le_bytes(bytes)),
                 (3, value) => int(value).map(|int| one_int = Some(int)),
                 (4, value) => text(value).map(|text| one_text = Some(text)),
-                (5, Value::Bytes(bytes)) => Some(tensor = Some(self.tensor(bytes)?)),
+                (5, Value::Bytes(bytes)) => set(&mut tensor, self.tensor(bytes)?),
                 (7, value) => floats(value, &mut all_floats),
                 (8, value) => integers(value, &mut all_ints),
                 (20, value) => int(value).map(|int| kind = Some(int)),
@@ -242,7 +242,7 @@ impl<'a> Reader<'a> {
                 // Of `int32_data` and `uint64_data` as well, of which a tensor has one.
                 (5 | 7 | 11, value) => integers(value, &mut all_ints),
                 (8, value) => text(value).map(|text| tensor.name = text),
-                (9, Value::Bytes(bytes)) => Some(raw = Some(bytes)),
+                (9, Value::Bytes(bytes)) => set(&mut raw, bytes),
                 (10, value) => doubles(value, &mut all_doubles),
                 (13, Value::Bytes(bytes)) => {
                     let (mut key, mut said) = ("", "");
@@ -253,7 +253,7 @@ impl<'a> Reader<'a> {
                             _ => Some(()),
                         })
                     })?;
-                    Some(external.push((key, said)))
+                    push(&mut external, (key, said))
                 }
                 (14, value) => int(value).map(|place| outside = place == 1),
                 (9 | 13, _) => None,
@@ -310,6 +310,16 @@ impl<'a> Reader<'a> {
         port.dims = Some(dims);
         Ok(port)
     }
+}
+
+fn set<T>(place: &mut Option<T>, value: T) -> Option<()> {
+    *place = Some(value);
+    Some(())
+}
+
+fn push<T>(to: &mut Vec<T>, value: T) -> Option<()> {
+    to.push(value);
+    Some(())
 }
 
 /// Whether a domain is ONNX's own.

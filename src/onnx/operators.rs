@@ -204,7 +204,7 @@ impl Network {
             }
             "Cast" => {
                 let to = node.int("to", 1)?;
-                node.int("saturate", 1)?;
+                let _ = (node.int("saturate", 1)?, node.text("round_mode", "up")?);
                 let found = format!("attribute `to` {to} for values that depend on the image");
                 node.require(is_float(to), found, "a type of floating-point numbers")?;
                 node.activation(0)?.clone()
