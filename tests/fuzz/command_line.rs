@@ -17,7 +17,7 @@ use crate::reliability::record;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Each with what makes it end at once, whatever else is said: `file` is no folder.
-const COMMANDS: [(&[&str], &[&str], &[&str]); 8] = [
+const COMMANDS: [(&[&str], &[&str], &[&str]); 9] = [
     (
         &[],
         &["--seeds", "--timesteps", "--population", "--generations", "--margin"],
@@ -68,6 +68,7 @@ const COMMANDS: [(&[&str], &[&str], &[&str]); 8] = [
         ],
         &["--net", "digits", "--out", "out"],
     ),
+    (&["import"], &["--input", "--check", "--tolerance", "--mean", "--std"], &["file"]),
     (&["sweep", "merge"], &["--out", "file"], &["file", "--out", "out"]),
 ];
 
