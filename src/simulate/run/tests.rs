@@ -39,7 +39,8 @@ fn outputs_that_overflow_are_an_error() {
         let last = linear(vec![weight, -weight, weight, weight], 2);
         let layers = [linear(vec![1.0; 8], 4), Layer::Neurons, last];
         let neurons = vec![Neurons::new([0.5])];
-        let network = SpikingNetwork::new(Shape::new(1, 2, 2), &layers, neurons, 2).unwrap();
+        let graph = Graph::chain(Shape::new(1, 2, 2), layers);
+        let network = SpikingNetwork::new(graph, neurons).unwrap();
         network.simulate(&images(), 8).map_err(|error| error.to_string())
     };
     assert!(run(1e37).is_ok());
