@@ -278,7 +278,6 @@ impl ImageArguments {
         }
     }
 
-
     fn folder<K: Task>(&self) -> evospike::Result<TrainTest<K>> {
         read_folder(self.data()?, self.skip)
     }
