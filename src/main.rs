@@ -13,7 +13,7 @@ use evospike::{Error, ranks};
 use serde::Serialize;
 
 #[cfg(feature = "onnx")]
-use crate::command_line::ImportArguments;
+use crate::command_line::{EvolveArguments, ImportArguments};
 use crate::command_line::{
     FashionArguments, Net, Reproduce, Source, Work, beside, load_trained, print_files, run_fashion,
     wrong,
@@ -76,6 +76,14 @@ enum Command {
     /// than --tolerance.
     #[cfg(feature = "onnx")]
     Import(ImportArguments),
+    /// Convert the network of an ONNX file to a spiking one, and evolve its thresholds
+    ///
+    /// Chooses the percentile of the thresholds on held-out images, evolves the thresholds on them,
+    /// and measures both networks on the test images. Writes accuracy.csv, convergence.csv,
+    /// thresholds.csv, their charts and evolved.nir. After an interruption, the same command goes on
+    /// from OUT/evolve.checkpoint.
+    #[cfg(feature = "onnx")]
+    Evolve(EvolveArguments),
 }
 
 #[derive(Args)]
@@ -252,6 +260,8 @@ fn main() -> ExitCode {
         Some(Command::Sweep(arguments)) => run_sweep(arguments),
         #[cfg(feature = "onnx")]
         Some(Command::Import(arguments)) => arguments.run(),
+        #[cfg(feature = "onnx")]
+        Some(Command::Evolve(arguments)) => arguments.run(),
         Some(Command::Reproduce(experiment)) => ranks::together(|| experiment.run()),
     };
     match done {

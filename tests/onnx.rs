@@ -483,6 +483,21 @@ fn published_networks_have_their_logits() {
     }
 }
 
+/// Of all 10,000 images, if EVOSPIKE_CIFAR10 says where they are, lossless.
+#[test]
+fn resnet20_has_its_accuracy() {
+    let Some(folder) = std::env::var_os("EVOSPIKE_CIFAR10") else {
+        println!("skipped: no EVOSPIKE_CIFAR10");
+        return;
+    };
+    let Some(file) = shared("resnet20-cifar10.onnx") else { return };
+    let network = Imported::<data::Cifar10>::new(Onnx::read(file, None).unwrap().graph).unwrap();
+    let cifar = data::cifar10(folder).unwrap().normalised(&Normalisation::IMAGENET).unwrap();
+    let accuracy = network.accuracy(&cifar.hold_out(0.1, 0).unwrap().test).unwrap();
+    println!("{accuracy}");
+    assert!(accuracy.percent() > 91.70 && accuracy.percent() < 91.76, "{accuracy}");
+}
+
 #[test]
 fn a_wrong_reference_is_named() {
     let onnx = read("digits", None);

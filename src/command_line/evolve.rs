@@ -10,7 +10,7 @@ use evospike::onnx::Onnx;
 use evospike::prelude::*;
 use evospike::report::{AccuracyRow, ConvergenceRow, Output, ThresholdRow};
 
-use super::experiments::{interruptible, print_files};
+use super::experiments::{print_files, stopped_by_ctrl_c};
 use super::import::{PixelArguments, shape};
 use super::source::{Format, ImageArguments, wrong};
 
@@ -80,13 +80,15 @@ impl EvolveArguments {
         }
         let Shape { channels, height, width } = onnx.graph.input;
         let classes = onnx.graph.shapes()?.last().map_or(0, |shape| shape.channels);
-        let cifar10 = (Format::Cifar10, data::cifar10::<&Path> as Published<Cifar10>);
-        let cifar100 = (Format::Cifar100, data::cifar100::<&Path> as Published<Cifar100>);
         match (channels, height, width, classes) {
             (1, 8, 8, 10) => self.on(onnx, self.images.digits()?),
-            (1, 28, 28, 10) => self.on_set::<Mnist>(onnx, (Format::Idx, data::idx)),
-            (3, 32, 32, 10) => self.on_set(onnx, cifar10),
-            (3, 32, 32, 100) => self.on_set(onnx, cifar100),
+            (1, 28, 28, 10) => self.on_set::<Mnist>(onnx, (Format::Idx, |path| data::idx(path))),
+            (3, 32, 32, 10) => {
+                self.on_set::<Cifar10>(onnx, (Format::Cifar10, |path| data::cifar10(path)))
+            }
+            (3, 32, 32, 100) => {
+                self.on_set::<Cifar100>(onnx, (Format::Cifar100, |path| data::cifar100(path)))
+            }
             (3, 64, 64, 200) => self.on_folder::<Classify<3, 64, 200>>(onnx),
             (3, 224, 224, 10) => self.on_folder::<Classify<3, 224, 10>>(onnx),
             (3, 224, 224, 1000) => self.on_folder::<ImageNet>(onnx),
@@ -101,7 +103,7 @@ impl EvolveArguments {
     }
 
     fn on_folder<K: Task>(&self, onnx: Onnx) -> evospike::Result<()> {
-        self.on_set::<K>(onnx, (Format::Folder, data::folder))
+        self.on_set::<K>(onnx, (Format::Folder, |path| data::folder(path)))
     }
 
     /// Works on a data set in its published format, or in folders.
@@ -113,7 +115,7 @@ impl EvolveArguments {
         let normalisation = self.pixels.normalisation()?;
         let format = self.images.format()?;
         let data = match format {
-            Format::Folder => data::folder(self.images.data()?)?,
+            Format::Folder => self.images.folder()?,
             format if format == published => read(self.images.data()?)?,
             _ => return Err(self.images.refuse("that of the network's images, or folder")),
         };
@@ -125,7 +127,7 @@ impl EvolveArguments {
     }
 
     fn on<K: Task>(&self, onnx: Onnx, parts: Split<K>) -> evospike::Result<()> {
-        let stop = interruptible();
+        let stop = stopped_by_ctrl_c();
         let network = Imported::<K>::new(onnx.graph)?;
         let output = Output::new(&self.out)?;
         let all = usize::MAX;

@@ -367,7 +367,7 @@ impl Cifar10Files {
 }
 
 /// Tells an experiment to stop, once Ctrl-C was pressed.
-fn stopped_by_ctrl_c() -> &'static AtomicBool {
+pub(crate) fn stopped_by_ctrl_c() -> &'static AtomicBool {
     static STOP: AtomicBool = AtomicBool::new(false);
     let stop = ctrlc::set_handler(|| {
         // The second time, stop at once: every file is complete or not there at all.
