@@ -183,20 +183,19 @@ pub(crate) trait Work {
 
 impl Source {
     pub(crate) fn open(&self, work: &impl Work) -> evospike::Result<()> {
-        let images = &self.images;
-        images.check()?;
+        self.images.check()?;
         match self.net {
             Net::Digits => self.on_digits::<DigitsCnn>(work),
             Net::Mlp => self.on_digits::<Mlp>(work),
             Net::Fashion => {
-                images.embedded()?;
-                work.on::<FashionCnn>(&images.split(&data::fashion()?)?)
+                self.images.embedded()?;
+                work.on::<FashionCnn>(&self.images.split(&data::fashion()?)?)
             }
             Net::MnistCnn => {
-                let data = match images.format()? {
-                    Format::Idx => data::idx(images.data()?),
-                    Format::Folder => images.folder(),
-                    _ => Err(images.refuse("idx or folder")),
+                let data = match self.images.format()? {
+                    Format::Idx => data::idx(self.images.data()?),
+                    Format::Folder => self.images.folder(),
+                    _ => Err(self.images.refuse("idx or folder")),
                 };
                 self.on::<MnistCnn>(work, data?, &Normalisation::MNIST)
             }
@@ -204,10 +203,10 @@ impl Source {
             Net::Vgg15HalfBn => self.on_cifar::<Vgg15HalfBn, Vgg15HalfBnCifar100>(work),
             Net::Vgg15QuarterBn => self.on_cifar::<Vgg15QuarterBn, Vgg15QuarterBnCifar100>(work),
             Net::Resnet20 => self.on_cifar::<ResNet20, ResNet20Cifar100>(work),
-            Net::Vgg16 if images.format()? == Format::Folder => {
-                self.on::<Vgg16>(work, images.folder()?, &Normalisation::IMAGENET)
+            Net::Vgg16 if self.images.format()? == Format::Folder => {
+                self.on::<Vgg16>(work, self.images.folder()?, &Normalisation::IMAGENET)
             }
-            Net::Vgg16 => Err(images.refuse("folder")),
+            Net::Vgg16 => Err(self.images.refuse("folder")),
         }
     }
 
@@ -217,17 +216,16 @@ impl Source {
         work: &impl Work,
     ) -> evospike::Result<()> {
         let (ten, hundred) = (Normalisation::CIFAR10, Normalisation::CIFAR100);
-        let images = &self.images;
-        let (format, folder) = (images.format()?, images.data()?);
+        let (format, folder) = (self.images.format()?, self.images.data()?);
         let classes = std::fs::read_dir(folder.join("train")).map_or(0, Iterator::count);
         match format {
             Format::Cifar10 => self.on::<A>(work, data::cifar10(folder)?, &ten),
             Format::Cifar100 => self.on::<B>(work, data::cifar100(folder)?, &hundred),
             Format::Folder if classes >= Cifar100::CLASSES => {
-                self.on::<B>(work, images.folder()?, &hundred)
+                self.on::<B>(work, self.images.folder()?, &hundred)
             }
-            Format::Folder => self.on::<A>(work, images.folder()?, &ten),
-            Format::Idx | Format::Auto => Err(images.refuse("cifar10, cifar100 or folder")),
+            Format::Folder => self.on::<A>(work, self.images.folder()?, &ten),
+            Format::Idx | Format::Auto => Err(self.images.refuse("cifar10, cifar100 or folder")),
         }
     }
 
@@ -278,7 +276,7 @@ impl ImageArguments {
         }
     }
 
-    fn folder<K: Task>(&self) -> evospike::Result<TrainTest<K>> {
+    pub(crate) fn folder<K: Task>(&self) -> evospike::Result<TrainTest<K>> {
         read_folder(self.data()?, self.skip)
     }
 
