@@ -47,10 +47,12 @@ mod layout;
 mod model;
 mod node;
 mod operators;
+mod parts;
 mod protobuf;
 mod read;
 mod source;
 mod tensor;
+mod windows;
 
 pub use check::LogitsCheck;
 pub use read::Onnx;

@@ -1,7 +1,7 @@
 //! Nodes that depend on the image: what layer each becomes.
 
-use super::fold::{AxisSlice, order, reduced, reshaped, slices, squeezed, unsqueezed};
-use super::layout::{Activation, Along, CHANNELS_LAST, IMAGE, View};
+use super::fold::{order, reduced, reshaped, slices, squeezed, unsqueezed};
+use super::layout::{Activation, Along, IMAGE};
 use super::node::{NodeReader, Value};
 use super::tensor::{Budget, Tensor, is_float};
 use crate::ann::graph::Graph;
@@ -98,7 +98,7 @@ pub(super) struct Network {
     /// Shape of every value of the graph, the image's first.
     pub shapes: Vec<Shape>,
     /// Whether a value is never negative.
-    positive: Vec<bool>,
+    pub positive: Vec<bool>,
     pub budget: Budget,
     /// What became of nodes that are no layers of their own.
     pub notes: Vec<String>,
@@ -126,7 +126,7 @@ impl Network {
     }
 
     /// Adds a layer; returns the number of its output.
-    fn add(&mut self, node: &NodeReader<'_>, layer: Layer, inputs: &[usize]) -> Result<usize> {
+    pub fn add(&mut self, node: &NodeReader<'_>, layer: Layer, inputs: &[usize]) -> Result<usize> {
         let named = [node.node.name, node.node.outputs[0]];
         let name = named.into_iter().find(|name| !name.is_empty()).unwrap_or_default();
         let shapes: Vec<Shape> = inputs.iter().map(|&value| self.shapes[value]).collect();
@@ -148,7 +148,12 @@ impl Network {
     }
 
     /// Adds a layer that keeps the layout of what it takes.
-    fn then(&mut self, node: &NodeReader<'_>, layer: Layer, of: &Activation) -> Result<Activation> {
+    pub fn then(
+        &mut self,
+        node: &NodeReader<'_>,
+        layer: Layer,
+        of: &Activation,
+    ) -> Result<Activation> {
         let of = self.settled(node, of)?;
         let value = self.add(node, layer, &[of.value])?;
         Ok(of.moved(value, self.shapes[value]))
@@ -220,117 +225,6 @@ impl Network {
 
     fn note(&mut self, node: &NodeReader<'_>, what: impl std::fmt::Display) {
         self.notes.push(format!("{}: {what}", super::node::place(node.node)));
-    }
-
-    /// Size, stride, dilation and padding of the windows that a node has on an image.
-    fn window(
-        &self,
-        node: &NodeReader<'_>,
-        of: &Activation,
-        kernel: Option<&[usize]>,
-    ) -> Result<Window> {
-        let spatial = of.dims.len().saturating_sub(2);
-        let image = of.is(&IMAGE) || of.is(&[IMAGE[0], IMAGE[1], IMAGE[3]]) && of.shape.height == 1;
-        node.require(image, format!("an input of {of}"), "batch, channels, rows, columns")?;
-        let numbers = |name: &'static str, count: usize, least: i64| {
-            let Some(all) = node.ints(name)? else {
-                return Ok(None);
-            };
-            let good = all.len() == count && all.iter().all(|&x| (least..1 << 31).contains(&x));
-            let expected = format!("{count} whole numbers of {least} or more");
-            node.require(good, format!("attribute `{name}` {all:?}"), expected)?;
-            Ok(Some(all.iter().map(|&x| x as usize).collect::<Vec<_>>()))
-        };
-        let own = numbers("kernel_shape", spatial, 1)?;
-        let size = match (own, kernel) {
-            (Some(own), Some(kernel)) if own != kernel => {
-                let expected = format!("{kernel:?} as the weights have");
-                return Err(node.wrong(format!("attribute `kernel_shape` {own:?}"), expected));
-            }
-            (Some(own), _) => own,
-            (None, Some(kernel)) => kernel.to_vec(),
-            (None, None) => return Err(node.wrong("no attribute `kernel_shape`", "one")),
-        };
-        let stride = numbers("strides", spatial, 1)?.unwrap_or(vec![1; spatial]);
-        let dilation = numbers("dilations", spatial, 1)?.unwrap_or(vec![1; spatial]);
-        let pads = numbers("pads", 2 * spatial, 0)?.unwrap_or(vec![0; 2 * spatial]);
-        let automatic = node.text("auto_pad", "NOTSET")?;
-        // Of one-dimensional values, columns alone.
-        let both = |all: &[usize], fill: usize| match *all {
-            [rows, columns] => [rows, columns],
-            _ => [fill, all[0]],
-        };
-        let (size, stride, dilation) = (both(&size, 1), both(&stride, 1), both(&dilation, 1));
-        let (before, after) = pads.split_at(spatial);
-        let [[top, left], [bottom, right]] = [both(before, 0), both(after, 0)];
-        let mut padding = [top, left, bottom, right];
-        match automatic {
-            "NOTSET" | "" => (),
-            "VALID" => padding = [0; 4],
-            "SAME_UPPER" | "SAME_LOWER" => {
-                let sides = [of.shape.height, of.shape.width];
-                for axis in 0..2 {
-                    let reach = (size[axis] - 1).saturating_mul(dilation[axis]).saturating_add(1);
-                    let steps = (sides[axis].div_ceil(stride[axis]) - 1) * stride[axis];
-                    let all = steps.saturating_add(reach).saturating_sub(sides[axis]);
-                    let (less, more) = (all / 2, all - all / 2);
-                    let upper = automatic == "SAME_UPPER";
-                    padding[axis] = if upper { less } else { more };
-                    padding[axis + 2] = if upper { more } else { less };
-                }
-            }
-            other => {
-                let expected = "`NOTSET`, `SAME_UPPER`, `SAME_LOWER` or `VALID`";
-                return Err(node.wrong(format!("attribute `auto_pad` `{other}`"), expected));
-            }
-        }
-        Ok(Window { size, stride, dilation, padding })
-    }
-
-    /// The value with its view a layer of its own, unless the view only adds zeros around the image,
-    /// which are returned for a window to add.
-    fn padded(
-        &mut self,
-        node: &NodeReader<'_>,
-        of: &Activation,
-    ) -> Result<(Activation, [usize; 4])> {
-        match &of.view {
-            Some(view) if view.only_pads() => {
-                let padding = view.padding;
-                Ok((of.moved(of.value, self.shapes[of.value]), padding))
-            }
-            _ => Ok((self.settled(node, of)?, [0; 4])),
-        }
-    }
-
-    fn conv(&mut self, node: &NodeReader<'_>) -> Result<Activation> {
-        let of = node.activation(0)?;
-        let (weight, bias) = (node.constant(1)?, node.maybe_constant(2)?);
-        let rank = of.dims.len();
-        let found = format!("weights of shape {:?} for an input of {of}", weight.shape);
-        node.require(
-            weight.shape.len() == rank && (3..5).contains(&rank),
-            found,
-            "as many axes, 3 or 4",
-        )?;
-        let mut window = self.window(node, of, Some(&weight.shape[2..]))?;
-        let groups = node.int("group", 1)?;
-        let found = format!("attribute `group` {groups}");
-        let groups = usize::try_from(groups).ok().filter(|&groups| groups > 0);
-        let groups = groups.ok_or_else(|| node.wrong(found, "1 or more"))?;
-        let (of, padding) = self.padded(node, of)?;
-        window.padding.iter_mut().zip(padding).for_each(|(all, more)| *all += more);
-        node.take(&mut self.budget, &weight.shape)?;
-        let layer = Layer::Conv {
-            weight: weight.floats(),
-            bias: bias.map(|bias| bias.floats()),
-            inputs: weight.shape[1].saturating_mul(groups),
-            outputs: weight.shape[0],
-            window,
-            groups,
-        };
-        let value = self.add(node, layer, &[of.value])?;
-        Ok(Activation::new(value, self.shapes[value], of.batch, &axes_of(rank)))
     }
 
     fn normalise(&mut self, node: &NodeReader<'_>) -> Result<Activation> {
@@ -412,72 +306,6 @@ impl Network {
             "Max" => self.clip(node, of, Some(bound), None),
             _ => self.clip(node, of, None, Some(bound)),
         }
-    }
-
-    fn pool(&mut self, node: &NodeReader<'_>) -> Result<Activation> {
-        let of = node.activation(0)?;
-        let mut window = self.window(node, of, None)?;
-        let ceil = node.int("ceil_mode", 0)? != 0;
-        let average = node.node.operator == "AveragePool";
-        let mut count_padding = average && node.int("count_include_pad", 0)? != 0;
-        if !average {
-            node.only("storage_order", 0)?;
-        }
-        // Zeros of `Pad` are values, which a largest value of 0 or more is not less for.
-        let joins = match average {
-            true => count_padding || window.padding == [0; 4],
-            false => self.positive[of.value],
-        };
-        let (of, padding) = match joins {
-            true => self.padded(node, of)?,
-            false => (self.settled(node, of)?, [0; 4]),
-        };
-        window.padding.iter_mut().zip(padding).for_each(|(all, more)| *all += more);
-        count_padding |= average && padding != [0; 4];
-        let layer = match average {
-            true => Layer::AvgPool { window, ceil, count_padding },
-            false => Layer::MaxPool { window, ceil },
-        };
-        let value = self.add(node, layer, &[of.value])?;
-        Ok(Activation::new(value, self.shapes[value], of.batch, &axes_of(of.dims.len())))
-    }
-
-    /// Pooling of whole rows, columns or images.
-    fn reduce(&mut self, node: &NodeReader<'_>) -> Result<Activation> {
-        let of = self.settled(node, node.activation(0)?)?;
-        let rank = of.dims.len();
-        let (axes, keep) = match node.node.operator.starts_with("Global") {
-            true => ((2..rank).collect(), true),
-            false => {
-                let keep = node.int("keepdims", 1)? != 0;
-                let Some(axes) = reduced(node, rank)? else {
-                    return Ok(of);
-                };
-                (axes, keep)
-            }
-        };
-        let gone: Vec<Along> =
-            axes.iter().flat_map(|&axis| of.dims[axis].iter().copied()).collect();
-        let good = gone.iter().all(|axis| matches!(axis, Some(Axis::Rows | Axis::Columns)));
-        node.require(good, format!("axes {axes:?} of {of}"), "rows, columns or both")?;
-        let size = [Axis::Rows, Axis::Columns].map(|axis| match gone.contains(&Some(axis)) {
-            true => of.size_of(Some(axis)),
-            false => 1,
-        });
-        let window = Window { size, stride: size, ..Window::ONE };
-        let layer = match node.node.operator {
-            "GlobalMaxPool" | "ReduceMax" => Layer::MaxPool { window, ceil: false },
-            _ => Layer::AvgPool { window, ceil: false, count_padding: false },
-        };
-        let mut pooled = match size {
-            [1, 1] => of,
-            _ => self.then(node, layer, &of)?,
-        };
-        if !keep {
-            let left = (0..rank).filter(|axis| !axes.contains(axis));
-            pooled.dims = left.map(|axis| pooled.dims[axis].clone()).collect();
-        }
-        Ok(pooled)
     }
 
     fn gemm(&mut self, node: &NodeReader<'_>) -> Result<Activation> {
@@ -697,236 +525,6 @@ impl Network {
             }
         };
         Ok(of.with_dims(dims))
-    }
-}
-
-/// Rows, columns and channels of a value that has each along a dimension of its own.
-fn image_axes(node: &NodeReader<'_>, of: &Activation) -> Result<Vec<Along>> {
-    let layouts = [&IMAGE[..], &CHANNELS_LAST, &[IMAGE[0], IMAGE[1], IMAGE[3]], &IMAGE[..2]];
-    let found = layouts.into_iter().find(|axes| of.is(axes)).map(<[Along]>::to_vec);
-    found.ok_or_else(|| node.wrong(format!("an input of {of}"), "batch, channels, rows, columns"))
-}
-
-// Parts of images.
-impl Network {
-    fn pad(&mut self, node: &NodeReader<'_>) -> Result<Activation> {
-        let of = node.activation(0)?;
-        let rank = of.dims.len();
-        let mode = node.text("mode", "constant")?;
-        node.require(mode == "constant", format!("attribute `mode` `{mode}`"), "`constant`")?;
-        let value = node.float_or_input("value", 2)?.unwrap_or_default();
-        node.require(value == 0.0, format!("padding of {value}"), 0)?;
-        let pads = node.ints_or_input("pads", 1)?.unwrap_or_default();
-        let axes = match node.maybe_constant(3)? {
-            None => (0..rank).collect(),
-            Some(axes) => node.axes(axes.integers().unwrap_or_default(), rank)?,
-        };
-        let good =
-            pads.len() == 2 * axes.len() && pads.iter().all(|pad| (0..1 << 31).contains(pad));
-        node.require(good, format!("pads {pads:?}"), "two numbers of 0 or more for each axis")?;
-        let (before, after) = pads.split_at(axes.len());
-        let names = image_axes(node, of)?;
-        let (mut padding, mut channels) = ([0; 4], [0; 2]);
-        for ((&axis, &before), &after) in axes.iter().zip(before).zip(after) {
-            let (before, after) = (before as usize, after as usize);
-            match names[axis] {
-                Some(Axis::Channels) => channels = [before, after],
-                Some(Axis::Rows) => [padding[0], padding[2]] = [before, after],
-                Some(Axis::Columns) => [padding[1], padding[3]] = [before, after],
-                None => node.require(before + after == 0, "padding of the batch", "none")?,
-            }
-        }
-        let mut of = of.clone();
-        if padding != [0; 4] {
-            of = self.uncut(node, of)?;
-            let view = of.view.get_or_insert(View::ALL);
-            view.padding.iter_mut().zip(padding).for_each(|(all, more)| *all += more);
-            of.shape.height += padding[0] + padding[2];
-            of.shape.width += padding[1] + padding[3];
-        }
-        if channels != [0; 2] {
-            let [before, after] = channels;
-            let count = before + of.shape.channels + after;
-            node.take(&mut self.budget, &[count, 4])?;
-            let own = self.channels(&of);
-            let all = [vec![None; before], own, vec![None; after]].concat();
-            of.view.get_or_insert(View::ALL).channels = Some(all);
-            of.shape.channels = count;
-        }
-        Ok(Activation::new(of.value, of.shape, of.batch, &names).with_view(of.view))
-    }
-
-    /// Channel of the graph's value that each channel is.
-    fn channels(&self, of: &Activation) -> Vec<Option<usize>> {
-        let own = of.view.as_ref().and_then(|view| view.channels.clone());
-        own.unwrap_or_else(|| (0..of.shape.channels).map(Some).collect())
-    }
-
-    /// The value, of which all rows and columns are there for zeros to be put around.
-    fn uncut(&mut self, node: &NodeReader<'_>, of: Activation) -> Result<Activation> {
-        match &of.view {
-            Some(view) if (view.start, view.step) != ([0; 2], [1; 2]) || self.is_cut(&of) => {
-                self.settled(node, &of)
-            }
-            _ => Ok(of),
-        }
-    }
-
-    /// Whether rows or columns at the end are missing.
-    fn is_cut(&self, of: &Activation) -> bool {
-        let Some(view) = &of.view else { return false };
-        let (own, [top, left, bottom, right]) = (self.shapes[of.value], view.padding);
-        own.height + top + bottom != of.shape.height || own.width + left + right != of.shape.width
-    }
-
-    fn sliced(
-        &mut self,
-        node: &NodeReader<'_>,
-        of: &Activation,
-        slices: &[AxisSlice],
-    ) -> Result<Activation> {
-        let sizes = of.sizes();
-        let all = slices.iter().zip(&sizes).all(|(slice, &size)| *slice == AxisSlice::all(size));
-        if all {
-            return Ok(of.clone());
-        }
-        let names = image_axes(node, of)?;
-        let mut of = of.clone();
-        let cuts = |axis: usize| slices[axis] != AxisSlice::all(sizes[axis]);
-        for (dim, slice) in slices.iter().enumerate().filter(|(dim, _)| cuts(*dim)) {
-            let found = format!("{} values of axis {dim} in steps of {}", slice.count, slice.step);
-            let axis = match names[dim] {
-                Some(Axis::Channels) => {
-                    node.require(slice.count > 0, found, "1 or more")?;
-                    node.take(&mut self.budget, &[slice.count, 4])?;
-                    let own = self.channels(&of);
-                    let chosen = (0..slice.count).map(|i| own[slice.place(i)]).collect();
-                    of.view.get_or_insert(View::ALL).channels = Some(chosen);
-                    of.shape.channels = slice.count;
-                    continue;
-                }
-                Some(Axis::Rows) => 0,
-                Some(Axis::Columns) => 1,
-                None => return Err(node.wrong("a part of the batch", "all images")),
-            };
-            let good = slice.count > 0 && slice.step > 0;
-            node.require(good, found, "1 or more, in steps above 0")?;
-            if of.view.as_ref().is_some_and(|view| view.padding != [0; 4]) {
-                of = self.settled(node, &of)?;
-            }
-            let view = of.view.get_or_insert(View::ALL);
-            view.start[axis] += slice.start * view.step[axis];
-            view.step[axis] = view.step[axis].saturating_mul(slice.step as usize);
-            match axis {
-                0 => of.shape.height = slice.count,
-                _ => of.shape.width = slice.count,
-            }
-        }
-        Ok(Activation::new(of.value, of.shape, of.batch, &names).with_view(of.view))
-    }
-
-    fn split(&mut self, node: &NodeReader<'_>) -> Result<Vec<Activation>> {
-        let of = node.activation(0)?;
-        let axis = node.axis(node.int("axis", 0)?, of.dims.len())?;
-        node.int("num_outputs", 0)?;
-        let (size, parts) = (of.sizes()[axis], node.node.outputs.len());
-        let counts = match node.ints_or_input("split", 1)? {
-            Some(counts) => {
-                counts.iter().map(|&count| usize::try_from(count).unwrap_or(0)).collect()
-            }
-            // Equal parts, of which the last may be smaller.
-            None => {
-                let each = size.div_ceil(parts);
-                (0..parts)
-                    .map(|part| each.min(size.saturating_sub(part * each)))
-                    .collect::<Vec<_>>()
-            }
-        };
-        let sum = counts.iter().fold(0usize, |all, &count| all.saturating_add(count));
-        let good = counts.len() == parts && sum == size;
-        node.require(good, format!("parts of {counts:?}"), format!("{parts} that make {size}"))?;
-        let mut start = 0;
-        let mut outputs = Vec::with_capacity(parts);
-        for count in counts {
-            let mut slices: Vec<_> = of.sizes().into_iter().map(AxisSlice::all).collect();
-            slices[axis] = AxisSlice { start, step: 1, count };
-            start += count;
-            outputs.push(self.sliced(node, of, &slices)?);
-        }
-        Ok(outputs)
-    }
-
-    /// Channels in another order, or some of them.
-    fn gather(&mut self, node: &NodeReader<'_>) -> Result<Activation> {
-        let of = node.activation(0)?;
-        let axis = node.axis(node.int("axis", 0)?, of.dims.len())?;
-        let names = image_axes(node, of)?;
-        let indices = node.constant(1)?;
-        let size = of.shape.channels as i64;
-        let good = names[axis] == Some(Axis::Channels) && indices.shape.len() == 1;
-        node.require(good, format!("axis {axis} of {of}"), "a row of channels")?;
-        let mut of = of.clone();
-        node.take(&mut self.budget, &[indices.shape[0], 4])?;
-        let own = self.channels(&of);
-        let chosen = indices.integers().unwrap_or_default().iter();
-        let chosen = chosen.map(|&index| if index < 0 { index + size } else { index });
-        let chosen = chosen.map(|index| own.get(usize::try_from(index).ok()?).copied());
-        let chosen: Option<Vec<_>> = chosen.collect();
-        let chosen = chosen.filter(|chosen| !chosen.is_empty());
-        let found = format!("indices {:?}", indices.values);
-        let chosen =
-            chosen.ok_or_else(|| node.wrong(found, format!("those of {size} channels")))?;
-        of.shape.channels = chosen.len();
-        of.view.get_or_insert(View::ALL).channels = Some(chosen);
-        Ok(Activation::new(of.value, of.shape, of.batch, &names).with_view(of.view))
-    }
-
-    /// The value with its view, if it has one, as a convolution that picks what the view holds.
-    pub fn settled(&mut self, node: &NodeReader<'_>, of: &Activation) -> Result<Activation> {
-        let Some(view) = &of.view else {
-            return Ok(of.clone());
-        };
-        let own = self.shapes[of.value];
-        let sides = [(own.height, of.shape.height), (own.width, of.shape.width)];
-        // The smallest window that holds what is taken, and takes no more steps than that.
-        let size = [0, 1].map(|axis| {
-            let ((side, count), start, step) = (sides[axis], view.start[axis], view.step[axis]);
-            let pads = view.padding[axis] + view.padding[axis + 2];
-            match (side + pads - start - 1) / step + 1 == count {
-                true => start + 1,
-                false => side + pads - (count - 1) * step,
-            }
-        });
-        let window = Window { size, stride: view.step, padding: view.padding, ..Window::ONE };
-        let (inputs, outputs) = (own.channels, of.shape.channels);
-        let groups = if view.channels.is_none() { inputs } else { 1 };
-        let shape = [outputs, inputs / groups, size[0], size[1]];
-        let count = node.take(&mut self.budget, &shape)?;
-        let mut weight = vec![0.0; count];
-        let place = view.start[0] * size[1] + view.start[1];
-        for output in 0..outputs {
-            let input = match &view.channels {
-                None => Some(0),
-                Some(channels) => channels[output],
-            };
-            if let Some(input) = input {
-                weight[(output * (inputs / groups) + input) * size[0] * size[1] + place] = 1.0;
-            }
-        }
-        let layer = Layer::Conv { weight, bias: None, inputs, outputs, window, groups };
-        let value = self.add(node, layer, &[of.value])?;
-        self.notes.push(format!(
-            "a part of {own} or zeros around it, before {}: a {} x {} convolution of stride {} x {}",
-            super::node::place(node.node), size[0], size[1], view.step[0], view.step[1],
-        ));
-        Ok(of.moved(value, self.shapes[value]))
-    }
-}
-
-fn axes_of(rank: usize) -> Vec<Along> {
-    match rank {
-        3 => vec![IMAGE[0], IMAGE[1], IMAGE[3]],
-        _ => IMAGE.to_vec(),
     }
 }
 
