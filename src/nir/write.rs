@@ -217,7 +217,9 @@ impl<'a> Writer<'a> {
             // Two edges between the same nodes would be one.
             let same = wire.from.iter().any(|from| sum.from.contains(from));
             if same || differ && wire.charge[..] != [1.0] {
-                wire = self.identity(wire);
+                // It takes spikes with their charge, and is no layer of weights of the network.
+                let weights = wire.weights;
+                wire = Wire { weights, ..self.identity(wire) };
             }
             sum = Wire {
                 from: [sum.from, wire.from].concat(),

@@ -1,6 +1,6 @@
 //! Nodes that depend on the image: what layer each becomes.
 
-use super::fold::{order, reduced, reshaped, slices, squeezed, unsqueezed};
+use super::fold::{order, reshaped, slices, squeezed, unsqueezed};
 use super::layout::{Activation, Along, IMAGE};
 use super::node::{NodeReader, Value};
 use super::tensor::{Budget, Tensor, is_float};
