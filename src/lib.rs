@@ -42,8 +42,8 @@
 //! - [`networks`](ann::networks) are named tuples of typed [`modules`](ann::modules); the
 //!   simulation engine runs [`graphs`](ann::graph) of plain [`layers`](ann::layers), as which
 //!   networks trained elsewhere come in ([`imported`](guide::imported)).
-//! - [`weights`](ann::weights) exchanges weights with PyTorch, and `nir` spiking networks with
-//!   other simulators.
+//! - `onnx` reads networks of PyTorch and Keras, [`weights`](ann::weights) exchanges weights with
+//!   PyTorch, and `nir` spiking networks with other simulators.
 //! - [`search`](evolve::search) selects the optimiser of an evolution: differential evolution
 //!   ([`de`](evolve::de)) or CMA-ES ([`cmaes`](evolve::cmaes)); for several objectives there is
 //!   NSGA-II ([`nsga`](evolve::nsga)).
