@@ -15,8 +15,8 @@ use serde::Serialize;
 #[cfg(feature = "onnx")]
 use crate::command_line::{EvolveArguments, ImportArguments};
 use crate::command_line::{
-    FashionArguments, Net, Reproduce, Source, Work, beside, load_trained, print_files, run_fashion,
-    wrong,
+    FashionArguments, ImageArguments, Net, Reproduce, Source, Work, beside, load_trained,
+    print_files, run_fashion, wrong,
 };
 
 mod command_line;
@@ -90,8 +90,12 @@ enum Command {
 struct SweepArguments {
     #[command(subcommand)]
     command: Option<SweepCommand>,
+    // Optional like the rest of a source; clap gives no optional group within a group.
+    /// Network; those for CIFAR take the number of classes from the data
+    #[arg(long)]
+    net: Option<Net>,
     #[command(flatten)]
-    source: Option<Source>,
+    images: ImageArguments,
     #[command(flatten)]
     grid: Option<GridArguments>,
 }
@@ -394,7 +398,7 @@ fn run_sweep(arguments: SweepArguments) -> evospike::Result<()> {
         print_files(&[out]);
         return Ok(());
     }
-    let (Some(source), Some(grid)) = (&arguments.source, &arguments.grid) else {
+    let (Some(net), Some(grid)) = (arguments.net, &arguments.grid) else {
         return Err(wrong("net", "none", "a network and a CSV file")); // as clap has said
     };
     // Found now: as rows that failed, they would be kept with a key that is of no use.
@@ -409,10 +413,11 @@ fn run_sweep(arguments: SweepArguments) -> evospike::Result<()> {
             return Err(wrong(name, 0, "1 or more"));
         }
     }
-    if grid.model.is_none() && !matches!(source.net, Net::Digits | Net::Mlp) {
+    if grid.model.is_none() && !matches!(net, Net::Digits | Net::Mlp) {
         return Err(wrong("model", "none", "a file of weights"));
     }
-    source.open(&Conversions { source, grid })
+    let source = Source { net, images: arguments.images };
+    source.open(&Conversions { source: &source, grid })
 }
 
 /// Everything that decides the numbers of a sweep, beside its axes.

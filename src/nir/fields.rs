@@ -99,9 +99,10 @@ impl<'a> Fields<'a> {
         self.source.size.saturating_mul(MOST_INFLATION)
     }
 
-    /// Largest number of weights that the file does not hold: as many as it could hold.
+    /// Largest number of weights that the file does not hold: a quarter of those it could hold, since
+    /// some are there several times while they are composed.
     pub fn most_weights(&self) -> usize {
-        MOST_WEIGHTS.min((self.most_bytes() / 4) as usize)
+        MOST_WEIGHTS.min((self.most_bytes() / 16) as usize)
     }
 
     /// Whether there is a dataset of this path, such as `metadata/dt`, which a file need not have.
