@@ -145,7 +145,7 @@ impl Network {
     }
 
     /// Passes by weights that only hold the charge of spikes of the neurons before them.
-    fn drop_identity(&self, wire: &mut Wire) {
+    pub fn drop_identity(&self, wire: &mut Wire) {
         let last = wire.value.checked_sub(1).map(|number| &self.graph.nodes[number]);
         if let (Some(weights), Some(last)) = (&wire.weights, last)
             && is_identity(&last.layer)

@@ -203,7 +203,8 @@ impl<'a> Reader<'a> {
                 false => {
                     let before = self.from[node].iter().filter_map(|&from| wires[from].clone());
                     let wire = network.join(&self.nodes[node], before.collect())?;
-                    let output = wire.clone();
+                    let mut output = wire.clone();
+                    network.drop_identity(&mut output);
                     let read = network.read(&self.nodes[node], wire)?;
                     if read.is_none() && end.is_none() && next.is_empty() {
                         end = Some(output);

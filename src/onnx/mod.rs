@@ -11,7 +11,7 @@
 //! # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/onnx/vgg.onnx");
 //! let onnx = Onnx::read(path, None)?; // your file
 //! println!("{}", onnx.table()?);
-//! assert_eq!(onnx.graph.nodes.len(), 11);
+//! assert_eq!(onnx.graph.nodes.len(), 10);
 //! # Ok::<(), evospike::Error>(())
 //! ```
 //!
