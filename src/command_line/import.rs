@@ -59,7 +59,7 @@ impl ImportArguments {
     pub(crate) fn run(&self) -> evospike::Result<()> {
         let normalisation = self.pixels.normalisation()?;
         let onnx = Onnx::read(&self.model, self.input)?;
-        println!("{}", onnx.table()?);
+        print!("{}", onnx.table()?);
         for note in &onnx.notes {
             println!("{note}");
         }

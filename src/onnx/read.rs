@@ -90,12 +90,11 @@ impl Onnx {
         };
         let all: u64 = (0..self.graph.nodes.len()).map(products).sum();
         let title = format!(
-            "input {}, {} classes, {} layers, {} weights, {:.1} million multiply-accumulates",
+            "input {}, {} classes, {} layers, {} weights, {all} multiply-accumulates",
             self.graph.input,
             shapes.last().map_or(0, |shape| shape.size()),
             self.graph.nodes.len(),
             self.graph.parameters(),
-            all as f64 / 1e6,
         );
         let header = ["", "layer", "name", "of", "output", "weights", "products"];
         let mut table = Table::new(title, header);
