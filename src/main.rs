@@ -80,8 +80,8 @@ enum Command {
     ///
     /// Chooses the percentile of the thresholds on held-out images, evolves the thresholds on them,
     /// and measures both networks on the test images. Writes accuracy.csv, convergence.csv,
-    /// thresholds.csv, their charts and, if NIR has its layers, evolved.nir. After an interruption, the same command goes on
-    /// from OUT/evolve.checkpoint.
+    /// thresholds.csv, their charts and, if NIR has its layers, evolved.nir. After an interruption,
+    /// the same command goes on from OUT/evolve.checkpoint.
     #[cfg(feature = "onnx")]
     Evolve(EvolveArguments),
 }
