@@ -3,7 +3,7 @@
 //! - *Accuracy* after timestep t: share of images whose output, summed over timesteps 1..=t, is
 //!   largest at the label (of equal outputs, the one of the lowest class counts).
 //! - *Target*: the accuracy of the ANN on the same images, less a margin in percentage points
-//!   (made by [`Ann::target`](crate::ann::Ann::target)).
+//!   (made by [`Model::target`](crate::ann::Model::target)).
 //! - *Latency*: the first timestep from which the accuracy stays at or above the target,
 //!   min { t : accuracy(u) >= target for all u in t..=T }, or none.
 

@@ -260,7 +260,7 @@ fn gather<E: Dtype, D: Device<E>, T: Tape<E, D>>(
     images: Flat<E, D, T>,
     patches: &Patches,
     padding: E,
-) -> Result<Tensor<(usize, usize, usize), E, D, T>, D::Err> {
+) -> Result<Planes<E, D, T>, D::Err> {
     let device = images.device().clone();
     let count = images.shape().0 / patches.input_size;
     let pixels = images
@@ -275,7 +275,7 @@ fn gather<E: Dtype, D: Device<E>, T: Tape<E, D>>(
     values.try_reshape_like(&(patches.places(), patches.positions, count))
 }
 
-/// Tensor of images x channels x positions.
+/// Tensor of three axes, such as images x channels x positions.
 type Planes<E, D, T> = Tensor<(usize, usize, usize), E, D, T>;
 
 /// Computes centred * weight / sqrt(variance + ε) + bias, the last three per channel.

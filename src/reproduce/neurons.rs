@@ -194,7 +194,7 @@ impl Row for NeuronRow {
 ///
 /// # Errors
 /// Returns an error if a setting is out of range or the folder cannot be written to;
-/// [`Error::Stopped`] after `stop`.
+/// [`Error::Stopped`](crate::Error::Stopped) after `stop`.
 pub fn neurons<N: Network>(
     ann: &Ann<N>,
     parts: &Split<N::Task>,
