@@ -15,7 +15,7 @@ use crate::ann::{Model, Network};
 use crate::base::{Chart, Output, Result, at_least, each_once, rounded, show};
 use crate::data::{Cifar10, HeldOut, Images, Part, Split};
 use crate::metrics::{AccuracyRow, Target, accuracy_chart};
-use crate::simulate::{Snn, simulate};
+use crate::simulate::Snn;
 use crate::through_time::{Attack, Spiking, Surrogate, attack};
 
 /// Settings of [`adversarial`].
@@ -186,8 +186,7 @@ impl<N: Network<Task = Cifar10>> AttackStudy<'_, N> {
         };
         let images = self.attacked(by, &images)?;
         let step = format!("held-out, {REFERENCE}, {by}");
-        let reference =
-            steps.step(&step, || simulate(self.reference, &images, settings.clean.timesteps))?;
+        let reference = steps.run(&step, self.reference, &images, settings.clean.timesteps)?;
         let target = reference.target(settings.margin_points)?;
         let first = images.take(settings.baseline_images);
         let first_target = target.part(0..first.len())?;

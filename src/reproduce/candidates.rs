@@ -59,7 +59,7 @@ pub(super) fn measure<N: Network>(
     let mut networks = Vec::new();
     for chosen in chosen {
         steps.depend_on(&(&all, &chosen.kind))?;
-        let run = steps.step(&format!("test, {chosen}"), || simulate(&chosen.snn, &images, run))?;
+        let run = steps.run(&format!("test, {chosen}"), &chosen.snn, &images, run)?;
         networks.push(Tested { chosen, run });
     }
     let targets = [target(2.0)?, target(1.0)?, target(0.5)?];

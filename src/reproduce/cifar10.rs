@@ -399,7 +399,10 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
         let curve = |(candidate, snn): &(Candidate, Snn<N>)| {
             let step = format!("{on}, {}", self.name(&candidate.to_string()));
             let timesteps = self.settings.timesteps;
-            steps.step(&step, || Ok(simulate(snn, images, timesteps)?.curve))
+            let fit = |curve: &AccuracyCurve| {
+                (curve.images(), curve.timesteps()) == (images.len(), timesteps)
+            };
+            steps.step_that(&step, fit, || Ok(simulate(snn, images, timesteps)?.curve))
         };
         group.converted.iter().map(curve).collect()
     }
@@ -431,7 +434,9 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
             batch: None,
             ..settings.evolution.clone()
         };
-        let factor: f64 = steps.step(&self.name("constant factor"), || {
+        let [low, high] = settings.sweep_factors;
+        let fit = |factor: &f64| (low..=high).contains(factor);
+        let factor = steps.step_that(&self.name("constant factor"), fit, || {
             Ok(evolve(&start, &images, &target, &sweep)?.genes[0])
         })?;
         let constant = start.with(|neurons| Gene::Threshold.express(neurons, factor))?;
@@ -497,7 +502,7 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
         let mut tested = BTreeMap::new();
         for (name, snn) in networks {
             let [step, label] = names(&name);
-            let run = steps.step(&step, || simulate(snn, images, self.settings.timesteps))?;
+            let run = steps.run(&step, snn, images, self.settings.timesteps)?;
             accuracy.extend(AccuracyRow::of(0, &label, &run.curve));
             tested.insert(name, run);
         }

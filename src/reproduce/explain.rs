@@ -15,7 +15,7 @@ use crate::explain::{
     activation_map, activation_statistics, conversion_error, correlations, elementary_effects,
     firing_rates, first_spikes, layer_statistics, scales, threshold_sensitivity,
 };
-use crate::simulate::{SimulateSettings, SpikingNetwork, simulate};
+use crate::simulate::{SimulateSettings, SpikingNetwork};
 use crate::through_time::{Attack, attack};
 
 /// Settings of [`explain`].
@@ -139,8 +139,7 @@ pub fn explain<N: Network<Task = Cifar10>>(
         let network: &SpikingNetwork = snn.network();
         for (on, images) in &parts {
             let name = format!("{name}{on}");
-            let run = steps
-                .step(&format!("run, {name}"), || simulate(snn, images, settings.timesteps))?;
+            let run = steps.run(&format!("run, {name}"), snn, images, settings.timesteps)?;
             rates.extend(firing_rates(&name, &run));
             spikes.extend(steps.step(&format!("first spikes, {name}"), || {
                 first_spikes(&name, network, images, settings.timesteps)
@@ -180,7 +179,7 @@ pub fn explain<N: Network<Task = Cifar10>>(
     });
     let scales = scales(&thresholds.collect::<Vec<_>>())?;
     let per_neuron = SimulateSettings { per_neuron: true, ..settings.timesteps.into() };
-    let start = steps.step("run, start", || simulate(&found.start, &images, per_neuron))?;
+    let start = steps.run("run, start", &found.start, &images, per_neuron)?;
     let mut statistics = layer_statistics(found.start.network(), &start)?;
     let activations = activation_statistics(&workspace.conversion, settings.percentile)?;
     statistics.extend(activations);

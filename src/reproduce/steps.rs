@@ -13,9 +13,10 @@ use crate::ann::Network;
 use crate::base::{
     Error, Lock, Output, Progress, Ranks, Result, read_checkpoint, require, write_checkpoint,
 };
+use crate::data::{Images, Part};
 use crate::evolve::{ConvergenceRow, Evolution, ThresholdRow, thresholds_chart};
 use crate::metrics::AccuracyRow;
-use crate::simulate::{Neurons, Snn};
+use crate::simulate::{Neurons, SimulateSettings, Simulation, Snn, simulate};
 
 /// Returns an error for a target margin, in percentage points below the ANN's accuracy, outside
 /// 0 to 100. With an objective that averages over margins up to twice as large, 0 is one, too.
@@ -198,8 +199,21 @@ impl<'a> StepCache<'a> {
         snn.with_neurons(neurons)
     }
 
+    /// Run of a network on images; one of others in its file is computed again.
+    pub fn run<N: Network, P: Part>(
+        &mut self,
+        name: &str,
+        snn: &Snn<N>,
+        images: &Images<P, N::Task>,
+        settings: impl Into<SimulateSettings>,
+    ) -> Result<Simulation> {
+        let settings = settings.into();
+        let fit = |run: &Simulation| run.is_of(images.len(), settings.timesteps);
+        self.step_that(name, fit, || simulate(snn, images, settings))
+    }
+
     /// Result of a step, like [`step`](Self::step), as long as a kept one is `good`.
-    fn step_that<T: Serialize + DeserializeOwned>(
+    pub fn step_that<T: Serialize + DeserializeOwned>(
         &mut self,
         name: &str,
         good: impl Fn(&T) -> bool,
