@@ -173,7 +173,8 @@ fn two_ranks_write_the_files_of_one_process() {
     let folder = tempfile::tempdir().unwrap();
     let run = |mut command: Command, name: &str| {
         let folder = folder.path().join(name);
-        command.args(["--generations", "2", "--population", "1", "--margin", "2", "--out"]);
+        command.args(["reproduce", "digits", "--generations", "2"]);
+        command.args(["--population", "1", "--margin", "2", "--out"]);
         let output = command.arg(&folder).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{said}");

@@ -156,7 +156,9 @@ impl Joined {
         if let Some(universe) = &self.0
             && universe.world().size() > 1
         {
-            eprintln!("rank {}: error: {error}", universe.world().rank());
+            // In one piece: what Open MPI says of the abort would come between two.
+            let said = format!("rank {}: error: {error}\n", universe.world().rank());
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), said.as_bytes());
             universe.world().abort(1);
         }
     }
