@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::ann::{Activation, Classifier, Model, TaskOf};
 use crate::base::{Chart, Error, Result, Table, at_least, chart, require, show};
 use crate::data::{Images, Samples, Training};
-use crate::simulate::{InputCode, Neurons, Simulator, Snn, Stage, Stages, to_channels_last};
+use crate::simulate::{InputCode, Neurons, Simulator, Snn, Stage, Stages};
 
 /// Method that sets the threshold of a layer from the training images.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -412,12 +412,7 @@ fn learned((layer, stage): (usize, &Stage)) -> Result<Neurons> {
 
 /// Returns the outputs of every ReLU or Qcfs on every image.
 fn activations(stages: &Stages, images: Samples<'_>) -> Result<Vec<Activations>> {
-    let of = |i: usize| {
-        let pixels = images.input(i);
-        let mut image = vec![0.0; pixels.len()];
-        to_channels_last(stages.input(), &pixels, &mut image);
-        stages.forward(&image)
-    };
+    let of = |i: usize| stages.forward(&stages.channels_last(&images.input(i)));
     let layers = stages.stages[..stages.spiking()].iter();
     let mut layers: Vec<Activations> = layers
         .map(|stage| Activations {

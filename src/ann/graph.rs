@@ -177,6 +177,7 @@ impl Graph {
     }
 
     /// Removes the layers that do not lead to a value, which becomes the output.
+    #[cfg(feature = "nir")]
     pub(crate) fn keep_what_reaches(&mut self, output: usize) {
         self.nodes.truncate(output);
         let mut kept = vec![false; output + 1];
@@ -188,8 +189,12 @@ impl Graph {
         }
         kept[0] = true;
         // New number of each value that is kept.
-        let before = |value: usize| kept[..value].iter().filter(|&&kept| kept).count();
-        let numbers: Vec<usize> = (0..=output).map(before).collect();
+        let number = |before: &mut usize, &kept: &bool| {
+            let number = *before;
+            *before += usize::from(kept);
+            Some(number)
+        };
+        let numbers: Vec<usize> = kept.iter().scan(0, number).collect();
         let mut values = kept.iter().skip(1);
         self.nodes.retain(|_| values.next().copied().unwrap_or_default());
         for node in &mut self.nodes {

@@ -42,7 +42,9 @@ pub use typed::build_on_card;
 pub use typed::{Typed, build};
 
 pub(crate) use graph::{Graph, Node};
-pub(crate) use layers::{Activation, CHANNELS_FIRST, Layer, Window};
+#[cfg(feature = "nir")]
+pub(crate) use layers::CHANNELS_FIRST;
+pub(crate) use layers::{Activation, Layer, Window};
 pub(crate) use modules::flat;
 pub(crate) use networks::{
     Classifier, DigitsBinary, DigitsCnn, DigitsQcfs, FashionCnn, Mlp, Network, NetworkDevice,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::charts::{LAYER, lines, one};
 use crate::base::{Chart, Error, Result, chart, owned, require, rounded};
 use crate::data::{Images, Part, Task};
-use crate::simulate::{InputCode, Neurons, Reset, SpikingNetwork, to_channels_last};
+use crate::simulate::{InputCode, Neurons, Reset, SpikingNetwork};
 
 /// A cause of conversion error; see [`conversion_error`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -226,8 +226,7 @@ fn error_sums(
     spikes: &[Vec<Vec<u32>>],
 ) -> Vec<Vec<ErrorSums>> {
     let stages = &snn.stages;
-    let mut image = vec![0.0; input.len()];
-    to_channels_last(stages.input(), input, &mut image);
+    let image = stages.channels_last(input);
     let ann = stages.forward(&image);
     let at = |(&timesteps, spikes): (&usize, &Vec<Vec<u32>>)| {
         let output = |layer: usize, _: &[f32]| {

@@ -8,9 +8,9 @@ use safetensors::tensor::Dtype;
 
 use super::read::Onnx;
 use crate::base::{Error, Result, parse, show, values};
-use crate::data::{Normalisation, Shape};
+use crate::data::Normalisation;
 use crate::metrics::predict;
-use crate::simulate::{Stages, to_channels_last};
+use crate::simulate::Stages;
 
 /// How far a network's logits are from a reference.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
@@ -27,8 +27,9 @@ show!(LogitsCheck as fields);
 
 impl Onnx {
     /// Compares the network's logits, or their softmax if the file ends in it, with those of a
-    /// safetensors file: `logits`, one row an image, for `input`, the numbers that the ONNX file takes, in its order; or for `images`, bytes of
-    /// images x channels x rows x columns, which `normalisation` makes the network's input.
+    /// safetensors file: `logits`, one row an image, for `input`, the numbers that the ONNX file
+    /// takes, in its order; or for `images`, bytes of images x channels x rows x columns, which
+    /// `normalisation` makes the network's input.
     ///
     /// # Errors
     /// A file that cannot be read or is no such safetensors file; a network that cannot be simulated.
@@ -85,7 +86,10 @@ impl Onnx {
         let last = self.channels_last && name == "input";
         let pairs = input.par_chunks_exact(shape.size()).zip(logits.par_chunks_exact(classes));
         let of = |(image, logits): (&[f32], &[f32])| {
-            let found = stages.forward(&ordered(shape, image, last)).pop().unwrap_or_default();
+            let found = match last {
+                true => stages.forward(image).pop().unwrap_or_default(),
+                false => stages.logits(image),
+            };
             let found = self.ended(found);
             let differences = found.iter().zip(logits).map(|(a, b)| (a - b).abs());
             let same = predict(&found) == predict(logits);
@@ -111,13 +115,4 @@ impl Onnx {
         }
         logits
     }
-}
-
-/// An image in the order rows, columns, channels.
-fn ordered(shape: Shape, image: &[f32], last: bool) -> Vec<f32> {
-    let mut ordered = image.to_vec();
-    if !last {
-        to_channels_last(shape, image, &mut ordered);
-    }
-    ordered
 }

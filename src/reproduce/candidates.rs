@@ -8,11 +8,11 @@ use serde::Serialize;
 use super::kinds::{NeuronKind, NeuronsSettings};
 use super::steps::{StepCache, TimingRow, changed};
 use crate::ann::{Ann, Model, Network};
-use crate::base::{Error, Result, Resume, rounded};
+use crate::base::{Chart, Error, Result, Resume, rounded};
 use crate::convert::{Balance, Conversion, convert};
 use crate::data::{HeldOut, Images, Split};
 use crate::evolve::{Evaluator, Objective};
-use crate::metrics::Target;
+use crate::metrics::{AccuracyRow, Target, accuracy_chart};
 use crate::simulate::{SimulateSettings, Simulation, Snn, simulate};
 
 /// What [`measure`] found.
@@ -23,6 +23,28 @@ pub(super) struct Measured<N: Network> {
     pub targets: [Target; 3],
     /// CRC-32 of the held-out and the test images, and of the weights.
     pub checksums: [u32; 3],
+}
+
+impl<N: Network> Measured<N> {
+    /// Accuracies of all networks on the test images.
+    pub fn accuracy(&self) -> Vec<AccuracyRow> {
+        let networks = self.networks.iter();
+        let rows = networks.flat_map(|Tested { chosen, run }| {
+            AccuracyRow::of(chosen.seed, &chosen.to_string(), &run.curve).collect::<Vec<_>>()
+        });
+        rows.collect()
+    }
+
+    /// Accuracies of the percentile conversions and of the networks evolved with the first seed,
+    /// against the target 1 point below the ANN.
+    pub fn chart(&self, title: &str) -> Result<Chart> {
+        let first = self.networks.first().map(|network| network.chosen.seed);
+        let shown = self.networks.iter().filter(|Tested { chosen, .. }| {
+            Some(chosen.seed) == first && ["percentile", EVOLVED].contains(&chosen.network)
+        });
+        let curves = shown.map(|Tested { chosen, run }| (chosen.to_string(), &run.curve));
+        accuracy_chart(title, curves, Some(&self.targets[1]))
+    }
 }
 
 /// Chooses the networks on held-out images and runs each on the test images.

@@ -14,7 +14,7 @@ use crate::ann::{Ann, Classifier, FashionCnn, Network, TrainSettings};
 use crate::base::{Output, Result, Resume, Table, each_once, latency_text, rounded, show};
 use crate::data::{Split, fashion as embedded};
 use crate::evolve::Gene;
-use crate::metrics::{AccuracyRow, Improvement, Target, accuracy_chart};
+use crate::metrics::{Improvement, Target};
 use crate::simulate::Spikes;
 
 /// Settings of [`fashion`].
@@ -219,17 +219,10 @@ pub fn fashion(
                 }
             }
         }
-        for network in networks {
-            neurons.push(NeuronRow::new(network, networks, targets)?);
-            let name = network.chosen.to_string();
-            accuracy.extend(AccuracyRow::of(seed, &name, &network.run.curve));
-        }
+        neurons.extend(NeuronRow::of(&measured)?);
+        accuracy.extend(measured.accuracy());
         if seed == settings.seeds[0] {
-            let shown = networks.iter();
-            let shown = shown
-                .filter(|Tested { chosen, .. }| ["percentile", EVOLVED].contains(&chosen.network));
-            let curves = shown.map(|Tested { chosen, run }| (chosen.to_string(), &run.curve));
-            let chart = accuracy_chart("Clothes, test images", curves, Some(one))?;
+            let chart = measured.chart("Clothes, test images")?;
             chart.save(output.path("accuracy.svg"))?;
         }
         let [held_out, test, weight] = measured.checksums;

@@ -5,14 +5,14 @@ use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 
-use super::candidates::{EVOLVED, Measured, Tested, measure};
+use super::candidates::{Measured, Tested, measure};
 use super::kinds::NeuronsSettings;
 use super::rows::{Report, Row};
 use super::steps::{StepCache, complete};
 use crate::ann::{Ann, Network};
 use crate::base::{Output, Result, Table, latency_text, rounded};
 use crate::data::Split;
-use crate::metrics::{AccuracyRow, Target, accuracy_chart};
+use crate::metrics::Target;
 use crate::simulate::Simulation;
 
 /// Row of `neurons.csv`: one network on the test images.
@@ -67,8 +67,14 @@ pub struct NeuronRow {
 }
 
 impl NeuronRow {
-    /// Row of one of the networks that [`measure`] found.
-    pub(super) fn new<N: Network>(
+    /// Rows of all networks that [`measure`] found.
+    pub(super) fn of<N: Network>(measured: &Measured<N>) -> Result<Vec<Self>> {
+        let Measured { networks, targets, .. } = measured;
+        networks.iter().map(|network| Self::new(network, networks, targets)).collect()
+    }
+
+    /// Row of one of the networks.
+    fn new<N: Network>(
         network: &Tested<N>,
         all: &[Tested<N>],
         targets: &[Target; 3],
@@ -206,30 +212,19 @@ pub fn neurons<N: Network>(
     let folder = folder.into();
     let output = Output::new(&folder)?;
     let mut steps = StepCache::new("reproduce neurons", &folder, &(), stop)?;
-    let Measured { networks, convergence, targets, checksums } =
-        measure(ann, parts, settings, &mut steps)?;
-    let rows = networks.iter().map(|network| NeuronRow::new(network, &networks, &targets));
-    let rows: Vec<NeuronRow> = rows.collect::<Result<_>>()?;
-    let mut accuracy = Vec::new();
-    for Tested { chosen, run } in &networks {
-        accuracy.extend(AccuracyRow::of(chosen.seed, &chosen.to_string(), &run.curve));
-    }
-    let shown = networks.iter().filter(|Tested { chosen, .. }| {
-        let first = chosen.seed == settings.seeds[0];
-        first && ["percentile", EVOLVED].contains(&chosen.network)
-    });
-    let curves = shown.map(|Tested { chosen, run }| (chosen.to_string(), &run.curve));
-    let chart = accuracy_chart("Test images", curves, Some(&targets[1]))?;
+    let measured = measure(ann, parts, settings, &mut steps)?;
+    let rows = NeuronRow::of(&measured)?;
+    let chart = measured.chart("Test images")?;
     chart.save(output.path("neurons-accuracy.svg"))?;
     output.csv("neurons.csv", &rows)?;
-    output.csv("neurons-accuracy.csv", accuracy)?;
-    output.csv("neurons-convergence.csv", &convergence)?;
+    output.csv("neurons-accuracy.csv", measured.accuracy())?;
+    output.csv("neurons-convergence.csv", &measured.convergence)?;
     output.csv("neurons-timing.csv", &steps.timing)?;
     complete(
         output,
         rows,
         ("neurons", N::NAME),
-        [&checksums[..2], &checksums[2..]],
+        [&measured.checksums[..2], &measured.checksums[2..]],
         ("neurons-settings.json", settings),
     )
 }

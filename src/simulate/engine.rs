@@ -210,8 +210,8 @@ impl<'a> Engine<'a> {
         Self::of(stages, stages.stages.len(), neurons)
     }
 
-    /// Engine of the first `count` stages of a network. With one stage more than `neurons`, the last one is
-    /// the output.
+    /// Engine of the first `count` stages of a network. With one stage more than `neurons`, the last
+    /// one is the output.
     ///
     /// # Errors
     /// [`Error::Parameter`] for parameters out of range.

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use rayon::prelude::*;
 
-use super::synapses::{Stages, to_channels_last};
+use super::synapses::Stages;
 use crate::ann::{Classifier, Graph, Model};
 use crate::base::{Result, Table, all_finite, show};
 use crate::data::{Images, Part, Task};
@@ -88,12 +88,7 @@ impl<K: Task> Model for Imported<K> {
     }
 
     fn logits<P: Part>(&self, images: &Images<P, K>) -> Result<Vec<Vec<f32>>> {
-        let of = |image: usize| {
-            let pixels = images.input(image);
-            let mut ordered = vec![0.0; pixels.len()];
-            to_channels_last(K::SHAPE, &pixels, &mut ordered);
-            self.stages.forward(&ordered).pop().unwrap_or_default()
-        };
+        let of = |image: usize| self.stages.logits(&images.input(image));
         let logits: Vec<Vec<f32>> = (0..images.len()).into_par_iter().map(of).collect();
         logits.iter().try_for_each(|logits| all_finite("logits", logits))?;
         Ok(logits)

@@ -364,12 +364,7 @@ impl<'a> Simulator<'a> {
 
     /// Returns the ANN's logits of every image, one value per class.
     pub fn logits(&self) -> Vec<f32> {
-        let of = |image: usize| {
-            let pixels = self.images.input(image);
-            let mut ordered = vec![0.0; pixels.len()];
-            to_channels_last(self.stages.input(), &pixels, &mut ordered);
-            self.stages.forward(&ordered).pop().unwrap_or_default()
-        };
+        let of = |image: usize| self.stages.logits(&self.images.input(image));
         (0..self.images.len()).into_par_iter().flat_map_iter(of).collect()
     }
 

@@ -155,6 +155,18 @@ impl Stages {
         self.stages[self.spiking()].output.size()
     }
 
+    /// Pixels in the order row, column, channel, which the stages take, from channel, row, column.
+    pub fn channels_last(&self, pixels: &[f32]) -> Vec<f32> {
+        let mut image = vec![0.0; pixels.len()];
+        to_channels_last(self.input(), pixels, &mut image);
+        image
+    }
+
+    /// Logits of the ANN for pixels in the order channel, row, column.
+    pub fn logits(&self, pixels: &[f32]) -> Vec<f32> {
+        self.forward(&self.channels_last(pixels)).pop().unwrap_or_default()
+    }
+
     /// Input currents of each layer of neurons and the output in the ANN, for an image in the order
     /// row, column, channel.
     pub fn forward(&self, image: &[f32]) -> Vec<Vec<f32>> {
