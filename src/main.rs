@@ -15,8 +15,8 @@ use serde::Serialize;
 #[cfg(feature = "onnx")]
 use crate::command_line::{EvolveArguments, ImportArguments};
 use crate::command_line::{
-    FashionArguments, ImageArguments, Net, Reproduce, Source, Work, beside, load_trained,
-    print_files, run_fashion, wrong,
+    FashionArguments, ImageArguments, Net, Reproduce, Work, beside, load_trained, print_files,
+    run_fashion, wrong,
 };
 
 mod command_line;
@@ -176,8 +176,11 @@ enum Code {
 #[derive(Args)]
 #[command(allow_negative_numbers = true)]
 struct TrainArguments {
+    /// Network; those for CIFAR take the number of classes from the data
+    #[arg(long)]
+    net: Net,
     #[command(flatten)]
-    source: Source,
+    images: ImageArguments,
     /// File for the weights (safetensors) with dfdx's names of the layers
     #[arg(long)]
     out: PathBuf,
@@ -297,7 +300,7 @@ fn recipe(net: Net) -> TrainSettings {
 
 impl TrainArguments {
     fn settings(&self) -> evospike::Result<TrainSettings> {
-        let own = recipe(self.source.net);
+        let own = recipe(self.net);
         let mut optimiser = match self.optimiser {
             None => own.optimiser,
             Some(Rule::Adam) => Optimiser::Adam,
@@ -331,7 +334,7 @@ impl TrainArguments {
                 Variation::Flip => Augment { flip: true, ..Augment::NONE },
                 Variation::CropFlip => Augment::CIFAR,
             }),
-            seed: self.source.images.seed,
+            seed: self.images.seed,
         };
         settings.check()?;
         Ok(settings)
@@ -351,13 +354,13 @@ fn run_train(arguments: &TrainArguments) -> evospike::Result<()> {
     // Found now, not after the training.
     arguments.settings()?;
     check_out(&arguments.out)?;
-    arguments.source.open(arguments)
+    arguments.images.open(arguments.net, arguments)
 }
 
 impl Work for TrainArguments {
     fn on<N: Network>(&self, parts: &Split<N::Task>) -> evospike::Result<()> {
         let checkpoint = beside(&self.out, ".checkpoint");
-        let mut ann = Ann::<N>::new(self.source.images.seed)?;
+        let mut ann = Ann::<N>::new(self.images.seed)?;
         let file = checkpoint.display().to_string();
         // A checkpoint is complete or not there at all, so it is safe to stop anywhere.
         let stop = ctrlc::set_handler(move || {
@@ -382,7 +385,7 @@ impl Work for TrainArguments {
             println!("{part} accuracy: {percent:.2} % of {images} images");
         }
         let mut files = vec![self.out.clone(), checkpoint];
-        if self.source.images.data().is_ok() {
+        if self.images.data().is_ok() {
             let list = beside(&self.out, ".held-out.txt");
             parts.held_out.save_list(&list)?;
             files.push(list);
@@ -416,8 +419,7 @@ fn run_sweep(arguments: SweepArguments) -> evospike::Result<()> {
     if grid.model.is_none() && !matches!(net, Net::Digits | Net::Mlp) {
         return Err(wrong("model", "none", "a file of weights"));
     }
-    let source = Source { net, images: arguments.images };
-    source.open(&Conversions { source: &source, grid })
+    arguments.images.open(net, &Conversions { images: &arguments.images, grid })
 }
 
 /// Everything that decides the numbers of a sweep, beside its axes.
@@ -446,13 +448,13 @@ struct SweepSources {
 }
 
 struct Conversions<'a> {
-    source: &'a Source,
+    images: &'a ImageArguments,
     grid: &'a GridArguments,
 }
 
 impl Conversions<'_> {
     fn ann<N: Network>(&self, parts: &Split<N::Task>) -> evospike::Result<Ann<N>> {
-        let seed = self.source.images.seed;
+        let seed = self.images.seed;
         match &self.grid.model {
             Some(file) => load_trained(file, parts),
             None => {
@@ -465,7 +467,7 @@ impl Conversions<'_> {
     }
 
     fn code(&self, code: Code) -> InputCode {
-        let (period, seed) = (self.grid.period, self.source.images.seed);
+        let (period, seed) = (self.grid.period, self.images.seed);
         match code {
             Code::Direct => InputCode::Direct,
             Code::Poisson => InputCode::Poisson { seed },
@@ -494,7 +496,7 @@ impl Work for Conversions<'_> {
         let target = ann.target(&images, grid.margin)?;
         let settings = SweepSettings {
             network: N::NAME,
-            seed: self.source.images.seed,
+            seed: self.images.seed,
             timesteps: grid.timesteps,
             margin: grid.margin,
             images: images.len(),

@@ -83,6 +83,16 @@ impl Target {
         Ok(target)
     }
 
+    /// Returns the target at another margin below the same ANN on the same images, in percentage
+    /// points.
+    ///
+    /// # Errors
+    /// Returns an error if the margin is negative or leaves nothing to reach.
+    pub fn with_margin(&self, margin_percent: f64) -> Result<Self> {
+        let Self { ann, images, whose, .. } = self.clone();
+        Ok(Self { images, whose, ..Self::new(ann, margin_percent)? })
+    }
+
     /// Returns the ANN's accuracy.
     pub fn ann(&self) -> Accuracy {
         Accuracy {

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use evospike::ann::graph::Graph;
 use evospike::ann::layers::{Axis, Layer, Window};
@@ -517,4 +518,44 @@ fn a_wrong_reference_is_named() {
     safetensors::serialize_to_file(tensors, None, &path).unwrap();
     let check = keras.check(&path, None).unwrap();
     assert!(check.largest_difference < 1e-5, "{check:?}");
+}
+
+#[test]
+fn a_network_of_blue_green_red_takes_red_green_blue() {
+    let (onnx, reversed) = (read("vgg", None), read("vgg", None).with_channels_reversed());
+    let bgr: Vec<f32> = (0..onnx.graph.input.size()).map(|i| (i * 7 % 11) as f32 / 8.0).collect();
+    let plane = bgr.len() / 3;
+    let rgb: Vec<f32> = bgr.chunks_exact(plane).rev().flatten().copied().collect();
+    let (expected, found) = (forward(&onnx.graph, &bgr), forward(&reversed.graph, &rgb));
+    assert_ne!(expected, forward(&onnx.graph, &rgb));
+    let apart = expected.iter().zip(&found).map(|(a, b)| (a - b).abs());
+    assert!(apart.fold(0.0, f32::max) < 1e-5, "{expected:?} {found:?}");
+}
+
+#[test]
+fn the_command_line_evolves_and_compares_an_imported_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = data().join("digits.onnx");
+    let run = |arguments: &[&str], out: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_evospike"));
+        command.args(arguments).arg("--model").arg(&model);
+        let output = command.arg("--out").arg(folder.path().join(out)).output().unwrap();
+        let [said, error] = [output.stdout, output.stderr].map(|of| String::from_utf8(of).unwrap());
+        assert!(output.status.success(), "{error}");
+        let table = |name: &str| fs::read_to_string(folder.path().join(out).join(name)).unwrap();
+        (said, table(if out == "evolved" { "accuracy.csv" } else { "neurons.csv" }))
+    };
+    let evolve = ["evolve", "--spikes", "graded", "--timesteps", "8", "--generations", "1"];
+    let (said, accuracy) = run(&evolve, "evolved");
+    assert!(
+        said.contains("\nevolved: ") && accuracy.contains("\n0,evolved,8,"),
+        "{said}{accuracy}"
+    );
+    let neurons = ["reproduce", "neurons", "--kinds", "four_levels", "--seeds", "0"];
+    let (_, rows) = run(&neurons, "neurons");
+    let networks = ["percentile", "factor", "calibrated", "evolved"];
+    let expected = networks.map(|network| format!("\nfour_levels,{network},0,"));
+    assert!(expected.iter().all(|row| rows.contains(row)), "{rows}");
+    // Read again from what was kept.
+    assert_eq!(run(&neurons, "neurons").1, rows);
 }

@@ -1,18 +1,17 @@
 //! Evolution of a network of an ONNX file on the command line.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+#[cfg(feature = "nir")]
 use evospike::Error;
-use evospike::ann::networks::Classifier;
-use evospike::data::{Cifar10, Cifar100, Classify, ImageNet, Mnist, Shape, Task, TrainTest};
-use evospike::onnx::Onnx;
+use evospike::data::Task;
 use evospike::prelude::*;
 use evospike::report::{AccuracyRow, ConvergenceRow, Output, ThresholdRow};
 
 use super::experiments::{print_files, stopped_by_ctrl_c};
-use super::import::{PixelArguments, shape};
-use super::source::{Format, ImageArguments, wrong};
+use super::import::{ImportedWork, OnnxArguments};
+use super::source::ImageArguments;
 
 #[derive(Args)]
 #[command(allow_negative_numbers = true)]
@@ -23,13 +22,7 @@ pub(crate) struct EvolveArguments {
     #[command(flatten)]
     images: ImageArguments,
     #[command(flatten)]
-    pixels: PixelArguments,
-    /// The network takes blue, green, red; the means and deviations are given red, green, blue
-    #[arg(long)]
-    bgr: bool,
-    /// Shape of an image, for a file that leaves it open or takes a row of pixels
-    #[arg(long, value_name = "CHANNELSxROWSxCOLUMNS", value_parser = shape)]
-    input: Option<Shape>,
+    input: OnnxArguments,
     /// Spikes of the neurons
     #[arg(long, default_value = "plain")]
     spikes: Kind,
@@ -71,71 +64,34 @@ enum Kind {
     Graded,
 }
 
+impl From<Kind> for Spikes {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Plain => Self::PLAIN,
+            Kind::Signed => Self::SIGNED,
+            Kind::Burst => Self::burst(2),
+            Kind::Graded => Self::levels(4),
+        }
+    }
+}
+
 impl EvolveArguments {
     pub(crate) fn run(&self) -> evospike::Result<()> {
-        self.images.check()?;
-        let mut onnx = Onnx::read(&self.model, self.input)?;
-        if self.bgr {
-            onnx = onnx.with_channels_reversed();
-        }
-        let Shape { channels, height, width } = onnx.graph.input;
-        let classes = onnx.graph.shapes()?.last().map_or(0, |shape| shape.channels);
-        match (channels, height, width, classes) {
-            (1, 8, 8, 10) => self.on(onnx, self.images.digits()?),
-            (1, 28, 28, 10) => self.on_set::<Mnist>(onnx, (Format::Idx, |path| data::idx(path))),
-            (3, 32, 32, 10) => {
-                self.on_set::<Cifar10>(onnx, (Format::Cifar10, |path| data::cifar10(path)))
-            }
-            (3, 32, 32, 100) => {
-                self.on_set::<Cifar100>(onnx, (Format::Cifar100, |path| data::cifar100(path)))
-            }
-            (3, 64, 64, 200) => self.on_folder::<Classify<3, 64, 200>>(onnx),
-            (3, 224, 224, 10) => self.on_folder::<Classify<3, 224, 10>>(onnx),
-            (3, 224, 224, 1000) => self.on_folder::<ImageNet>(onnx),
-            (3, 227, 227, 1000) => self.on_folder::<Classify<3, 227, 1000>>(onnx),
-            _ => {
-                let found = format!("images of {} in {classes} classes", onnx.graph.input);
-                let expected = "1x8x8, 1x28x28, 3x32x32 or 3x224x224 in 10, 3x32x32 in 100, 3x64x64 \
-                    in 200, 3x224x224 or 3x227x227 in 1000; in a program, those of any `Task`";
-                Err(wrong("model", found, expected))
-            }
-        }
+        self.input.open(&self.model, &self.images, self)
     }
+}
 
-    fn on_folder<K: Task>(&self, onnx: Onnx) -> evospike::Result<()> {
-        self.on_set::<K>(onnx, (Format::Folder, |path| data::folder(path)))
-    }
-
-    /// Works on a data set in its published format, or in folders.
-    fn on_set<K: Task>(
-        &self,
-        onnx: Onnx,
-        (published, read): (Format, Published<K>),
-    ) -> evospike::Result<()> {
-        let normalisation = self.pixels.normalisation()?;
-        let format = self.images.format()?;
-        let data = match format {
-            Format::Folder => self.images.folder()?,
-            format if format == published => read(self.images.data()?)?,
-            _ => return Err(self.images.refuse("that of the network's images, or folder")),
-        };
-        let data = match normalisation {
-            None => data,
-            Some(normalisation) => data.normalised(&normalisation)?,
-        };
-        self.on(onnx, self.images.split(&data)?)
-    }
-
-    fn on<K: Task>(&self, onnx: Onnx, parts: Split<K>) -> evospike::Result<()> {
+impl ImportedWork for EvolveArguments {
+    fn on<K: Task>(&self, network: &Imported<K>, parts: &Split<K>) -> evospike::Result<()> {
         let stop = stopped_by_ctrl_c();
-        let network = Imported::<K>::new(onnx.graph)?;
         let output = Output::new(&self.out)?;
         let all = usize::MAX;
         let held_out = parts.held_out.take(self.held_out_images.unwrap_or(all));
         let test = parts.test.take(self.test_images.unwrap_or(all));
         let target = network.target(&held_out, self.margin)?;
-        let conversion = convert(&network, &parts.training.take(self.balance_images))?;
-        let (balance, baseline) = self.baseline(&conversion, &held_out, &target)?;
+        let conversion = convert(network, &parts.training.take(self.balance_images))?;
+        let change = |snn: Snn<_>| snn.with_initial(self.initial)?.with_spikes(self.spikes.into());
+        let (balance, baseline) = conversion.best_of(&held_out, &target, self.timesteps, change)?;
         let settings = EvolveSettings {
             generations: self.generations,
             timesteps: self.timesteps,
@@ -183,38 +139,4 @@ impl EvolveArguments {
         print_files(&output.complete()?);
         Ok(())
     }
-
-    /// The conversion by the percentile that is best on held-out images.
-    fn baseline<N: Classifier>(
-        &self,
-        conversion: &Conversion<N>,
-        held_out: &Images<HeldOut, N::Task>,
-        target: &Target,
-    ) -> evospike::Result<(Balance, Snn<N>)> {
-        let spikes = match self.spikes {
-            Kind::Plain => Spikes::PLAIN,
-            Kind::Signed => Spikes::SIGNED,
-            Kind::Burst => Spikes::burst(2),
-            Kind::Graded => Spikes::levels(4),
-        };
-        let mut best: Option<(usize, usize, Balance, Snn<N>)> = None;
-        for balance in Balance::SWEEP {
-            let snn = match conversion.balance(balance) {
-                // A percentile so low that the threshold of a sparse layer is 0 is no candidate.
-                Err(Error::Layer { .. }) => continue,
-                snn => snn?.with_initial(self.initial)?.with_spikes(spikes)?,
-            };
-            let curve = simulate(&snn, held_out, self.timesteps)?.curve;
-            let latency = curve.latency(target).unwrap_or(usize::MAX);
-            let wrong = curve.after(self.timesteps).map_or(0, |last| last.images - last.correct);
-            if best.as_ref().is_none_or(|best| (latency, wrong) < (best.0, best.1)) {
-                best = Some((latency, wrong, balance, snn));
-            }
-        }
-        let best = best.ok_or_else(|| wrong("model", "thresholds of 0", "activations above 0"))?;
-        Ok((best.2, best.3))
-    }
 }
-
-/// Reader of a data set in its published format.
-type Published<K> = fn(&Path) -> evospike::Result<TrainTest<K>>;

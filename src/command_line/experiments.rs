@@ -4,8 +4,11 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, Subcommand};
+use evospike::ann::TaskOf;
 use evospike::ann::networks::Vgg15HalfBn;
 use evospike::data::Normalisation;
+#[cfg(feature = "onnx")]
+use evospike::data::Task;
 use evospike::prelude::*;
 use evospike::ranks;
 use evospike::reproduce::{
@@ -14,8 +17,11 @@ use evospike::reproduce::{
     comparison, digits, explain, fashion, neurons,
 };
 
+#[cfg(feature = "onnx")]
+use super::import::{ImportedWork, OnnxArguments};
 use super::source::{
-    Format, Source, Work, check_skip, find_format, load_trained, load_weights, read_folder, wrong,
+    Format, ImageArguments, Net, Work, check_skip, find_format, load_trained, load_weights,
+    read_folder, wrong,
 };
 
 #[derive(Subcommand)]
@@ -59,7 +65,7 @@ impl Reproduce {
     pub(crate) fn run(self) -> evospike::Result<()> {
         match self {
             Self::Cifar10(arguments) => run_cifar10(&arguments),
-            Self::Neurons(arguments) => arguments.source.open(&arguments),
+            Self::Neurons(arguments) => arguments.run(),
             Self::Adversarial(arguments) => run_adversarial(&arguments),
             Self::Explain(arguments) => run_explain(&arguments),
             Self::Comparison(arguments) => run_comparison(arguments),
@@ -168,9 +174,16 @@ pub(crate) struct Cifar10Arguments {
 
 #[derive(Args)]
 pub(crate) struct NeuronsArguments {
+    /// Network of the file of weights; those for CIFAR take the number of classes from the data
+    #[arg(long)]
+    net: Option<Net>,
     #[command(flatten)]
-    source: Source,
-    /// File of weights (safetensors), as `train` writes it or with PyTorch's names
+    images: ImageArguments,
+    #[cfg(feature = "onnx")]
+    #[command(flatten)]
+    onnx: OnnxArguments,
+    /// File of weights (safetensors), as `train` writes it or with PyTorch's names; without --net,
+    /// ONNX file
     #[arg(long)]
     model: PathBuf,
     /// Seeds of the optimiser, one evolution of each kind of neurons for each
@@ -273,8 +286,18 @@ fn run_cifar10(arguments: &Cifar10Arguments) -> evospike::Result<()> {
     report.map(print_report)
 }
 
-impl Work for NeuronsArguments {
-    fn on<N: Network>(&self, parts: &Split<N::Task>) -> evospike::Result<()> {
+impl NeuronsArguments {
+    fn run(&self) -> evospike::Result<()> {
+        match self.net {
+            Some(net) => self.images.open(net, self),
+            #[cfg(feature = "onnx")]
+            None => self.onnx.open(&self.model, &self.images, self),
+            #[cfg(not(feature = "onnx"))]
+            None => Err(wrong("net", "none", "a network")),
+        }
+    }
+
+    fn compare<M: Model>(&self, network: &M, parts: &Split<TaskOf<M>>) -> evospike::Result<()> {
         let mut settings = NeuronsSettings {
             seeds: self.seeds.clone(),
             test_images: self.test_images,
@@ -289,8 +312,20 @@ impl Work for NeuronsArguments {
         if let Some(kinds) = &self.kinds {
             settings.kinds.retain(|kind| kinds.contains(&kind.name));
         }
-        let ann = load_trained::<N>(&self.model, parts)?;
-        neurons(&ann, parts, &settings, &self.out, stopped_by_ctrl_c()).map(print_report)
+        neurons(network, parts, &settings, &self.out, stopped_by_ctrl_c()).map(print_report)
+    }
+}
+
+impl Work for NeuronsArguments {
+    fn on<N: Network>(&self, parts: &Split<N::Task>) -> evospike::Result<()> {
+        self.compare(&load_trained::<N>(&self.model, parts)?, parts)
+    }
+}
+
+#[cfg(feature = "onnx")]
+impl ImportedWork for NeuronsArguments {
+    fn on<K: Task>(&self, network: &Imported<K>, parts: &Split<K>) -> evospike::Result<()> {
+        self.compare(network, parts)
     }
 }
 

@@ -1,19 +1,23 @@
 //! Networks of ONNX files on the command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use evospike::Error;
-use evospike::data::{Normalisation, Shape};
+use evospike::data::{
+    Cifar10, Cifar100, Classify, ImageNet, Mnist, Normalisation, Shape, Task, TrainTest,
+};
 use evospike::onnx::Onnx;
+use evospike::prelude::*;
+
+use super::source::{Format, ImageArguments, wrong};
 
 #[derive(Args)]
 pub(crate) struct ImportArguments {
     /// ONNX file
     model: PathBuf,
-    /// Shape of an image, for a file that leaves it open or takes a row of pixels
-    #[arg(long, value_name = "CHANNELSxROWSxCOLUMNS", value_parser = shape)]
-    input: Option<Shape>,
+    #[command(flatten)]
+    input: InputArguments,
     /// File (safetensors) to compare with: `logits`, one row an image, of `input`, the numbers that
     /// the network takes, or of `images`, bytes
     #[arg(long)]
@@ -21,13 +25,14 @@ pub(crate) struct ImportArguments {
     /// Largest difference of a logit that is not an error
     #[arg(long, default_value_t = 1e-3)]
     tolerance: f32,
-    #[command(flatten)]
-    pixels: PixelArguments,
 }
 
-/// What a network takes for a pixel.
+/// What a network takes for an image.
 #[derive(Args)]
-pub(crate) struct PixelArguments {
+pub(crate) struct InputArguments {
+    /// Shape of an image, for an ONNX file that leaves it open or takes a row of pixels
+    #[arg(long, value_name = "CHANNELSxROWSxCOLUMNS", value_parser = shape)]
+    input: Option<Shape>,
     /// Mean of each channel, subtracted from pixels of 0 to 1 [default: 0]
     #[arg(long, value_delimiter = ',', requires = "std")]
     mean: Option<Vec<f32>>,
@@ -36,9 +41,9 @@ pub(crate) struct PixelArguments {
     std: Option<Vec<f32>>,
 }
 
-impl PixelArguments {
+impl InputArguments {
     /// The normalisation, if one is given.
-    pub(crate) fn normalisation(&self) -> evospike::Result<Option<Normalisation>> {
+    fn normalisation(&self) -> evospike::Result<Option<Normalisation>> {
         let both = self.mean.as_ref().zip(self.std.as_ref());
         both.map(|(mean, std)| Normalisation::new(mean.clone(), std.clone())).transpose()
     }
@@ -57,8 +62,8 @@ pub(crate) fn shape(text: &str) -> Result<Shape, String> {
 
 impl ImportArguments {
     pub(crate) fn run(&self) -> evospike::Result<()> {
-        let normalisation = self.pixels.normalisation()?;
-        let onnx = Onnx::read(&self.model, self.input)?;
+        let normalisation = self.input.normalisation()?;
+        let onnx = Onnx::read(&self.model, self.input.input)?;
         print!("{}", onnx.table()?);
         for note in &onnx.notes {
             println!("{note}");
@@ -91,5 +96,96 @@ impl ImportArguments {
                 expected: format!("at most {:e}", self.tolerance),
             }),
         }
+    }
+}
+
+/// Network of an ONNX file, and how its input is made of images.
+#[derive(Args)]
+pub(crate) struct OnnxArguments {
+    #[command(flatten)]
+    input: InputArguments,
+    /// The network takes blue, green, red; the means and deviations are given red, green, blue
+    #[arg(long)]
+    bgr: bool,
+}
+
+/// Work on a network of an ONNX file and its images.
+pub(crate) trait ImportedWork {
+    fn on<K: Task>(&self, network: &Imported<K>, parts: &Split<K>) -> evospike::Result<()>;
+}
+
+/// Reader of a data set in its published format.
+type Published<K> = fn(&Path) -> evospike::Result<TrainTest<K>>;
+
+impl OnnxArguments {
+    pub(crate) fn open(
+        &self,
+        model: &Path,
+        images: &ImageArguments,
+        work: &impl ImportedWork,
+    ) -> evospike::Result<()> {
+        images.check()?;
+        let mut onnx = Onnx::read(model, self.input.input)?;
+        if self.bgr {
+            onnx = onnx.with_channels_reversed();
+        }
+        let Shape { channels, height, width } = onnx.graph.input;
+        let classes = onnx.graph.shapes()?.last().map_or(0, |shape| shape.channels);
+        let files = Files { arguments: self, onnx, images };
+        match (channels, height, width, classes) {
+            (1, 8, 8, 10) => {
+                work.on(&Imported::<Digits>::new(files.onnx.graph)?, &images.digits()?)
+            }
+            (1, 28, 28, 10) => files.on_set::<Mnist>(work, (Format::Idx, |path| data::idx(path))),
+            (3, 32, 32, 10) => {
+                files.on_set::<Cifar10>(work, (Format::Cifar10, |path| data::cifar10(path)))
+            }
+            (3, 32, 32, 100) => {
+                files.on_set::<Cifar100>(work, (Format::Cifar100, |path| data::cifar100(path)))
+            }
+            (3, 64, 64, 200) => files.on_folder::<Classify<3, 64, 200>>(work),
+            (3, 224, 224, 10) => files.on_folder::<Classify<3, 224, 10>>(work),
+            (3, 224, 224, 1000) => files.on_folder::<ImageNet>(work),
+            (3, 227, 227, 1000) => files.on_folder::<Classify<3, 227, 1000>>(work),
+            _ => {
+                let found = format!("images of {} in {classes} classes", files.onnx.graph.input);
+                let expected = "1x8x8, 1x28x28, 3x32x32 or 3x224x224 in 10, 3x32x32 in 100, 3x64x64 \
+                    in 200, 3x224x224 or 3x227x227 in 1000; in a program, those of any `Task`";
+                Err(wrong("model", found, expected))
+            }
+        }
+    }
+}
+
+/// A network that was read, and the files of its images.
+struct Files<'a> {
+    arguments: &'a OnnxArguments,
+    onnx: Onnx,
+    images: &'a ImageArguments,
+}
+
+impl Files<'_> {
+    fn on_folder<K: Task>(self, work: &impl ImportedWork) -> evospike::Result<()> {
+        self.on_set::<K>(work, (Format::Folder, |path| data::folder(path)))
+    }
+
+    /// Works on a data set in its published format, or in folders.
+    fn on_set<K: Task>(
+        self,
+        work: &impl ImportedWork,
+        (published, read): (Format, Published<K>),
+    ) -> evospike::Result<()> {
+        let normalisation = self.arguments.input.normalisation()?;
+        let format = self.images.format()?;
+        let data = match format {
+            Format::Folder => self.images.folder()?,
+            format if format == published => read(self.images.data()?)?,
+            _ => return Err(self.images.refuse("that of the network's images, or folder")),
+        };
+        let data = match normalisation {
+            None => data,
+            Some(normalisation) => data.normalised(&normalisation)?,
+        };
+        work.on(&Imported::<K>::new(self.onnx.graph)?, &self.images.split(&data)?)
     }
 }

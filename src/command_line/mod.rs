@@ -8,6 +8,6 @@ pub(crate) mod import;
 pub(crate) mod source;
 
 pub(crate) use experiments::{FashionArguments, Reproduce, print_files, run_fashion};
-pub(crate) use source::{ImageArguments, Net, Source, Work, beside, load_trained, wrong};
+pub(crate) use source::{ImageArguments, Net, Work, beside, load_trained, wrong};
 #[cfg(feature = "onnx")]
 pub(crate) use {evolve::EvolveArguments, import::ImportArguments};

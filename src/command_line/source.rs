@@ -12,16 +12,6 @@ use evospike::data::{Cifar10, Cifar100, FolderSettings, Normalisation, Task, Tra
 use evospike::prelude::*;
 use evospike::ranks;
 
-/// A network and its images.
-#[derive(Args)]
-pub(crate) struct Source {
-    /// Network; those for CIFAR take the number of classes from the data
-    #[arg(long)]
-    pub(crate) net: Net,
-    #[command(flatten)]
-    pub(crate) images: ImageArguments,
-}
-
 /// Images, and those of them that are held out.
 #[derive(Args)]
 pub(crate) struct ImageArguments {
@@ -181,21 +171,22 @@ pub(crate) trait Work {
     fn on<N: Network>(&self, parts: &Split<N::Task>) -> evospike::Result<()>;
 }
 
-impl Source {
-    pub(crate) fn open(&self, work: &impl Work) -> evospike::Result<()> {
-        self.images.check()?;
-        match self.net {
+impl ImageArguments {
+    /// Works on a network and its images.
+    pub(crate) fn open(&self, net: Net, work: &impl Work) -> evospike::Result<()> {
+        self.check()?;
+        match net {
             Net::Digits => self.on_digits::<DigitsCnn>(work),
             Net::Mlp => self.on_digits::<Mlp>(work),
             Net::Fashion => {
-                self.images.embedded()?;
-                work.on::<FashionCnn>(&self.images.split(&data::fashion()?)?)
+                self.embedded()?;
+                work.on::<FashionCnn>(&self.split(&data::fashion()?)?)
             }
             Net::MnistCnn => {
-                let data = match self.images.format()? {
-                    Format::Idx => data::idx(self.images.data()?),
-                    Format::Folder => self.images.folder(),
-                    _ => Err(self.images.refuse("idx or folder")),
+                let data = match self.format()? {
+                    Format::Idx => data::idx(self.data()?),
+                    Format::Folder => self.folder(),
+                    _ => Err(self.refuse("idx or folder")),
                 };
                 self.on::<MnistCnn>(work, data?, &Normalisation::MNIST)
             }
@@ -203,10 +194,10 @@ impl Source {
             Net::Vgg15HalfBn => self.on_cifar::<Vgg15HalfBn, Vgg15HalfBnCifar100>(work),
             Net::Vgg15QuarterBn => self.on_cifar::<Vgg15QuarterBn, Vgg15QuarterBnCifar100>(work),
             Net::Resnet20 => self.on_cifar::<ResNet20, ResNet20Cifar100>(work),
-            Net::Vgg16 if self.images.format()? == Format::Folder => {
-                self.on::<Vgg16>(work, self.images.folder()?, &Normalisation::IMAGENET)
+            Net::Vgg16 if self.format()? == Format::Folder => {
+                self.on::<Vgg16>(work, self.folder()?, &Normalisation::IMAGENET)
             }
-            Net::Vgg16 => Err(self.images.refuse("folder")),
+            Net::Vgg16 => Err(self.refuse("folder")),
         }
     }
 
@@ -216,21 +207,21 @@ impl Source {
         work: &impl Work,
     ) -> evospike::Result<()> {
         let (ten, hundred) = (Normalisation::CIFAR10, Normalisation::CIFAR100);
-        let (format, folder) = (self.images.format()?, self.images.data()?);
+        let (format, folder) = (self.format()?, self.data()?);
         let classes = std::fs::read_dir(folder.join("train")).map_or(0, Iterator::count);
         match format {
             Format::Cifar10 => self.on::<A>(work, data::cifar10(folder)?, &ten),
             Format::Cifar100 => self.on::<B>(work, data::cifar100(folder)?, &hundred),
             Format::Folder if classes >= Cifar100::CLASSES => {
-                self.on::<B>(work, self.images.folder()?, &hundred)
+                self.on::<B>(work, self.folder()?, &hundred)
             }
-            Format::Folder => self.on::<A>(work, self.images.folder()?, &ten),
-            Format::Idx | Format::Auto => Err(self.images.refuse("cifar10, cifar100 or folder")),
+            Format::Folder => self.on::<A>(work, self.folder()?, &ten),
+            Format::Idx | Format::Auto => Err(self.refuse("cifar10, cifar100 or folder")),
         }
     }
 
     fn on_digits<N: Network<Task = Digits>>(&self, work: &impl Work) -> evospike::Result<()> {
-        work.on::<N>(&self.images.digits()?)
+        work.on::<N>(&self.digits()?)
     }
 
     fn on<N: Network>(
@@ -239,11 +230,9 @@ impl Source {
         data: TrainTest<N::Task>,
         normalisation: &Normalisation,
     ) -> evospike::Result<()> {
-        work.on::<N>(&self.images.split(&data.normalised(normalisation)?)?)
+        work.on::<N>(&self.split(&data.normalised(normalisation)?)?)
     }
-}
 
-impl ImageArguments {
     pub(crate) fn check(&self) -> evospike::Result<()> {
         match self.held_out > 0.0 && self.held_out < 1.0 {
             true => Ok(()),

@@ -30,13 +30,37 @@ impl<N: Classifier> Conversion<N> {
         target: &Target,
         settings: impl Into<SimulateSettings>,
     ) -> Result<(Balance, Snn<N>)> {
+        self.best_of(images, target, settings, Ok)
+    }
+
+    /// Returns the best of the usual conversions, each with other neurons by `change`; like
+    /// [`best`](Self::best).
+    ///
+    /// ```no_run
+    /// # use evospike::prelude::*;
+    /// # fn example(conversion: Conversion<DigitsCnn>, parts: Split<Digits>, target: Target)
+    /// # -> evospike::Result<()> {
+    /// let signed = |snn: Snn<_>| snn.with_initial(0.5)?.with_spikes(Spikes::SIGNED);
+    /// let (balance, snn) = conversion.best_of(&parts.held_out, &target, 16, signed)?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Returns an error in the same cases as [`best`](Self::best), or if `change` does.
+    pub fn best_of(
+        &self,
+        images: &Images<HeldOut, N::Task>,
+        target: &Target,
+        settings: impl Into<SimulateSettings>,
+        change: impl Fn(Snn<N>) -> Result<Snn<N>>,
+    ) -> Result<(Balance, Snn<N>)> {
         let settings = settings.into();
         let mut candidates = Vec::new();
         for balance in Balance::SWEEP {
             match self.balance(balance) {
                 // A percentile so low that the threshold of a sparse layer is 0 is no candidate.
                 Err(Error::Layer { .. }) => (),
-                snn => candidates.push((balance, snn?)),
+                snn => candidates.push((balance, change(snn?)?)),
             }
         }
         let expected = "a balance with thresholds above 0";

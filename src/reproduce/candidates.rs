@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::kinds::{NeuronKind, NeuronsSettings};
 use super::steps::{StepCache, TimingRow, changed};
-use crate::ann::{Ann, Model, Network};
+use crate::ann::{Classifier, Model, TaskOf};
 use crate::base::{Chart, Error, Result, Resume, rounded};
 use crate::convert::{Balance, Conversion, convert};
 use crate::data::{HeldOut, Images, Split};
@@ -16,7 +16,7 @@ use crate::metrics::{AccuracyRow, Target, accuracy_chart};
 use crate::simulate::{SimulateSettings, Simulation, Snn, simulate};
 
 /// What [`measure`] found.
-pub(super) struct Measured<N: Network> {
+pub(super) struct Measured<N: Classifier> {
     pub networks: Vec<Tested<N>>,
     pub convergence: Vec<GenerationRow>,
     /// Targets on the test images: 2, 1 and 0.5 points below the ANN.
@@ -25,7 +25,7 @@ pub(super) struct Measured<N: Network> {
     pub checksums: [u32; 3],
 }
 
-impl<N: Network> Measured<N> {
+impl<N: Classifier> Measured<N> {
     /// Accuracies of all networks on the test images.
     pub fn accuracy(&self) -> Vec<AccuracyRow> {
         let networks = self.networks.iter();
@@ -48,12 +48,12 @@ impl<N: Network> Measured<N> {
 }
 
 /// Chooses the networks on held-out images and runs each on the test images.
-pub(super) fn measure<N: Network>(
-    ann: &Ann<N>,
-    parts: &Split<N::Task>,
+pub(super) fn measure<M: Model>(
+    ann: &M,
+    parts: &Split<TaskOf<M>>,
     settings: &NeuronsSettings,
     steps: &mut StepCache<'_>,
-) -> Result<Measured<N>> {
+) -> Result<Measured<M::Network>> {
     let checksums = [parts.held_out.checksum(), parts.test.checksum(), ann.checksum()?];
     let training = parts.training.take(settings.balance_images);
     // Seeds are in the steps' names, and the steps of a kind depend on no other.
@@ -61,12 +61,13 @@ pub(super) fn measure<N: Network>(
         settings.seeds.clear();
         settings.kinds.clear();
     });
-    let all = (N::NAME, common, checksums, training.checksum());
+    let all = (M::Network::NAME, common, checksums, training.checksum());
     let held_out = parts.held_out.take(settings.baseline_images);
+    let choosing = ann.target(&held_out, 1.0)?;
     let experiment = Experiment {
         conversion: convert(ann, &training)?,
-        choosing: (&held_out, &ann.target(&held_out, 1.0)?),
-        gap_target: ann.target(&held_out, 0.5)?,
+        gap_target: choosing.with_margin(0.5)?,
+        choosing: (&held_out, &choosing),
         evolving: (&parts.held_out, &ann.target(&parts.held_out, 1.0)?),
         settings,
     };
@@ -76,7 +77,7 @@ pub(super) fn measure<N: Network>(
         experiment.kind(kind, &mut chosen, &mut convergence, steps)?;
     }
     let images = parts.test.take(settings.test_images);
-    let target = |margin| ann.target(&images, margin);
+    let target = ann.target(&images, 1.0)?;
     let run = SimulateSettings { outputs: true, ..settings.timesteps.into() };
     let mut networks = Vec::new();
     for chosen in chosen {
@@ -84,7 +85,7 @@ pub(super) fn measure<N: Network>(
         let run = steps.run(&format!("test, {chosen}"), &chosen.snn, &images, run)?;
         networks.push(Tested { chosen, run });
     }
-    let targets = [target(2.0)?, target(1.0)?, target(0.5)?];
+    let targets = [target.with_margin(2.0)?, target.clone(), target.with_margin(0.5)?];
     Ok(Measured { networks, convergence, targets, checksums })
 }
 
@@ -105,7 +106,7 @@ pub(super) struct GenerationRow {
 }
 
 /// Network chosen on held-out images.
-pub(super) struct Chosen<N: Network> {
+pub(super) struct Chosen<N: Classifier> {
     pub kind: NeuronKind,
     /// Sort of the network: percentile, factor, calibrated or evolved.
     pub network: &'static str,
@@ -120,7 +121,7 @@ pub(super) struct Chosen<N: Network> {
     pub start: Option<usize>,
 }
 
-impl<N: Network> fmt::Display for Chosen<N> {
+impl<N: Classifier> fmt::Display for Chosen<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, {}", self.kind.name, self.network)?;
         match self.network {
@@ -131,7 +132,7 @@ impl<N: Network> fmt::Display for Chosen<N> {
 }
 
 /// A chosen network and its run on the test images.
-pub(super) struct Tested<N: Network> {
+pub(super) struct Tested<N: Classifier> {
     pub chosen: Chosen<N>,
     pub run: Simulation,
 }
@@ -140,7 +141,7 @@ pub(super) struct Tested<N: Network> {
 pub(super) const EVOLVED: &str = "evolved";
 
 /// The network, and what is chosen on held-out images.
-struct Experiment<'a, N: Network> {
+struct Experiment<'a, N: Classifier> {
     conversion: Conversion<N>,
     choosing: (&'a Images<HeldOut, N::Task>, &'a Target),
     gap_target: Target,
@@ -151,7 +152,7 @@ struct Experiment<'a, N: Network> {
 /// A conversion, its name and its error on held-out images.
 type Candidate<N> = (String, Snn<N>, f64);
 
-impl<N: Network> Experiment<'_, N> {
+impl<N: Classifier> Experiment<'_, N> {
     /// Adds the error on held-out images, in percent, after the timestep that the kind is to be good
     /// at.
     fn measured(
@@ -291,7 +292,7 @@ impl<N: Network> Experiment<'_, N> {
 }
 
 /// The candidate of the lowest error; among equals, the first.
-fn best<N: Network>(candidates: Vec<Candidate<N>>) -> Result<Candidate<N>> {
+fn best<N: Classifier>(candidates: Vec<Candidate<N>>) -> Result<Candidate<N>> {
     let best = candidates.into_iter().min_by(|a, b| a.2.total_cmp(&b.2));
     let found = "none with thresholds above 0";
     best.ok_or_else(|| Error::parameter("percentiles", found, "at least one"))

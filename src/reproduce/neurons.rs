@@ -9,7 +9,7 @@ use super::candidates::{Measured, Tested, measure};
 use super::kinds::NeuronsSettings;
 use super::rows::{Report, Row};
 use super::steps::{StepCache, complete};
-use crate::ann::{Ann, Network};
+use crate::ann::{Classifier, Model, TaskOf};
 use crate::base::{Output, Result, Table, latency_text, rounded};
 use crate::data::Split;
 use crate::metrics::Target;
@@ -68,13 +68,13 @@ pub struct NeuronRow {
 
 impl NeuronRow {
     /// Rows of all networks that [`measure`] found.
-    pub(super) fn of<N: Network>(measured: &Measured<N>) -> Result<Vec<Self>> {
+    pub(super) fn of<N: Classifier>(measured: &Measured<N>) -> Result<Vec<Self>> {
         let Measured { networks, targets, .. } = measured;
         networks.iter().map(|network| Self::new(network, networks, targets)).collect()
     }
 
     /// Row of one of the networks.
-    fn new<N: Network>(
+    fn new<N: Classifier>(
         network: &Tested<N>,
         all: &[Tested<N>],
         targets: &[Target; 3],
@@ -201,9 +201,9 @@ impl Row for NeuronRow {
 /// # Errors
 /// Returns an error if a setting is out of range or the folder cannot be written to;
 /// [`Error::Stopped`](crate::Error::Stopped) after `stop`.
-pub fn neurons<N: Network>(
-    ann: &Ann<N>,
-    parts: &Split<N::Task>,
+pub fn neurons<M: Model>(
+    ann: &M,
+    parts: &Split<TaskOf<M>>,
     settings: &NeuronsSettings,
     folder: impl Into<PathBuf>,
     stop: &AtomicBool,
@@ -223,7 +223,7 @@ pub fn neurons<N: Network>(
     complete(
         output,
         rows,
-        ("neurons", N::NAME),
+        ("neurons", M::Network::NAME),
         [&measured.checksums[..2], &measured.checksums[2..]],
         ("neurons-settings.json", settings),
     )

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::rows::Report;
-use crate::ann::Network;
+use crate::ann::Classifier;
 use crate::base::{
     Error, Lock, Output, Progress, Ranks, Result, read_checkpoint, require, write_checkpoint,
 };
@@ -58,7 +58,7 @@ pub(super) struct NetworkRows {
 impl NetworkRows {
     /// Adds the generations of an evolution and the thresholds that it changed from those of
     /// `start`.
-    pub fn add_evolution<N: Network>(
+    pub fn add_evolution<N: Classifier>(
         &mut self,
         seed: u64,
         (initial, margin): (f32, f64),
@@ -82,7 +82,7 @@ impl NetworkRows {
 
 /// Writes the charts `convergence{suffix}.svg` and `thresholds{suffix}.svg` of an evolution that
 /// changed the thresholds of `start`.
-pub(super) fn evolution_charts<N: Network>(
+pub(super) fn evolution_charts<N: Classifier>(
     output: &Output,
     suffix: &str,
     [convergence, thresholds]: [&str; 2],
@@ -188,7 +188,7 @@ impl<'a> StepCache<'a> {
 
     /// Result of a step that changes the neurons of `snn`; neurons in its file that the network
     /// cannot have are computed again.
-    pub fn network<N: Network>(
+    pub fn network<N: Classifier>(
         &mut self,
         name: &str,
         snn: &Snn<N>,
@@ -200,7 +200,7 @@ impl<'a> StepCache<'a> {
     }
 
     /// Run of a network on images; one of others in its file is computed again.
-    pub fn run<N: Network, P: Part>(
+    pub fn run<N: Classifier, P: Part>(
         &mut self,
         name: &str,
         snn: &Snn<N>,
