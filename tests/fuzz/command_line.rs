@@ -17,11 +17,22 @@ use crate::reliability::record;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Each with what makes it end at once, whatever else is said: `file` is no folder.
-const COMMANDS: [(&[&str], &[&str], &[&str]); 9] = [
+const COMMANDS: [(&[&str], &[&str], &[&str]); 12] = [
+    (&[], &["--seeds", "--epochs", "--test-images"], &["--out", "file/out"]),
     (
-        &[],
+        &["reproduce", "digits"],
         &["--seeds", "--timesteps", "--population", "--generations", "--margin"],
         &["--out", "file/out"],
+    ),
+    (
+        &["reproduce", "neurons", "--model", "file"],
+        &["--net", "--kinds", "--seeds", "--mean", "--std", "--input", "--bgr", "--test-images"],
+        &["--data", "file", "--out", "out"],
+    ),
+    (
+        &["evolve", "--model", "file"],
+        &["--spikes", "--initial", "--timesteps", "--margin", "--input", "--mean", "--std"],
+        &["--data", "file", "--out", "out"],
     ),
     (&["train"], &TRAIN, &["--out", "out", "--data", "file"]),
     // A whole training, of a tenth of a second.
