@@ -61,35 +61,43 @@ def run(notebook):
     return None, seconds
 
 
+def notebook(name):
+    """Path of a notebook, named from here or from this folder."""
+    for path in [Path(name), HERE / name]:
+        if path.is_file():
+            return path
+    raise argparse.ArgumentTypeError(f"no file {name}, nor {HERE / name}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--warm", action="store_true", help="compile what notebooks need")
     what.add_argument("--check", action="store_true", help="run, and change nothing")
     what.add_argument("--execute", action="store_true", help="run, and keep the output")
-    parser.add_argument("notebooks", nargs="*", type=Path, help="all, unless some are named")
+    parser.add_argument("notebooks", nargs="*", type=notebook, help="all, unless some are named")
     arguments = parser.parse_args()
     if arguments.warm:
-        notebook = nbformat.v4.new_notebook()
+        empty = nbformat.v4.new_notebook()
         source = ':dep evospike = { path = ".." }\nuse evospike::prelude::*;'
-        notebook.cells.append(nbformat.v4.new_code_cell(source))
-        wrong, _ = run(notebook)
+        empty.cells.append(nbformat.v4.new_code_cell(source))
+        wrong, _ = run(empty)
         sys.exit(wrong)
     wrongs = []
     for path in arguments.notebooks or sorted(HERE.glob("*.ipynb")):
-        notebook = nbformat.read(path, as_version=4)
-        for cell in notebook.cells:
+        book = nbformat.read(path, as_version=4)
+        for cell in book.cells:
             if cell.cell_type == "code":
                 cell.outputs, cell.execution_count = [], None
-        wrong, seconds = run(notebook)
+        wrong, seconds = run(book)
         cells = " ".join(f"{s:.1f}" for s in seconds)
         print(f"{path.name}: {wrong or 'as it should be'}; seconds a cell: {cells}", flush=True)
         if wrong:
             wrongs.append(path.name)
         elif arguments.execute:
-            for cell in notebook.cells:
+            for cell in book.cells:
                 cell.metadata.pop("execution", None)
-            nbformat.write(notebook, path)
+            nbformat.write(book, path)
     sys.exit(f"failed: {', '.join(wrongs)}" if wrongs else None)
 
 

@@ -129,12 +129,24 @@ impl Graph {
         Ok(shapes)
     }
 
-    /// Table of the layers with their shapes and weights, under a title.
+    /// Table of the layers, numbered as in errors, with the shapes that they give, their weights and
+    /// multiply-accumulates.
     pub(crate) fn table(&self, name: &str) -> Table {
-        let (layers, weights) = (self.nodes.len(), self.parameters());
-        let title = format!("{name}: {layers} layers, {weights} weights, input {}", self.input);
-        let mut table = Table::new(title, ["layer", "kind", "of", "output", "weights"]);
         let shapes = self.shapes().unwrap_or_default();
+        let products = |node: &Node| {
+            let input = node.inputs.first().and_then(|&value| shapes.get(value));
+            input.map_or(0, |&input| node.layer.products(input))
+        };
+        let title = format!(
+            "{name}: input {}, {} classes, {} layers, {} weights, {} multiply-accumulates",
+            self.input,
+            shapes.last().map_or(0, |shape| shape.size()),
+            self.nodes.len(),
+            self.parameters(),
+            self.nodes.iter().map(products).sum::<u64>(),
+        );
+        let header = ["layer", "kind", "name", "of", "output", "weights", "products"];
+        let mut table = Table::new(title, header);
         for (number, node) in self.nodes.iter().enumerate() {
             let taken = node.inputs.iter().map(|&value| match value.checked_sub(1) {
                 Some(number) => number.to_string(),
@@ -143,9 +155,11 @@ impl Graph {
             table.row([
                 number.to_string(),
                 node.layer.name(),
+                node.name.clone(),
                 taken.collect::<Vec<_>>().join(", "),
                 shapes.get(number + 1).map(Shape::to_string).unwrap_or_default(),
                 node.layer.parameters().to_string(),
+                products(node).to_string(),
             ]);
         }
         table

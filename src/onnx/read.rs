@@ -83,37 +83,8 @@ impl Onnx {
     /// # Errors
     /// A layer that does not fit what it takes, after a change of [`graph`](Self::graph).
     pub fn table(&self) -> Result<Table> {
-        let shapes = self.graph.shapes()?;
-        let products = |number: usize| {
-            let node = &self.graph.nodes[number];
-            node.layer.products(shapes[node.inputs[0]])
-        };
-        let all: u64 = (0..self.graph.nodes.len()).map(products).sum();
-        let title = format!(
-            "input {}, {} classes, {} layers, {} weights, {all} multiply-accumulates",
-            self.graph.input,
-            shapes.last().map_or(0, |shape| shape.size()),
-            self.graph.nodes.len(),
-            self.graph.parameters(),
-        );
-        let header = ["", "layer", "name", "of", "output", "weights", "products"];
-        let mut table = Table::new(title, header);
-        for (number, node) in self.graph.nodes.iter().enumerate() {
-            let taken = node.inputs.iter().map(|&value| match value {
-                0 => "image".into(),
-                value => value.to_string(),
-            });
-            table.row([
-                (number + 1).to_string(),
-                node.layer.name(),
-                node.name.clone(),
-                taken.collect::<Vec<_>>().join(", "),
-                shapes[number + 1].to_string(),
-                node.layer.parameters().to_string(),
-                products(number).to_string(),
-            ]);
-        }
-        Ok(table)
+        self.graph.shapes()?;
+        Ok(self.graph.table("ONNX file"))
     }
 
     /// Names of the layers of batch normalisation that are folded into the weights before them.

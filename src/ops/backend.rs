@@ -362,8 +362,27 @@ impl Backend for Cpu {
 impl Backend for dfdx::prelude::Cuda {
     const TAPE: usize = 256;
 
+    // dfdx's driver bindings unwrap what the driver answers, so it is asked first.
     fn open(seed: u64) -> Result<Self> {
-        Self::try_build(0, seed).map_err(crate::base::Error::device)
+        use cudarc::driver::result::{DriverError, device, init};
+        use cudarc::driver::sys::CUresult;
+
+        let cards = || match init().and_then(|()| device::get_count())? {
+            0 => Err(DriverError(CUresult::CUDA_ERROR_NO_DEVICE)),
+            _ => Ok(()),
+        };
+        let refused = |found: &dyn std::fmt::Debug| {
+            crate::base::Error::Device(format!(
+                "CUDA: found {found:?}; expected an NVIDIA card with a driver as new as the CUDA \
+                 toolkit (`nvidia-smi` lists them) and free memory; dfdx's `Cpu` needs none"
+            ))
+        };
+        cards().map_err(|DriverError(code)| refused(&code))?;
+        // A card without memory for a context, or that another process keeps, is a panic there.
+        match std::panic::catch_unwind(|| Self::try_build(0, seed)) {
+            Ok(built) => built.map_err(|error| refused(&error)),
+            Err(_) => Err(refused(&"a panic of the driver's bindings, printed above")),
+        }
     }
 }
 
