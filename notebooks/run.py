@@ -5,6 +5,7 @@ one shows text in place of a chart.
 """
 
 import argparse
+import re
 import sys
 import time
 from pathlib import Path
@@ -54,9 +55,10 @@ def run(notebook):
                 return f"cell {number} is tagged raises-exception and did not fail", seconds
             if failed and not tagged:
                 return f"cell {number}: {''.join(said)}", seconds
-            # evcxr writes a chart as text where the last expression moves a variable of the cell.
+            # evcxr writes a chart as text where the last expression moves a variable of the cell, and
+            # all as text where the crate was changed meanwhile.
             for data in (output.get("data", {}) for output in cell.outputs):
-                if data.get("text/plain", "").startswith("chart: ") and len(data) == 1:
+                if re.match(r"chart: |.*: \d+ rows$", data.get("text/plain", "")) and len(data) == 1:
                     return f"cell {number} shows {data['text/plain']} as text", seconds
     return None, seconds
 
