@@ -164,6 +164,9 @@ pub(crate) struct Cifar10Arguments {
     /// Number of timesteps per simulation in the evolution
     #[arg(long, default_value_t = Cifar10Settings::default().evolution.timesteps)]
     timesteps: usize,
+    /// Margin of the evolution's target below the ANN's accuracy, in percentage points
+    #[arg(long, default_value_t = Cifar10Settings::default().margin_points)]
+    margin: f64,
     /// Number of test images
     #[arg(long, default_value_t = Cifar10Settings::default().test_images)]
     test_images: usize,
@@ -275,6 +278,7 @@ fn run_cifar10(arguments: &Cifar10Arguments) -> evospike::Result<()> {
     let mut settings = Cifar10Settings {
         seeds: arguments.seeds.clone(),
         initial: arguments.initial.clone(),
+        margin_points: arguments.margin,
         test_images: arguments.test_images,
         ..Cifar10Settings::default()
     };
