@@ -316,6 +316,10 @@ impl NeuronsArguments {
         if let Some(kinds) = &self.kinds {
             settings.kinds.retain(|kind| kinds.contains(&kind.name));
         }
+        // Of a small data set, all of its held-out images.
+        for evolution in &mut settings.evolutions {
+            evolution.batch = evolution.batch.map(|batch| batch.min(parts.held_out.len()));
+        }
         neurons(network, parts, &settings, &self.out, stopped_by_ctrl_c()).map(print_report)
     }
 }

@@ -209,6 +209,9 @@ pub fn neurons<M: Model>(
     stop: &AtomicBool,
 ) -> Result<Report<NeuronRow>> {
     settings.check()?;
+    for evolution in &settings.evolutions {
+        evolution.batch_of(parts.held_out.len())?;
+    }
     let folder = folder.into();
     let output = Output::new(&folder)?;
     let mut steps = StepCache::new("reproduce neurons", &folder, &(), stop)?;
