@@ -95,8 +95,8 @@ mod tests {
     use crate::ann::networks::{DigitsCnn, Network};
     use crate::ann::train::History;
     use crate::ann::train::{TrainSettings, train};
+    use crate::data::Shares;
     use crate::data::embedded::digits;
-    use crate::data::images::Shares;
 
     fn on_a_thread() -> DeviceThread {
         DeviceThread::new(|| Ok(DigitsCnn::build(3)?)).unwrap()

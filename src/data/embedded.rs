@@ -6,7 +6,8 @@ use std::path::Path;
 use flate2::read::GzDecoder;
 
 use super::formats::{IdxFile, idx_of};
-use super::images::{Images, TrainTest, Whole, numbered};
+use super::images::{Images, Whole, numbered};
+use super::split::TrainTest;
 use super::tasks::{Digits, Fashion, Task};
 use crate::base::{Error, Result};
 

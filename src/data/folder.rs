@@ -8,8 +8,9 @@ use image::imageops::{FilterType, crop_imm, resize};
 use image::{DynamicImage, GrayImage, ImageBuffer, ImageReader, Limits, Luma, Pixel, Rgb};
 use rayon::prelude::*;
 
-use super::images::{Images, TrainTest, Whole};
+use super::images::{Images, Whole};
 use super::shape::Shape;
+use super::split::TrainTest;
 use super::tasks::Task;
 use crate::base::{Error, Progress, Result, require};
 

@@ -5,8 +5,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::archives::{files, open};
-use super::images::{Images, TrainTest, Whole, numbered};
+use super::images::{Images, Whole, numbered};
 use super::pickle::Pickle;
+use super::split::TrainTest;
 use super::tasks::{Cifar10, Cifar100, Task};
 use crate::base::{Error, Result};
 

@@ -35,6 +35,7 @@ pub(crate) mod images;
 pub(crate) mod lists;
 pub(crate) mod pickle;
 pub(crate) mod shape;
+pub(crate) mod split;
 pub(crate) mod tasks;
 
 pub use augment::Augment;
@@ -43,6 +44,7 @@ pub use folder::{FolderSettings, class_folders, class_folders_with, folder, fold
 pub use formats::{cifar10, cifar100, idx, idx_files};
 pub use images::*;
 pub use shape::Shape;
+pub use split::*;
 pub use tasks::*;
 
 pub(crate) use images::Samples;

@@ -1,8 +1,8 @@
 use super::*;
 use crate::ann::networks::{DigitsCnn, Mlp};
 use crate::data;
-use crate::data::images::{Shares, Split};
 use crate::data::tasks::Digits;
+use crate::data::{Shares, Split};
 
 fn digits(seed: u64) -> Split<Digits> {
     let digits = data::digits().unwrap();

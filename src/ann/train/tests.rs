@@ -11,8 +11,8 @@ use crate::base::tensors::NamedTensor;
 use crate::data;
 use crate::data::images::Images;
 use crate::data::images::Training;
-use crate::data::images::{Shares, Split};
 use crate::data::tasks::Digits;
+use crate::data::{Shares, Split};
 
 mod small {
     use crate::ann::modules::*;

@@ -1,8 +1,10 @@
 use std::collections::HashSet;
 
 use super::*;
+use crate::base::{Stream, rng};
 use crate::data::embedded::digits;
 use crate::data::tasks::Classify;
+use crate::data::{Shares, TrainTest};
 
 type Tiny = Classify<1, 2, 3>;
 

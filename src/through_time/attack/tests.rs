@@ -4,7 +4,7 @@ use crate::ann::networks::DigitsCnn;
 use crate::ann::train::TrainSettings;
 use crate::convert::{Balance, convert};
 use crate::data;
-use crate::data::images::Shares;
+use crate::data::Shares;
 use crate::data::shape::Shape;
 use crate::data::tasks::Digits;
 use crate::metrics::Accuracy;
