@@ -1,7 +1,7 @@
 """Runs notebooks headless, each from a fresh kernel, from top to bottom; `start` calls this.
 
 Fails where a cell fails that is not tagged `raises-exception`, where one that is does not, and where
-one shows text in place of a chart.
+one shows text in place of a chart or a table.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def run(notebook):
             if failed and not tagged:
                 return f"cell {number}: {''.join(said)}", seconds
             # evcxr writes a chart as text where the last expression moves a variable of the cell, and
-            # all as text where the crate was changed meanwhile.
+            # a table where it is of the first variable of a kernel, made in the same cell.
             for data in (output.get("data", {}) for output in cell.outputs):
                 if re.match(r"chart: |.*: \d+ rows$", data.get("text/plain", "")) and len(data) == 1:
                     return f"cell {number} shows {data['text/plain']} as text", seconds

@@ -174,6 +174,8 @@ fn bad_arguments_get_one_line_and_exit_code_2() {
         &["reproduce", "digits", "--margin", "-1"],
         &["reproduce", "digits", "--margin", "0"],
         &["reproduce", "digits", "--margin", "200"],
+        &["reproduce", "neurons", "--net", "mlp", "--model", "x", "--bgr"],
+        &["reproduce", "neurons", "--model", "x.safetensors"],
     ] {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("out");

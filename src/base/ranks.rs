@@ -158,7 +158,7 @@ impl Joined {
         {
             // In one piece: what Open MPI says of the abort would come between two.
             let said = format!("rank {}: error: {error}\n", universe.world().rank());
-            let _ = std::io::Write::write_all(&mut std::io::stderr(), said.as_bytes());
+            eprint!("{said}");
             universe.world().abort(1);
         }
     }

@@ -178,7 +178,9 @@ pub(crate) struct Cifar10Arguments {
 #[derive(Args)]
 pub(crate) struct NeuronsArguments {
     /// Network of the file of weights; those for CIFAR take the number of classes from the data
+    // Its images are normalised as for its training.
     #[arg(long)]
+    #[cfg_attr(feature = "onnx", arg(conflicts_with_all = ["shape", "mean", "std", "bgr"]))]
     net: Option<Net>,
     #[command(flatten)]
     images: ImageArguments,
@@ -294,6 +296,9 @@ impl NeuronsArguments {
     fn run(&self) -> evospike::Result<()> {
         match self.net {
             Some(net) => self.images.open(net, self),
+            None if self.model.extension().is_some_and(|kind| kind == "safetensors") => {
+                Err(wrong("net", "none", "the network of the file of weights"))
+            }
             #[cfg(feature = "onnx")]
             None => self.onnx.open(&self.model, &self.images, self),
             #[cfg(not(feature = "onnx"))]

@@ -31,8 +31,8 @@ pub(crate) struct ImportArguments {
 #[derive(Args)]
 pub(crate) struct InputArguments {
     /// Shape of an image, for an ONNX file that leaves it open or takes a row of pixels
-    #[arg(long, value_name = "CHANNELSxROWSxCOLUMNS", value_parser = shape)]
-    input: Option<Shape>,
+    #[arg(long = "input", value_name = "CHANNELSxROWSxCOLUMNS", value_parser = shape)]
+    shape: Option<Shape>,
     /// Mean of each channel, subtracted from pixels of 0 to 1 [default: 0]
     #[arg(long, value_delimiter = ',', requires = "std")]
     mean: Option<Vec<f32>>,
@@ -63,7 +63,7 @@ pub(crate) fn shape(text: &str) -> Result<Shape, String> {
 impl ImportArguments {
     pub(crate) fn run(&self) -> evospike::Result<()> {
         let normalisation = self.input.normalisation()?;
-        let onnx = Onnx::read(&self.model, self.input.input)?;
+        let onnx = Onnx::read(&self.model, self.input.shape)?;
         print!("{}", onnx.table()?);
         for note in &onnx.notes {
             println!("{note}");
@@ -125,7 +125,7 @@ impl OnnxArguments {
         work: &impl ImportedWork,
     ) -> evospike::Result<()> {
         images.check()?;
-        let mut onnx = Onnx::read(model, self.input.input)?;
+        let mut onnx = Onnx::read(model, self.input.shape)?;
         if self.bgr {
             onnx = onnx.with_channels_reversed();
         }

@@ -172,8 +172,9 @@ pub fn cifar10<N: Network<Task = Cifar10>>(
     let output = Output::new(&folder)?;
     let (workspace, mut steps) = Workspace::new(input, settings, &folder, stop)?;
     let images = workspace.parts.test.take(settings.test_images);
+    let target = input.ann.target(&images, settings.margin_points)?;
     let margins = settings.reported_margins.iter();
-    let targets = margins.map(|&margin| input.ann.target(&images, margin));
+    let targets = margins.map(|&margin| target.with_margin(margin));
     let targets: Vec<Target> = targets.collect::<Result<_>>()?;
 
     let (mut comparisons, mut rows) = (Vec::new(), NetworkRows::default());
@@ -443,7 +444,7 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
 
         let mut baselines = Vec::new();
         for &margin in &settings.reported_margins {
-            let target = ann.target(&images, margin)?;
+            let target = target.with_margin(margin)?;
             let of_margin = groups.iter();
             let of_margin = of_margin.map(|(group, curves)| group.baseline(curves, &target));
             let mut of_margin: Vec<_> = of_margin.collect::<Result<_>>()?;
