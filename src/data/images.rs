@@ -456,7 +456,7 @@ impl<P: Part, K: Task> Images<P, K> {
     }
 
     /// Writes the images' indices into a file, one per line, for [`listed`](Self::listed) and
-    /// [`TrainTest::hold_out_listed`].
+    /// [`TrainTest::hold_out_listed`](crate::data::TrainTest::hold_out_listed).
     ///
     /// # Errors
     /// Returns an error if the file cannot be written.
