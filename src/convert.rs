@@ -13,16 +13,18 @@
 //! learned its thresholds, and converts with little error at very few timesteps
 //! ([`Balance::Learned`]).
 
+mod activations;
+
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use self::activations::{Activations, Channel};
 use crate::ann::{Activation, Classifier, Model, TaskOf};
 use crate::base::{Chart, Error, Result, Table, at_least, chart, require, show};
-use crate::data::{Images, Samples, Training};
+use crate::data::{Images, Training};
 use crate::simulate::{InputCode, Neurons, Simulator, Snn, Stage, Stages};
 
 /// Method that sets the threshold of a layer from the training images.
@@ -95,88 +97,6 @@ impl fmt::Display for Balance {
     }
 }
 
-/// Activations of one layer on all images.
-#[derive(Debug, Clone)]
-struct Activations {
-    /// Number of activations per channel, zeros included.
-    count: usize,
-    /// Activations above 0 of each channel, ascending.
-    channels: Vec<Vec<f32>>,
-}
-
-impl Activations {
-    /// Returns a percentile over all channels, as NumPy's `percentile` with its default, linear
-    /// method.
-    fn percentile(&self, percent: f64) -> f32 {
-        percentile(&self.channels, self.count, percent)
-    }
-
-    /// Returns a percentile of each channel.
-    fn percentiles(&self, percent: f64) -> impl Iterator<Item = f32> {
-        let channels = self.channels.chunks(1);
-        channels.map(move |channel| percentile(channel, self.count, percent))
-    }
-
-    /// Returns the mean of each channel.
-    fn means(&self) -> impl Iterator<Item = f64> {
-        self.channels.iter().map(|channel| {
-            let sum: f64 = channel.iter().map(|&a| f64::from(a)).sum();
-            sum / self.count as f64
-        })
-    }
-
-    /// Returns the threshold with the least squared error at T timesteps, among 1 to 100 percent of
-    /// the largest activation; among equals, the largest. 0 if every activation is 0.
-    fn least_squares(&self, timesteps: usize) -> f32 {
-        let most = self.percentile(100.0);
-        if most == 0.0 {
-            return 0.0;
-        }
-        let steps = timesteps as f32;
-        let error = |threshold: f32| -> f64 {
-            let (per_step, step) = (steps / threshold, threshold / steps);
-            let of = |&a: &f32| {
-                let said = (a * per_step).floor().min(steps) * step;
-                f64::from((a - said) * (a - said))
-            };
-            self.channels.iter().flatten().map(of).sum()
-        };
-        let candidates: Vec<(f32, f64)> = (1..=100u8)
-            .into_par_iter()
-            .rev()
-            .map(|percent| most * f32::from(percent) / 100.0)
-            .map(|threshold| (threshold, error(threshold)))
-            .collect();
-        let best = candidates.iter().min_by(|a, b| a.1.total_cmp(&b.1));
-        best.map_or(0.0, |best| best.0)
-    }
-}
-
-/// Returns a percentile of channels of `count` values each, of which only those above 0 are given.
-fn percentile(channels: &[Vec<f32>], count: usize, percent: f64) -> f32 {
-    let all = count * channels.len();
-    let zeros = all - channels.iter().map(Vec::len).sum::<usize>();
-    // Positive floats have the order of their bits, so bisection finds the value of a rank.
-    let nth = |rank: usize| {
-        let Some(rank) = rank.checked_sub(zeros) else {
-            return 0.0;
-        };
-        let (mut low, mut high) = (0, f32::INFINITY.to_bits());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let up_to = |channel: &Vec<f32>| channel.partition_point(|a| a.to_bits() <= middle);
-            match channels.iter().map(up_to).sum::<usize>() > rank {
-                true => high = middle,
-                false => low = middle + 1,
-            }
-        }
-        f32::from_bits(low)
-    };
-    let rank = percent / 100.0 * (all - 1) as f64;
-    let (low, high) = (nth(rank.floor() as usize), nth(rank.ceil() as usize));
-    low + (high - low) * rank.fract() as f32
-}
-
 /// Trained network with its activations, from which each [`Balance`] gives a spiking network.
 pub struct Conversion<N: Classifier> {
     stages: Arc<Stages>,
@@ -188,6 +108,10 @@ pub struct Conversion<N: Classifier> {
 show!(impl [N: Classifier] Conversion<N> as table);
 
 /// Records the activations of every layer on training images.
+///
+/// Up to 2^26 activations above 0 are kept, and their statistics are exact: those of 1,600 CIFAR images
+/// in a half-width VGG15. Of more, histograms are kept, of 512 bins between a power of two and the
+/// next: memory does not grow with the images, and thresholds are within 0.1 % of the exact ones.
 ///
 /// # Errors
 /// Returns an error if there is no image, a layer cannot be converted, or weights or activations
@@ -209,8 +133,8 @@ impl<N: Classifier> Conversion<N> {
         for (i, (activations, stage)) in
             self.activations.iter().zip(&self.stages.stages).enumerate()
         {
-            let all = activations.count * activations.channels.len();
-            let positive: usize = activations.channels.iter().map(Vec::len).sum();
+            let all = activations.len();
+            let positive: usize = activations.channels.iter().map(Channel::len).sum();
             let zero = 100.0 * (all - positive) as f64 / all as f64;
             let [low, high, most] = [99.0, 99.9, 100.0].map(|p| activations.percentile(p));
             table.row([
@@ -229,7 +153,7 @@ impl<N: Classifier> Conversion<N> {
     fn of(stages: Stages, images: &Images<Training, N::Task>) -> Result<Self> {
         images.view().check_some()?;
         Ok(Self {
-            activations: activations(&stages, images.view())?,
+            activations: Activations::record(&stages, images.view())?,
             stages: Arc::new(stages),
             images: images.clone(),
             network: PhantomData,
@@ -302,11 +226,11 @@ impl<N: Classifier> Conversion<N> {
         };
         let most = f64::from(activations.percentile(100.0));
         let mut counts = [0usize; BINS];
-        for &a in activations.channels.iter().flatten() {
+        for (a, count) in activations.positive() {
             let bin = (f64::from(a) / most * BINS as f64) as usize;
-            counts[bin.min(BINS - 1)] += 1;
+            counts[bin.min(BINS - 1)] += count;
         }
-        let all = (activations.count * activations.channels.len()) as f64;
+        let all = activations.len() as f64;
         let shares = counts.map(|count| 100.0 * count as f64 / all);
         let mark = |&percent: &f64| {
             check_percent(percent)?;
@@ -408,42 +332,6 @@ fn learned((layer, stage): (usize, &Stage)) -> Result<Neurons> {
             Err(Error::parameter("balance", found, expected))
         }
     }
-}
-
-/// Returns the outputs of every ReLU or Qcfs on every image.
-fn activations(stages: &Stages, images: Samples<'_>) -> Result<Vec<Activations>> {
-    let of = |i: usize| stages.forward(&stages.channels_last(&images.input(i)));
-    let layers = stages.stages[..stages.spiking()].iter();
-    let mut layers: Vec<Activations> = layers
-        .map(|stage| Activations {
-            count: images.len() * stage.output.height * stage.output.width,
-            channels: vec![Vec::new(); stage.output.channels],
-        })
-        .collect();
-    let all: Vec<usize> = (0..images.len()).collect();
-    for batch in all.chunks(64) {
-        let currents: Vec<_> = batch.par_iter().map(|&i| of(i)).collect();
-        for currents in currents {
-            for (number, (layer, current)) in layers.iter_mut().zip(currents).enumerate() {
-                let activation = stages.stages[number].activation;
-                for position in current.chunks_exact(layer.channels.len()) {
-                    for (channel, &z) in layer.channels.iter_mut().zip(position) {
-                        if !z.is_finite() {
-                            let found = format!("activation {z}");
-                            return Err(Error::layer(number, "neurons", found, "finite ones"));
-                        }
-                        let a = activation.of(z);
-                        if a > 0.0 {
-                            channel.push(a);
-                        }
-                    }
-                }
-            }
-        }
-    }
-    let channels = layers.par_iter_mut().flat_map(|layer| &mut layer.channels);
-    channels.for_each(|channel| channel.sort_unstable_by(f32::total_cmp));
-    Ok(layers)
 }
 
 #[cfg(test)]

@@ -13,21 +13,11 @@ use crate::simulate::network::Trace;
 use crate::simulate::neurons::Charge;
 use crate::simulate::run::simulate;
 
-fn activations_of(channels: &[&[f32]]) -> Activations {
-    let positive = |channel: &&[f32]| {
-        let mut values = channel.to_vec();
-        values.retain(|&a| a > 0.0);
-        values.sort_unstable_by(f32::total_cmp);
-        values
-    };
-    Activations { count: channels[0].len(), channels: channels.iter().map(positive).collect() }
-}
-
 #[test]
 fn percentiles_are_numpys() {
     // numpy.percentile([0, 0, 0, 0, 1, 2, 4, 8, 16, 32], p), as one channel and as two
-    let one = activations_of(&[&[4.0, 0.0, 32.0, 0.0, 1.0, 0.0, 16.0, 8.0, 0.0, 2.0]]);
-    let two = activations_of(&[&[4.0, 0.0, 32.0, 0.0, 1.0], &[0.0, 16.0, 8.0, 0.0, 2.0]]);
+    let one = Activations::of(&[&[4.0, 0.0, 32.0, 0.0, 1.0, 0.0, 16.0, 8.0, 0.0, 2.0]]);
+    let two = Activations::of(&[&[4.0, 0.0, 32.0, 0.0, 1.0], &[0.0, 16.0, 8.0, 0.0, 2.0]]);
     for (percent, expected) in
         [(100.0, 32.0), (99.9, 31.856), (90.0, 17.6), (50.0, 1.5), (40.0, 0.6), (30.0, 0.0)]
     {
@@ -43,8 +33,43 @@ fn percentiles_are_numpys() {
 }
 
 #[test]
+fn histograms_are_close_to_all_activations() {
+    let digits = digits().unwrap().split(Shares::default(), 0).unwrap();
+    let images = digits.training.take(150); // more than a batch
+    let stages = Stages::new(Ann::<DigitsCnn>::new(0).unwrap().graph().unwrap()).unwrap();
+    let record = |kept| Activations::record_keeping(kept, &stages, images.view()).unwrap();
+    let exact = record(usize::MAX);
+    // From the first batch on, and from a later one on.
+    for (layer, exact) in exact.iter().enumerate() {
+        for histogram in [record(0), record(100_000)].map(|mut layers| layers.swap_remove(layer)) {
+            assert_eq!(histogram.len(), exact.len());
+            let counts = |a: &Activations| a.channels.iter().map(Channel::len).collect::<Vec<_>>();
+            assert_eq!(counts(&histogram), counts(exact));
+            let largest = |a: &Activations| a.percentiles(100.0).collect::<Vec<_>>();
+            assert_eq!(largest(&histogram), largest(exact));
+            for percent in [30.0, 60.0, 90.0, 99.0, 99.9] {
+                let pairs = histogram.percentiles(percent).zip(exact.percentiles(percent));
+                let whole = (histogram.percentile(percent), exact.percentile(percent));
+                for (found, expected) in pairs.chain([whole]) {
+                    let error = (found - expected).abs();
+                    assert!(error <= expected / 1024.0, "{percent}: {found}, expected {expected}");
+                }
+            }
+            for (found, expected) in histogram.means().zip(exact.means()) {
+                assert!((found - expected).abs() <= expected / 1024.0, "{found}, {expected}");
+            }
+            let (found, expected) = (histogram.least_squares(8), exact.least_squares(8));
+            assert!((found / expected - 1.0).abs() < 0.02, "{found}, expected {expected}");
+        }
+    }
+    let bins: usize = record(0).iter().flat_map(|layer| layer.positive()).count();
+    let all: usize = exact.iter().flat_map(|layer| layer.positive()).count();
+    assert!(bins < all / 4 * 3, "{bins} bins of {all} activations");
+}
+
+#[test]
 fn a_channel_that_is_silent_takes_its_layers_threshold() {
-    let activations = activations_of(&[&[1.0, 2.0, 3.0], &[0.0; 3], &[0.0, 0.0, 8.0]]);
+    let activations = Activations::of(&[&[1.0, 2.0, 3.0], &[0.0; 3], &[0.0, 0.0, 8.0]]);
     assert_eq!(per_channel(&activations, 100.0).threshold, [3.0, 8.0, 8.0]);
     assert_eq!(per_channel(&activations, 50.0).threshold, [2.0, 0.0, 0.0]);
 }
@@ -55,12 +80,12 @@ fn least_squares_weighs_clipping_against_steps() {
     // is an error of n for the threshold 4, and of 9 for 1.
     let mut values = vec![1.0; 5];
     values.extend([4.0, 0.0, 0.0]);
-    assert_eq!(activations_of(&[&values]).least_squares(1), 4.0);
+    assert_eq!(Activations::of(&[&values]).least_squares(1), 4.0);
     values.extend([1.0; 5]);
-    assert_eq!(activations_of(&[&values]).least_squares(1), 1.0);
+    assert_eq!(Activations::of(&[&values]).least_squares(1), 1.0);
     // At four timesteps 4 says 1 as well.
-    assert_eq!(activations_of(&[&values]).least_squares(4), 4.0);
-    assert_eq!(activations_of(&[&[0.0; 3]]).least_squares(4), 0.0);
+    assert_eq!(Activations::of(&[&values]).least_squares(4), 4.0);
+    assert_eq!(Activations::of(&[&[0.0; 3]]).least_squares(4), 0.0);
 }
 
 #[test]

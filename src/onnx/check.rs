@@ -86,11 +86,11 @@ impl Onnx {
         let last = self.channels_last && name == "input";
         let pairs = input.par_chunks_exact(shape.size()).zip(logits.par_chunks_exact(classes));
         let of = |(image, logits): (&[f32], &[f32])| {
-            let found = match last {
-                true => stages.forward(image).pop().unwrap_or_default(),
-                false => stages.logits(image),
+            let mut currents = match last {
+                true => stages.forward(image),
+                false => stages.forward(&stages.channels_last(image)),
             };
-            let found = self.ended(found);
+            let found = self.ended(currents.pop().unwrap_or_default());
             let differences = found.iter().zip(logits).map(|(a, b)| (a - b).abs());
             let same = predict(&found) == predict(logits);
             (differences.fold(0.0, f32::max), usize::from(same))

@@ -21,4 +21,3 @@ pub(crate) use backend::{
 pub(crate) use kernels::{binarise, qcfs_of};
 pub(crate) use matrix::Buffer;
 pub(crate) use shapes::Patches;
-pub(crate) use simd::widest;

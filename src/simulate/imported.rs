@@ -2,8 +2,6 @@
 
 use std::marker::PhantomData;
 
-use rayon::prelude::*;
-
 use super::synapses::Stages;
 use crate::ann::{Classifier, Graph, Model};
 use crate::base::{Result, Table, all_finite, show};
@@ -88,8 +86,7 @@ impl<K: Task> Model for Imported<K> {
     }
 
     fn logits<P: Part>(&self, images: &Images<P, K>) -> Result<Vec<Vec<f32>>> {
-        let of = |image: usize| self.stages.logits(&images.input(image));
-        let logits: Vec<Vec<f32>> = (0..images.len()).into_par_iter().map(of).collect();
+        let logits = self.stages.logits(images.len(), |image| images.input(image));
         logits.iter().try_for_each(|logits| all_finite("logits", logits))?;
         Ok(logits)
     }

@@ -83,6 +83,39 @@ pub(crate) fn sum_counted(rows: &[Row], list: &[u32], counts: &[f32]) -> [f32; L
     even
 }
 
+/// Adds each row of weights times its value in each of the inputs. A row, once loaded, serves four of
+/// them.
+#[inline(always)]
+pub(crate) fn add_rows<const N: usize>(
+    rows: &[Row],
+    inputs: [&[f32]; N],
+    sums: &mut [[f32; LANES]; N],
+) {
+    let inputs = inputs.map(|input| &input[..rows.len()]);
+    match (&inputs[..], &mut sums[..]) {
+        // The sums have names of their own, since the compiler keeps no arrays of them in registers.
+        ([i, j, k, l], [a, b, c, d]) => {
+            let [mut e, mut f, mut g, mut h] = [*a, *b, *c, *d];
+            for (at, row) in rows.iter().enumerate() {
+                add_times(&mut e, &row.0, i[at]);
+                add_times(&mut f, &row.0, j[at]);
+                add_times(&mut g, &row.0, k[at]);
+                add_times(&mut h, &row.0, l[at]);
+            }
+            [*a, *b, *c, *d] = [e, f, g, h];
+        }
+        (inputs, sums) => {
+            for (input, sum) in inputs.iter().zip(sums) {
+                let mut all = *sum;
+                for (row, &value) in rows.iter().zip(*input) {
+                    add_times(&mut all, &row.0, value);
+                }
+                *sum = all;
+            }
+        }
+    }
+}
+
 #[inline(always)]
 fn add_times(sum: &mut [f32; LANES], row: &[f32; LANES], count: f32) {
     for lane in 0..LANES {

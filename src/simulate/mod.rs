@@ -34,4 +34,4 @@ pub(crate) use codes::InputCode;
 pub(crate) use network::check_frames;
 pub(crate) use neurons::{Activity, Charge, Neuron, Neurons, Reset, Spikes, State, step, times};
 pub(crate) use simulator::Simulator;
-pub(crate) use synapses::{Stage, Stages};
+pub(crate) use synapses::{Stage, Stages, TOGETHER};

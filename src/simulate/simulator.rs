@@ -174,7 +174,7 @@ impl Currents {
                 current.resize(start + stage.output.size(), 0.0);
                 for synapses in &stage.synapses {
                     if synapses.source == Source::Image {
-                        synapses.add_dense(&image, &mut current[start..]);
+                        synapses.add_dense([&image], [&mut current[start..]]);
                     }
                 }
             }
@@ -364,8 +364,7 @@ impl<'a> Simulator<'a> {
 
     /// Returns the ANN's logits of every image, one value per class.
     pub fn logits(&self) -> Vec<f32> {
-        let of = |image: usize| self.stages.logits(&self.images.input(image));
-        (0..self.images.len()).into_par_iter().flat_map_iter(of).collect()
+        self.stages.logits(self.images.len(), |image| self.images.input(image)).concat()
     }
 
     /// Returns the label of an image.

@@ -4,13 +4,16 @@
 //! linear in it is one map of each layer of neurons that reaches it, exactly but for rounding; max
 //! pools stand between neurons and synapses.
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
+use super::lanes::{Vectors, add_rows};
 use super::maps::Map;
 use crate::ann::{Activation, Graph};
 use crate::base::{Error, Result};
 use crate::data::Shape;
-use crate::ops::widest;
 
 /// Network compiled for the engine.
 #[derive(Debug, Clone)]
@@ -101,6 +104,10 @@ impl MaxPool {
 
 /// Number of output channels computed at once.
 pub(crate) const LANES: usize = 32;
+/// Number of images on which the ANN runs at once: their sums fill half the registers of AVX-512.
+pub(crate) const TOGETHER: usize = 4;
+/// Number of output positions of a tile.
+const TILE: usize = 64;
 
 /// Weights from one input to [`LANES`] output channels: two cache lines.
 #[derive(Debug, Clone, Copy)]
@@ -162,49 +169,90 @@ impl Stages {
         image
     }
 
-    /// Logits of the ANN for pixels in the order channel, row, column.
-    pub fn logits(&self, pixels: &[f32]) -> Vec<f32> {
-        self.forward(&self.channels_last(pixels)).pop().unwrap_or_default()
-    }
-
     /// Input currents of each layer of neurons and the output in the ANN, for an image in the order
     /// row, column, channel.
     pub fn forward(&self, image: &[f32]) -> Vec<Vec<f32>> {
-        self.currents(image, |layer, current| {
+        let [currents] = self.forward_together([image]);
+        currents
+    }
+
+    fn forward_together<const N: usize>(&self, images: [&[f32]; N]) -> [Vec<Vec<f32>>; N] {
+        self.currents(images, |layer, current| {
             let activation = self.stages[layer].activation;
             current.iter().map(|&x| activation.of(x)).collect()
         })
     }
 
-    /// Input currents of each stage, where `output` gives the output of a layer of neurons for its
-    /// input current.
-    pub fn currents(
+    /// Runs the ANN on images, given by number as pixels in the order channel, row, column, and
+    /// returns what `of` makes of the number and the [`forward`](Self::forward) currents of each.
+    pub fn forward_all<T: Send>(
         &self,
-        image: &[f32],
-        output: impl Fn(usize, &[f32]) -> Vec<f32>,
+        images: Range<usize>,
+        pixels: impl Fn(usize) -> Vec<f32> + Sync,
+        of: impl Fn(usize, Vec<Vec<f32>>) -> T + Sync,
+    ) -> Vec<T> {
+        let numbers: Vec<usize> = images.collect();
+        let together = numbers.par_chunks(TOGETHER).flat_map_iter(|numbers| {
+            // Where fewer are left, the last of them takes the other places.
+            let number = |i: usize| numbers[i.min(numbers.len() - 1)];
+            let images: [_; TOGETHER] =
+                std::array::from_fn(|i| self.channels_last(&pixels(number(i))));
+            let currents = self.forward_together(images.each_ref().map(|image| &image[..]));
+            numbers.iter().zip(currents).map(|(&number, currents)| of(number, currents))
+        });
+        together.collect()
+    }
+
+    /// Logits of the ANN for images, given by number as in [`forward_all`](Self::forward_all).
+    pub fn logits(
+        &self,
+        images: usize,
+        pixels: impl Fn(usize) -> Vec<f32> + Sync,
     ) -> Vec<Vec<f32>> {
-        let mut currents: Vec<Vec<f32>> = Vec::with_capacity(self.stages.len());
-        let (mut outputs, mut pooled) = (Vec::<Vec<f32>>::new(), Vec::<Vec<f32>>::new());
+        self.forward_all(0..images, pixels, |_, mut currents| currents.pop().unwrap_or_default())
+    }
+
+    /// Input currents of each stage for each image, where `output` gives the output of a layer of
+    /// neurons for its input current.
+    pub fn currents<const N: usize>(
+        &self,
+        images: [&[f32]; N],
+        output: impl Fn(usize, &[f32]) -> Vec<f32>,
+    ) -> [Vec<Vec<f32>>; N] {
+        let mut currents = [const { Vec::<Vec<f32>>::new() }; N];
+        let mut outputs = [const { Vec::<Vec<f32>>::new() }; N];
+        let mut pooled = [const { Vec::<Vec<f32>>::new() }; N];
         for (layer, stage) in self.stages.iter().enumerate() {
-            let mut current = stage.rest();
+            let mut current: [_; N] = std::array::from_fn(|_| stage.rest());
             for synapses in &stage.synapses {
-                let values: &[f32] = match synapses.source {
-                    Source::Image => image,
-                    Source::Neurons(layer) => &outputs[layer],
-                    Source::Pool(pool) => &pooled[pool],
-                };
-                synapses.add_dense(values, &mut current);
-            }
-            if layer < self.spiking() {
-                outputs.push(output(layer, &current));
-            }
-            for pool in self.pools.iter().skip(pooled.len()).take_while(|p| p.layer == layer) {
-                pooled.push(match pool.source {
-                    Source::Pool(before) => pool.largest(&pooled[before]),
-                    _ => pool.largest(&outputs[layer]),
+                let values = std::array::from_fn(|n| match synapses.source {
+                    Source::Image => images[n],
+                    Source::Neurons(layer) => &outputs[n][layer][..],
+                    Source::Pool(pool) => &pooled[n][pool],
                 });
+                synapses.add_dense(values, current.each_mut().map(|current| &mut current[..]));
             }
-            currents.push(current);
+            for (n, current) in current.into_iter().enumerate() {
+                let (outputs, pooled) = (&mut outputs[n], &mut pooled[n]);
+                if layer < self.spiking() {
+                    outputs.push(output(layer, &current));
+                }
+                for pool in self.pools.iter().skip(pooled.len()).take_while(|p| p.layer == layer) {
+                    pooled.push(match pool.source {
+                        Source::Pool(before) => pool.largest(&pooled[before]),
+                        _ => pool.largest(&outputs[layer]),
+                    });
+                }
+                currents[n].push(current);
+                // Gives back the memory of what no later stage takes.
+                let later = self.stages[layer + 1..].iter().flat_map(|stage| &stage.synapses);
+                let taken = |of| later.clone().any(|synapses| synapses.source == of);
+                for (of, output) in outputs.iter_mut().enumerate() {
+                    if !output.is_empty() && !taken(Source::Neurons(of)) {
+                        *output = Vec::new();
+                    }
+                }
+            }
         }
         currents
     }
@@ -264,32 +312,35 @@ impl Synapses {
         &self.runs[self.run_start[position] as usize..self.run_start[position + 1] as usize]
     }
 
-    /// Adds the current of a dense input to `current`.
-    pub fn add_dense(&self, input: &[f32], current: &mut [f32]) {
-        let channels = self.input.channels;
-        for (position, current) in current.chunks_exact_mut(self.output.channels).enumerate() {
-            let blocks = current.chunks_mut(LANES).zip(self.weight.chunks_exact(self.rows));
-            for (current, weight) in blocks {
-                let mut sum = [0.0; LANES];
-                for run in self.runs(position) {
-                    let inputs = run.start as usize * channels..run.end as usize * channels;
-                    let row = (inputs.start as u32).wrapping_add(run.offset) as usize;
-                    add_rows(&weight[row..], &input[inputs], &mut sum);
+    /// Adds to each current that of a dense input. A row of weights, once loaded, serves all inputs.
+    pub fn add_dense<const N: usize>(&self, inputs: [&[f32]; N], mut currents: [&mut [f32]; N]) {
+        Vectors::widest().run(
+            #[inline(always)]
+            || {
+                let (channels, outputs) = (self.input.channels, self.output.channels);
+                let positions = self.run_start.len() - 1;
+                // A block's weights stay in the cache while the positions of a tile take them.
+                for first in (0..positions).step_by(TILE) {
+                    for (block, weight) in self.weight.chunks_exact(self.rows).enumerate() {
+                        let lanes = block * LANES..outputs.min((block + 1) * LANES);
+                        for position in first..positions.min(first + TILE) {
+                            let mut sums = [[0.0; LANES]; N];
+                            for run in self.runs(position) {
+                                let read =
+                                    run.start as usize * channels..run.end as usize * channels;
+                                let row = (read.start as u32).wrapping_add(run.offset) as usize;
+                                let rows = &weight[row..][..read.len()];
+                                add_rows(rows, inputs.map(|input| &input[read.clone()]), &mut sums);
+                            }
+                            for (current, sum) in currents.iter_mut().zip(sums) {
+                                let current = &mut current[position * outputs..][lanes.clone()];
+                                current.iter_mut().zip(sum).for_each(|(to, sum)| *to += sum);
+                            }
+                        }
+                    }
                 }
-                current.iter_mut().zip(sum).for_each(|(to, sum)| *to += sum);
-            }
-        }
-    }
-}
-
-widest! {
-    /// Adds each row of weights times its value.
-    fn add_rows[][](rows: &[Row], values: &[f32], sum: &mut [f32; LANES]) {
-        for (row, &value) in rows.iter().zip(values) {
-            if value != 0.0 {
-                sum.iter_mut().zip(row.0).for_each(|(sum, w)| *sum += w * value);
-            }
-        }
+            },
+        );
     }
 }
 

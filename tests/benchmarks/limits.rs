@@ -1,10 +1,10 @@
 //! Additions per second of this machine, and time and memory of simulating VGG15.
 //!
 //! `cargo bench --bench limits` needs no data: weights and images are random, thresholds the 99.9th
-//! percentile. Each run is a process of its own, since peak memory belongs to a process. Writes
-//! `results/benchmarks/limits.csv`.
+//! percentile. Writes `results/benchmarks/limits.csv`.
 
-use std::process::Command;
+mod common;
+
 use std::time::Instant;
 
 use evospike::ann::networks::{Vgg15, Vgg15HalfBn, Vgg15QuarterBn};
@@ -13,6 +13,8 @@ use evospike::prelude::*;
 use evospike::random::{Stream, rng};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
+
+use common::{in_own_process, noise, peak_memory};
 
 #[derive(Serialize, Deserialize)]
 struct Row {
@@ -26,23 +28,6 @@ struct Row {
     peak_memory_mib: f64,
 }
 
-/// Peak resident memory of this process, in MiB; NaN except on Linux.
-fn peak_memory() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok());
-    kib.map_or(f64::NAN, |kib| (kib / 102.4).round() / 10.0)
-}
-
-fn noise(count: usize) -> evospike::Result<TrainTest> {
-    let mut rng = rng(0, Stream::Split);
-    let mut images = |count: usize| {
-        let pixels = (0..count * 3072).map(|_| rng.random()).collect();
-        Images::from_arrays(pixels, (0..count).map(|i| (i % 10) as u16).collect())
-    };
-    data::TrainTest::new(images(100)?, images(count)?)?.normalised(&data::Normalisation::CIFAR10)
-}
-
 type TrainTest = data::TrainTest<Cifar10>;
 
 fn simulated<N: Network<Task = Cifar10>>(
@@ -50,7 +35,8 @@ fn simulated<N: Network<Task = Cifar10>>(
     images: usize,
     timesteps: usize,
 ) -> evospike::Result<Row> {
-    let parts = noise(images)?.hold_out(0.1, 0)?;
+    let whole = TrainTest::new(noise(100)?, noise(images)?)?;
+    let parts = whole.normalised(&data::Normalisation::CIFAR10)?.hold_out(0.1, 0)?;
     let ann = Ann::<N>::new(0)?;
     let snn = convert(&ann, &parts.training.take(20))?.balance(Balance::Percentile(99.9))?;
     drop(ann);
@@ -172,12 +158,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ("full", 50, 100),
         ("full", 1000, 250),
     ] {
-        let arguments = ["run", width, &images.to_string(), &timesteps.to_string()];
-        let output = Command::new(std::env::current_exe()?).args(arguments).output()?;
-        if !output.status.success() {
-            return Err(String::from_utf8_lossy(&output.stderr).into());
-        }
-        let row: Row = serde_json::from_slice(&output.stdout)?;
+        let row: Row = in_own_process(&[width.into(), images.to_string(), timesteps.to_string()])?;
         println!(
             "{width} width, {images} images, {timesteps} timesteps: {:.1} s, {:.0} image-timesteps/s, \
              {:.1} G synaptic operations/s, {:.1} % of neurons spike in a timestep, {:.0} MiB at most",

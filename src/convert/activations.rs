@@ -1,0 +1,294 @@
+//! Distribution of the activations of each layer on many images.
+//!
+//! Every activation above 0 is kept while that takes little memory, so that percentiles are exact. Of
+//! more images histograms are kept, whose size no longer grows with the images.
+
+use rayon::prelude::*;
+
+use crate::base::{Error, Result, require};
+use crate::data::Samples;
+use crate::simulate::{Stages, TOGETHER};
+
+/// Number of activations above 0, of all layers, up to which each is kept: a quarter of a GiB.
+const KEPT: usize = 1 << 26;
+/// Number of activations, of all layers, up to which images are computed before they are recorded; up
+/// to eight times as many where they are images enough for all threads.
+const BATCH: usize = 1 << 25;
+/// Number of activations of a channel that go into bins together.
+const FILL: usize = 1 << 10;
+/// Logarithm of the number of bins between a power of two and the next.
+const BITS: u32 = 9;
+/// Lowest bits of an activation, which do not decide its bin.
+const LOWEST: u32 = f32::MANTISSA_DIGITS - 1 - BITS;
+
+/// Activations of one layer on all images.
+#[derive(Debug, Clone)]
+pub(super) struct Activations {
+    /// Number of activations per channel, zeros included.
+    pub count: usize,
+    /// Activations above 0 of each channel.
+    pub channels: Vec<Channel>,
+}
+
+/// Activations above 0 of one channel, ascending.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Channel {
+    /// Activations, or middles of the bins that hold some; the last is the largest activation.
+    values: Vec<f32>,
+    /// Number of activations in each bin and those before it; empty if each activation is kept.
+    ends: Vec<usize>,
+}
+
+impl Activations {
+    /// Returns the distribution of the outputs of every layer of neurons in the ANN.
+    pub fn record(stages: &Stages, images: Samples<'_>) -> Result<Vec<Self>> {
+        Self::record_keeping(KEPT, stages, images)
+    }
+
+    /// As [`record`](Self::record), with histograms where more than `kept` activations are above 0.
+    pub fn record_keeping(kept: usize, stages: &Stages, images: Samples<'_>) -> Result<Vec<Self>> {
+        let layers = &stages.stages[..stages.spiking()];
+        let shapes: Vec<_> = layers.iter().map(|stage| stage.output).collect();
+        let positions = |layer: usize| shapes[layer].height * shapes[layer].width;
+        // Bins count in 32 bits.
+        let most = (0..shapes.len()).map(|layer| u32::MAX as usize / positions(layer)).min();
+        let most = most.unwrap_or(usize::MAX);
+        let holds = images.len() <= most;
+        require(holds, "images", images.len(), format!("at most {most}, for its largest layer"))?;
+        let outputs = |_, mut currents: Vec<Vec<f32>>| {
+            currents.truncate(layers.len());
+            for (number, (stage, currents)) in layers.iter().zip(&mut currents).enumerate() {
+                if !currents.iter().fold(true, |finite, z| finite & z.is_finite()) {
+                    let wrong = currents.iter().find(|z| !z.is_finite()).unwrap_or(&f32::NAN);
+                    let found = format!("activation {wrong}");
+                    return Err(Error::layer(number, "neurons", found, "finite ones"));
+                }
+                currents.iter_mut().for_each(|z| *z = stage.activation.of(*z));
+            }
+            Ok(currents)
+        };
+        let channels = |layer: usize| (0..shapes[layer].channels).map(move |c| (layer, c));
+        let mut recorders: Vec<_> = (0..shapes.len())
+            .flat_map(|layer| channels(layer).map(|place| (place, Recorder::default())))
+            .collect();
+        let size: usize = shapes.iter().map(|shape| shape.size()).sum();
+        let fits = |values: usize| values / size.max(1);
+        let threads = TOGETHER * rayon::current_num_threads();
+        let batch = fits(BATCH).max(fits(8 * BATCH).min(threads)).clamp(1, 64);
+        for first in (0..images.len()).step_by(batch) {
+            let numbers = first..images.len().min(first + batch);
+            let outputs = stages.forward_all(numbers, |image| images.input(image), outputs);
+            let outputs = outputs.into_iter().collect::<Result<Vec<_>>>()?;
+            recorders.par_iter_mut().for_each(|((layer, channel), recorder)| {
+                for output in &outputs {
+                    let values = output[*layer][*channel..].iter().copied();
+                    recorder.add(values.step_by(shapes[*layer].channels), positions(*layer));
+                }
+            });
+            if recorders.iter().map(|(_, recorder)| recorder.kept.len()).sum::<usize>() > kept {
+                recorders.par_iter_mut().for_each(|(_, recorder)| recorder.make_histogram());
+            }
+        }
+        let channels: Vec<_> =
+            recorders.into_par_iter().map(|(_, recorder)| recorder.finish()).collect();
+        let mut channels = channels.into_iter();
+        let layers = shapes.iter().enumerate().map(|(layer, shape)| Self {
+            count: images.len() * positions(layer),
+            channels: channels.by_ref().take(shape.channels).collect(),
+        });
+        Ok(layers.collect())
+    }
+
+    /// Returns the number of activations, zeros included.
+    pub fn len(&self) -> usize {
+        self.count * self.channels.len()
+    }
+
+    /// Returns each activation above 0 with 1, or the middle of each bin with the number of
+    /// activations in it.
+    pub fn positive(&self) -> impl Iterator<Item = (f32, usize)> {
+        self.channels.iter().flat_map(Channel::positive)
+    }
+
+    /// Returns a percentile over all channels, as NumPy's `percentile` with its default, linear
+    /// method.
+    pub fn percentile(&self, percent: f64) -> f32 {
+        percentile(&self.channels, self.count, percent)
+    }
+
+    /// Returns a percentile of each channel.
+    pub fn percentiles(&self, percent: f64) -> impl Iterator<Item = f32> {
+        let channels = self.channels.chunks(1);
+        channels.map(move |channel| percentile(channel, self.count, percent))
+    }
+
+    /// Returns the mean of each channel.
+    pub fn means(&self) -> impl Iterator<Item = f64> {
+        self.channels.iter().map(|channel| {
+            let sum: f64 = channel.positive().map(|(a, count)| f64::from(a) * count as f64).sum();
+            sum / self.count as f64
+        })
+    }
+
+    /// Returns the threshold with the least squared error at T timesteps, among 1 to 100 percent of
+    /// the largest activation; among equals, the largest. 0 if every activation is 0.
+    pub fn least_squares(&self, timesteps: usize) -> f32 {
+        let most = self.percentile(100.0);
+        if most == 0.0 {
+            return 0.0;
+        }
+        let steps = timesteps as f32;
+        let error = |threshold: f32| -> f64 {
+            let (per_step, step) = (steps / threshold, threshold / steps);
+            let of = |(a, count): (f32, usize)| {
+                let said = (a * per_step).floor().min(steps) * step;
+                f64::from((a - said) * (a - said)) * count as f64
+            };
+            self.positive().map(of).sum()
+        };
+        let candidates: Vec<(f32, f64)> = (1..=100u8)
+            .into_par_iter()
+            .rev()
+            .map(|percent| most * f32::from(percent) / 100.0)
+            .map(|threshold| (threshold, error(threshold)))
+            .collect();
+        let best = candidates.iter().min_by(|a, b| a.1.total_cmp(&b.1));
+        best.map_or(0.0, |best| best.0)
+    }
+}
+
+impl Channel {
+    /// Number of activations above 0.
+    pub fn len(&self) -> usize {
+        self.end(self.values.len())
+    }
+
+    /// Number of activations in the first `values` values.
+    fn end(&self, values: usize) -> usize {
+        match values.checked_sub(1) {
+            Some(last) => self.ends.get(last).copied().unwrap_or(values),
+            None => 0,
+        }
+    }
+
+    fn positive(&self) -> impl Iterator<Item = (f32, usize)> {
+        let count = |i| self.end(i + 1) - self.end(i);
+        self.values.iter().enumerate().map(move |(i, &value)| (value, count(i)))
+    }
+
+    /// Number of activations above 0 and at most the one with these bits.
+    fn up_to(&self, bits: u32) -> usize {
+        self.end(self.values.partition_point(|value| value.to_bits() <= bits))
+    }
+}
+
+/// Returns a percentile of channels of `count` activations each, zeros included.
+fn percentile(channels: &[Channel], count: usize, percent: f64) -> f32 {
+    let all = count * channels.len();
+    let zeros = all - channels.iter().map(Channel::len).sum::<usize>();
+    // Positive floats have the order of their bits, so bisection finds the value of a rank.
+    let nth = |rank: usize| {
+        let Some(rank) = rank.checked_sub(zeros) else {
+            return 0.0;
+        };
+        let (mut low, mut high) = (0, f32::INFINITY.to_bits());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match channels.iter().map(|channel| channel.up_to(middle)).sum::<usize>() > rank {
+                true => high = middle,
+                false => low = middle + 1,
+            }
+        }
+        f32::from_bits(low)
+    };
+    let rank = percent / 100.0 * (all - 1) as f64;
+    let (low, high) = (nth(rank.floor() as usize), nth(rank.ceil() as usize));
+    low + (high - low) * rank.fract() as f32
+}
+
+/// Number of activations in each bin between a power of two and the next.
+type Octave = [u32; 1 << BITS];
+
+/// Activations above 0 of one channel, while they are recorded.
+#[derive(Default)]
+struct Recorder {
+    /// Those that are in no bin.
+    kept: Vec<f32>,
+    /// Bins by exponent; empty while all activations are kept.
+    octaves: Vec<Option<Box<Octave>>>,
+    /// Largest activation in a bin.
+    largest: f32,
+}
+
+impl Recorder {
+    /// Adds `count` activations, of which some may be 0.
+    fn add(&mut self, activations: impl Iterator<Item = f32>, count: usize) {
+        let mut used = self.kept.len();
+        if self.kept.capacity() - used < count {
+            // Twice as much, as vectors grow by themselves, would be too much memory.
+            self.kept.reserve_exact(count.max(used / 8));
+        }
+        self.kept.resize(used + count, 0.0);
+        // Without a branch, since which are 0 cannot be foretold.
+        for a in activations {
+            self.kept[used] = a;
+            used += usize::from(a > 0.0);
+        }
+        self.kept.truncate(used);
+        if !self.octaves.is_empty() && used > FILL {
+            self.empty_into_bins();
+        }
+    }
+
+    fn make_histogram(&mut self) {
+        self.octaves.resize(f32::INFINITY.to_bits() as usize >> (LOWEST + BITS), None);
+        self.empty_into_bins();
+        self.kept = Vec::new(); // gives the memory back
+    }
+
+    fn empty_into_bins(&mut self) {
+        self.largest = self.kept.iter().copied().fold(self.largest, f32::max);
+        for a in &self.kept {
+            let bin = (a.to_bits() >> LOWEST) as usize;
+            let octave = self.octaves[bin >> BITS].get_or_insert_with(|| Box::new([0; 1 << BITS]));
+            octave[bin % (1 << BITS)] += 1;
+        }
+        self.kept.clear();
+    }
+
+    fn finish(mut self) -> Channel {
+        if !self.octaves.is_empty() {
+            self.empty_into_bins();
+        }
+        self.kept.sort_unstable_by_key(|a| a.to_bits());
+        let mut channel = Channel { values: self.kept, ends: Vec::new() };
+        let mut end = 0;
+        for (exponent, octave) in self.octaves.into_iter().enumerate() {
+            for (bin, count) in octave.into_iter().flat_map(|octave| *octave).enumerate() {
+                if count > 0 {
+                    let first = ((exponent << BITS | bin) as u32) << LOWEST;
+                    channel.values.push(f32::from_bits(first + (1 << (LOWEST - 1))));
+                    end += count as usize;
+                    channel.ends.push(end);
+                }
+            }
+        }
+        if let (false, Some(last)) = (channel.ends.is_empty(), channel.values.last_mut()) {
+            *last = self.largest;
+        }
+        channel
+    }
+}
+
+#[cfg(test)]
+impl Activations {
+    /// Activations of one layer, by channel.
+    pub fn of(channels: &[&[f32]]) -> Self {
+        let finish = |channel: &&[f32]| {
+            let mut recorder = Recorder::default();
+            recorder.add(channel.iter().copied(), channel.len());
+            recorder.finish()
+        };
+        Self { count: channels[0].len(), channels: channels.iter().map(finish).collect() }
+    }
+}
