@@ -170,12 +170,12 @@ impl SpikingNetwork {
         let size = self.stages.input().size();
         check_frames("input", input, size, timesteps)?;
         let currents = Currents::of(&self.stages, input);
-        let drives = currents.drives(&self.stages);
+        let drives = [currents.drives(&self.stages)];
         let engine = Engine::new(&self.stages, &self.neurons)?;
         let layers = self.neurons.len();
         let (spikes, counts) = (vec![Vec::new(); layers], vec![Vec::new(); layers]);
         let mut trace = Trace { spikes, counts, output: Vec::new() };
-        engine.run(&drives, timesteps, &mut engine.scratch(), |chunk| {
+        engine.run(&drives, timesteps, &mut engine.scratch(1), |_, chunk| {
             for t in 0..chunk.timesteps {
                 trace.output.push(chunk.output(t).collect());
                 let layers = chunk.events.iter().zip(&self.stages.stages);

@@ -290,30 +290,37 @@ impl<'a> Simulator<'a> {
         let overflows = AtomicBool::new(false);
         // Sums of integers do not depend on their order: any number of threads gives the same
         // result.
-        let counts = hits
-            .par_chunks_exact_mut(timesteps)
-            .zip(outputs.pieces(images.len()))
-            .enumerate()
+        let together = engine.together(images.len(), timesteps);
+        let pieces = outputs.pieces(images.len());
+        let mut results: Vec<_> =
+            images.zip(hits.chunks_exact_mut(timesteps).zip(pieces)).collect();
+        let counts = results
+            .par_chunks_mut(together)
             .fold(
-                || (nothing(), engine.scratch()),
-                |(mut counts, mut scratch), (i, (hits, (sums, spikes)))| {
-                    let image = images.start + i;
-                    let currents = self.currents(image, timesteps);
-                    let arrive = currents.spikes.iter().cycle();
-                    let input = counts.input.iter_mut().zip(arrive);
-                    input.for_each(|(sum, spikes)| *sum += spikes);
-                    let label = self.images.label(image);
-                    let mut sum = vec![0.0; classes];
-                    engine.run(&currents.drives(self.stages), timesteps, &mut scratch, |chunk| {
+                || (nothing(), engine.scratch(together)),
+                |(mut counts, mut scratch), results| {
+                    let currents: Vec<_> =
+                        results.iter().map(|(image, _)| self.currents(*image, timesteps)).collect();
+                    for currents in &currents {
+                        let arrive = currents.spikes.iter().cycle();
+                        let input = counts.input.iter_mut().zip(arrive);
+                        input.for_each(|(sum, spikes)| *sum += spikes);
+                    }
+                    let drives: Vec<_> =
+                        currents.iter().map(|currents| currents.drives(self.stages)).collect();
+                    let mut summed = vec![vec![0.0; classes]; results.len()];
+                    engine.run(&drives, timesteps, &mut scratch, |i, chunk| {
+                        let (sum, (image, (hits, (sums, spikes)))) =
+                            (&mut summed[i], &mut results[i]);
+                        let label = self.images.label(*image);
                         for t in 0..chunk.timesteps {
                             let output = sum.iter_mut().zip(chunk.output(t));
                             output.for_each(|(sum, z)| *sum += z);
-                            hits[chunk.first + t] = predict(&sum) == label;
+                            hits[chunk.first + t] = predict(sum) == label;
                             if self.outputs {
                                 let fired = chunk.events.iter().map(|events| events.spikes(t));
                                 spikes[chunk.first + t] = fired.sum::<u64>() as u32;
-                                sums[(chunk.first + t) * classes..][..classes]
-                                    .copy_from_slice(&sum);
+                                sums[(chunk.first + t) * classes..][..classes].copy_from_slice(sum);
                             }
                             for (counts, events) in counts.pools.iter_mut().zip(chunk.pooled) {
                                 counts[chunk.first + t] += events.spikes(t);
@@ -336,7 +343,7 @@ impl<'a> Simulator<'a> {
                             }
                         }
                     });
-                    if sum.iter().any(|sum| !sum.is_finite()) {
+                    if summed.iter().flatten().any(|sum| !sum.is_finite()) {
                         overflows.store(true, Ordering::Relaxed);
                     }
                     (counts, scratch)
@@ -387,14 +394,17 @@ impl Simulator<'_> {
     ) -> Result<T> {
         some_timesteps("timesteps", timesteps)?;
         let engine = Engine::of(self.stages, neurons.len() + more, neurons)?;
-        let images = (0..self.images.len()).into_par_iter();
-        let run = |(mut value, mut scratch), image| {
-            let currents = self.currents(image, timesteps);
-            let drives = currents.drives(self.stages);
-            engine.run(&drives, timesteps, &mut scratch, |part| chunk(&mut value, part));
+        let together = engine.together(self.images.len(), timesteps);
+        let images: Vec<usize> = (0..self.images.len()).collect();
+        let run = |(mut value, mut scratch), images: &[usize]| {
+            let currents: Vec<_> =
+                images.iter().map(|&image| self.currents(image, timesteps)).collect();
+            let drives: Vec<_> =
+                currents.iter().map(|currents| currents.drives(self.stages)).collect();
+            engine.run(&drives, timesteps, &mut scratch, |_, part| chunk(&mut value, part));
             (value, scratch)
         };
-        let values = images.fold(|| (start(), engine.scratch()), run);
+        let values = images.par_chunks(together).fold(|| (start(), engine.scratch(together)), run);
         Ok(values.map(|(value, _)| value).reduce(&start, join))
     }
 
@@ -474,7 +484,7 @@ impl Simulator<'_> {
             let currents = self.currents(image, last);
             let none = stages.iter().map(|stage| vec![0; stage.output.size()]);
             let (mut counts, mut found): (Vec<Vec<u32>>, _) = (none.collect(), Vec::new());
-            engine.run(&currents.drives(self.stages), last, scratch, |chunk| {
+            engine.run(&[currents.drives(self.stages)], last, scratch, |_, chunk| {
                 for t in 0..chunk.timesteps {
                     for (counts, events) in counts.iter_mut().zip(chunk.events) {
                         for (&neuron, count) in events.at(t).iter().zip(events.counts(t)) {
@@ -490,7 +500,7 @@ impl Simulator<'_> {
             of(image, &found)
         };
         let images = (0..self.images.len()).into_par_iter();
-        Ok(images.map_init(|| engine.scratch(), run).collect())
+        Ok(images.map_init(|| engine.scratch(1), run).collect())
     }
 }
 

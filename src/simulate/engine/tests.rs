@@ -47,10 +47,10 @@ fn every_instruction_set_gives_the_same_spikes() {
             engine.vectors = vectors;
             let (mut spikes, mut output) = (Vec::new(), Vec::new());
             engine.run(
-                &[Some(Drive::Constant(&drive)), None, None],
+                &[vec![Some(Drive::Constant(&drive)), None, None]],
                 200, // two chunks
-                &mut engine.scratch(),
-                |chunk| {
+                &mut engine.scratch(1),
+                |_, chunk| {
                     for t in 0..chunk.timesteps {
                         spikes.extend(chunk.events.iter().map(|events| events.at(t).to_vec()));
                         output.extend(chunk.output(t).map(f32::to_bits));

@@ -186,3 +186,57 @@ fn a_raster_has_a_dot_for_each_spike_of_the_chosen_neurons() {
     assert!(error(2, &[1]).starts_with("layer: found 2, expected less than 2"));
     assert!(error(1, &[]).starts_with("neurons: found none"));
 }
+
+#[test]
+fn images_that_are_simulated_together_do_not_mix() {
+    use crate::ann::networks::DigitsCnn;
+    use crate::ann::{Ann, layers::Window};
+    use crate::convert::{Balance, convert};
+    use crate::data::{Digits, Shares, Task, digits};
+    use crate::simulate::neurons::Spikes;
+    use crate::simulate::{Imported, SimulateSettings};
+
+    let parts = digits().unwrap().split(Shares::default(), 0).unwrap();
+    let (training, images) = (parts.training.take(50), parts.training.take(500));
+    let settings = SimulateSettings { outputs: true, per_neuron: true, ..3.into() };
+    let check = |network: SpikingNetwork| {
+        let whole = network.simulate(&images, settings).unwrap();
+        let mut spikes = vec![0; whole.layers.len()];
+        for image in 0..images.len() {
+            let one = network.simulate(&images.range(image..image + 1), settings).unwrap();
+            let row = |run: &Simulation, image: usize| {
+                run.outputs
+                    .as_ref()
+                    .unwrap()
+                    .rows()
+                    .skip(3 * image)
+                    .take(3)
+                    .collect::<Vec<_>>()
+                    .concat()
+            };
+            assert_eq!(row(&whole, image), row(&one, 0), "{image}");
+            assert_eq!(whole.hits.rows().nth(image), one.hits.rows().next());
+            let layers = spikes.iter_mut().zip(&one.layers);
+            layers.for_each(|(sum, layer)| *sum += layer.spikes.iter().sum::<u64>());
+        }
+        let all = whole.layers.iter().map(|layer| layer.spikes.iter().sum::<u64>());
+        assert_eq!(all.collect::<Vec<_>>(), spikes);
+    };
+    let snn = convert(&Ann::<DigitsCnn>::new(0).unwrap(), &training).unwrap();
+    let snn = snn.balance(Balance::PercentilePerChannel(99.0)).unwrap();
+    check(snn.network().clone());
+    check(snn.with_spikes(Spikes::levels(2)).unwrap().network().clone());
+    let mut graph = Graph::new(Digits::SHAPE);
+    let weight = (0..8 * 9).map(|i| (i * 7 % 13) as f32 / 64.0 - 0.05).collect();
+    let window = Window::square(3, 1, 1);
+    let conv = Layer::Conv { weight, bias: None, inputs: 1, outputs: 8, window, groups: 1 };
+    let conv = graph.add("conv", conv, [0]);
+    let relu = graph.add("relu", Layer::Neurons, [conv]);
+    let pool = Layer::MaxPool { window: Window::square(2, 2, 0), ceil: false };
+    let pool = graph.add("pool", pool, [relu]);
+    let weight: Vec<f32> = (0..10 * 128).map(|i| (i * 5 % 11) as f32 / 64.0 - 0.05).collect();
+    graph.add("last", linear(weight, 128), [pool]);
+    let pooled = Imported::<Digits>::new(graph).unwrap();
+    let pooled = convert(&pooled, &training).unwrap().balance(Balance::Max).unwrap();
+    check(pooled.network().clone());
+}
