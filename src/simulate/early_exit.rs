@@ -131,15 +131,17 @@ impl Simulation {
 
     /// Gap between the two largest summed outputs, by image and timestep.
     fn gaps(&self) -> Result<Vec<f32>> {
-        let gap = |row: &[f32]| {
-            let [mut first, mut second] = [f32::NEG_INFINITY; 2];
-            for &x in row {
-                (first, second) = if x > first { (x, first) } else { (first, second.max(x)) };
-            }
-            first - second
-        };
-        Ok(self.outputs()?.rows().map(gap).collect())
+        Ok(self.outputs()?.rows().map(gap_of).collect())
     }
+}
+
+/// Gap between the two largest outputs.
+pub(super) fn gap_of(outputs: &[f32]) -> f32 {
+    let [mut first, mut second] = [f32::NEG_INFINITY; 2];
+    for &x in outputs {
+        (first, second) = if x > first { (x, first) } else { (first, second.max(x)) };
+    }
+    first - second
 }
 
 impl EarlyExit {

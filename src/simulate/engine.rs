@@ -19,8 +19,7 @@
 //! they came from the third-level cache. Images that are simulated together share them.
 //!
 //! One thread simulates an image, or a few, from beginning to end, and sums over images are of whole
-//! numbers:
-//! results do not depend on the number of threads.
+//! numbers: results do not depend on the number of threads.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -30,7 +29,7 @@ use super::neurons::{Activity, Neuron, Neurons, Reset, Spikes, State, step, step
 use super::synapses::{LANES, MaxPool, Row, Source, Stage, Stages, Synapses};
 use crate::base::{Error, Result};
 
-/// Number of timesteps for which a layer is computed before the next.
+/// Largest number of timesteps for which a layer is computed before the next.
 const CHUNK: usize = 128;
 /// Number of listed rows of weights after which they are added: the lists of a tile stay in the cache.
 const TILE: usize = 1 << 15;
@@ -46,6 +45,8 @@ pub(crate) struct Engine<'a> {
     pools: &'a [MaxPool],
     layers: Vec<Prepared<'a>>,
     vectors: Vectors,
+    /// Number of timesteps for which a layer is computed before the next.
+    chunk: usize,
 }
 
 /// Parameters of one stage in the engine's order.
@@ -252,7 +253,13 @@ impl<'a> Engine<'a> {
             stages,
             pools: &all.pools[..all.pools.partition_point(|pool| pool.layer < neurons.len())],
             vectors: Vectors::widest(),
+            chunk: CHUNK,
         })
+    }
+
+    /// Shows every timestep by itself, so that an image can end after any.
+    pub fn by_timestep(self) -> Self {
+        Self { chunk: 1, ..self }
     }
 
     /// Number of images to simulate at once, of so many: the weights of a late layer, which few
@@ -304,14 +311,14 @@ impl<'a> Engine<'a> {
     }
 
     /// Simulates an image for each item of `drives` and shows every chunk of timesteps of each, in
-    /// order. The item holds the input current of each stage from the image; none for stages that
+    /// order, until `show` returns false for it. The item holds the input current of each stage from the image; none for stages that
     /// only neurons reach.
     pub fn run(
         &self,
         drives: &[Vec<Option<Drive<'_>>>],
         timesteps: usize,
         scratch: &mut Scratch,
-        mut show: impl FnMut(usize, &Chunk<'_>),
+        mut show: impl FnMut(usize, &Chunk<'_>) -> bool,
     ) {
         for state in &mut scratch.states[..drives.len()] {
             for (layer, potential) in self.layers.iter().zip(&mut state.potential) {
@@ -331,23 +338,27 @@ impl<'a> Engine<'a> {
                 sums.fill(0.0);
             }
         }
-        for first in (0..timesteps).step_by(CHUNK) {
-            let chunk = first..timesteps.min(first + CHUNK);
+        // Images that go on, in the order of their states.
+        let mut images: Vec<usize> = (0..drives.len()).collect();
+        for first in (0..timesteps).step_by(self.chunk) {
+            let chunk = first..timesteps.min(first + self.chunk);
+            let drives: Vec<_> = images.iter().map(|&image| &drives[image][..]).collect();
             for stage in 0..self.layers.len() {
                 self.vectors.run(
                     #[inline(always)]
-                    || self.stage(stage, chunk.clone(), drives, scratch),
+                    || self.stage(stage, chunk.clone(), &drives, scratch),
                 );
                 for (pool, of) in self.pools.iter().enumerate() {
                     if of.layer == stage {
                         self.vectors.run(
                             #[inline(always)]
-                            || self.pool(pool, chunk.len(), drives.len(), scratch),
+                            || self.pool(pool, chunk.len(), images.len(), scratch),
                         );
                     }
                 }
             }
-            for (image, state) in scratch.states[..drives.len()].iter().enumerate() {
+            for at in (0..images.len()).rev() {
+                let state = &scratch.states[at];
                 let chunk = Chunk {
                     first,
                     timesteps: chunk.len(),
@@ -358,7 +369,10 @@ impl<'a> Engine<'a> {
                     channels: self.stages[self.layers.len() - 1].output.channels,
                     operations: &state.operations,
                 };
-                show(image, &chunk);
+                if !show(images[at], &chunk) {
+                    images.swap_remove(at);
+                    scratch.states.swap(at, images.len());
+                }
             }
         }
     }
@@ -369,7 +383,7 @@ impl<'a> Engine<'a> {
         &self,
         stage: usize,
         chunk: Range<usize>,
-        drives: &[Vec<Option<Drive<'_>>>],
+        drives: &[&[Option<Drive<'_>>]],
         scratch: &mut Scratch,
     ) {
         let layer = &self.layers[stage];

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use plotters::prelude::*;
 
 use super::codes::InputCode;
+use super::early_exit::Exit;
 use super::engine::Engine;
 use super::neurons::{Neurons, Spikes};
 use super::settings::SimulateSettings;
@@ -140,6 +141,22 @@ impl SpikingNetwork {
         simulator.run(&self.neurons, settings.timesteps)
     }
 
+    /// Simulates every image until the gap between its two largest summed outputs reaches `gap`, and
+    /// for `timesteps` at the most: the result of [`Simulation::exit_at`] in the time that early exit
+    /// takes. Choose the gap on held-out images with [`Simulation::early_exit`].
+    ///
+    /// # Errors
+    /// Returns an error if the gap is not a number, and in the cases of
+    /// [`simulate`](Self::simulate).
+    pub fn simulate_until<P: Part, K: Task>(
+        &self,
+        images: &Images<P, K>,
+        timesteps: usize,
+        gap: f32,
+    ) -> Result<Exit> {
+        self.simulator(images, InputCode::Direct)?.run_until(&self.neurons, timesteps, gap)
+    }
+
     /// Prepares images for runs of this network.
     pub(crate) fn simulator<'a, P: Part, K: Task>(
         &'a self,
@@ -188,6 +205,7 @@ impl SpikingNetwork {
                     trace.counts[i].push(counts);
                 }
             }
+            true
         });
         Ok(trace)
     }

@@ -8,13 +8,14 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::codes::InputCode;
+use super::early_exit::{Exit, gap_of};
 use super::engine::{Chunk, Drive, Engine, Scratch};
 use super::neurons::Neurons;
 use super::outputs::Outputs;
 use super::synapses::{Source, Stage, Stages, to_channels_last};
-use crate::base::{Chart, Error, Result, one_line, rounded, show, some_timesteps};
+use crate::base::{Chart, Error, Result, one_line, require, rounded, show, some_timesteps};
 use crate::data::{Samples, Shape};
-use crate::metrics::{AccuracyCurve, Hits, Target, predict};
+use crate::metrics::{Accuracy, AccuracyCurve, Hits, Target, predict};
 
 /// Returns the index of a neuron by channel, row, column, from its index by row, column, channel.
 pub(crate) fn number(shape: Shape, neuron: u32) -> usize {
@@ -342,6 +343,7 @@ impl<'a> Simulator<'a> {
                                 }
                             }
                         }
+                        true
                     });
                     if summed.iter().flatten().any(|sum| !sum.is_finite()) {
                         overflows.store(true, Ordering::Relaxed);
@@ -355,8 +357,7 @@ impl<'a> Simulator<'a> {
                 sum
             });
         if overflows.into_inner() {
-            let found = "sums that are infinite or no numbers";
-            return Err(Error::layer(neurons.len(), "output", found, "finite sums"));
+            return Err(self.overflow());
         }
         let hits = Hits::new(timesteps, hits);
         Ok(Simulation {
@@ -367,6 +368,58 @@ impl<'a> Simulator<'a> {
             pools: counts.pools,
             outputs: self.outputs.then_some(outputs),
         })
+    }
+
+    /// Runs every image until the gap between its two largest summed outputs reaches `gap`, and for
+    /// `timesteps` at the most.
+    pub fn run_until(&self, neurons: &[Neurons], timesteps: usize, gap: f32) -> Result<Exit> {
+        some_timesteps("timesteps", timesteps)?;
+        require(!gap.is_nan(), "gap", gap, "a number")?;
+        let engine = Engine::new(self.stages, neurons)?.by_timestep();
+        let together = engine.together(self.images.len(), timesteps);
+        let images: Vec<usize> = (0..self.images.len()).collect();
+        let run = |(mut all, mut scratch): (Taken, Scratch), images: &[usize]| {
+            let currents: Vec<_> =
+                images.iter().map(|&image| self.currents(image, timesteps)).collect();
+            let drives: Vec<_> =
+                currents.iter().map(|currents| currents.drives(self.stages)).collect();
+            let mut sums = vec![vec![0.0; self.stages.classes()]; images.len()];
+            engine.run(&drives, timesteps, &mut scratch, |i, chunk| {
+                sums[i].iter_mut().zip(chunk.output(0)).for_each(|(sum, z)| *sum += z);
+                let spikes = chunk.events.iter().map(|events| events.spikes(0));
+                all.spikes += spikes.sum::<u64>();
+                let goes_on = gap_of(&sums[i]) < gap && chunk.first + 1 < timesteps;
+                if !goes_on {
+                    all.timesteps += chunk.first + 1;
+                    all.correct += usize::from(predict(&sums[i]) == self.images.label(images[i]));
+                    all.overflows |= sums[i].iter().any(|sum| !sum.is_finite());
+                }
+                goes_on
+            });
+            (all, scratch)
+        };
+        let parts = images.par_chunks(together);
+        let parts = parts.fold(|| (Taken::default(), engine.scratch(together)), run);
+        let all = parts.map(|(all, _)| all).reduce(Taken::default, |a, b| Taken {
+            timesteps: a.timesteps + b.timesteps,
+            correct: a.correct + b.correct,
+            spikes: a.spikes + b.spikes,
+            overflows: a.overflows | b.overflows,
+        });
+        if all.overflows {
+            return Err(self.overflow());
+        }
+        Ok(Exit {
+            gap,
+            mean_timesteps: all.timesteps as f64 / images.len() as f64,
+            accuracy_percent: Accuracy { correct: all.correct, images: images.len() }.percent(),
+            spikes_per_image: all.spikes as f64 / images.len() as f64,
+        })
+    }
+
+    fn overflow(&self) -> Error {
+        let found = "sums that are infinite or no numbers";
+        Error::layer(self.stages.spiking(), "output", found, "finite sums")
     }
 
     /// Returns the ANN's logits of every image, one value per class.
@@ -401,7 +454,10 @@ impl Simulator<'_> {
                 images.iter().map(|&image| self.currents(image, timesteps)).collect();
             let drives: Vec<_> =
                 currents.iter().map(|currents| currents.drives(self.stages)).collect();
-            engine.run(&drives, timesteps, &mut scratch, |_, part| chunk(&mut value, part));
+            engine.run(&drives, timesteps, &mut scratch, |_, part| {
+                chunk(&mut value, part);
+                true
+            });
             (value, scratch)
         };
         let values = images.par_chunks(together).fold(|| (start(), engine.scratch(together)), run);
@@ -496,12 +552,22 @@ impl Simulator<'_> {
                         found.push(counts.clone());
                     }
                 }
+                true
             });
             of(image, &found)
         };
         let images = (0..self.images.len()).into_par_iter();
         Ok(images.map_init(|| engine.scratch(1), run).collect())
     }
+}
+
+/// What images took until their exits.
+#[derive(Default)]
+struct Taken {
+    timesteps: usize,
+    correct: usize,
+    spikes: u64,
+    overflows: bool,
 }
 
 /// Row of `spikes.csv`.

@@ -55,6 +55,7 @@ fn every_instruction_set_gives_the_same_spikes() {
                         spikes.extend(chunk.events.iter().map(|events| events.at(t).to_vec()));
                         output.extend(chunk.output(t).map(f32::to_bits));
                     }
+                    true
                 },
             );
             (spikes, output)

@@ -221,6 +221,14 @@ fn images_that_are_simulated_together_do_not_mix() {
         }
         let all = whole.layers.iter().map(|layer| layer.spikes.iter().sum::<u64>());
         assert_eq!(all.collect::<Vec<_>>(), spikes);
+        // Some leave at once, some after two timesteps, the others stay.
+        let gaps: Vec<f32> = whole.early_exit().unwrap().exits.iter().map(|e| e.gap).collect();
+        for gap in [gaps[gaps.len() / 4], gaps[gaps.len() / 2], gaps[gaps.len() * 3 / 4], 1e9] {
+            let exit = network.simulate_until(&images, 3, gap).unwrap();
+            assert_eq!(exit, whole.exit_at(gap).unwrap());
+        }
+        assert!(network.simulate_until(&images, 3, f32::NAN).is_err());
+        assert!(network.simulate_until(&images, 0, 1.0).is_err());
     };
     let snn = convert(&Ann::<DigitsCnn>::new(0).unwrap(), &training).unwrap();
     let snn = snn.balance(Balance::PercentilePerChannel(99.0)).unwrap();
