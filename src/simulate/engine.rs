@@ -136,7 +136,7 @@ pub(crate) struct Scratch {
 struct Network {
     /// Membrane potentials of each layer: position, block, lane.
     potential: Vec<Vec<[f32; LANES]>>,
-    /// Remaining timesteps of the refractory period, in the same order.
+    /// Remaining timesteps of the refractory period in the same order, of layers that have one.
     waiting: Vec<Vec<[u32; LANES]>>,
     /// Sums of the spikes so far in the same order, of layers whose spikes are not plain.
     sums: Vec<Vec<[f32; LANES]>>,
@@ -285,18 +285,22 @@ impl<'a> Engine<'a> {
     fn state(&self) -> Network {
         let stages = self.stages.iter().zip(&self.layers);
         let spiking = stages.filter_map(|(stage, layer)| Some((stage, layer, layer.neurons?)));
-        let layers: Vec<(usize, bool)> = spiking
+        let layers: Vec<(usize, Dynamics)> = spiking
             .map(|(stage, layer, neurons)| {
                 let positions = stage.output.height * stage.output.width;
-                (positions * layer.blocks.len(), neurons.spikes.is_plain())
+                (positions * layer.blocks.len(), neurons)
             })
             .collect();
+        let only = |needed: bool, count: usize| if needed { count } else { 0 };
         Network {
             potential: layers.iter().map(|&(n, _)| vec![[0.0; LANES]; n]).collect(),
-            waiting: layers.iter().map(|&(n, _)| vec![[0; LANES]; n]).collect(),
+            waiting: layers
+                .iter()
+                .map(|&(n, neurons)| vec![[0; LANES]; only(neurons.refractory > 0, n)])
+                .collect(),
             sums: layers
                 .iter()
-                .map(|&(n, plain)| vec![[0.0; LANES]; if plain { 0 } else { n }])
+                .map(|&(n, neurons)| vec![[0.0; LANES]; only(!neurons.spikes.is_plain(), n)])
                 .collect(),
             events: layers.iter().map(|_| Events::default()).collect(),
             pools: self
@@ -475,11 +479,13 @@ impl<'a> Engine<'a> {
                             }
                             Some(Dynamics { reset, refractory, .. }) => {
                                 let potential = &mut state.potential[stage][lane];
-                                let waiting = &mut state.waiting[stage][lane];
                                 // For a constant of 0 the compiler leaves out `waiting`.
                                 fired[image * each + to] = match refractory {
                                     0 => fire(potential, &mut [0; LANES], &z, parameters, reset, 0),
-                                    n => fire(potential, waiting, &z, parameters, reset, n),
+                                    n => {
+                                        let waiting = &mut state.waiting[stage][lane];
+                                        fire(potential, waiting, &z, parameters, reset, n)
+                                    }
                                 };
                             }
                         }

@@ -73,11 +73,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut rows = Vec::new();
     for (network, images) in [
         ("Vgg15HalfBn", 1000),
-        ("Vgg15HalfBn", 5000),
         ("Vgg15HalfBn", 20_000),
         ("Vgg15HalfBn", 50_000),
         ("Vgg16", 100),
-        ("Vgg16", 1000),
+        ("Vgg16", 300),
     ] {
         let row: Row = in_own_process(&[network.into(), images.to_string()])?;
         println!(

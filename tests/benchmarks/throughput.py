@@ -46,7 +46,7 @@ def folded(net):
 class Ann:
     def __init__(self, batch, layout):
         torch.manual_seed(0)
-        self.net = folded(vgg15(hidden=256)).to(memory_format=layout)
+        self.net = folded(vgg15()).to(memory_format=layout)
         self.images = torch.rand(batch, 3, 32, 32).to(memory_format=layout)
 
     def measure(self, count):
@@ -60,7 +60,7 @@ class Ann:
 class Simulator:
     def __init__(self, simulator):
         torch.manual_seed(0)
-        modules = list(folded(vgg15(hidden=256)))
+        modules = list(folded(vgg15()))
         layers = []
         for i, module in enumerate(modules):
             if isinstance(module, (nn.Conv2d, nn.Linear)):
