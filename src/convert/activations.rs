@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::base::{Error, Result, require};
 use crate::data::Samples;
-use crate::simulate::{Stages, TOGETHER};
+use crate::simulate::{Stage, Stages, TOGETHER};
 
 /// Number of activations above 0, of all layers, up to which each is kept: a quarter of a GiB.
 const KEPT: usize = 1 << 26;
@@ -55,18 +55,6 @@ impl Activations {
         let most = most.unwrap_or(usize::MAX);
         let holds = images.len() <= most;
         require(holds, "images", images.len(), format!("at most {most}, for its largest layer"))?;
-        let outputs = |_, mut currents: Vec<Vec<f32>>| {
-            currents.truncate(layers.len());
-            for (number, (stage, currents)) in layers.iter().zip(&mut currents).enumerate() {
-                if !currents.iter().fold(true, |finite, z| finite & z.is_finite()) {
-                    let wrong = currents.iter().find(|z| !z.is_finite()).unwrap_or(&f32::NAN);
-                    let found = format!("activation {wrong}");
-                    return Err(Error::layer(number, "neurons", found, "finite ones"));
-                }
-                currents.iter_mut().for_each(|z| *z = stage.activation.of(*z));
-            }
-            Ok(currents)
-        };
         let channels = |layer: usize| (0..shapes[layer].channels).map(move |c| (layer, c));
         let mut recorders: Vec<_> = (0..shapes.len())
             .flat_map(|layer| channels(layer).map(|place| (place, Recorder::default())))
@@ -77,7 +65,11 @@ impl Activations {
         let batch = fits(BATCH).max(fits(8 * BATCH).min(threads)).clamp(1, 64);
         for first in (0..images.len()).step_by(batch) {
             let numbers = first..images.len().min(first + batch);
-            let outputs = stages.forward_all(numbers, |image| images.input(image), outputs);
+            let outputs = stages.forward_all(
+                numbers,
+                |image| images.input(image),
+                |_, currents| outputs(layers, currents),
+            );
             let outputs = outputs.into_iter().collect::<Result<Vec<_>>>()?;
             recorders.par_iter_mut().for_each(|((layer, channel), recorder)| {
                 for output in &outputs {
@@ -155,6 +147,21 @@ impl Activations {
         let best = candidates.iter().min_by(|a, b| a.1.total_cmp(&b.1));
         best.map_or(0.0, |best| best.0)
     }
+}
+
+/// Returns the outputs of layers of neurons for the currents of an image, the output layer's left out.
+fn outputs(layers: &[Stage], mut currents: Vec<Vec<f32>>) -> Result<Vec<Vec<f32>>> {
+    currents.truncate(layers.len());
+    for (number, (stage, currents)) in layers.iter().zip(&mut currents).enumerate() {
+        // All at once, which is faster than to look for the first.
+        if !currents.iter().fold(true, |finite, z| finite & z.is_finite()) {
+            let wrong = currents.iter().find(|z| !z.is_finite()).unwrap_or(&f32::NAN);
+            let found = format!("activation {wrong}");
+            return Err(Error::layer(number, "neurons", found, "finite ones"));
+        }
+        currents.iter_mut().for_each(|z| *z = stage.activation.of(*z));
+    }
+    Ok(currents)
 }
 
 impl Channel {

@@ -376,31 +376,26 @@ impl<'a> Simulator<'a> {
         some_timesteps("timesteps", timesteps)?;
         require(!gap.is_nan(), "gap", gap, "a number")?;
         let engine = Engine::new(self.stages, neurons)?.by_timestep();
-        let together = engine.together(self.images.len(), timesteps);
-        let images: Vec<usize> = (0..self.images.len()).collect();
-        let run = |(mut all, mut scratch): (Taken, Scratch), images: &[usize]| {
-            let currents: Vec<_> =
-                images.iter().map(|&image| self.currents(image, timesteps)).collect();
-            let drives: Vec<_> =
-                currents.iter().map(|currents| currents.drives(self.stages)).collect();
-            let mut sums = vec![vec![0.0; self.stages.classes()]; images.len()];
-            engine.run(&drives, timesteps, &mut scratch, |i, chunk| {
-                sums[i].iter_mut().zip(chunk.output(0)).for_each(|(sum, z)| *sum += z);
-                let spikes = chunk.events.iter().map(|events| events.spikes(0));
-                all.spikes += spikes.sum::<u64>();
-                let goes_on = gap_of(&sums[i]) < gap && chunk.first + 1 < timesteps;
-                if !goes_on {
-                    all.timesteps += chunk.first + 1;
-                    all.correct += usize::from(predict(&sums[i]) == self.images.label(images[i]));
-                    all.overflows |= sums[i].iter().any(|sum| !sum.is_finite());
-                }
-                goes_on
-            });
-            (all, scratch)
+        let show = |all: &mut Taken, (place, image): (usize, usize), chunk: &Chunk<'_>| {
+            if all.sums.len() <= place {
+                all.sums.resize(place + 1, Vec::new());
+            }
+            let sum = &mut all.sums[place];
+            if chunk.first == 0 {
+                *sum = vec![0.0; self.stages.classes()];
+            }
+            sum.iter_mut().zip(chunk.output(0)).for_each(|(sum, z)| *sum += z);
+            all.spikes += chunk.events.iter().map(|events| events.spikes(0)).sum::<u64>();
+            let goes_on = gap_of(sum) < gap && chunk.first + 1 < timesteps;
+            if !goes_on {
+                all.timesteps += chunk.first + 1;
+                all.correct += usize::from(predict(sum) == self.images.label(image));
+                all.overflows |= sum.iter().any(|sum| !sum.is_finite());
+            }
+            goes_on
         };
-        let parts = images.par_chunks(together);
-        let parts = parts.fold(|| (Taken::default(), engine.scratch(together)), run);
-        let all = parts.map(|(all, _)| all).reduce(Taken::default, |a, b| Taken {
+        let all = self.fold(&engine, timesteps, Taken::default, show, |a, b| Taken {
+            sums: Vec::new(),
             timesteps: a.timesteps + b.timesteps,
             correct: a.correct + b.correct,
             spikes: a.spikes + b.spikes,
@@ -409,11 +404,12 @@ impl<'a> Simulator<'a> {
         if all.overflows {
             return Err(self.overflow());
         }
+        let images = self.images.len();
         Ok(Exit {
             gap,
-            mean_timesteps: all.timesteps as f64 / images.len() as f64,
-            accuracy_percent: Accuracy { correct: all.correct, images: images.len() }.percent(),
-            spikes_per_image: all.spikes as f64 / images.len() as f64,
+            mean_timesteps: all.timesteps as f64 / images as f64,
+            accuracy_percent: Accuracy { correct: all.correct, images }.percent(),
+            spikes_per_image: all.spikes as f64 / images as f64,
         })
     }
 
@@ -447,6 +443,23 @@ impl Simulator<'_> {
     ) -> Result<T> {
         some_timesteps("timesteps", timesteps)?;
         let engine = Engine::of(self.stages, neurons.len() + more, neurons)?;
+        let show = |value: &mut T, _: (usize, usize), part: &Chunk<'_>| {
+            chunk(value, part);
+            true
+        };
+        Ok(self.fold(&engine, timesteps, start, show, join))
+    }
+
+    /// Folds what the engine shows of all images into one value. `show` gets the place of an image
+    /// among those that are simulated at once, and its number, and says whether the image goes on.
+    fn fold<T: Send>(
+        &self,
+        engine: &Engine<'_>,
+        timesteps: usize,
+        start: impl Fn() -> T + Sync,
+        show: impl Fn(&mut T, (usize, usize), &Chunk<'_>) -> bool + Sync,
+        join: impl Fn(T, T) -> T + Sync + Send,
+    ) -> T {
         let together = engine.together(self.images.len(), timesteps);
         let images: Vec<usize> = (0..self.images.len()).collect();
         let run = |(mut value, mut scratch), images: &[usize]| {
@@ -454,14 +467,14 @@ impl Simulator<'_> {
                 images.iter().map(|&image| self.currents(image, timesteps)).collect();
             let drives: Vec<_> =
                 currents.iter().map(|currents| currents.drives(self.stages)).collect();
-            engine.run(&drives, timesteps, &mut scratch, |_, part| {
-                chunk(&mut value, part);
-                true
+            engine.run(&drives, timesteps, &mut scratch, |place, chunk| {
+                show(&mut value, (place, images[place]), chunk)
             });
             (value, scratch)
         };
-        let values = images.par_chunks(together).fold(|| (start(), engine.scratch(together)), run);
-        Ok(values.map(|(value, _)| value).reduce(&start, join))
+        let parts = images.par_chunks(together);
+        let parts = parts.fold(|| (start(), engine.scratch(together)), run);
+        parts.map(|(value, _)| value).reduce(&start, join)
     }
 
     /// Returns the largest current into the layer after those with `neurons`, in any timestep.
@@ -564,6 +577,8 @@ impl Simulator<'_> {
 /// What images took until their exits.
 #[derive(Default)]
 struct Taken {
+    /// Summed outputs of the images that are simulated at once.
+    sums: Vec<Vec<f32>>,
     timesteps: usize,
     correct: usize,
     spikes: u64,
