@@ -341,11 +341,22 @@ impl TrainArguments {
     }
 }
 
+/// Ending of the list of held-out images, the longest of what `train` adds to a name.
+const HELD_OUT: &str = ".held-out.txt";
+
 /// Returns an error for what cannot be a file, before anything is computed for it.
-fn check_out(out: &Path) -> evospike::Result<()> {
+/// Files beside it have the same name with `ending`.
+fn check_out(out: &Path, ending: &str) -> evospike::Result<()> {
     let folder = out.as_os_str().as_encoded_bytes().ends_with(b"/");
-    match folder || out.exists() && !out.is_file() {
-        true => Err(wrong("out", out.display(), "a file, there or to be made")),
+    if folder || out.exists() && !out.is_file() {
+        return Err(wrong("out", out.display(), "a file, there or to be made"));
+    }
+    let (bytes, most) = (out.file_name().unwrap_or_default().len(), 255 - ending.len());
+    match bytes > most {
+        true => {
+            let expected = format!("at most {most}, since `{ending}` is added to it");
+            Err(wrong("out", format!("a name of {bytes} bytes"), expected))
+        }
         false => Ok(()),
     }
 }
@@ -353,7 +364,7 @@ fn check_out(out: &Path) -> evospike::Result<()> {
 fn run_train(arguments: &TrainArguments) -> evospike::Result<()> {
     // Found now, not after the training.
     arguments.settings()?;
-    check_out(&arguments.out)?;
+    check_out(&arguments.out, HELD_OUT)?;
     arguments.images.open(arguments.net, arguments)
 }
 
@@ -386,7 +397,7 @@ impl Work for TrainArguments {
         }
         let mut files = vec![self.out.clone(), checkpoint];
         if self.images.data().is_ok() {
-            let list = beside(&self.out, ".held-out.txt");
+            let list = beside(&self.out, HELD_OUT);
             parts.held_out.save_list(&list)?;
             files.push(list);
         }
@@ -405,7 +416,7 @@ fn run_sweep(arguments: SweepArguments) -> evospike::Result<()> {
         return Err(wrong("net", "none", "a network and a CSV file")); // as clap has said
     };
     // Found now: as rows that failed, they would be kept with a key that is of no use.
-    check_out(&grid.out)?;
+    check_out(&grid.out, ".key")?;
     for (name, count) in [
         ("timesteps", Some(grid.timesteps)),
         ("period", Some(grid.period)),

@@ -144,6 +144,7 @@ fn files_reach_the_disk_before_their_names() {
     };
     let results = folder.path().join("results");
     let out = results.join("mlp");
+    let mut files = 0;
     for (arguments, out) in [(TRAIN, &out), (DIGITS, &results)] {
         let log = folder.path().join("log");
         let mut command = Command::new(EVOSPIKE);
@@ -167,7 +168,12 @@ fn files_reach_the_disk_before_their_names() {
             on_disk.insert(path); // under its old name or its new one
         }
         assert!(renamed > 3, "{log}");
+        files += renamed;
+        // The folder, which the first made, has its own name on the disk too.
+        let above = folder.path().to_str().unwrap();
+        assert!(files > renamed || lines.contains(&("sync", above)), "{log}");
     }
+    record("files on the disk before their names", files, 0);
 }
 
 /// The command as a user who may not write to read-only folders, which root may.

@@ -499,6 +499,75 @@ fn resnet20_has_its_accuracy() {
     assert!(accuracy.percent() > 91.70 && accuracy.percent() < 91.76, "{accuracy}");
 }
 
+/// Of the 1,300 images of VeriSilicon/acuity-dataset, if EVOSPIKE_IMAGENET says where they are: the
+/// folder of `dataset.txt`. ONNX Runtime gets 930 right, with pixels of another JPEG decoder.
+#[test]
+fn squeezenet_has_its_accuracy() {
+    let Some(folder) = std::env::var_os("EVOSPIKE_IMAGENET").map(PathBuf::from) else {
+        println!("skipped: no EVOSPIKE_IMAGENET");
+        return;
+    };
+    let Some(file) = shared("squeezenet1_0-imagenet.onnx") else { return };
+    type ImageNet227 = data::Classify<3, 227, 1000>;
+    let (mut pixels, mut labels) = (Vec::new(), Vec::new());
+    for line in fs::read_to_string(folder.join("dataset.txt")).unwrap().lines() {
+        let Some((path, label)) = line.split_once(',') else { continue };
+        let image = image::open(folder.join(path.trim())).unwrap().to_rgb8();
+        assert_eq!(image.dimensions(), (227, 227));
+        for channel in 0..3 {
+            pixels.extend(image.pixels().map(|pixel| pixel.0[channel]));
+        }
+        labels.push(label.trim().parse().unwrap());
+    }
+    let images = Images::<data::Whole, ImageNet227>::from_arrays(pixels, labels).unwrap();
+    let mean = [123.0, 117.0, 104.0].map(|x: f32| x / 255.0);
+    let caffe = Normalisation::new(mean, [1.0 / 255.0; 3]).unwrap();
+    let images = images.normalised(&caffe).unwrap();
+    let onnx = Onnx::read(file, None).unwrap().with_channels_reversed();
+    let network = Imported::<ImageNet227>::new(onnx.graph).unwrap();
+    let accuracy = network.accuracy(&images).unwrap();
+    println!("{accuracy}");
+    assert_eq!(accuracy.images, 1300);
+    assert!(accuracy.correct.abs_diff(930) <= 5, "{accuracy}");
+}
+
+/// Logits that are no numbers differ from nothing.
+#[test]
+fn logits_that_overflow_are_an_error() {
+    let mut onnx = read("digits", None);
+    for node in &mut onnx.graph.nodes {
+        if let Layer::Linear { weight, .. } = &mut node.layer {
+            let sign = |(i, w): (usize, &mut f32)| *w = if i % 2 == 0 { 3e38 } else { -3e38 };
+            weight.iter_mut().enumerate().for_each(sign);
+        }
+    }
+    let error = onnx.check(data().join("digits-reference.safetensors"), None).unwrap_err();
+    assert!(error.to_string().starts_with("logits: found "), "{error}");
+}
+
+#[test]
+fn the_command_line_checks_an_imported_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let pickle = folder.path().join("model.pt");
+    fs::write(&pickle, b"PK\x03\x04 pickled").unwrap();
+    let run = |model: &Path, more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_evospike"));
+        let output = command.arg("import").arg(model).args(more).output().unwrap();
+        let [said, error] = [output.stdout, output.stderr].map(|of| String::from_utf8(of).unwrap());
+        (output.status.code(), said, error)
+    };
+    let (model, reference) =
+        (data().join("digits.onnx"), data().join("digits-reference.safetensors"));
+    let reference = ["--check", reference.to_str().unwrap()];
+    let (code, said, error) = run(&model, &reference);
+    assert_eq!(code, Some(0), "{said}{error}");
+    assert!(said.contains("max pooling") && said.contains("16 of 16"), "{said}");
+    let (code, said, error) = run(&model, &[&reference[..], &["--tolerance", "1e-12"]].concat());
+    assert_eq!(code, Some(1), "{said}{error}");
+    let (code, _, error) = run(&pickle, &[]);
+    assert!(code == Some(1) && error.contains("torch.onnx.export"), "{error}");
+}
+
 #[test]
 fn a_wrong_reference_is_named() {
     let onnx = read("digits", None);

@@ -237,6 +237,17 @@ fn bad_arguments_get_one_line_and_exit_code_2() {
             assert!(text.starts_with("error: out: found ") && !Path::new(&out).exists(), "{text}");
         }
     }
+    // Names that leave no room for those of the files beside them, found before any work.
+    for (arguments, bytes) in
+        [(["train", "--net", "digits"], 243), (["sweep", "--net", "digits"], 252)]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("x".repeat(bytes));
+        let output = evospike(&[&arguments[..], &["--out", out.to_str().unwrap()]].concat());
+        let text = String::from_utf8(output.stderr).unwrap();
+        let expected = format!("error: out: found a name of {bytes} bytes, expected at most ");
+        assert!(text.starts_with(&expected) && files(folder.path()).is_empty(), "{text}");
+    }
     let alone = String::from_utf8(evospike(&["reproduce"]).stderr).unwrap();
     assert!(alone.contains("cifar10") && alone.contains("comparison"), "{alone}");
     // The command names what is missing, not a warm-up that nobody asked for.

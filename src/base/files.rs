@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{Error, Result};
-use super::lock::{Lock, beside, followed, open_alone};
+use super::lock::{Lock, beside, create_folder, followed, open_alone, sync_folder};
 use super::ranks;
 
 /// Writes a CSV file with a header; it appears under its name only when it is complete.
@@ -97,7 +97,7 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
         Some(folder) if folder != "" => folder,
         _ => Path::new("."),
     };
-    fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    create_folder(folder).map_err(Error::io(folder))?;
     let beside = beside(&target, "incomplete");
     let opened = open_alone(&beside, true).map_err(Error::io(path))?;
     let Some(mut opened) = opened else {
@@ -115,12 +115,6 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     written.map_err(Error::io(path))?;
     sync_folder(folder);
     Ok(())
-}
-
-/// Writes the names of a folder's files to the disk.
-fn sync_folder(folder: &Path) {
-    // Not every system can; then a loss of power may leave the old files, which are whole as well.
-    let _ = fs::File::open(folder).and_then(|folder| folder.sync_all());
 }
 
 /// Output files of one experiment: written into a temporary folder, and moved over those of an

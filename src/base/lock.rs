@@ -30,6 +30,23 @@ pub(crate) fn beside(path: &Path, extension: &str) -> PathBuf {
     path.with_file_name(hidden)
 }
 
+/// Creates a folder, and those that it is in, so that a loss of power leaves it there.
+pub(crate) fn create_folder(folder: &Path) -> io::Result<()> {
+    let missing = folder.ancestors().take_while(|folder| *folder != "" && !folder.exists());
+    let missing: Vec<_> = missing.collect();
+    fs::create_dir_all(folder)?;
+    for parent in missing.into_iter().filter_map(Path::parent) {
+        sync_folder(if parent == "" { Path::new(".") } else { parent });
+    }
+    Ok(())
+}
+
+/// Writes the names of what is in a folder to the disk.
+pub(crate) fn sync_folder(folder: &Path) {
+    // Not every system can; then a loss of power may leave the old files, which are whole as well.
+    let _ = fs::File::open(folder).and_then(|folder| folder.sync_all());
+}
+
 /// Returns the path that a symbolic link leads to, or the path itself; no file need be there.
 pub(crate) fn followed(path: &Path) -> PathBuf {
     let mut path = path.to_path_buf();
@@ -119,7 +136,7 @@ impl Lock {
         if !ranks::leads() {
             return Ok(Self { path, file: None });
         }
-        let folder = path.parent().map_or(Ok(()), fs::create_dir_all);
+        let folder = path.parent().map_or(Ok(()), create_folder);
         match folder.and_then(|()| open_alone(&path, false)) {
             Ok(Some(file)) => Ok(Self { path, file: Some(file) }),
             Ok(None) => Err(Error::Busy { path: what.into() }),

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 
 use super::read::Onnx;
-use crate::base::{Error, Result, parse, show, values};
+use crate::base::{Error, Result, all_finite, parse, show, values};
 use crate::data::Normalisation;
 use crate::metrics::predict;
 use crate::simulate::Stages;
@@ -91,12 +91,13 @@ impl Onnx {
                 false => stages.forward(&stages.channels_last(image)),
             };
             let found = self.ended(currents.pop().unwrap_or_default());
+            all_finite("logits", &found)?; // `max` would pass over what is no number
             let differences = found.iter().zip(logits).map(|(a, b)| (a - b).abs());
             let same = predict(&found) == predict(logits);
-            (differences.fold(0.0, f32::max), usize::from(same))
+            Ok((differences.fold(0.0, f32::max), usize::from(same)))
         };
         let (largest_difference, same_predictions) =
-            pairs.map(of).reduce(|| (0.0, 0), |a, b| (a.0.max(b.0), a.1 + b.1));
+            pairs.map(of).try_reduce(|| (0.0, 0), |a, b| Ok((a.0.max(b.0), a.1 + b.1)))?;
         Ok(LogitsCheck { images: count, largest_difference, same_predictions })
     }
 }
