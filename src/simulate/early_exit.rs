@@ -2,11 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::engine::{Chunk, Engine};
+use super::neurons::Neurons;
 use super::outputs::Outputs;
-use super::simulator::Simulation;
+use super::simulator::{Simulation, Simulator};
 use crate::base::chart::{Key, axes, draw, legend, level, line, table};
-use crate::base::{Chart, Error, Result, Table, require, show};
-use crate::metrics::{Accuracy, Target};
+use crate::base::{Chart, Error, Result, Table, require, show, some_timesteps};
+use crate::metrics::{Accuracy, Target, predict};
 
 /// Result of early exit at one gap.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -136,12 +138,68 @@ impl Simulation {
 }
 
 /// Gap between the two largest outputs.
-pub(super) fn gap_of(outputs: &[f32]) -> f32 {
+fn gap_of(outputs: &[f32]) -> f32 {
     let [mut first, mut second] = [f32::NEG_INFINITY; 2];
     for &x in outputs {
         (first, second) = if x > first { (x, first) } else { (first, second.max(x)) };
     }
     first - second
+}
+
+/// What images took until their exits.
+#[derive(Default)]
+struct Taken {
+    /// Summed outputs of the images that are simulated at once.
+    sums: Vec<Vec<f32>>,
+    timesteps: usize,
+    correct: usize,
+    spikes: u64,
+    overflows: bool,
+}
+
+impl Simulator<'_> {
+    /// Runs every image until the gap between its two largest summed outputs reaches `gap`, and for
+    /// `timesteps` at the most.
+    pub fn run_until(&self, neurons: &[Neurons], timesteps: usize, gap: f32) -> Result<Exit> {
+        some_timesteps("timesteps", timesteps)?;
+        require(!gap.is_nan(), "gap", gap, "a number")?;
+        let engine = Engine::new(self.stages, neurons)?.by_timestep();
+        let show = |all: &mut Taken, (place, image): (usize, usize), chunk: &Chunk<'_>| {
+            if all.sums.len() <= place {
+                all.sums.resize(place + 1, Vec::new());
+            }
+            let sum = &mut all.sums[place];
+            if chunk.first == 0 {
+                *sum = vec![0.0; self.stages.classes()];
+            }
+            sum.iter_mut().zip(chunk.output(0)).for_each(|(sum, z)| *sum += z);
+            all.spikes += chunk.events.iter().map(|events| events.spikes(0)).sum::<u64>();
+            let goes_on = gap_of(sum) < gap && chunk.first + 1 < timesteps;
+            if !goes_on {
+                all.timesteps += chunk.first + 1;
+                all.correct += usize::from(predict(sum) == self.images.label(image));
+                all.overflows |= sum.iter().any(|sum| !sum.is_finite());
+            }
+            goes_on
+        };
+        let all = self.fold(&engine, timesteps, Taken::default, show, |a, b| Taken {
+            sums: Vec::new(),
+            timesteps: a.timesteps + b.timesteps,
+            correct: a.correct + b.correct,
+            spikes: a.spikes + b.spikes,
+            overflows: a.overflows | b.overflows,
+        });
+        if all.overflows {
+            return Err(self.overflow());
+        }
+        let images = self.images.len();
+        Ok(Exit {
+            gap,
+            mean_timesteps: all.timesteps as f64 / images as f64,
+            accuracy_percent: Accuracy { correct: all.correct, images }.percent(),
+            spikes_per_image: all.spikes as f64 / images as f64,
+        })
+    }
 }
 
 impl EarlyExit {

@@ -24,9 +24,9 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::lanes::{Vectors, sum, sum_counted};
+use super::lanes::{LANES, Row, Vectors, sum, sum_counted};
 use super::neurons::{Activity, Neuron, Neurons, Reset, Spikes, State, step, step_graded};
-use super::synapses::{LANES, MaxPool, Row, Source, Stage, Stages, Synapses};
+use super::synapses::{MaxPool, Source, Stage, Stages, Synapses};
 use crate::base::{Error, Result};
 
 /// Largest number of timesteps for which a layer is computed before the next.

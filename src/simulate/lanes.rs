@@ -3,7 +3,13 @@
 //! The compiler turns the loops into vector instructions. It neither reorders nor fuses sums, so that
 //! every instruction set gives the same spikes.
 
-use super::synapses::{LANES, Row};
+/// Number of output channels computed at once.
+pub(crate) const LANES: usize = 32;
+
+/// Weights from one input to [`LANES`] output channels: two cache lines.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct Row(pub [f32; LANES]);
 
 /// Instruction set of this processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

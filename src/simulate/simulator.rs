@@ -8,14 +8,13 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::codes::InputCode;
-use super::early_exit::{Exit, gap_of};
 use super::engine::{Chunk, Drive, Engine, Scratch};
 use super::neurons::Neurons;
 use super::outputs::Outputs;
 use super::synapses::{Source, Stage, Stages, to_channels_last};
-use crate::base::{Chart, Error, Result, one_line, require, rounded, show, some_timesteps};
+use crate::base::{Chart, Error, Result, one_line, rounded, show, some_timesteps};
 use crate::data::{Samples, Shape};
-use crate::metrics::{Accuracy, AccuracyCurve, Hits, Target, predict};
+use crate::metrics::{AccuracyCurve, Hits, Target, predict};
 
 /// Returns the index of a neuron by channel, row, column, from its index by row, column, channel.
 pub(crate) fn number(shape: Shape, neuron: u32) -> usize {
@@ -207,8 +206,8 @@ impl Currents {
 
 /// Simulator with prepared images, for many runs with different neurons.
 pub(crate) struct Simulator<'a> {
-    stages: &'a Stages,
-    images: Samples<'a>,
+    pub(super) stages: &'a Stages,
+    pub(super) images: Samples<'a>,
     code: InputCode,
     /// Whether to count each neuron's spikes.
     pub per_neuron: bool,
@@ -370,50 +369,8 @@ impl<'a> Simulator<'a> {
         })
     }
 
-    /// Runs every image until the gap between its two largest summed outputs reaches `gap`, and for
-    /// `timesteps` at the most.
-    pub fn run_until(&self, neurons: &[Neurons], timesteps: usize, gap: f32) -> Result<Exit> {
-        some_timesteps("timesteps", timesteps)?;
-        require(!gap.is_nan(), "gap", gap, "a number")?;
-        let engine = Engine::new(self.stages, neurons)?.by_timestep();
-        let show = |all: &mut Taken, (place, image): (usize, usize), chunk: &Chunk<'_>| {
-            if all.sums.len() <= place {
-                all.sums.resize(place + 1, Vec::new());
-            }
-            let sum = &mut all.sums[place];
-            if chunk.first == 0 {
-                *sum = vec![0.0; self.stages.classes()];
-            }
-            sum.iter_mut().zip(chunk.output(0)).for_each(|(sum, z)| *sum += z);
-            all.spikes += chunk.events.iter().map(|events| events.spikes(0)).sum::<u64>();
-            let goes_on = gap_of(sum) < gap && chunk.first + 1 < timesteps;
-            if !goes_on {
-                all.timesteps += chunk.first + 1;
-                all.correct += usize::from(predict(sum) == self.images.label(image));
-                all.overflows |= sum.iter().any(|sum| !sum.is_finite());
-            }
-            goes_on
-        };
-        let all = self.fold(&engine, timesteps, Taken::default, show, |a, b| Taken {
-            sums: Vec::new(),
-            timesteps: a.timesteps + b.timesteps,
-            correct: a.correct + b.correct,
-            spikes: a.spikes + b.spikes,
-            overflows: a.overflows | b.overflows,
-        });
-        if all.overflows {
-            return Err(self.overflow());
-        }
-        let images = self.images.len();
-        Ok(Exit {
-            gap,
-            mean_timesteps: all.timesteps as f64 / images as f64,
-            accuracy_percent: Accuracy { correct: all.correct, images }.percent(),
-            spikes_per_image: all.spikes as f64 / images as f64,
-        })
-    }
-
-    fn overflow(&self) -> Error {
+    /// Error of outputs that overflow.
+    pub(super) fn overflow(&self) -> Error {
         let found = "sums that are infinite or no numbers";
         Error::layer(self.stages.spiking(), "output", found, "finite sums")
     }
@@ -452,7 +409,7 @@ impl Simulator<'_> {
 
     /// Folds what the engine shows of all images into one value. `show` gets the place of an image
     /// among those that are simulated at once, and its number, and says whether the image goes on.
-    fn fold<T: Send>(
+    pub(super) fn fold<T: Send>(
         &self,
         engine: &Engine<'_>,
         timesteps: usize,
@@ -572,17 +529,6 @@ impl Simulator<'_> {
         let images = (0..self.images.len()).into_par_iter();
         Ok(images.map_init(|| engine.scratch(1), run).collect())
     }
-}
-
-/// What images took until their exits.
-#[derive(Default)]
-struct Taken {
-    /// Summed outputs of the images that are simulated at once.
-    sums: Vec<Vec<f32>>,
-    timesteps: usize,
-    correct: usize,
-    spikes: u64,
-    overflows: bool,
 }
 
 /// Row of `spikes.csv`.

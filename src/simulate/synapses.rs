@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::lanes::{Vectors, add_rows};
+use super::lanes::{LANES, Row, Vectors, add_rows};
 use super::maps::Map;
 use crate::ann::{Activation, Graph};
 use crate::base::{Error, Result};
@@ -102,17 +102,10 @@ impl MaxPool {
     }
 }
 
-/// Number of output channels computed at once.
-pub(crate) const LANES: usize = 32;
 /// Number of images on which the ANN runs at once: their sums fill half the registers of AVX-512.
 pub(crate) const TOGETHER: usize = 4;
 /// Number of output positions of a tile.
 const TILE: usize = 64;
-
-/// Weights from one input to [`LANES`] output channels: two cache lines.
-#[derive(Debug, Clone, Copy)]
-#[repr(C, align(64))]
-pub(crate) struct Row(pub [f32; LANES]);
 
 /// Linear map from the spikes of one source. Values are numbered by row, column, channel.
 #[derive(Debug, Clone)]

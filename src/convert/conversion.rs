@@ -1,19 +1,4 @@
-//! Conversion of a trained network to a spiking network, with thresholds balanced from activations.
-//!
-//! Every ReLU or [`Qcfs`](crate::ann::modules::Qcfs) becomes a layer of integrate-and-fire neurons.
-//! The weights stay as they are; the threshold of a layer is a statistic of its outputs on training
-//! images, and a spike carries the threshold of its layer as charge. This is the data-based
-//! normalisation of Diehl et al. (2015) and Rueckauer et al. (2017) without its division of the
-//! weights: dividing the weights of a layer by its scale, times the scale before it, and its biases
-//! by its scale, gives the same spikes with every threshold 1.
-//!
-//! For few timesteps, two changes help: neurons that start at half a threshold (Bu et al. 2022;
-//! [`Snn::with`]), and currents that compensate for what spikes lose on average
-//! ([`Conversion::calibrated`]). A network trained with [`Qcfs`](crate::ann::modules::Qcfs) has
-//! learned its thresholds, and converts with little error at very few timesteps
-//! ([`Balance::Learned`]).
-
-mod activations;
+//! Thresholds of a spiking network from the activations of an ANN.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -21,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use self::activations::{Activations, Channel};
+use super::activations::{Activations, Channel};
 use crate::ann::{Activation, Classifier, Model, TaskOf};
 use crate::base::{Chart, Error, Result, Table, at_least, chart, require, show};
 use crate::data::{Images, Training};
