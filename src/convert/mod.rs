@@ -8,7 +8,7 @@
 //! by its scale, gives the same spikes with every threshold 1.
 //!
 //! For few timesteps, two changes help: neurons that start at half a threshold (Bu et al. 2022;
-//! [`Snn::with`]), and currents that compensate for what spikes lose on average
+//! [`Snn::with`](crate::simulate::Snn::with)), and currents that compensate for what spikes lose on average
 //! ([`Conversion::calibrated`]). A network trained with [`Qcfs`](crate::ann::modules::Qcfs) has
 //! learned its thresholds, and converts with little error at very few timesteps
 //! ([`Balance::Learned`]).
