@@ -124,7 +124,7 @@ impl Events {
 /// Memory of one thread.
 pub(crate) struct Scratch {
     /// One for each of the images that are simulated at once.
-    states: Vec<Network>,
+    states: Vec<ImageState>,
     /// Lanes that fire, one bit each: image, timestep, position, block.
     fired: Vec<u32>,
     /// Numbers of spikes in the same order, if they are not plain.
@@ -133,7 +133,7 @@ pub(crate) struct Scratch {
 }
 
 /// State of a network that simulates one image.
-struct Network {
+struct ImageState {
     /// Membrane potentials of each layer: position, block, lane.
     potential: Vec<Vec<[f32; LANES]>>,
     /// Remaining timesteps of the refractory period in the same order, of layers that have one.
@@ -282,7 +282,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    fn state(&self) -> Network {
+    fn state(&self) -> ImageState {
         let stages = self.stages.iter().zip(&self.layers);
         let spiking = stages.filter_map(|(stage, layer)| Some((stage, layer, layer.neurons?)));
         let layers: Vec<(usize, Dynamics)> = spiking
@@ -292,7 +292,7 @@ impl<'a> Engine<'a> {
             })
             .collect();
         let only = |needed: bool, count: usize| if needed { count } else { 0 };
-        Network {
+        ImageState {
             potential: layers.iter().map(|&(n, _)| vec![[0.0; LANES]; n]).collect(),
             waiting: layers
                 .iter()
@@ -315,8 +315,8 @@ impl<'a> Engine<'a> {
     }
 
     /// Simulates an image for each item of `drives` and shows every chunk of timesteps of each, in
-    /// order, until `show` returns false for it. The item holds the input current of each stage from the image; none for stages that
-    /// only neurons reach.
+    /// order, until `show` returns false for it. The item holds the input current of each stage from
+    /// the image; none for stages that only neurons reach.
     pub fn run(
         &self,
         drives: &[Vec<Option<Drive<'_>>>],
@@ -352,12 +352,15 @@ impl<'a> Engine<'a> {
                     #[inline(always)]
                     || self.stage(stage, chunk.clone(), &drives, scratch),
                 );
+                let Scratch { states, fired, counts, .. } = scratch;
                 for (pool, of) in self.pools.iter().enumerate() {
                     if of.layer == stage {
-                        self.vectors.run(
-                            #[inline(always)]
-                            || self.pool(pool, chunk.len(), images.len(), scratch),
-                        );
+                        for state in &mut states[..images.len()] {
+                            self.vectors.run(
+                                #[inline(always)]
+                                || self.pool(pool, chunk.len(), state, fired, counts),
+                            );
+                        }
                     }
                 }
             }
@@ -414,7 +417,7 @@ impl<'a> Engine<'a> {
             let first = next;
             lists.clear();
             while next < all && lists.used < TILE {
-                let Network { events, pooled, operations, .. } = &mut states[next / positions];
+                let ImageState { events, pooled, operations, .. } = &mut states[next / positions];
                 for (t, operations) in operations[stage].iter_mut().enumerate() {
                     for charged in &layer.synapses {
                         let events = match charged.synapses.source {
@@ -507,24 +510,16 @@ impl Engine<'_> {
     /// Computes one max pool over a chunk of timesteps: adds up the spikes of its inputs, and emits
     /// the change of the largest sum of each window.
     #[inline(always)]
-    fn pool(&self, number: usize, timesteps: usize, images: usize, scratch: &mut Scratch) {
-        let Scratch { states, fired, counts, .. } = scratch;
-        for state in &mut states[..images] {
-            self.pool_of(number, timesteps, state, fired, counts);
-        }
-    }
-
-    #[inline(always)]
-    fn pool_of(
+    fn pool(
         &self,
         number: usize,
         timesteps: usize,
-        state: &mut Network,
+        state: &mut ImageState,
         fired: &mut Vec<u32>,
         counts: &mut Vec<[f32; LANES]>,
     ) {
         let pool = &self.pools[number];
-        let Network { events, pools, pooled, .. } = state;
+        let ImageState { events, pools, pooled, .. } = state;
         let [sums, most] = &mut pools[number];
         let (before, after) = pooled.split_at_mut(number);
         let source = match pool.source {

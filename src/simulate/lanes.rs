@@ -114,7 +114,10 @@ pub(crate) fn add_rows<const N: usize>(
             for (input, sum) in inputs.iter().zip(sums) {
                 let mut all = *sum;
                 for (row, &value) in rows.iter().zip(*input) {
-                    add_times(&mut all, &row.0, value);
+                    // Most inputs of a layer may be 0; of four at once, hardly ever all are.
+                    if value != 0.0 {
+                        add_times(&mut all, &row.0, value);
+                    }
                 }
                 *sum = all;
             }

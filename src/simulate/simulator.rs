@@ -299,17 +299,9 @@ impl<'a> Simulator<'a> {
             .fold(
                 || (nothing(), engine.scratch(together)),
                 |(mut counts, mut scratch), results| {
-                    let currents: Vec<_> =
-                        results.iter().map(|(image, _)| self.currents(*image, timesteps)).collect();
-                    for currents in &currents {
-                        let arrive = currents.spikes.iter().cycle();
-                        let input = counts.input.iter_mut().zip(arrive);
-                        input.for_each(|(sum, spikes)| *sum += spikes);
-                    }
-                    let drives: Vec<_> =
-                        currents.iter().map(|currents| currents.drives(self.stages)).collect();
+                    let numbers: Vec<usize> = results.iter().map(|(image, _)| *image).collect();
                     let mut summed = vec![vec![0.0; classes]; results.len()];
-                    engine.run(&drives, timesteps, &mut scratch, |i, chunk| {
+                    let show = |i: usize, chunk: &Chunk<'_>| {
                         let (sum, (image, (hits, (sums, spikes)))) =
                             (&mut summed[i], &mut results[i]);
                         let label = self.images.label(*image);
@@ -343,7 +335,13 @@ impl<'a> Simulator<'a> {
                             }
                         }
                         true
-                    });
+                    };
+                    let run = self.simulate(&engine, &numbers, timesteps, &mut scratch, show);
+                    for currents in run {
+                        let arrive = currents.spikes.iter().cycle();
+                        let input = counts.input.iter_mut().zip(arrive);
+                        input.for_each(|(sum, spikes)| *sum += spikes);
+                    }
                     if summed.iter().flatten().any(|sum| !sum.is_finite()) {
                         overflows.store(true, Ordering::Relaxed);
                     }
@@ -367,6 +365,22 @@ impl<'a> Simulator<'a> {
             pools: counts.pools,
             outputs: self.outputs.then_some(outputs),
         })
+    }
+
+    /// Simulates images at once and shows their chunks as [`Engine::run`] does. Returns their currents.
+    fn simulate(
+        &self,
+        engine: &Engine<'_>,
+        images: &[usize],
+        timesteps: usize,
+        scratch: &mut Scratch,
+        show: impl FnMut(usize, &Chunk<'_>) -> bool,
+    ) -> Vec<Cow<'_, Currents>> {
+        let currents: Vec<_> =
+            images.iter().map(|&image| self.currents(image, timesteps)).collect();
+        let drives: Vec<_> = currents.iter().map(|currents| currents.drives(self.stages)).collect();
+        engine.run(&drives, timesteps, scratch, show);
+        currents
     }
 
     /// Error of outputs that overflow.
@@ -420,11 +434,7 @@ impl Simulator<'_> {
         let together = engine.together(self.images.len(), timesteps);
         let images: Vec<usize> = (0..self.images.len()).collect();
         let run = |(mut value, mut scratch), images: &[usize]| {
-            let currents: Vec<_> =
-                images.iter().map(|&image| self.currents(image, timesteps)).collect();
-            let drives: Vec<_> =
-                currents.iter().map(|currents| currents.drives(self.stages)).collect();
-            engine.run(&drives, timesteps, &mut scratch, |place, chunk| {
+            self.simulate(engine, images, timesteps, &mut scratch, |place, chunk| {
                 show(&mut value, (place, images[place]), chunk)
             });
             (value, scratch)
@@ -507,10 +517,9 @@ impl Simulator<'_> {
         let stages = &self.stages.stages[..neurons.len()];
         let engine = Engine::of(self.stages, neurons.len(), neurons)?;
         let run = |scratch: &mut Scratch, image: usize| {
-            let currents = self.currents(image, last);
             let none = stages.iter().map(|stage| vec![0; stage.output.size()]);
             let (mut counts, mut found): (Vec<Vec<u32>>, _) = (none.collect(), Vec::new());
-            engine.run(&[currents.drives(self.stages)], last, scratch, |_, chunk| {
+            self.simulate(&engine, &[image], last, scratch, |_, chunk| {
                 for t in 0..chunk.timesteps {
                     for (counts, events) in counts.iter_mut().zip(chunk.events) {
                         for (&neuron, count) in events.at(t).iter().zip(events.counts(t)) {

@@ -237,13 +237,12 @@ impl Stages {
                     });
                 }
                 currents[n].push(current);
-                // Gives back the memory of what no later stage takes.
-                let later = self.stages[layer + 1..].iter().flat_map(|stage| &stage.synapses);
-                let taken = |of| later.clone().any(|synapses| synapses.source == of);
-                for (of, output) in outputs.iter_mut().enumerate() {
-                    if !output.is_empty() && !taken(Source::Neurons(of)) {
-                        *output = Vec::new();
-                    }
+            }
+            // Gives back the memory of what no later stage takes.
+            let later = || self.stages[layer + 1..].iter().flat_map(|stage| &stage.synapses);
+            for of in 0..self.spiking().min(layer + 1) {
+                if later().all(|synapses| synapses.source != Source::Neurons(of)) {
+                    outputs.iter_mut().for_each(|outputs| outputs[of] = Vec::new());
                 }
             }
         }

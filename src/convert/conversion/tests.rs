@@ -2,12 +2,12 @@ use super::*;
 use crate::ann::graph::Graph;
 use crate::ann::layers::{CHANNELS_FIRST, Layer, Window};
 use crate::ann::model::Ann;
-use crate::ann::networks::DigitsCnn;
+use crate::ann::networks::{DigitsCnn, Network};
 use crate::ann::train::TrainSettings;
-use crate::data::Shares;
 use crate::data::embedded::digits;
 use crate::data::images::Whole;
 use crate::data::shape::Shape;
+use crate::data::{Digits, Shares, Split};
 use crate::simulate::network::SpikingNetwork;
 use crate::simulate::network::Trace;
 use crate::simulate::neurons::Charge;
@@ -351,13 +351,19 @@ fn learned_thresholds_say_what_quantised_activations_do() {
     assert_eq!(max.thresholds(), [bound]);
 }
 
+/// Network after six epochs.
+fn trained<N: Network<Task = Digits>>(digits: &Split<Digits>) -> Ann<N> {
+    let mut ann = Ann::<N>::new(0).unwrap();
+    let settings = TrainSettings { epochs: 6, ..TrainSettings::default() };
+    ann.train(&digits.training, &settings).unwrap();
+    ann
+}
+
 #[test]
 fn a_network_trained_with_its_bounds_needs_few_timesteps() {
     use crate::ann::networks::DigitsQcfs;
     let digits = digits().unwrap().split(Shares::default(), 0).unwrap();
-    let mut ann = Ann::<DigitsQcfs>::new(0).unwrap();
-    let settings = TrainSettings { epochs: 6, ..TrainSettings::default() };
-    ann.train(&digits.training, &settings).unwrap();
+    let ann = trained::<DigitsQcfs>(&digits);
     let bounds: Vec<f32> = (ann.graph().unwrap().nodes.iter())
         .filter_map(|node| match &node.layer {
             Layer::Qcfs { bound, .. } => Some(*bound),
@@ -393,9 +399,7 @@ fn a_network_trained_with_its_bounds_needs_few_timesteps() {
 #[test]
 fn calibrated_networks_are_better_early() {
     let digits = digits().unwrap().split(Shares::default(), 0).unwrap();
-    let mut ann = Ann::<DigitsCnn>::new(0).unwrap();
-    let settings = TrainSettings { epochs: 6, ..TrainSettings::default() };
-    ann.train(&digits.training, &settings).unwrap();
+    let ann = trained::<DigitsCnn>(&digits);
     let conversion = convert(&ann, &digits.training).unwrap();
     let timesteps = 6;
     let accuracy = |snn: &Snn<DigitsCnn>| {
