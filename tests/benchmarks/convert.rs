@@ -14,7 +14,7 @@ use evospike::data::Task;
 use evospike::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use common::{in_own_process, noise, peak_memory};
+use common::{in_own_processes, noise, peak_memory};
 
 #[derive(Serialize, Deserialize)]
 struct Row {
@@ -57,39 +57,34 @@ fn converted<N: Network>(network: &str, count: usize) -> evospike::Result<Row> {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let arguments: Vec<String> = std::env::args().collect();
-    if let [_, run, network, images] = arguments.as_slice()
-        && run == "run"
-    {
-        let images = images.parse()?;
-        let row = match network.as_str() {
-            "Vgg15HalfBn" => converted::<Vgg15HalfBn>(network, images)?,
-            "Vgg16" => converted::<Vgg16>(network, images)?,
-            _ => return Err(format!("{network}: expected Vgg15HalfBn or Vgg16").into()),
-        };
-        println!("{}", serde_json::to_string(&row)?);
-        return Ok(());
-    }
-    let mut rows = Vec::new();
-    for (network, images) in [
+    let cases = [
         ("Vgg15HalfBn", 1000),
         ("Vgg15HalfBn", 20_000),
         ("Vgg15HalfBn", 50_000),
         ("Vgg16", 100),
         ("Vgg16", 300),
-    ] {
-        let row: Row = in_own_process(&[network.into(), images.to_string()])?;
-        println!(
-            "{network}, {images} images: {:.1} s, {:.0} images/s, {:.2} of the forward pass's {:.0}, {:.0} MiB at most",
+    ];
+    let cases = cases.map(|(network, images)| (network.to_string(), images));
+    let measure = |(network, images): (String, usize)| {
+        Ok(match network.as_str() {
+            "Vgg15HalfBn" => converted::<Vgg15HalfBn>(&network, images)?,
+            "Vgg16" => converted::<Vgg16>(&network, images)?,
+            _ => return Err(format!("{network}: expected Vgg15HalfBn or Vgg16").into()),
+        })
+    };
+    let say = |row: &Row| {
+        format!(
+            "{}, {} images: {:.1} s, {:.0} images/s, {:.2} of the forward pass's {:.0}, {:.0} MiB \
+             at most",
+            row.network,
+            row.images,
             row.seconds,
             row.images_per_second,
             row.ratio_to_forward,
             row.forward_images_per_second,
             row.peak_memory_mib,
-        );
-        rows.push(row);
-    }
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/results/benchmarks");
-    write_csv(format!("{folder}/convert.csv"), rows)?;
+        )
+    };
+    in_own_processes("convert.csv", cases, measure, say)?;
     Ok(())
 }

@@ -14,7 +14,7 @@ use evospike::random::{Stream, rng};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use common::{in_own_process, noise, peak_memory};
+use common::{in_own_processes, noise, peak_memory};
 
 #[derive(Serialize, Deserialize)]
 struct Row {
@@ -128,28 +128,7 @@ fn widest(work: impl FnOnce()) {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let arguments: Vec<String> = std::env::args().collect();
-    if let [_, run, width, images, timesteps] = arguments.as_slice()
-        && run == "run"
-    {
-        let (images, timesteps) = (images.parse()?, timesteps.parse()?);
-        let row = match width.as_str() {
-            "full" => simulated::<Vgg15>(width, images, timesteps)?,
-            "half" => simulated::<Vgg15HalfBn>(width, images, timesteps)?,
-            "quarter" => simulated::<Vgg15QuarterBn>(width, images, timesteps)?,
-            _ => return Err(format!("{width}: expected full, half or quarter").into()),
-        };
-        println!("{}", serde_json::to_string(&row)?);
-        return Ok(());
-    }
-    for (kib, place) in
-        [(16, "first-level cache"), (512, "second-level cache"), (1 << 19, "memory")]
-    {
-        let rate = additions(kib << 10) / 1e9;
-        println!("additions of weights from {kib} KiB ({place}): {rate:.1} G/s on all cores");
-    }
-    let mut rows = Vec::new();
-    for (width, images, timesteps) in [
+    let cases = [
         ("half", 50, 100),
         ("half", 200, 100),
         ("half", 50, 250),
@@ -157,20 +136,37 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ("quarter", 50, 100),
         ("full", 50, 100),
         ("full", 1000, 250),
-    ] {
-        let row: Row = in_own_process(&[width.into(), images.to_string(), timesteps.to_string()])?;
-        println!(
-            "{width} width, {images} images, {timesteps} timesteps: {:.1} s, {:.0} image-timesteps/s, \
-             {:.1} G synaptic operations/s, {:.1} % of neurons spike in a timestep, {:.0} MiB at most",
+    ];
+    let cases = cases.map(|(width, images, timesteps)| (width.to_string(), images, timesteps));
+    let measure = |(width, images, timesteps): (String, usize, usize)| {
+        Ok(match width.as_str() {
+            "full" => simulated::<Vgg15>(&width, images, timesteps)?,
+            "half" => simulated::<Vgg15HalfBn>(&width, images, timesteps)?,
+            "quarter" => simulated::<Vgg15QuarterBn>(&width, images, timesteps)?,
+            _ => return Err(format!("{width}: expected full, half or quarter").into()),
+        })
+    };
+    let say = |row: &Row| {
+        format!(
+            "{} width, {} images, {} timesteps: {:.1} s, {:.0} image-timesteps/s, {:.1} G synaptic \
+             operations/s, {:.1} % of neurons spike in a timestep, {:.0} MiB at most",
+            row.width,
+            row.images,
+            row.timesteps,
             row.seconds,
             row.image_timesteps_per_second,
             row.synaptic_operations_per_second / 1e9,
             row.mean_firing_rate_percent,
             row.peak_memory_mib,
-        );
-        rows.push(row);
+        )
+    };
+    if in_own_processes("limits.csv", cases, measure, say)? {
+        for (kib, place) in
+            [(16, "first-level cache"), (512, "second-level cache"), (1 << 19, "memory")]
+        {
+            let rate = additions(kib << 10) / 1e9;
+            println!("additions of weights from {kib} KiB ({place}): {rate:.1} G/s on all cores");
+        }
     }
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/results/benchmarks");
-    write_csv(format!("{folder}/limits.csv"), rows)?;
     Ok(())
 }

@@ -73,14 +73,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let images = parts.test.range(first..first + count);
         let start = Instant::now();
         let (correct, timesteps, spikes) = match &systems[name] {
-            System::Ann(network) => {
-                let logits = network.logits(&images)?;
-                let right = logits.iter().enumerate().filter(|(i, logits)| {
-                    let largest = (0..10).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
-                    largest == Some(images.label(*i))
-                });
-                (right.count() as f64, count as f64, 0.0)
-            }
+            System::Ann(network) => (network.accuracy(&images)?.correct as f64, count as f64, 0.0),
             System::Fixed(snn, timesteps) => {
                 let run = simulate(snn, &images, *timesteps)?;
                 let spikes = run.layers.iter().flat_map(|layer| &layer.spikes).sum::<u64>();

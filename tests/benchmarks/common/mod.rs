@@ -5,7 +5,9 @@ use std::process::Command;
 
 use evospike::data::{Images, Task, Whole};
 use evospike::random::{Stream, rng};
+use evospike::report::write_csv;
 use rand::RngExt;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Peak resident memory of this process, in MiB; NaN except on Linux.
@@ -23,12 +25,34 @@ pub fn noise<K: Task>(count: usize) -> evospike::Result<Images<Whole, K>> {
     Images::from_arrays(pixels, (0..count).map(|i| (i % 10) as u16).collect())
 }
 
-/// Row that this program prints as JSON in a process of its own, since peak memory belongs to a
-/// process.
-pub fn in_own_process<T: DeserializeOwned>(arguments: &[String]) -> Result<T, Box<dyn Error>> {
-    let output = Command::new(std::env::current_exe()?).arg("run").args(arguments).output()?;
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into());
+/// Measures each case in a process of its own, since peak memory belongs to a process, shows its row
+/// by `say`, and writes all to `results/benchmarks`. False in such a process, which prints its row as
+/// JSON.
+pub fn in_own_processes<C: Serialize + DeserializeOwned, R: Serialize + DeserializeOwned>(
+    file: &str,
+    cases: impl IntoIterator<Item = C>,
+    measure: impl Fn(C) -> Result<R, Box<dyn Error>>,
+    say: impl Fn(&R) -> String,
+) -> Result<bool, Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, run, case] = arguments.as_slice()
+        && run == "run"
+    {
+        println!("{}", serde_json::to_string(&measure(serde_json::from_str(case)?)?)?);
+        return Ok(false);
     }
-    Ok(serde_json::from_slice(&output.stdout)?)
+    let mut rows = Vec::new();
+    for case in cases {
+        let case = serde_json::to_string(&case)?;
+        let output = Command::new(std::env::current_exe()?).args(["run", &case]).output()?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into());
+        }
+        let row: R = serde_json::from_slice(&output.stdout)?;
+        println!("{}", say(&row));
+        rows.push(row);
+    }
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/results/benchmarks");
+    write_csv(format!("{folder}/{file}"), rows)?;
+    Ok(true)
 }
