@@ -249,7 +249,7 @@ fn bad_arguments_get_one_line_and_exit_code_2() {
         assert!(text.starts_with(&expected) && files(folder.path()).is_empty(), "{text}");
     }
     let alone = String::from_utf8(evospike(&["reproduce"]).stderr).unwrap();
-    assert!(alone.contains("cifar10") && alone.contains("comparison"), "{alone}");
+    assert!(alone.contains("thresholds") && alone.contains("comparison"), "{alone}");
     // The command names what is missing, not a warm-up that nobody asked for.
     let no_data = ["--net", "vgg15-quarter-bn", "--epochs", "1", "--data", "nowhere", "--out", "x"];
     let output = evospike(&[&["train"][..], &no_data].concat());

@@ -15,9 +15,9 @@ use evospike::report::{
     AccuracyRow, AttackRow, ComparisonRow, ConvergenceRow, MethodRow, ThresholdRow,
 };
 use evospike::reproduce::{
-    AdversarialSettings, AttackedBy, Cifar10Input, Cifar10Settings, ComparisonSettings,
-    ExplainSettings, NeuronRow, NeuronsSettings, Report, adversarial, cifar10, comparison, explain,
-    neurons,
+    AdversarialSettings, AttackedBy, ComparisonSettings, ExplainSettings, NeuronRow,
+    NeuronsSettings, Report, ThresholdsInput, ThresholdsSettings, adversarial, comparison, explain,
+    neurons, thresholds,
 };
 
 #[cfg(unix)]
@@ -54,8 +54,8 @@ struct Setting {
 }
 
 impl Setting {
-    fn input(&self) -> Cifar10Input<'_, Vgg15QuarterBn> {
-        Cifar10Input { ann: &self.ann, data: &self.data, held_out_list: &self.list }
+    fn input(&self) -> ThresholdsInput<'_, Vgg15QuarterBn> {
+        ThresholdsInput { ann: &self.ann, data: &self.data, held_out_list: &self.list }
     }
 }
 
@@ -68,9 +68,9 @@ fn setting(folder: &Path) -> evospike::Result<Setting> {
     Ok(Setting { ann, data, list })
 }
 
-fn settings() -> Cifar10Settings {
-    let usual = Cifar10Settings::default();
-    Cifar10Settings {
+fn settings() -> ThresholdsSettings {
+    let usual = ThresholdsSettings::default();
+    ThresholdsSettings {
         seeds: vec![0, 1],
         initial: vec![0.5],
         balance_images: 20,
@@ -94,11 +94,11 @@ fn settings() -> Cifar10Settings {
 
 fn run(
     setting: &Setting,
-    settings: &Cifar10Settings,
+    settings: &ThresholdsSettings,
     folder: &Path,
     stop: bool,
 ) -> evospike::Result<Report<ComparisonRow>> {
-    cifar10(&setting.input(), settings, folder, &AtomicBool::new(stop))
+    thresholds(&setting.input(), settings, folder, &AtomicBool::new(stop))
 }
 
 /// What an experiment wrote, but for times.
@@ -110,7 +110,7 @@ fn written(files: &[PathBuf]) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
-fn cifar10_resumes_to_the_same_files() -> evospike::Result<()> {
+fn thresholds_resume_to_the_same_files() -> evospike::Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let setting = setting(folder.path())?;
     let [whole, broken] = ["whole", "broken"].map(|name| folder.path().join(name));
@@ -194,8 +194,8 @@ fn ranks_write_the_files_of_one_process() -> evospike::Result<()> {
 
 #[cfg(unix)]
 #[test]
-fn cifar10_is_killed_at_any_moment() {
-    common::kills::killed_at_any_moment("reproduce cifar10", 7, |folder| {
+fn thresholds_are_killed_at_any_moment() {
+    common::kills::killed_at_any_moment("reproduce thresholds", 7, |folder| {
         let mut command = std::process::Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "work"]).env(KILLED, folder);
         command
@@ -366,7 +366,7 @@ fn what_cannot_work_is_refused_at_once() -> evospike::Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let mut setting = setting(folder.path())?;
     let out = folder.path().join("out");
-    let message = |setting: &Setting, change: &dyn Fn(&mut Cifar10Settings)| {
+    let message = |setting: &Setting, change: &dyn Fn(&mut ThresholdsSettings)| {
         let mut settings = settings();
         change(&mut settings);
         let message = run(setting, &settings, &out, false).unwrap_err().to_string();
@@ -375,7 +375,7 @@ fn what_cannot_work_is_refused_at_once() -> evospike::Result<()> {
     };
     for (change, expected) in [
         (
-            &(|s: &mut Cifar10Settings| s.seeds.clear()) as &dyn Fn(&mut Cifar10Settings),
+            &(|s: &mut ThresholdsSettings| s.seeds.clear()) as &dyn Fn(&mut ThresholdsSettings),
             "seeds: found none",
         ),
         (&|s| s.calibrations.clear(), "calibrations: found none"),

@@ -46,7 +46,7 @@
 //! #SBATCH --nodes=8 --ntasks-per-node=1 --cpus-per-task=64 --exclusive --time=24:00:00
 //! # cargo build --release --features mpi
 //! export RAYON_NUM_THREADS=$SLURM_CPUS_PER_TASK
-//! mpirun --map-by ppr:1:node --bind-to none target/release/evospike reproduce cifar10 \
+//! mpirun --map-by ppr:1:node --bind-to none target/release/evospike reproduce thresholds \
 //!     --data cifar10 --model vgg15.safetensors --held-out-list held-out.txt --out results/cifar10
 //! ```
 //!
@@ -75,7 +75,7 @@
 //! VGG15: a generation of 14 networks sends 716 bytes, 51 per network (77 with a cost and long
 //! fractions, depending on their digits), and 76 bytes per rank before the first one; an exchange
 //! of 1,000 bytes per rank takes 3 µs. Simulating such a network on 500 images for 56 timesteps, as
-//! in `reproduce cifar10`, takes 4 s on both cores at the 6,852 image-timesteps per second measured
+//! in `reproduce thresholds`, takes 4 s on both cores at the 6,852 image-timesteps per second measured
 //! by `cargo bench --bench limits`.
 //!
 //! Estimated from that, not measured: an exchange among 100 ranks over a cluster's network may take

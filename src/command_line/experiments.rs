@@ -12,9 +12,9 @@ use evospike::data::Task;
 use evospike::prelude::*;
 use evospike::ranks;
 use evospike::reproduce::{
-    AdversarialSettings, Cifar10Input, Cifar10Settings, ComparisonSettings, DigitsSettings,
-    ExplainSettings, FashionSettings, NeuronsSettings, Report, Row, adversarial, cifar10,
-    comparison, digits, explain, fashion, neurons,
+    AdversarialSettings, ComparisonSettings, DigitsSettings, ExplainSettings, FashionSettings,
+    NeuronsSettings, Report, Row, ThresholdsInput, ThresholdsSettings, adversarial, comparison,
+    digits, explain, fashion, neurons, thresholds,
 };
 
 #[cfg(feature = "onnx")]
@@ -31,7 +31,7 @@ pub(crate) enum Reproduce {
     ///
     /// Writes comparison.csv, accuracy.csv, convergence.csv, thresholds.csv, settings.json,
     /// timing.csv and charts.
-    Cifar10(Cifar10Arguments),
+    Thresholds(ThresholdsArguments),
     /// The ANN's accuracy within a few timesteps, by signed, burst and graded spikes, converted and
     /// evolved
     ///
@@ -41,13 +41,13 @@ pub(crate) enum Reproduce {
     /// Lower latency on CIFAR-10 under attack, by thresholds evolved on clean and on attacked
     /// images
     ///
-    /// Uses the networks that `reproduce cifar10` made in its folder with the same settings; those
+    /// Uses the networks that `reproduce thresholds` made in its folder with the same settings; those
     /// that are missing are made there. Writes latency.csv, accuracy.csv, convergence.csv,
     /// thresholds.csv, settings.json, timing.csv and charts.
     Adversarial(AdversarialArguments),
     /// Changes that evolution makes on CIFAR-10: activity, conversion error, sensitivity
     ///
-    /// Uses the networks that `reproduce cifar10` made in its folder with the same settings; those
+    /// Uses the networks that `reproduce thresholds` made in its folder with the same settings; those
     /// that are missing are made there. Writes one CSV file per measurement.
     Explain(ExplainArguments),
     /// Comparison of the paper with related methods on the embedded digits
@@ -64,7 +64,7 @@ pub(crate) enum Reproduce {
 impl Reproduce {
     pub(crate) fn run(self) -> evospike::Result<()> {
         match self {
-            Self::Cifar10(arguments) => run_cifar10(&arguments),
+            Self::Thresholds(arguments) => run_thresholds(&arguments),
             Self::Neurons(arguments) => arguments.run(),
             Self::Adversarial(arguments) => run_adversarial(&arguments),
             Self::Explain(arguments) => run_explain(&arguments),
@@ -76,7 +76,7 @@ impl Reproduce {
 
 /// Files of the data set and the network.
 #[derive(Args)]
-struct Cifar10Files {
+struct ThresholdsFiles {
     /// Folder or archive of the data set
     #[arg(long)]
     data: PathBuf,
@@ -92,16 +92,16 @@ struct Cifar10Files {
     skip: usize,
 }
 
-/// Networks that `reproduce cifar10` made.
+/// Networks that `reproduce thresholds` made.
 #[derive(Args)]
 struct CleanNetworks {
     #[command(flatten)]
-    files: Cifar10Files,
-    /// Folder of `reproduce cifar10`
+    files: ThresholdsFiles,
+    /// Folder of `reproduce thresholds`
     #[arg(long, default_value = "results/cifar10")]
-    cifar10: PathBuf,
-    /// Seeds of the networks that `reproduce cifar10` made
-    #[arg(long, value_delimiter = ',', default_values_t = Cifar10Settings::default().seeds)]
+    thresholds: PathBuf,
+    /// Seeds of the networks that `reproduce thresholds` made
+    #[arg(long, value_delimiter = ',', default_values_t = ThresholdsSettings::default().seeds)]
     seeds: Vec<u64>,
 }
 
@@ -146,29 +146,29 @@ pub(crate) struct ComparisonArguments {
 }
 
 #[derive(Args)]
-pub(crate) struct Cifar10Arguments {
+pub(crate) struct ThresholdsArguments {
     #[command(flatten)]
-    files: Cifar10Files,
+    files: ThresholdsFiles,
     /// Seeds of the optimiser and the order of its images, one evolution each
-    #[arg(long, value_delimiter = ',', default_values_t = Cifar10Settings::default().seeds)]
+    #[arg(long, value_delimiter = ',', default_values_t = ThresholdsSettings::default().seeds)]
     seeds: Vec<u64>,
     /// Initial membrane potentials as fractions of the threshold, one comparison each
-    #[arg(long, value_delimiter = ',', default_values_t = Cifar10Settings::default().initial)]
+    #[arg(long, value_delimiter = ',', default_values_t = ThresholdsSettings::default().initial)]
     initial: Vec<f32>,
     /// Generations after the initial population
-    #[arg(long, default_value_t = Cifar10Settings::default().evolution.generations)]
+    #[arg(long, default_value_t = ThresholdsSettings::default().evolution.generations)]
     generations: usize,
     /// Number of held-out images per generation: the next batch, starting over after the last
     #[arg(long, default_value_t = usual_batch())]
     images: usize,
     /// Number of timesteps per simulation in the evolution
-    #[arg(long, default_value_t = Cifar10Settings::default().evolution.timesteps)]
+    #[arg(long, default_value_t = ThresholdsSettings::default().evolution.timesteps)]
     timesteps: usize,
     /// Margin of the evolution's target below the ANN's accuracy, in percentage points
-    #[arg(long, default_value_t = Cifar10Settings::default().margin_points)]
+    #[arg(long, default_value_t = ThresholdsSettings::default().margin_points)]
     margin: f64,
     /// Number of test images
-    #[arg(long, default_value_t = Cifar10Settings::default().test_images)]
+    #[arg(long, default_value_t = ThresholdsSettings::default().test_images)]
     test_images: usize,
     /// Folder for the CSV files and charts
     #[arg(long, default_value = "results/cifar10")]
@@ -244,7 +244,7 @@ pub(crate) struct DigitsArguments {
 }
 
 fn usual_batch() -> usize {
-    let evolution = Cifar10Settings::default().evolution;
+    let evolution = ThresholdsSettings::default().evolution;
     evolution.batch.unwrap_or(usize::MAX)
 }
 
@@ -276,19 +276,19 @@ fn run_digits(arguments: DigitsArguments) -> evospike::Result<()> {
     digits(&settings, arguments.out).map(print_report)
 }
 
-fn run_cifar10(arguments: &Cifar10Arguments) -> evospike::Result<()> {
-    let mut settings = Cifar10Settings {
+fn run_thresholds(arguments: &ThresholdsArguments) -> evospike::Result<()> {
+    let mut settings = ThresholdsSettings {
         seeds: arguments.seeds.clone(),
         initial: arguments.initial.clone(),
         margin_points: arguments.margin,
         test_images: arguments.test_images,
-        ..Cifar10Settings::default()
+        ..ThresholdsSettings::default()
     };
     settings.evolution.generations = arguments.generations;
     settings.evolution.batch = Some(arguments.images);
     settings.evolution.timesteps = arguments.timesteps;
     let out = &arguments.out;
-    let report = (arguments.files).open(|input, stop| cifar10(input, &settings, out, stop));
+    let report = (arguments.files).open(|input, stop| thresholds(input, &settings, out, stop));
     report.map(print_report)
 }
 
@@ -349,7 +349,7 @@ fn run_adversarial(arguments: &AdversarialArguments) -> evospike::Result<()> {
     };
     let clean = &arguments.clean;
     settings.clean.seeds = clean.seeds.clone();
-    let (from, out) = (&clean.cifar10, &arguments.out);
+    let (from, out) = (&clean.thresholds, &arguments.out);
     let report = (clean.files).open(|input, stop| adversarial(input, &settings, from, out, stop));
     report.map(print_report)
 }
@@ -358,7 +358,7 @@ fn run_explain(arguments: &ExplainArguments) -> evospike::Result<()> {
     let mut settings = ExplainSettings::default();
     let clean = &arguments.clean;
     settings.clean.seeds = clean.seeds.clone();
-    let (from, out) = (&clean.cifar10, &arguments.out);
+    let (from, out) = (&clean.thresholds, &arguments.out);
     let files = (clean.files).open(|input, stop| explain(input, &settings, from, out, stop));
     files.map(|files| print_files(&files))
 }
@@ -392,11 +392,11 @@ pub(crate) fn print_files(files: &[PathBuf]) {
     }
 }
 
-impl Cifar10Files {
+impl ThresholdsFiles {
     /// Runs an experiment that Ctrl-C stops.
     fn open<R>(
         &self,
-        run: impl FnOnce(&Cifar10Input<'_, Vgg15HalfBn>, &AtomicBool) -> evospike::Result<R>,
+        run: impl FnOnce(&ThresholdsInput<'_, Vgg15HalfBn>, &AtomicBool) -> evospike::Result<R>,
     ) -> evospike::Result<R> {
         let format = find_format(&self.data)?;
         check_skip(self.skip, format)?;
@@ -405,7 +405,7 @@ impl Cifar10Files {
             Format::Folder => read_folder(&self.data, self.skip)?,
             _ => data::cifar10(&self.data)?,
         };
-        let input = Cifar10Input {
+        let input = ThresholdsInput {
             ann: &ann,
             data: &data.normalised(&Normalisation::CIFAR10)?,
             held_out_list: &self.held_out_list,

@@ -6,11 +6,11 @@ use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 
-use super::cifar10::{
-    Baseline, Cifar10Input, Cifar10Settings, Evolved, Experiment, SearchResult, Workspace,
-};
 use super::rows::{AttackRow, Report};
 use super::steps::{NetworkRows, StepCache, changed, check_margin};
+use super::thresholds::{
+    Baseline, Evolved, Experiment, SearchResult, ThresholdsInput, ThresholdsSettings, Workspace,
+};
 use crate::ann::{Model, Network};
 use crate::base::{Chart, Output, Result, at_least, each_once, rounded, show};
 use crate::data::{Cifar10, HeldOut, Images, Part, Split};
@@ -23,7 +23,7 @@ use crate::through_time::{Attack, Spiking, Surrogate, attack};
 pub struct AdversarialSettings {
     /// Settings of the experiment on clean images, with one initial potential. Its networks are
     /// attacked, and its evolution settings also hold under attack.
-    pub clean: Cifar10Settings,
+    pub clean: ThresholdsSettings,
     /// Attacks on the images.
     pub attacks: Vec<AttackedBy>,
     /// Margin of the target, in percentage points, below the reference network's accuracy on the
@@ -65,7 +65,7 @@ impl Default for AdversarialSettings {
         };
         let fgsm = |epsilon_255| Attack::Fgsm { epsilon_255 };
         Self {
-            clean: Cifar10Settings { initial: vec![0.0], ..Cifar10Settings::default() },
+            clean: ThresholdsSettings { initial: vec![0.0], ..ThresholdsSettings::default() },
             attacks: vec![
                 by(fgsm(2.0), true),
                 by(Attack::pgd(1.0), false),
@@ -105,16 +105,16 @@ impl AdversarialSettings {
 ///
 /// Conversions and evolution see attacked held-out images only; each final network sees the
 /// attacked test images once. The clean networks come from the steps of
-/// [`cifar10`](super::cifar10()) in `clean_folder`; steps that are missing are computed there.
+/// [`thresholds`](super::thresholds()) in `clean_folder`; steps that are missing are computed there.
 /// Attacks use the gradient of the ANN or of the reference network, and all networks get the same
 /// images: no attack is made for an evolved network. Files, resuming and stopping are those of
-/// `cifar10`, with `latency.csv` for the result.
+/// `thresholds`, with `latency.csv` for the result.
 ///
 /// # Errors
 /// Returns an error if a setting is out of range, the list does not fit the data or a folder cannot
 /// be written to; [`Error::Stopped`](crate::Error::Stopped) after `stop`.
 pub fn adversarial<N: Network<Task = Cifar10>>(
-    input: &Cifar10Input<'_, N>,
+    input: &ThresholdsInput<'_, N>,
     settings: &AdversarialSettings,
     clean_folder: impl AsRef<Path>,
     folder: impl Into<PathBuf>,

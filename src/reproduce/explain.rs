@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 
-use super::cifar10::{Cifar10Input, Cifar10Settings, Workspace};
 use super::steps::{StepCache, changed, check_margin};
+use super::thresholds::{ThresholdsInput, ThresholdsSettings, Workspace};
 use crate::ann::{Model, Network};
 use crate::base::{Output, Result, at_least, show};
 use crate::data::Cifar10;
@@ -22,7 +22,7 @@ use crate::through_time::{Attack, attack};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExplainSettings {
     /// Settings of the experiment whose networks are explained, with one initial potential.
-    pub clean: Cifar10Settings,
+    pub clean: ThresholdsSettings,
     /// Attack whose images are compared with the clean ones.
     pub attack: Attack,
     /// Number of test images whose activity is measured, clean and attacked.
@@ -54,7 +54,7 @@ show!(ExplainSettings as fields);
 impl Default for ExplainSettings {
     fn default() -> Self {
         Self {
-            clean: Cifar10Settings { initial: vec![0.0], ..Cifar10Settings::default() },
+            clean: ThresholdsSettings { initial: vec![0.0], ..ThresholdsSettings::default() },
             attack: Attack::Fgsm { epsilon_255: 2.0 },
             images: 500,
             timesteps: 64,
@@ -87,7 +87,7 @@ impl ExplainSettings {
 /// [`explain`](crate::explain).
 ///
 /// The networks are the best percentile conversion, the conversion with the best constant factor
-/// (the start of the evolution), and the evolved networks of [`cifar10`](super::cifar10()). They
+/// (the start of the evolution), and the evolved networks of [`thresholds`](super::thresholds()). They
 /// come from the steps in `clean_folder`; steps that are missing are computed there. Activity and
 /// errors are measured on test images, clean and attacked through the ANN. Sensitivity is measured
 /// on held-out images: of the evolution's objective, and in the elementary effects of the area
@@ -95,14 +95,14 @@ impl ExplainSettings {
 ///
 /// Returns the paths of `scales.csv`, `firing-rates.csv`, `first-spikes.csv`,
 /// `conversion-error.csv`, `sensitivity.csv`, `elementary-effects.csv`, `statistics.csv`,
-/// `correlations.csv`, `maps.csv`, `settings.json` and `timing.csv`. Resumes and stops as `cifar10`
+/// `correlations.csv`, `maps.csv`, `settings.json` and `timing.csv`. Resumes and stops as `thresholds`
 /// does.
 ///
 /// # Errors
 /// Returns an error if a setting is out of range, the list does not fit the data or a folder cannot
 /// be written to; [`Error::Stopped`](crate::Error::Stopped) after `stop`.
 pub fn explain<N: Network<Task = Cifar10>>(
-    input: &Cifar10Input<'_, N>,
+    input: &ThresholdsInput<'_, N>,
     settings: &ExplainSettings,
     clean_folder: impl AsRef<Path>,
     folder: impl Into<PathBuf>,

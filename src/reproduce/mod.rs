@@ -2,7 +2,6 @@
 
 pub(crate) mod adversarial;
 pub(crate) mod candidates;
-pub(crate) mod cifar10;
 pub(crate) mod comparison;
 pub(crate) mod digits;
 pub(crate) mod explain;
@@ -11,9 +10,9 @@ pub(crate) mod kinds;
 pub(crate) mod neurons;
 pub(crate) mod rows;
 pub(crate) mod steps;
+pub(crate) mod thresholds;
 
 pub use adversarial::{AdversarialSettings, AttackedBy, adversarial};
-pub use cifar10::{Cifar10Input, Cifar10Settings, cifar10};
 pub use comparison::{ComparisonSettings, comparison};
 pub use digits::*;
 pub use explain::{ExplainSettings, explain};
@@ -21,3 +20,4 @@ pub use fashion::{FashionRow, FashionSettings, fashion};
 pub use kinds::{NeuronKind, NeuronsSettings};
 pub use neurons::{NeuronRow, neurons};
 pub use rows::*;
+pub use thresholds::{ThresholdsInput, ThresholdsSettings, thresholds};

@@ -38,7 +38,7 @@ const COMMANDS: [(&[&str], &[&str], &[&str]); 12] = [
     // A whole training, of a tenth of a second.
     (&["train", "--net", "mlp"], RECIPE, &["--epochs", "1", "--out", "out"]),
     (
-        &["reproduce", "cifar10", "--model", "file"],
+        &["reproduce", "thresholds", "--model", "file"],
         &[
             "--held-out-list",
             "--seeds",
@@ -53,7 +53,7 @@ const COMMANDS: [(&[&str], &[&str], &[&str]); 12] = [
     ),
     (
         &["reproduce", "explain"],
-        &["--held-out-list", "--model", "--seeds", "--cifar10", "--out"],
+        &["--held-out-list", "--model", "--seeds", "--thresholds", "--out"],
         &["--data", "file"],
     ),
     (

@@ -25,7 +25,7 @@ use evospike::data::Cifar10;
 use evospike::data::{Classify, Mnist, TrainTest, Whole};
 use evospike::prelude::*;
 use evospike::report::AccuracyRow;
-use evospike::reproduce::{Cifar10Input, Cifar10Settings, cifar10};
+use evospike::reproduce::{ThresholdsInput, ThresholdsSettings, thresholds};
 use evospike::simulate::SpikingNetwork;
 use flate2::{Compression, Crc, read::GzDecoder, write::GzEncoder, write::ZlibEncoder};
 use harness::{Reader, alone};
@@ -403,8 +403,8 @@ fn steps_of_experiments() {
     let data = TrainTest::new(images(30), images(10)).unwrap();
     let list = root.join("held-out.txt");
     fs::write(&list, "0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n").unwrap();
-    let usual = Cifar10Settings::default();
-    let settings = Cifar10Settings {
+    let usual = ThresholdsSettings::default();
+    let settings = ThresholdsSettings {
         seeds: vec![0],
         initial: vec![0.5],
         balance_images: 10,
@@ -428,8 +428,8 @@ fn steps_of_experiments() {
     let out = root.join("out");
     let into = out.clone();
     let run = move || {
-        let input = Cifar10Input { ann: &ann, data: &data, held_out_list: &list };
-        cifar10(&input, &settings, &into, &AtomicBool::new(false)).map(drop)
+        let input = ThresholdsInput { ann: &ann, data: &data, held_out_list: &list };
+        thresholds(&input, &settings, &into, &AtomicBool::new(false)).map(drop)
     };
     run().unwrap();
     let files = fs::read_dir(out.join(".checkpoints")).unwrap();

@@ -23,9 +23,9 @@ use crate::evolve::{
 use crate::metrics::{AccuracyCurve, AccuracyRow, Target, accuracy_chart};
 use crate::simulate::{Simulation, Snn, simulate};
 
-/// Settings of [`cifar10`].
+/// Settings of [`thresholds`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Cifar10Settings {
+pub struct ThresholdsSettings {
     /// Seeds, one evolution each: a seed drives the optimiser and orders its images.
     pub seeds: Vec<u64>,
     /// Initial membrane potentials as fractions of the threshold, one comparison each.
@@ -59,9 +59,9 @@ pub struct Cifar10Settings {
     pub test_images: usize,
 }
 
-show!(Cifar10Settings as fields);
+show!(ThresholdsSettings as fields);
 
-impl Default for Cifar10Settings {
+impl Default for ThresholdsSettings {
     fn default() -> Self {
         Self {
             seeds: vec![0, 1, 2],
@@ -91,7 +91,7 @@ impl Default for Cifar10Settings {
     }
 }
 
-impl Cifar10Settings {
+impl ThresholdsSettings {
     /// Returns an error for settings out of range, before anything runs.
     pub(super) fn check(&self) -> Result<()> {
         each_once("seeds", &self.seeds)?;
@@ -137,8 +137,8 @@ impl Cifar10Settings {
     }
 }
 
-/// Network and data of [`cifar10`].
-pub struct Cifar10Input<'a, N: Network<Task = Cifar10>> {
+/// Network and data of [`thresholds`].
+pub struct ThresholdsInput<'a, N: Network<Task = Cifar10>> {
     /// The trained network.
     pub ann: &'a Ann<N>,
     /// The data set, normalised as for the network's training.
@@ -161,9 +161,9 @@ pub struct Cifar10Input<'a, N: Network<Task = Cifar10>> {
 /// # Errors
 /// Returns an error if a setting is out of range, the list does not fit the data or the folder
 /// cannot be written to; [`Error::Stopped`] after `stop`.
-pub fn cifar10<N: Network<Task = Cifar10>>(
-    input: &Cifar10Input<'_, N>,
-    settings: &Cifar10Settings,
+pub fn thresholds<N: Network<Task = Cifar10>>(
+    input: &ThresholdsInput<'_, N>,
+    settings: &ThresholdsSettings,
     folder: impl Into<PathBuf>,
     stop: &AtomicBool,
 ) -> Result<Report<ComparisonRow>> {
@@ -211,13 +211,13 @@ pub fn cifar10<N: Network<Task = Cifar10>>(
     output.csv("comparison.csv", &comparisons)?;
     output.csv("timing.csv", &steps.timing)?;
     rows.write(&output)?;
-    workspace.complete(output, comparisons, "cifar10", settings)
+    workspace.complete(output, comparisons, "thresholds", settings)
 }
 
 /// Data and networks of an experiment on one trained network.
 pub(super) struct Workspace<'a, N: Network<Task = Cifar10>> {
-    input: &'a Cifar10Input<'a, N>,
-    settings: &'a Cifar10Settings,
+    input: &'a ThresholdsInput<'a, N>,
+    settings: &'a ThresholdsSettings,
     /// Parts of the data, divided by seed 0.
     pub parts: Split<Cifar10>,
     pub conversion: Conversion<N>,
@@ -230,8 +230,8 @@ pub(super) struct Workspace<'a, N: Network<Task = Cifar10>> {
 impl<'a, N: Network<Task = Cifar10>> Workspace<'a, N> {
     /// Converts the network and opens the cache of the experiment's steps.
     pub fn new(
-        input: &'a Cifar10Input<'a, N>,
-        settings: &'a Cifar10Settings,
+        input: &'a ThresholdsInput<'a, N>,
+        settings: &'a ThresholdsSettings,
         folder: &Path,
         stop: &'a AtomicBool,
     ) -> Result<(Self, StepCache<'a>)> {
@@ -248,7 +248,7 @@ impl<'a, N: Network<Task = Cifar10>> Workspace<'a, N> {
         });
         let checksums = (images_checksums, balance_images.checksum(), weights_checksum);
         let key = (N::NAME, common, checksums);
-        let steps = StepCache::new("reproduce cifar10", folder, &key, stop)?;
+        let steps = StepCache::new("reproduce thresholds", folder, &key, stop)?;
         let workspace =
             Self { input, settings, parts, conversion, images_checksums, weights_checksum };
         Ok((workspace, steps))
@@ -284,7 +284,7 @@ impl<'a, N: Network<Task = Cifar10>> Workspace<'a, N> {
     }
 }
 
-impl<N: Network<Task = Cifar10>> Cifar10Input<'_, N> {
+impl<N: Network<Task = Cifar10>> ThresholdsInput<'_, N> {
     /// Parts of the data, each in an order that the seed decides.
     pub(super) fn parts(&self, seed: u64) -> Result<Split<Cifar10>> {
         self.data.hold_out_listed(self.held_out_list, seed)
@@ -293,10 +293,10 @@ impl<N: Network<Task = Cifar10>> Cifar10Input<'_, N> {
 
 /// Search for the best networks on held-out images, with one initial potential.
 pub(super) struct Experiment<'a, N: Network<Task = Cifar10>> {
-    pub input: &'a Cifar10Input<'a, N>,
+    pub input: &'a ThresholdsInput<'a, N>,
     held_out: &'a Images<HeldOut, Cifar10>,
     conversion: &'a Conversion<N>,
-    settings: &'a Cifar10Settings,
+    settings: &'a ThresholdsSettings,
     pub initial: f32,
 }
 
