@@ -396,7 +396,7 @@ impl Work for TrainArguments {
             println!("{part} accuracy: {percent:.2} % of {images} images");
         }
         let mut files = vec![self.out.clone(), checkpoint];
-        if self.images.data().is_ok() {
+        if self.images.files.data().is_ok() {
             let list = beside(&self.out, HELD_OUT);
             parts.held_out.save_list(&list)?;
             files.push(list);

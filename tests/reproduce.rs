@@ -54,7 +54,7 @@ struct Setting {
 }
 
 impl Setting {
-    fn input(&self) -> ThresholdsInput<'_, Vgg15QuarterBn> {
+    fn input(&self) -> ThresholdsInput<'_, Ann<Vgg15QuarterBn>> {
         ThresholdsInput { ann: &self.ann, data: &self.data, held_out_list: &self.list }
     }
 }

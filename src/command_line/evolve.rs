@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 #[cfg(feature = "nir")]
 use evospike::Error;
-use evospike::data::Task;
+use evospike::data::{Task, TrainTest};
 use evospike::prelude::*;
 use evospike::report::{AccuracyRow, ConvergenceRow, Output, ThresholdRow};
 
@@ -77,12 +77,23 @@ impl From<Kind> for Spikes {
 
 impl EvolveArguments {
     pub(crate) fn run(&self) -> evospike::Result<()> {
-        self.input.open(&self.model, &self.images, self)
+        self.images.check()?;
+        self.input.open(&self.model, &self.images.files, self)
     }
 }
 
 impl ImportedWork for EvolveArguments {
-    fn on<K: Task>(&self, network: &Imported<K>, parts: &Split<K>) -> evospike::Result<()> {
+    fn on_digits(&self, network: &Imported<Digits>) -> evospike::Result<()> {
+        self.evolve(network, &self.images.digits()?)
+    }
+
+    fn on_set<K: Task>(&self, network: &Imported<K>, data: &TrainTest<K>) -> evospike::Result<()> {
+        self.evolve(network, &self.images.split(data)?)
+    }
+}
+
+impl EvolveArguments {
+    fn evolve<K: Task>(&self, network: &Imported<K>, parts: &Split<K>) -> evospike::Result<()> {
         let stop = stopped_by_ctrl_c();
         let output = Output::new(&self.out)?;
         let all = usize::MAX;

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, Subcommand};
+use evospike::Error;
 use evospike::ann::TaskOf;
-use evospike::ann::networks::Vgg15HalfBn;
-use evospike::data::Normalisation;
+use evospike::ann::networks::{Vgg15HalfBn, Vgg15HalfBnCifar100};
 #[cfg(feature = "onnx")]
 use evospike::data::Task;
+use evospike::data::TrainTest;
 use evospike::prelude::*;
 use evospike::ranks;
 use evospike::reproduce::{
@@ -20,14 +21,13 @@ use evospike::reproduce::{
 #[cfg(feature = "onnx")]
 use super::import::{ImportedWork, OnnxArguments};
 use super::source::{
-    Format, ImageArguments, Net, Work, check_skip, find_format, load_trained, load_weights,
-    read_folder, wrong,
+    Cifar, DataArguments, ImageArguments, Net, Work, load_trained, load_weights, wrong,
 };
 
 #[derive(Subcommand)]
 pub(crate) enum Reproduce {
-    /// Lower latency on CIFAR-10 by evolved thresholds, compared with the best conversions of the
-    /// same trained network
+    /// Lower latency by evolved thresholds, compared with the best conversions of the same trained
+    /// network
     ///
     /// Writes comparison.csv, accuracy.csv, convergence.csv, thresholds.csv, settings.json,
     /// timing.csv and charts.
@@ -38,14 +38,13 @@ pub(crate) enum Reproduce {
     /// Writes neurons.csv, neurons-accuracy.csv, neurons-convergence.csv, neurons-settings.json,
     /// neurons-timing.csv and a chart.
     Neurons(NeuronsArguments),
-    /// Lower latency on CIFAR-10 under attack, by thresholds evolved on clean and on attacked
-    /// images
+    /// Lower latency under attack, by thresholds evolved on clean and on attacked images
     ///
     /// Uses the networks that `reproduce thresholds` made in its folder with the same settings; those
     /// that are missing are made there. Writes latency.csv, accuracy.csv, convergence.csv,
     /// thresholds.csv, settings.json, timing.csv and charts.
     Adversarial(AdversarialArguments),
-    /// Changes that evolution makes on CIFAR-10: activity, conversion error, sensitivity
+    /// Changes that evolution makes: activity, conversion error, sensitivity
     ///
     /// Uses the networks that `reproduce thresholds` made in its folder with the same settings; those
     /// that are missing are made there. Writes one CSV file per measurement.
@@ -64,39 +63,40 @@ pub(crate) enum Reproduce {
 impl Reproduce {
     pub(crate) fn run(self) -> evospike::Result<()> {
         match self {
-            Self::Thresholds(arguments) => run_thresholds(&arguments),
+            Self::Thresholds(arguments) => arguments.run(),
             Self::Neurons(arguments) => arguments.run(),
-            Self::Adversarial(arguments) => run_adversarial(&arguments),
-            Self::Explain(arguments) => run_explain(&arguments),
+            Self::Adversarial(arguments) => arguments.clean.files.open(&arguments),
+            Self::Explain(arguments) => arguments.clean.files.open(&arguments),
             Self::Comparison(arguments) => run_comparison(arguments),
             Self::Digits(arguments) => run_digits(arguments),
         }
     }
 }
 
-/// Files of the data set and the network.
+/// A trained network and its data set.
 #[derive(Args)]
-struct ThresholdsFiles {
-    /// Folder or archive of the data set
-    #[arg(long)]
-    data: PathBuf,
-    /// File of weights (safetensors), as `train` writes it or with PyTorch's names
+struct TrainedFiles {
+    #[command(flatten)]
+    data: DataArguments,
+    /// Weights of the half-width VGG15 for CIFAR-10 or CIFAR-100 (safetensors), as `train` writes
+    /// them or with PyTorch's names
+    #[cfg_attr(
+        feature = "onnx",
+        doc = "; for `reproduce thresholds` also an ONNX file of a network for other images"
+    )]
     #[arg(long)]
     model: PathBuf,
     /// File that lists the training images that the network was not trained on: one index into the
     /// data set per line
     #[arg(long)]
     held_out_list: PathBuf,
-    /// Largest number of files to leave out of a folder of images because they cannot be read
-    #[arg(long, default_value_t = 0)]
-    skip: usize,
 }
 
 /// Networks that `reproduce thresholds` made.
 #[derive(Args)]
 struct CleanNetworks {
     #[command(flatten)]
-    files: ThresholdsFiles,
+    files: TrainedFiles,
     /// Folder of `reproduce thresholds`
     #[arg(long, default_value = "results/cifar10")]
     thresholds: PathBuf,
@@ -148,7 +148,10 @@ pub(crate) struct ComparisonArguments {
 #[derive(Args)]
 pub(crate) struct ThresholdsArguments {
     #[command(flatten)]
-    files: ThresholdsFiles,
+    files: TrainedFiles,
+    #[cfg(feature = "onnx")]
+    #[command(flatten)]
+    onnx: OnnxArguments,
     /// Seeds of the optimiser and the order of its images, one evolution each
     #[arg(long, value_delimiter = ',', default_values_t = ThresholdsSettings::default().seeds)]
     seeds: Vec<u64>,
@@ -276,31 +279,89 @@ fn run_digits(arguments: DigitsArguments) -> evospike::Result<()> {
     digits(&settings, arguments.out).map(print_report)
 }
 
-fn run_thresholds(arguments: &ThresholdsArguments) -> evospike::Result<()> {
-    let mut settings = ThresholdsSettings {
-        seeds: arguments.seeds.clone(),
-        initial: arguments.initial.clone(),
-        margin_points: arguments.margin,
-        test_images: arguments.test_images,
-        ..ThresholdsSettings::default()
-    };
-    settings.evolution.generations = arguments.generations;
-    settings.evolution.batch = Some(arguments.images);
-    settings.evolution.timesteps = arguments.timesteps;
-    let out = &arguments.out;
-    let report = (arguments.files).open(|input, stop| thresholds(input, &settings, out, stop));
-    report.map(print_report)
+/// Experiment on a trained network and its data set.
+trait Experiment {
+    fn on<N: Network>(&self, input: &ThresholdsInput<'_, Ann<N>>) -> evospike::Result<()>;
+}
+
+impl TrainedFiles {
+    /// Runs an experiment on the half-width VGG15 for the classes that the data has.
+    fn open(&self, experiment: &impl Experiment) -> evospike::Result<()> {
+        // Found before all images are read.
+        let found = std::fs::metadata(&self.model);
+        found.map_err(|source| Error::Io { path: self.model.clone(), source })?;
+        match self.data.cifar()? {
+            Cifar::Ten(data) => self.on::<Vgg15HalfBn>(&data, experiment),
+            Cifar::Hundred(data) => self.on::<Vgg15HalfBnCifar100>(&data, experiment),
+        }
+    }
+
+    fn on<N: Network>(
+        &self,
+        data: &TrainTest<N::Task>,
+        experiment: &impl Experiment,
+    ) -> evospike::Result<()> {
+        let ann = &load_weights::<N>(&self.model)?;
+        experiment.on(&ThresholdsInput { ann, data, held_out_list: &self.held_out_list })
+    }
+}
+
+impl ThresholdsArguments {
+    fn run(&self) -> evospike::Result<()> {
+        #[cfg(feature = "onnx")]
+        {
+            let model = &self.files.model;
+            if model.extension().is_some_and(|kind| kind == "onnx") {
+                return self.onnx.open(model, &self.files.data, self);
+            }
+            self.onnx.refuse()?;
+        }
+        self.files.open(self)
+    }
+
+    fn compare<M: Model>(&self, input: &ThresholdsInput<'_, M>) -> evospike::Result<()> {
+        let mut settings = ThresholdsSettings {
+            seeds: self.seeds.clone(),
+            initial: self.initial.clone(),
+            margin_points: self.margin,
+            test_images: self.test_images,
+            ..ThresholdsSettings::default()
+        };
+        settings.evolution.generations = self.generations;
+        settings.evolution.batch = Some(self.images);
+        settings.evolution.timesteps = self.timesteps;
+        thresholds(input, &settings, &self.out, stopped_by_ctrl_c()).map(print_report)
+    }
+}
+
+impl Experiment for ThresholdsArguments {
+    fn on<N: Network>(&self, input: &ThresholdsInput<'_, Ann<N>>) -> evospike::Result<()> {
+        self.compare(input)
+    }
+}
+
+#[cfg(feature = "onnx")]
+impl ImportedWork for ThresholdsArguments {
+    fn on_digits(&self, _: &Imported<Digits>) -> evospike::Result<()> {
+        Err(wrong("model", "a network for the embedded digits", "one for a data set in files"))
+    }
+
+    fn on_set<K: Task>(&self, network: &Imported<K>, data: &TrainTest<K>) -> evospike::Result<()> {
+        let held_out_list = &self.files.held_out_list;
+        self.compare(&ThresholdsInput { ann: network, data, held_out_list })
+    }
 }
 
 impl NeuronsArguments {
     fn run(&self) -> evospike::Result<()> {
+        self.images.check()?;
         match self.net {
             Some(net) => self.images.open(net, self),
             None if self.model.extension().is_some_and(|kind| kind == "safetensors") => {
                 Err(wrong("net", "none", "the network of the file of weights"))
             }
             #[cfg(feature = "onnx")]
-            None => self.onnx.open(&self.model, &self.images, self),
+            None => self.onnx.open(&self.model, &self.images.files, self),
             #[cfg(not(feature = "onnx"))]
             None => Err(wrong("net", "none", "a network")),
         }
@@ -337,30 +398,34 @@ impl Work for NeuronsArguments {
 
 #[cfg(feature = "onnx")]
 impl ImportedWork for NeuronsArguments {
-    fn on<K: Task>(&self, network: &Imported<K>, parts: &Split<K>) -> evospike::Result<()> {
-        self.compare(network, parts)
+    fn on_digits(&self, network: &Imported<Digits>) -> evospike::Result<()> {
+        self.compare(network, &self.images.digits()?)
+    }
+
+    fn on_set<K: Task>(&self, network: &Imported<K>, data: &TrainTest<K>) -> evospike::Result<()> {
+        self.compare(network, &self.images.split(data)?)
     }
 }
 
-fn run_adversarial(arguments: &AdversarialArguments) -> evospike::Result<()> {
-    let mut settings = AdversarialSettings {
-        test_images: arguments.test_images,
-        ..AdversarialSettings::default()
-    };
-    let clean = &arguments.clean;
-    settings.clean.seeds = clean.seeds.clone();
-    let (from, out) = (&clean.thresholds, &arguments.out);
-    let report = (clean.files).open(|input, stop| adversarial(input, &settings, from, out, stop));
-    report.map(print_report)
+impl Experiment for AdversarialArguments {
+    fn on<N: Network>(&self, input: &ThresholdsInput<'_, Ann<N>>) -> evospike::Result<()> {
+        let mut settings =
+            AdversarialSettings { test_images: self.test_images, ..AdversarialSettings::default() };
+        settings.clean.seeds = self.clean.seeds.clone();
+        let from = &self.clean.thresholds;
+        adversarial(input, &settings, from, &self.out, stopped_by_ctrl_c()).map(print_report)
+    }
 }
 
-fn run_explain(arguments: &ExplainArguments) -> evospike::Result<()> {
-    let mut settings = ExplainSettings::default();
-    let clean = &arguments.clean;
-    settings.clean.seeds = clean.seeds.clone();
-    let (from, out) = (&clean.thresholds, &arguments.out);
-    let files = (clean.files).open(|input, stop| explain(input, &settings, from, out, stop));
-    files.map(|files| print_files(&files))
+impl Experiment for ExplainArguments {
+    fn on<N: Network>(&self, input: &ThresholdsInput<'_, Ann<N>>) -> evospike::Result<()> {
+        let mut settings = ExplainSettings::default();
+        settings.clean.seeds = self.clean.seeds.clone();
+        let files =
+            explain(input, &settings, &self.clean.thresholds, &self.out, stopped_by_ctrl_c())?;
+        print_files(&files);
+        Ok(())
+    }
 }
 
 fn run_comparison(arguments: ComparisonArguments) -> evospike::Result<()> {
@@ -389,28 +454,6 @@ pub(crate) fn print_files(files: &[PathBuf]) {
         for file in files {
             println!("  {}", file.display());
         }
-    }
-}
-
-impl ThresholdsFiles {
-    /// Runs an experiment that Ctrl-C stops.
-    fn open<R>(
-        &self,
-        run: impl FnOnce(&ThresholdsInput<'_, Vgg15HalfBn>, &AtomicBool) -> evospike::Result<R>,
-    ) -> evospike::Result<R> {
-        let format = find_format(&self.data)?;
-        check_skip(self.skip, format)?;
-        let ann = load_weights::<Vgg15HalfBn>(&self.model)?;
-        let data = match format {
-            Format::Folder => read_folder(&self.data, self.skip)?,
-            _ => data::cifar10(&self.data)?,
-        };
-        let input = ThresholdsInput {
-            ann: &ann,
-            data: &data.normalised(&Normalisation::CIFAR10)?,
-            held_out_list: &self.held_out_list,
-        };
-        run(&input, stopped_by_ctrl_c())
     }
 }
 

@@ -10,7 +10,7 @@ use evospike::data::{
 use evospike::onnx::Onnx;
 use evospike::prelude::*;
 
-use super::source::{Format, ImageArguments, wrong};
+use super::source::{DataArguments, Format, wrong};
 
 #[derive(Args)]
 pub(crate) struct ImportArguments {
@@ -109,33 +109,42 @@ pub(crate) struct OnnxArguments {
     bgr: bool,
 }
 
-/// Work on a network of an ONNX file and its images.
+/// Work on a network of an ONNX file and its data set.
 pub(crate) trait ImportedWork {
-    fn on<K: Task>(&self, network: &Imported<K>, parts: &Split<K>) -> evospike::Result<()>;
+    fn on_digits(&self, network: &Imported<Digits>) -> evospike::Result<()>;
+
+    fn on_set<K: Task>(&self, network: &Imported<K>, data: &TrainTest<K>) -> evospike::Result<()>;
 }
 
 /// Reader of a data set in its published format.
 type Published<K> = fn(&Path) -> evospike::Result<TrainTest<K>>;
 
 impl OnnxArguments {
+    /// Returns an error if one is given for a network that is in no ONNX file.
+    pub(crate) fn refuse(&self) -> evospike::Result<()> {
+        let Self { input: InputArguments { shape, mean, .. }, bgr } = self;
+        let given = [("input", shape.is_some()), ("mean", mean.is_some()), ("bgr", *bgr)];
+        match given.into_iter().find(|(_, given)| *given) {
+            Some((name, _)) => Err(wrong(name, "one", "none, except for an ONNX file")),
+            None => Ok(()),
+        }
+    }
+
     pub(crate) fn open(
         &self,
         model: &Path,
-        images: &ImageArguments,
+        data: &DataArguments,
         work: &impl ImportedWork,
     ) -> evospike::Result<()> {
-        images.check()?;
         let mut onnx = Onnx::read(model, self.input.shape)?;
         if self.bgr {
             onnx = onnx.with_channels_reversed();
         }
         let Shape { channels, height, width } = onnx.graph.input;
         let classes = onnx.graph.shapes()?.last().map_or(0, |shape| shape.channels);
-        let files = Files { arguments: self, onnx, images };
+        let files = Files { arguments: self, onnx, data };
         match (channels, height, width, classes) {
-            (1, 8, 8, 10) => {
-                work.on(&Imported::<Digits>::new(files.onnx.graph)?, &images.digits()?)
-            }
+            (1, 8, 8, 10) => work.on_digits(&Imported::new(files.onnx.graph)?),
             (1, 28, 28, 10) => files.on_set::<Mnist>(work, (Format::Idx, |path| data::idx(path))),
             (3, 32, 32, 10) => {
                 files.on_set::<Cifar10>(work, (Format::Cifar10, |path| data::cifar10(path)))
@@ -161,7 +170,7 @@ impl OnnxArguments {
 struct Files<'a> {
     arguments: &'a OnnxArguments,
     onnx: Onnx,
-    images: &'a ImageArguments,
+    data: &'a DataArguments,
 }
 
 impl Files<'_> {
@@ -176,16 +185,16 @@ impl Files<'_> {
         (published, read): (Format, Published<K>),
     ) -> evospike::Result<()> {
         let normalisation = self.arguments.input.normalisation()?;
-        let format = self.images.format()?;
-        let data = match format {
-            Format::Folder => self.images.folder()?,
-            format if format == published => read(self.images.data()?)?,
-            _ => return Err(self.images.refuse("that of the network's images, or folder")),
+        let files = self.data;
+        let data = match files.format()? {
+            Format::Folder => files.folder()?,
+            format if format == published => read(files.data()?)?,
+            _ => return Err(files.refuse("that of the network's images, or folder")),
         };
         let data = match normalisation {
             None => data,
             Some(normalisation) => data.normalised(&normalisation)?,
         };
-        work.on(&Imported::<K>::new(self.onnx.graph)?, &self.images.split(&data)?)
+        work.on_set(&Imported::<K>::new(self.onnx.graph)?, &data)
     }
 }

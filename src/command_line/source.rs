@@ -12,9 +12,9 @@ use evospike::data::{Cifar10, Cifar100, FolderSettings, Normalisation, Task, Tra
 use evospike::prelude::*;
 use evospike::ranks;
 
-/// Images, and those of them that are held out.
+/// Files of a data set.
 #[derive(Args)]
-pub(crate) struct ImageArguments {
+pub(crate) struct DataArguments {
     /// Folder or archive of the data set, or the start of the names of EMNIST's files; not given
     /// for the embedded digits
     #[arg(long)]
@@ -22,6 +22,16 @@ pub(crate) struct ImageArguments {
     /// Format of the data set
     #[arg(long, default_value = "auto")]
     format: Format,
+    /// Largest number of files to leave out of a folder of images because they cannot be read
+    #[arg(long, default_value_t = 0)]
+    skip: usize,
+}
+
+/// Images, and those of them that are held out.
+#[derive(Args)]
+pub(crate) struct ImageArguments {
+    #[command(flatten)]
+    pub(crate) files: DataArguments,
     /// Seed of the initial weights and of the division and order of the images
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
@@ -31,9 +41,6 @@ pub(crate) struct ImageArguments {
     /// File that lists the training images to hold out: one index into the data set per line
     #[arg(long, conflicts_with = "held_out")]
     held_out_list: Option<PathBuf>,
-    /// Largest number of files to leave out of a folder of images because they cannot be read
-    #[arg(long, default_value_t = 0)]
-    skip: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -113,22 +120,11 @@ pub(crate) fn find_format(data: &Path) -> evospike::Result<Format> {
 }
 
 /// Returns an error if files are to be left out of what are no files of images.
-pub(crate) fn check_skip(skip: usize, format: Format) -> evospike::Result<()> {
+fn check_skip(skip: usize, format: Format) -> evospike::Result<()> {
     match skip == 0 || format == Format::Folder {
         true => Ok(()),
         false => Err(wrong("skip", skip, "0, as the images are not in files of their own")),
     }
-}
-
-/// Reads images in folders, and says which files were left out.
-pub(crate) fn read_folder<K: Task>(folder: &Path, skip: usize) -> evospike::Result<TrainTest<K>> {
-    let settings = FolderSettings { skip, ..FolderSettings::default() };
-    let (images, skipped) = data::folder_with(folder, &settings)?;
-    if !skipped.is_empty() && ranks::leads() {
-        println!("{} images left out:", skipped.len());
-        skipped.iter().for_each(|error| println!("  {error}"));
-    }
-    Ok(images)
 }
 
 pub(crate) fn wrong(name: &'static str, found: impl ToString, expected: impl ToString) -> Error {
@@ -183,10 +179,11 @@ impl ImageArguments {
                 work.on::<FashionCnn>(&self.split(&data::fashion()?)?)
             }
             Net::MnistCnn => {
-                let data = match self.format()? {
-                    Format::Idx => data::idx(self.data()?),
-                    Format::Folder => self.folder(),
-                    _ => Err(self.refuse("idx or folder")),
+                let files = &self.files;
+                let data = match files.format()? {
+                    Format::Idx => data::idx(files.data()?),
+                    Format::Folder => files.folder(),
+                    _ => Err(files.refuse("idx or folder")),
                 };
                 self.on::<MnistCnn>(work, data?, &Normalisation::MNIST)
             }
@@ -194,10 +191,10 @@ impl ImageArguments {
             Net::Vgg15HalfBn => self.on_cifar::<Vgg15HalfBn, Vgg15HalfBnCifar100>(work),
             Net::Vgg15QuarterBn => self.on_cifar::<Vgg15QuarterBn, Vgg15QuarterBnCifar100>(work),
             Net::Resnet20 => self.on_cifar::<ResNet20, ResNet20Cifar100>(work),
-            Net::Vgg16 if self.format()? == Format::Folder => {
-                self.on::<Vgg16>(work, self.folder()?, &Normalisation::IMAGENET)
+            Net::Vgg16 if self.files.format()? == Format::Folder => {
+                self.on::<Vgg16>(work, self.files.folder()?, &Normalisation::IMAGENET)
             }
-            Net::Vgg16 => Err(self.refuse("folder")),
+            Net::Vgg16 => Err(self.files.refuse("folder")),
         }
     }
 
@@ -206,17 +203,9 @@ impl ImageArguments {
         &self,
         work: &impl Work,
     ) -> evospike::Result<()> {
-        let (ten, hundred) = (Normalisation::CIFAR10, Normalisation::CIFAR100);
-        let (format, folder) = (self.format()?, self.data()?);
-        let classes = std::fs::read_dir(folder.join("train")).map_or(0, Iterator::count);
-        match format {
-            Format::Cifar10 => self.on::<A>(work, data::cifar10(folder)?, &ten),
-            Format::Cifar100 => self.on::<B>(work, data::cifar100(folder)?, &hundred),
-            Format::Folder if classes >= Cifar100::CLASSES => {
-                self.on::<B>(work, self.folder()?, &hundred)
-            }
-            Format::Folder => self.on::<A>(work, self.folder()?, &ten),
-            Format::Idx | Format::Auto => Err(self.refuse("cifar10, cifar100 or folder")),
+        match self.files.cifar()? {
+            Cifar::Ten(data) => work.on::<A>(&self.split(&data)?),
+            Cifar::Hundred(data) => work.on::<B>(&self.split(&data)?),
         }
     }
 
@@ -257,16 +246,51 @@ impl ImageArguments {
 
     /// Returns an error if files are given for images that are embedded.
     fn embedded(&self) -> evospike::Result<()> {
-        check_skip(self.skip, Format::Auto)?;
-        let files = [("data", &self.data), ("held_out_list", &self.held_out_list)];
+        check_skip(self.files.skip, Format::Auto)?;
+        let files = [("data", &self.files.data), ("held_out_list", &self.held_out_list)];
         match files.into_iter().find_map(|(name, file)| Some((name, file.as_ref()?))) {
             Some((name, file)) => Err(wrong(name, file.display(), "none: the images are embedded")),
             None => Ok(()),
         }
     }
+}
 
+/// Data set of CIFAR-10 or of CIFAR-100, normalised.
+pub(crate) enum Cifar {
+    Ten(TrainTest<Cifar10>),
+    Hundred(TrainTest<Cifar100>),
+}
+
+impl DataArguments {
+    /// The one of both that the files are.
+    pub(crate) fn cifar(&self) -> evospike::Result<Cifar> {
+        let folder = self.data()?;
+        let format = self.format()?;
+        let classes = std::fs::read_dir(folder.join("train")).map_or(0, Iterator::count);
+        let ten = match format {
+            Format::Cifar10 => data::cifar10(folder)?,
+            Format::Folder if classes < Cifar100::CLASSES => self.folder()?,
+            Format::Cifar100 | Format::Folder => {
+                let hundred = match format {
+                    Format::Folder => self.folder()?,
+                    _ => data::cifar100(folder)?,
+                };
+                return Ok(Cifar::Hundred(hundred.normalised(&Normalisation::CIFAR100)?));
+            }
+            Format::Idx | Format::Auto => return Err(self.refuse("cifar10, cifar100 or folder")),
+        };
+        Ok(Cifar::Ten(ten.normalised(&Normalisation::CIFAR10)?))
+    }
+
+    /// Images in folders; says which files were left out.
     pub(crate) fn folder<K: Task>(&self) -> evospike::Result<TrainTest<K>> {
-        read_folder(self.data()?, self.skip)
+        let settings = FolderSettings { skip: self.skip, ..FolderSettings::default() };
+        let (images, skipped) = data::folder_with(self.data()?, &settings)?;
+        if !skipped.is_empty() && ranks::leads() {
+            println!("{} images left out:", skipped.len());
+            skipped.iter().for_each(|error| println!("  {error}"));
+        }
+        Ok(images)
     }
 
     pub(crate) fn data(&self) -> evospike::Result<&Path> {

@@ -1,4 +1,4 @@
-//! The paper's second claim: lower latency on CIFAR-10 under attack.
+//! The paper's second claim: lower latency under attack.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -11,9 +11,9 @@ use super::steps::{NetworkRows, StepCache, changed, check_margin};
 use super::thresholds::{
     Baseline, Evolved, Experiment, SearchResult, ThresholdsInput, ThresholdsSettings, Workspace,
 };
-use crate::ann::{Model, Network};
+use crate::ann::{Ann, Model, Network};
 use crate::base::{Chart, Output, Result, at_least, each_once, rounded, show};
-use crate::data::{Cifar10, HeldOut, Images, Part, Split};
+use crate::data::{HeldOut, Images, Part, Split, Task};
 use crate::metrics::{AccuracyRow, Target, accuracy_chart};
 use crate::simulate::Snn;
 use crate::through_time::{Attack, Spiking, Surrogate, attack};
@@ -99,7 +99,7 @@ impl AdversarialSettings {
     }
 }
 
-/// Runs the paper's experiment under attack, on CIFAR-10: how much earlier networks with evolved
+/// Runs the paper's experiment under attack: how much earlier networks with evolved
 /// thresholds reach a target accuracy on attacked images than the best conversions of the same
 /// trained network, whether they were evolved on clean or on attacked images.
 ///
@@ -113,8 +113,8 @@ impl AdversarialSettings {
 /// # Errors
 /// Returns an error if a setting is out of range, the list does not fit the data or a folder cannot
 /// be written to; [`Error::Stopped`](crate::Error::Stopped) after `stop`.
-pub fn adversarial<N: Network<Task = Cifar10>>(
-    input: &ThresholdsInput<'_, N>,
+pub fn adversarial<N: Network>(
+    input: &ThresholdsInput<'_, Ann<N>>,
     settings: &AdversarialSettings,
     clean_folder: impl AsRef<Path>,
     folder: impl Into<PathBuf>,
@@ -163,10 +163,10 @@ pub fn adversarial<N: Network<Task = Cifar10>>(
 }
 
 /// Data and networks that all attacks share.
-struct AttackStudy<'a, N: Network<Task = Cifar10>> {
+struct AttackStudy<'a, N: Network> {
     settings: &'a AdversarialSettings,
-    experiment: &'a Experiment<'a, N>,
-    parts: &'a Split<Cifar10>,
+    experiment: &'a Experiment<'a, Ann<N>>,
+    parts: &'a Split<N::Task>,
     found: &'a SearchResult<N>,
     reference: &'a Snn<N>,
     /// Conversion with the best constant factor on clean images.
@@ -176,7 +176,7 @@ struct AttackStudy<'a, N: Network<Task = Cifar10>> {
 /// Baselines and evolved networks chosen on one set of attacked images.
 type Chosen<N> = (Vec<Baseline<N>>, Vec<Evolved<N>>);
 
-impl<N: Network<Task = Cifar10>> AttackStudy<'_, N> {
+impl<N: Network> AttackStudy<'_, N> {
     /// Chooses baselines and evolves networks on attacked held-out images.
     fn choose(&self, by: &AttackedBy, steps: &mut StepCache<'_>) -> Result<Chosen<N>> {
         let (settings, found) = (self.settings, self.found);
@@ -269,7 +269,7 @@ impl<N: Network<Task = Cifar10>> AttackStudy<'_, N> {
         let names = baselines.iter().map(|baseline| &baseline.name);
         let names = names.chain(first.map(|(_, name, _)| name));
         let curves = names.map(|name| (name, &tested[name].curve));
-        let title = format!("CIFAR-10, test images, {by}");
+        let title = format!("{}, test images, {by}", N::NAME);
         accuracy_chart(&title, curves, Some(&target))
     }
 
@@ -277,8 +277,8 @@ impl<N: Network<Task = Cifar10>> AttackStudy<'_, N> {
     fn attacked<P: Part>(
         &self,
         by: &AttackedBy,
-        images: &Images<P, Cifar10>,
-    ) -> Result<Images<P, Cifar10>> {
+        images: &Images<P, N::Task>,
+    ) -> Result<Images<P, N::Task>> {
         match by.through_timesteps {
             None => attack(self.experiment.input.ann, images, by.attack),
             Some(timesteps) => {
@@ -314,16 +314,16 @@ impl AttackedBy {
     }
 
     /// First `count` images, or fewer where the attack has a maximum.
-    fn some<P: Part>(&self, images: &Images<P, Cifar10>, count: usize) -> Images<P, Cifar10> {
+    fn some<P: Part, K: Task>(&self, images: &Images<P, K>, count: usize) -> Images<P, K> {
         images.take(count.min(self.at_most_images.unwrap_or(count)))
     }
 }
 
 /// Target for the same images in another order.
-fn reordered(
+fn reordered<K: Task>(
     target: &Target,
-    from: &Images<HeldOut, Cifar10>,
-    to: &Images<HeldOut, Cifar10>,
+    from: &Images<HeldOut, K>,
+    to: &Images<HeldOut, K>,
 ) -> Result<Target> {
     let hits = target.ann_hits().iter().enumerate();
     let hits: HashMap<usize, bool> = hits.map(|(i, &hit)| (from.index(i), hit)).collect();

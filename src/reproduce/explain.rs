@@ -1,4 +1,4 @@
-//! The paper's third claim: the changes that evolution makes on CIFAR-10, and their reasons.
+//! The paper's third claim: the changes that evolution makes, and their reasons.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -7,9 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::steps::{StepCache, changed, check_margin};
 use super::thresholds::{ThresholdsInput, ThresholdsSettings, Workspace};
-use crate::ann::{Model, Network};
+use crate::ann::{Ann, Model, Network};
 use crate::base::{Output, Result, at_least, show};
-use crate::data::Cifar10;
 use crate::evolve::{Objective, ThresholdRow};
 use crate::explain::{
     activation_map, activation_statistics, conversion_error, correlations, elementary_effects,
@@ -83,7 +82,7 @@ impl ExplainSettings {
     }
 }
 
-/// Measures the changes that evolution makes on CIFAR-10, one CSV file for each function of
+/// Measures the changes that evolution makes, one CSV file for each function of
 /// [`explain`](crate::explain).
 ///
 /// The networks are the best percentile conversion, the conversion with the best constant factor
@@ -101,8 +100,8 @@ impl ExplainSettings {
 /// # Errors
 /// Returns an error if a setting is out of range, the list does not fit the data or a folder cannot
 /// be written to; [`Error::Stopped`](crate::Error::Stopped) after `stop`.
-pub fn explain<N: Network<Task = Cifar10>>(
-    input: &ThresholdsInput<'_, N>,
+pub fn explain<N: Network>(
+    input: &ThresholdsInput<'_, Ann<N>>,
     settings: &ExplainSettings,
     clean_folder: impl AsRef<Path>,
     folder: impl Into<PathBuf>,

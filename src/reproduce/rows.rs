@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ann::Network;
+use crate::ann::Classifier;
 use crate::base::{Error, Result, Table, distinct, latency_text, rounded, show};
 use crate::convert::Balance;
 use crate::metrics::{AccuracyCurve, Target};
@@ -167,7 +167,7 @@ impl ComparisonRow {
     /// # Errors
     /// Returns an error if the runs and the target differ in their number of images, or the runs in
     /// their length.
-    pub fn new<N: Network>(
+    pub fn new<N: Classifier>(
         (initial_potential, seed): (f32, u64),
         target: &Target,
         (rival, network): (&str, &str),

@@ -1,4 +1,4 @@
-//! The paper's main result: lower latency on CIFAR-10 by evolved thresholds.
+//! The paper's main result: lower latency by evolved thresholds.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,12 +11,12 @@ use super::rows::{ComparisonRow, Report};
 use super::steps::{
     NetworkRows, StepCache, TimingRow, changed, check_margin, complete, evolution_charts,
 };
-use crate::ann::{Ann, Model, Network};
+use crate::ann::{Classifier, Model, TaskOf};
 use crate::base::{
     Error, Output, Result, Resume, at_least, each_once, require, show, some_timesteps,
 };
 use crate::convert::{Balance, Conversion, convert};
-use crate::data::{Cifar10, HeldOut, Images, Split, Test, TrainTest};
+use crate::data::{HeldOut, Images, Split, Test, TrainTest};
 use crate::evolve::{
     CmaEsSettings, Evolution, EvolveSettings, Gene, Objective, Search, Stopping, evolve,
 };
@@ -138,17 +138,17 @@ impl ThresholdsSettings {
 }
 
 /// Network and data of [`thresholds`].
-pub struct ThresholdsInput<'a, N: Network<Task = Cifar10>> {
+pub struct ThresholdsInput<'a, M: Model> {
     /// The trained network.
-    pub ann: &'a Ann<N>,
+    pub ann: &'a M,
     /// The data set, normalised as for the network's training.
-    pub data: &'a TrainTest<Cifar10>,
+    pub data: &'a TrainTest<TaskOf<M>>,
     /// File that lists the training images that the network was not trained on: one index into the
     /// data set per line.
     pub held_out_list: &'a Path,
 }
 
-/// Runs the paper's main experiment on CIFAR-10: how much earlier a network with evolved thresholds
+/// Runs the paper's main experiment: how much earlier a network with evolved thresholds
 /// reaches a target accuracy than the best conversions of the same trained network, with the same
 /// initial potential, reset and leak.
 ///
@@ -161,8 +161,8 @@ pub struct ThresholdsInput<'a, N: Network<Task = Cifar10>> {
 /// # Errors
 /// Returns an error if a setting is out of range, the list does not fit the data or the folder
 /// cannot be written to; [`Error::Stopped`] after `stop`.
-pub fn thresholds<N: Network<Task = Cifar10>>(
-    input: &ThresholdsInput<'_, N>,
+pub fn thresholds<M: Model>(
+    input: &ThresholdsInput<'_, M>,
     settings: &ThresholdsSettings,
     folder: impl Into<PathBuf>,
     stop: &AtomicBool,
@@ -215,22 +215,22 @@ pub fn thresholds<N: Network<Task = Cifar10>>(
 }
 
 /// Data and networks of an experiment on one trained network.
-pub(super) struct Workspace<'a, N: Network<Task = Cifar10>> {
-    input: &'a ThresholdsInput<'a, N>,
+pub(super) struct Workspace<'a, M: Model> {
+    input: &'a ThresholdsInput<'a, M>,
     settings: &'a ThresholdsSettings,
     /// Parts of the data, divided by seed 0.
-    pub parts: Split<Cifar10>,
-    pub conversion: Conversion<N>,
+    pub parts: Split<TaskOf<M>>,
+    pub conversion: Conversion<M::Network>,
     /// CRC-32 of the held-out and the test images.
     pub images_checksums: [u32; 2],
     /// CRC-32 of the trained network.
     pub weights_checksum: u32,
 }
 
-impl<'a, N: Network<Task = Cifar10>> Workspace<'a, N> {
+impl<'a, M: Model> Workspace<'a, M> {
     /// Converts the network and opens the cache of the experiment's steps.
     pub fn new(
-        input: &'a ThresholdsInput<'a, N>,
+        input: &'a ThresholdsInput<'a, M>,
         settings: &'a ThresholdsSettings,
         folder: &Path,
         stop: &'a AtomicBool,
@@ -247,7 +247,7 @@ impl<'a, N: Network<Task = Cifar10>> Workspace<'a, N> {
             settings.reported_margins.clear();
         });
         let checksums = (images_checksums, balance_images.checksum(), weights_checksum);
-        let key = (N::NAME, common, checksums);
+        let key = (M::Network::NAME, common, checksums);
         let steps = StepCache::new("reproduce thresholds", folder, &key, stop)?;
         let workspace =
             Self { input, settings, parts, conversion, images_checksums, weights_checksum };
@@ -255,7 +255,7 @@ impl<'a, N: Network<Task = Cifar10>> Workspace<'a, N> {
     }
 
     /// Experiment with neurons of this initial potential.
-    pub fn experiment(&self, initial: f32) -> Experiment<'_, N> {
+    pub fn experiment(&self, initial: f32) -> Experiment<'_, M> {
         Experiment {
             input: self.input,
             held_out: &self.parts.held_out,
@@ -268,7 +268,7 @@ impl<'a, N: Network<Task = Cifar10>> Workspace<'a, N> {
     /// Key of steps that depend on these settings, the network and the images.
     pub fn key<S: Serialize>(&self, settings: S) -> impl Serialize {
         let checksums = (self.images_checksums, self.weights_checksum);
-        (N::NAME, settings, checksums)
+        (M::Network::NAME, settings, checksums)
     }
 
     /// Completes the files of an experiment and gives its report.
@@ -280,22 +280,28 @@ impl<'a, N: Network<Task = Cifar10>> Workspace<'a, N> {
         settings: &S,
     ) -> Result<Report<R>> {
         let checksums = [&self.images_checksums[..], &[self.weights_checksum]];
-        complete(output, rows, (experiment, N::NAME), checksums, ("settings.json", settings))
+        complete(
+            output,
+            rows,
+            (experiment, M::Network::NAME),
+            checksums,
+            ("settings.json", settings),
+        )
     }
 }
 
-impl<N: Network<Task = Cifar10>> ThresholdsInput<'_, N> {
+impl<M: Model> ThresholdsInput<'_, M> {
     /// Parts of the data, each in an order that the seed decides.
-    pub(super) fn parts(&self, seed: u64) -> Result<Split<Cifar10>> {
+    pub(super) fn parts(&self, seed: u64) -> Result<Split<TaskOf<M>>> {
         self.data.hold_out_listed(self.held_out_list, seed)
     }
 }
 
 /// Search for the best networks on held-out images, with one initial potential.
-pub(super) struct Experiment<'a, N: Network<Task = Cifar10>> {
-    pub input: &'a ThresholdsInput<'a, N>,
-    held_out: &'a Images<HeldOut, Cifar10>,
-    conversion: &'a Conversion<N>,
+pub(super) struct Experiment<'a, M: Model> {
+    pub input: &'a ThresholdsInput<'a, M>,
+    held_out: &'a Images<HeldOut, TaskOf<M>>,
+    conversion: &'a Conversion<M::Network>,
     settings: &'a ThresholdsSettings,
     pub initial: f32,
 }
@@ -315,32 +321,32 @@ impl fmt::Display for Candidate {
 }
 
 /// Candidates of one kind with their converted networks.
-pub(super) struct CandidateGroup<N: Network> {
+pub(super) struct CandidateGroup<N: Classifier> {
     pub kind: &'static str,
     pub converted: Vec<(Candidate, Snn<N>)>,
 }
 
 /// Network that evolved networks are compared with.
-pub(super) struct Baseline<N: Network> {
+pub(super) struct Baseline<N: Classifier> {
     pub kind: &'static str,
     pub name: String,
     pub snn: Snn<N>,
 }
 
 /// Evolution with one seed.
-pub(super) struct Evolved<N: Network> {
+pub(super) struct Evolved<N: Classifier> {
     pub seed: u64,
     pub evolution: Evolution<N>,
 }
 
-impl<N: Network> Evolved<N> {
+impl<N: Classifier> Evolved<N> {
     pub fn name(&self) -> String {
         format!("evolved, seed {}", self.seed)
     }
 }
 
 /// Networks chosen on held-out images.
-pub(super) struct SearchResult<N: Network> {
+pub(super) struct SearchResult<N: Classifier> {
     /// All candidates.
     pub groups: Vec<CandidateGroup<N>>,
     /// Baselines for each reported margin.
@@ -352,12 +358,12 @@ pub(super) struct SearchResult<N: Network> {
     pub evolved: Vec<Evolved<N>>,
 }
 
-impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
+impl<M: Model> Experiment<'_, M> {
     pub fn name(&self, of: &str) -> String {
         format!("{of}, initial potential {}", self.initial)
     }
 
-    fn convert(&self, candidate: Candidate, steps: &mut StepCache<'_>) -> Result<Snn<N>> {
+    fn convert(&self, candidate: Candidate, steps: &mut StepCache<'_>) -> Result<Snn<M::Network>> {
         let Candidate(balance, calibration) = candidate;
         let snn = self.conversion.balance(balance)?;
         let snn = snn.with_initial(self.initial)?;
@@ -373,9 +379,9 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
         &self,
         kind: &'static str,
         candidates: impl Iterator<Item = Candidate>,
-        images: &Images<HeldOut, Cifar10>,
+        images: &Images<HeldOut, TaskOf<M>>,
         steps: &mut StepCache<'_>,
-    ) -> Result<(CandidateGroup<N>, Vec<AccuracyCurve>)> {
+    ) -> Result<(CandidateGroup<M::Network>, Vec<AccuracyCurve>)> {
         let mut converted = Vec::new();
         for candidate in candidates {
             match self.convert(candidate, steps) {
@@ -392,12 +398,12 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
     /// Accuracy of each candidate on images that the steps call `on`.
     pub fn measure(
         &self,
-        group: &CandidateGroup<N>,
-        images: &Images<HeldOut, Cifar10>,
+        group: &CandidateGroup<M::Network>,
+        images: &Images<HeldOut, TaskOf<M>>,
         on: &str,
         steps: &mut StepCache<'_>,
     ) -> Result<Vec<AccuracyCurve>> {
-        let curve = |(candidate, snn): &(Candidate, Snn<N>)| {
+        let curve = |(candidate, snn): &(Candidate, Snn<M::Network>)| {
             let step = format!("{on}, {}", self.name(&candidate.to_string()));
             let timesteps = self.settings.timesteps;
             let fit = |curve: &AccuracyCurve| {
@@ -409,7 +415,7 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
     }
 
     /// Chooses the baselines and evolves networks on held-out images.
-    pub fn search(&self, steps: &mut StepCache<'_>) -> Result<SearchResult<N>> {
+    pub fn search(&self, steps: &mut StepCache<'_>) -> Result<SearchResult<M::Network>> {
         let (settings, ann) = (self.settings, self.input.ann);
         let images = self.held_out.take(settings.baseline_images);
         let target = ann.target(&images, settings.margin_points)?;
@@ -476,11 +482,11 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
     pub fn evolve(
         &self,
         seed: u64,
-        start: &Snn<N>,
-        (images, target): (&Images<HeldOut, Cifar10>, &Target),
+        start: &Snn<M::Network>,
+        (images, target): (&Images<HeldOut, TaskOf<M>>, &Target),
         name: &str,
         steps: &mut StepCache<'_>,
-    ) -> Result<Evolved<N>> {
+    ) -> Result<Evolved<M::Network>> {
         let settings = changed(&self.settings.evolution, |evolution| evolution.seed = seed);
         let step = self.name(name);
         let path = steps.path(&step, "checkpoint");
@@ -494,8 +500,8 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
     /// gives the names of a network's step and of its rows.
     pub fn test(
         &self,
-        networks: BTreeMap<String, &Snn<N>>,
-        images: &Images<Test, Cifar10>,
+        networks: BTreeMap<String, &Snn<M::Network>>,
+        images: &Images<Test, TaskOf<M>>,
         names: impl Fn(&str) -> [String; 2],
         steps: &mut StepCache<'_>,
         accuracy: &mut Vec<AccuracyRow>,
@@ -515,7 +521,7 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
     fn charts(
         &self,
         output: &Output,
-        found: &SearchResult<N>,
+        found: &SearchResult<M::Network>,
         tested: &BTreeMap<String, Simulation>,
         targets: &[Target],
     ) -> Result<()> {
@@ -525,7 +531,7 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
         let names = baselines.chain(found.evolved.iter().map(Evolved::name));
         let names: Vec<String> = names.collect();
         let curves = names.iter().map(|name| (name, &tested[name].curve));
-        let title = |what: &str| format!("CIFAR-10, {}", self.name(what));
+        let title = |what: &str| format!("{}, {}", M::Network::NAME, self.name(what));
         let suffix = format!("-initial-{}", self.initial);
         let chart = accuracy_chart(&title("test images"), curves, Some(&targets[nearest]))?;
         chart.save(output.path(&format!("accuracy{suffix}.svg")))?;
@@ -536,7 +542,7 @@ impl<N: Network<Task = Cifar10>> Experiment<'_, N> {
     }
 }
 
-impl<N: Network> SearchResult<N> {
+impl<N: Classifier> SearchResult<N> {
     /// Every network once, by its name.
     pub fn networks(&self) -> BTreeMap<String, &Snn<N>> {
         let baselines = self.baselines.iter().flatten();
@@ -547,7 +553,7 @@ impl<N: Network> SearchResult<N> {
     }
 }
 
-impl<N: Network> CandidateGroup<N> {
+impl<N: Classifier> CandidateGroup<N> {
     /// Candidate of the lowest latency, and of those the one of the least deficit.
     fn best(&self, curves: &[AccuracyCurve], target: &Target) -> Result<&(Candidate, Snn<N>)> {
         let shortfalls = curves.iter().map(|curve| curve.shortfall(target));
