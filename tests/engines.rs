@@ -5,10 +5,12 @@
 //! not change it.
 
 use dfdx::prelude::Cpu;
+use evospike::Error;
 use evospike::ann::graph::Graph;
 use evospike::ann::layers::{CHANNELS_FIRST, CHANNELS_LAST, Layer, Window};
-use evospike::data::{self, Digits, Images, Shape, Task, Whole};
+use evospike::data::{Shape, Task, Whole};
 use evospike::ops::Backend;
+use evospike::prelude::*;
 use evospike::simulate::SpikingNetwork;
 use evospike::simulate::neurons::{Charge, Negative, Neurons, Reset, Spikes};
 use evospike::through_time::reference;
@@ -344,27 +346,92 @@ fn counts_agree<D: Backend>(
     blocks: usize,
     timesteps: usize,
 ) -> Result<(), TestCaseError> {
-    let (rng, shape) = (Rng::seed_from_u64(seed), Digits::SHAPE);
+    let (mut rng, shape) = (Rng::seed_from_u64(seed), Digits::SHAPE);
+    let code = match rng.random_range(0..3) {
+        0 => InputCode::Direct,
+        1 => InputCode::Poisson { seed },
+        _ => InputCode::Latency { period: 4 }, // of whole numbers
+    };
     let (graph, neurons) = Builder::new(rng, shape).network(blocks, Digits::CLASSES);
     let network = SpikingNetwork::new(graph, neurons).unwrap();
     let images: Images<Whole, Digits> = data::digits().unwrap().take(20);
-    let expected = network.simulate(&images, timesteps).unwrap();
-    let found = reference::simulate::<D, _, _>(&network, &images, timesteps).unwrap();
-    let layers = expected.layers.iter().take(network.neurons().len());
-    let spikes: Vec<_> = layers.map(|layer| layer.spikes.clone()).collect();
-    prop_assert_eq!(found.spikes, spikes);
-    prop_assert_eq!(found.curve, expected.curve);
+    let settings = SimulateSettings { code, per_neuron: true, outputs: true, ..timesteps.into() };
+    let expected = network.simulate(&images, settings).unwrap();
+    let found = network.on::<D>().unwrap().simulate(&images, settings).unwrap();
+    prop_assert_eq!(&found.input, &expected.input);
+    prop_assert_eq!(&found.pools, &expected.pools);
+    for (found, expected) in found.layers.iter().zip(&expected.layers) {
+        prop_assert_eq!(&found.spikes, &expected.spikes);
+        prop_assert_eq!(&found.operations, &expected.operations);
+        prop_assert_eq!(&found.per_neuron, &expected.per_neuron);
+    }
+    prop_assert!(found.outputs == expected.outputs);
+    prop_assert!(found == expected);
     Ok(())
+}
+
+/// Evolution of thresholds on the engine and on a device: the same genomes in every generation.
+/// Whether the network that the seed draws suits: no layer is silent, some images are right, and
+/// thresholds can be evolved.
+fn evolutions_agree<D: Backend>(seed: u64) -> evospike::Result<bool> {
+    let (graph, neurons) = Builder::new(Rng::seed_from_u64(seed), Digits::SHAPE).network(2, 10);
+    let network = Imported::<Digits>::new(graph)?;
+    let digits = data::digits()?.split(Shares::default(), 0)?;
+    let Ok(snn) = convert(&network, &digits.training.take(20))?.balance(Balance::Max) else {
+        return Ok(false);
+    };
+    let snn = snn.with_neurons(neurons)?;
+    let images = digits.held_out.take(20);
+    let Ok(target) = network.target(&images, 1.0) else {
+        return Ok(false);
+    };
+    let cross_entropy = Objective::CrossEntropy { from: 3, price: 0.1 };
+    let cma_es = Search::CmaEs(CmaEsSettings::default());
+    for (search, objective, batch) in [
+        (
+            Search::De(DeSettings { population: 2, ..DeSettings::default() }),
+            Objective::Latency,
+            None,
+        ),
+        (cma_es, cross_entropy, Some(10)),
+    ] {
+        let settings = EvolveSettings {
+            search,
+            objective,
+            batch,
+            genome: vec![(Gene::Threshold, [0.5, 1.5])],
+            generations: 2,
+            timesteps: 8,
+            seed,
+            ..EvolveSettings::default()
+        };
+        let expected = match evolve(&snn, &images, &target, &settings) {
+            Err(Error::Parameter { name: "genome" | "margin_percent", .. }) => return Ok(false),
+            expected => expected?,
+        };
+        let found = evolve(&snn.on::<D>()?, &images, &target, &settings)?;
+        assert_eq!(found.genes, expected.genes);
+        assert_eq!(found.generations, expected.generations);
+        assert_eq!(found.fitness, expected.fitness);
+    }
+    Ok(true)
+}
+
+#[test]
+fn evolution_on_a_device_is_that_of_the_fast_engine() {
+    let done = (0..12).filter(|&seed| evolutions_agree::<Cpu>(seed).unwrap());
+    assert!(done.count() >= 3);
 }
 
 #[cfg(feature = "cuda")]
 #[test]
-fn counting_on_a_card_gives_the_fast_engines_counts() {
+fn a_card_counts_and_evolves_as_the_fast_engine() {
     use dfdx::prelude::Cuda;
     if let Err(error) = Cuda::open(0) {
         return println!("skipped: {error}");
     }
     for seed in 0..8 {
         counts_agree::<Cuda>(seed, 2, 20).unwrap();
+        evolutions_agree::<Cuda>(seed).unwrap();
     }
 }

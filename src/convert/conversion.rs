@@ -173,7 +173,7 @@ impl<N: Classifier> Conversion<N> {
                 layers.map(|a| per_channel(a, percent)).collect()
             }
             Balance::SpikeNorm { timesteps, code } => {
-                let simulator = Simulator::coded(&self.stages, self.images.view(), code)?;
+                let simulator = Simulator::coded(&self.stages, self.images.view(), code, None)?;
                 let mut neurons = Vec::new();
                 for _ in layers {
                     let threshold = simulator.largest_current(&neurons, timesteps)?;

@@ -190,6 +190,10 @@ pub(super) struct Identity {
     target: String,
     /// CRC-32 of which images the ANN classified correctly.
     target_checksum: u32,
+    /// Device of the simulations.
+    // Left out if it is the CPU's engine, as it was before there were others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<&'static str>,
 }
 
 impl Identity {
@@ -207,6 +211,7 @@ impl Identity {
             images_checksum: images.view().checksum(),
             target: target.to_string(),
             target_checksum: target.checksum(),
+            device: snn.network().device.map(|device| device.name),
         }
     }
 }

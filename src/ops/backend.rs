@@ -315,6 +315,15 @@ pub trait Backend: Accelerated<f32> {
     /// Returns [`Error::Device`](crate::Error::Device) if there is no such device.
     fn open(seed: u64) -> Result<Self>;
 
+    /// The device as this thread opened it before, where opening takes long.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    #[doc(hidden)]
+    fn again() -> Result<Self> {
+        Self::open(0)
+    }
+
     /// Sets a gradient, which must be zeros.
     #[doc(hidden)]
     fn set<S: Shape>(
@@ -361,6 +370,16 @@ impl Backend for Cpu {
 #[cfg(feature = "cuda")]
 impl Backend for dfdx::prelude::Cuda {
     const TAPE: usize = 256;
+
+    fn again() -> Result<Self> {
+        thread_local! {
+            static OPENED: std::cell::RefCell<Option<dfdx::prelude::Cuda>> = const { std::cell::RefCell::new(None) };
+        }
+        OPENED.with_borrow_mut(|opened| match opened {
+            Some(device) => Ok(device.clone()),
+            None => Ok(opened.insert(Self::open(0)?).clone()),
+        })
+    }
 
     // dfdx's driver bindings unwrap what the driver answers, so it is asked first.
     fn open(seed: u64) -> Result<Self> {

@@ -11,7 +11,7 @@ use super::early_exit::Exit;
 use super::engine::Engine;
 use super::neurons::{Neurons, Spikes};
 use super::settings::SimulateSettings;
-use super::simulator::{Currents, Simulation, Simulator, number};
+use super::simulator::{Currents, Device, Simulation, Simulator, number};
 use super::synapses::Stages;
 use crate::ann::{Classifier, Graph};
 use crate::base::chart::{COLOURS, draw, named, named_axes, plain_number, table};
@@ -44,6 +44,8 @@ use crate::data::{Images, Part, Task};
 pub struct SpikingNetwork {
     pub(crate) stages: Arc<Stages>,
     pub(crate) neurons: Vec<Neurons>,
+    /// Device of its simulations; none for the CPU's engine.
+    pub(crate) device: Option<Device>,
 }
 
 /// Returns an error unless there are `size` finite values, or `size` for each timestep.
@@ -108,7 +110,7 @@ impl SpikingNetwork {
 
     pub(crate) fn of(stages: Arc<Stages>, neurons: Vec<Neurons>) -> Result<Self> {
         Engine::new(&stages, &neurons)?;
-        Ok(Self { stages, neurons })
+        Ok(Self { stages, neurons, device: None })
     }
 
     /// Returns the bound of every layer of neurons, infinity unless it is a clipped ReLU.
@@ -164,7 +166,7 @@ impl SpikingNetwork {
         code: InputCode,
     ) -> Result<Simulator<'a>> {
         self.check_task::<K>()?;
-        Simulator::coded(&self.stages, images.view(), code)
+        Simulator::coded(&self.stages, images.view(), code, self.device)
     }
 
     /// Returns an error if the images are of another task.
@@ -374,7 +376,9 @@ impl<N: Classifier> Snn<N> {
     /// Returns an error if there is not one set per layer of neurons, or a parameter is out of
     /// range.
     pub fn with_neurons(&self, neurons: Vec<Neurons>) -> Result<Self> {
-        Self::new(Arc::clone(&self.network.stages), neurons)
+        let mut snn = Self::new(Arc::clone(&self.network.stages), neurons)?;
+        snn.network.device = self.network.device;
+        Ok(snn)
     }
 
     /// Returns the network with every threshold multiplied by the scale of its layer; the threshold

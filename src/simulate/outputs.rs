@@ -7,11 +7,11 @@ use crate::base::one_line;
 /// Outputs of a network on some images, summed over timesteps, and the number of its spikes.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outputs {
-    pub(super) classes: usize,
+    pub(crate) classes: usize,
     /// Summed outputs: by image, timestep and class.
-    pub(super) sums: Vec<f32>,
+    pub(crate) sums: Vec<f32>,
     /// Number of spikes of all neurons: by image and timestep.
-    pub(super) spikes: Vec<u32>,
+    pub(crate) spikes: Vec<u32>,
 }
 
 one_line!(

@@ -11,6 +11,7 @@ use super::codes::InputCode;
 use super::engine::{Chunk, Drive, Engine, Scratch};
 use super::neurons::Neurons;
 use super::outputs::Outputs;
+use super::settings::SimulateSettings;
 use super::synapses::{Source, Stage, Stages, to_channels_last};
 use crate::base::{Chart, Error, Result, one_line, rounded, show, some_timesteps};
 use crate::data::{Samples, Shape};
@@ -204,6 +205,23 @@ impl Currents {
     }
 }
 
+/// Error of a network whose outputs overflow.
+pub(crate) fn overflow(stages: &Stages) -> Error {
+    let found = "sums that are infinite or no numbers";
+    Error::layer(stages.spiking(), "output", found, "finite sums")
+}
+
+/// Simulation of neurons on images, on a device.
+type RunOn = fn(&Stages, &[Neurons], Samples<'_>, SimulateSettings) -> Result<Simulation>;
+
+/// Device that networks are simulated on, other than the CPU with its engine.
+#[derive(Clone, Copy)]
+pub(crate) struct Device {
+    /// Name of its type.
+    pub name: &'static str,
+    pub run: RunOn,
+}
+
 /// Simulator with prepared images, for many runs with different neurons.
 pub(crate) struct Simulator<'a> {
     pub(super) stages: &'a Stages,
@@ -213,6 +231,8 @@ pub(crate) struct Simulator<'a> {
     pub per_neuron: bool,
     /// Whether to keep the outputs of each image.
     pub outputs: bool,
+    /// Device of whole runs.
+    pub device: Option<Device>,
     /// Currents of each image; kept if they take little memory and are the same in every run, as
     /// with direct coding.
     kept: Option<Vec<Currents>>,
@@ -224,16 +244,21 @@ const KEPT: usize = 1 << 27;
 impl<'a> Simulator<'a> {
     /// Creates a simulator with direct coding.
     pub fn new(stages: &'a Stages, images: Samples<'a>) -> Result<Self> {
-        Self::coded(stages, images, InputCode::Direct)
+        Self::coded(stages, images, InputCode::Direct, None)
     }
 
-    pub fn coded(stages: &'a Stages, images: Samples<'a>, code: InputCode) -> Result<Self> {
+    pub fn coded(
+        stages: &'a Stages,
+        images: Samples<'a>,
+        code: InputCode,
+        device: Option<Device>,
+    ) -> Result<Self> {
         images.check_some()?;
         code.check()?;
-        let mut simulator =
-            Self { stages, images, code, per_neuron: false, outputs: false, kept: None };
+        let (per_neuron, outputs, kept) = (false, false, None);
+        let mut simulator = Self { stages, images, code, per_neuron, outputs, device, kept };
         let values = images.len().saturating_mul(stages.stages[0].output.size());
-        if code.is_direct() && values <= KEPT {
+        if code.is_direct() && values <= KEPT && device.is_none() {
             let all = (0..images.len()).into_par_iter();
             let currents = |image| simulator.currents(image, 1).into_owned();
             simulator.kept = Some(all.map(currents).collect());
@@ -252,7 +277,13 @@ impl<'a> Simulator<'a> {
     }
 
     pub fn run(&self, neurons: &[Neurons], timesteps: usize) -> Result<Simulation> {
-        self.run_on(0..self.images.len(), neurons, timesteps)
+        let Some(device) = self.device else {
+            return self.run_on(0..self.images.len(), neurons, timesteps);
+        };
+        some_timesteps("timesteps", timesteps)?;
+        let Self { code, per_neuron, outputs, .. } = *self;
+        let settings = SimulateSettings { timesteps, code, per_neuron, outputs };
+        (device.run)(self.stages, neurons, self.images, settings)
     }
 
     /// Runs on a range of the images.
@@ -385,8 +416,7 @@ impl<'a> Simulator<'a> {
 
     /// Error of outputs that overflow.
     pub(super) fn overflow(&self) -> Error {
-        let found = "sums that are infinite or no numbers";
-        Error::layer(self.stages.spiking(), "output", found, "finite sums")
+        overflow(self.stages)
     }
 
     /// Returns the ANN's logits of every image, one value per class.

@@ -304,6 +304,17 @@ impl Synapses {
         &self.runs[self.run_start[position] as usize..self.run_start[position + 1] as usize]
     }
 
+    /// Number of weights that a spike of each input position adds.
+    pub fn fan_out(&self) -> Vec<u64> {
+        let mut weights = vec![0; self.input.height * self.input.width];
+        for run in &self.runs {
+            for to in &mut weights[run.start as usize..run.end as usize] {
+                *to += self.reach as u64;
+            }
+        }
+        weights
+    }
+
     /// Adds to each current that of a dense input. A row of weights, once loaded, serves all inputs.
     pub fn add_dense<const N: usize>(&self, inputs: [&[f32]; N], mut currents: [&mut [f32]; N]) {
         Vectors::widest().run(

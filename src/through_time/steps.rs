@@ -159,13 +159,26 @@ impl<D: Device<f32>, T: Tape<f32, D>> Flow<D, T> {
 }
 
 impl<D: Accelerated<f32>> Steps<D> {
-    /// Runs all layers, neurons by `fire`. `plainly` runs convolutions by definition, which adds up
-    /// the products in their order.
+    /// Largest number of values that one frame becomes in a layer: those of all windows of a
+    /// convolution, or the neurons of a layer.
+    pub fn widest(&self) -> usize {
+        let values = |step: &Step<D>| match step {
+            Step::Convolve { shape, .. } => shape.places() * shape.positions(),
+            Step::ConvolvePatches { patches, .. } | Step::MaxPool(patches) => patches.indices.len(),
+            Step::Fire(fire) => fire.channels * fire.positions,
+            _ => 1,
+        };
+        self.steps.iter().map(values).max().unwrap_or(1)
+    }
+
+    /// Runs all layers, neurons by `fire`, and shows what max pools emit. `plainly` runs convolutions
+    /// by definition, which adds up the products in their order.
     pub fn forward<T: Tape<f32, D>>(
         &self,
         flow: Flow<D, T>,
         plainly: bool,
         fire: &mut impl FnMut(&Fire<D>, Flow<D, T>) -> Result<Flow<D, T>>,
+        mut pooled: impl FnMut(&Flow<D, T>) -> Result<()>,
     ) -> Result<Flow<D, T>> {
         let (mut values, mut left) = (vec![Some(flow)], self.uses.clone());
         for (step, numbers) in self.steps.iter().zip(&self.inputs) {
@@ -178,7 +191,11 @@ impl<D: Accelerated<f32>> Steps<D> {
                     _ => values[number].take(),
                 });
             }
-            values.push(Some(step.forward(inputs, plainly, fire)?));
+            let value = step.forward(inputs, plainly, fire)?;
+            if let Step::MaxPool(_) = step {
+                pooled(&value)?;
+            }
+            values.push(Some(value));
         }
         values.pop().flatten().ok_or_else(|| Error::network("no layer", "at least one"))
     }

@@ -37,12 +37,14 @@ impl<D: Accelerated<f32>> Unrolled<D> {
 
     /// Output currents by input, timestep and output, from inputs of one frame each or of one per
     /// timestep. Neurons and convolutions run by definition; `see` gets the spikes of every layer of
-    /// neurons in order. What it does not read stays on the device.
+    /// neurons in order, `pooled` the values of every max pool. What they do not read stays on the
+    /// device.
     pub fn run(
         &self,
         x: Values<D>,
         (inputs, frames): (usize, usize),
         mut see: impl FnMut(Spikes<D>) -> Result<(), D::Err>,
+        mut pooled: impl FnMut(Values<D>) -> Result<(), D::Err>,
     ) -> Result<Vec<f32>> {
         let fire = &mut |fire: &Fire<D>, flow: Flow<D, _>| {
             let parameters = [fire.threshold.clone(), fire.leak.clone()];
@@ -57,7 +59,8 @@ impl<D: Accelerated<f32>> Unrolled<D> {
             });
             self.fired(x, inputs)
         };
-        let flow = self.steps.forward(Flow { x, inputs, frames }, true, fire)?;
+        let pooled = |flow: &Flow<D, _>| pooled(flow.x.clone()).map_err(Error::device);
+        let flow = self.steps.forward(Flow { x, inputs, frames }, true, fire, pooled)?;
         Ok(flow.over(self.timesteps)?.x.as_vec())
     }
 
@@ -98,7 +101,7 @@ impl<D: Fires> Unrolled<D> {
             self.fired(charges, inputs)
         };
         let frames = 1;
-        let flow = self.steps.forward(Flow { x, inputs, frames }, false, fire)?;
+        let flow = self.steps.forward(Flow { x, inputs, frames }, false, fire, |_| Ok(()))?;
         let each = (inputs, flow.frames, self.classes);
         let mean = flow.x.try_reshape_like(&each);
         mean.and_then(|x| x.try_mean::<(usize, usize), Axis<1>>()).map_err(Error::device)
