@@ -22,13 +22,12 @@
 //! let after = simulate(&evolved.snn, &digits.test, 64)?;
 //!
 //! let target = ann.target(&digits.test, 1.0)?;
-//! let latencies = (before.curve.latency(&target), after.curve.latency(&target));
 //! # let folder = tempfile::tempdir().unwrap();
 //! # let file = |name: &str| folder.path().join(name); // your folder, such as results/mine
 //! write_csv(file("accuracy.csv"), report::AccuracyRow::of(0, "evolved", &after.curve))?;
 //! let curves = [("converted", &before.curve), ("evolved", &after.curve)];
 //! plot::accuracy("Digits", curves, Some(&target))?.save(file("accuracy.svg"))?;
-//! println!("latency before and after: {latencies:?}");
+//! println!("{}", target.improvement(&before, &after)?); // latencies, gain, 95 % interval
 //! # Ok::<(), evospike::Error>(())
 //! ```
 //!

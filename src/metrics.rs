@@ -17,7 +17,9 @@ use plotters::prelude::*;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use crate::base::chart::{Key, axes, colour, draw, legend, level, line, table};
+use crate::base::chart::{
+    Axes, Drawn, Key, Side, axes, band, colour, dots, draw, legend, level, line, table,
+};
 use crate::base::{
     Chart, Error, Result, Stream, latency_text, not_empty, one_line, require, rng, rounded, show,
     some_timesteps,
@@ -408,10 +410,43 @@ impl AccuracyRow {
         });
         AccuracyCurve::new(first.images, correct.collect::<Result<_>>()?)
     }
+
+    /// Returns the curves of some networks, each with its name, as [`curve`](Self::curve) does.
+    ///
+    /// # Errors
+    /// Those of [`curve`](Self::curve).
+    pub fn curves(
+        rows: &[Self],
+        seed: u64,
+        networks: impl IntoIterator<Item: Into<String>>,
+    ) -> Result<Vec<(String, AccuracyCurve)>> {
+        let curve = |name: String| Self::curve(rows, seed, &name).map(|curve| (name, curve));
+        networks.into_iter().map(|name| curve(name.into())).collect()
+    }
+}
+
+/// Name and curve of a network, owned or borrowed.
+pub trait NamedCurve {
+    /// Both, owned.
+    fn named(self) -> (String, AccuracyCurve);
+}
+
+impl<N: Into<String>, C: Borrow<AccuracyCurve>> NamedCurve for (N, C) {
+    fn named(self) -> (String, AccuracyCurve) {
+        (self.0.into(), self.1.borrow().clone())
+    }
+}
+
+impl<N: Clone + Into<String>, C: Borrow<AccuracyCurve>> NamedCurve for &(N, C) {
+    fn named(self) -> (String, AccuracyCurve) {
+        (self.0.clone(), self.1.borrow()).named()
+    }
 }
 
 /// Draws accuracy over timesteps for some named networks, with the ANN's accuracy and the target as
 /// lines and the latency of every network marked (the paper's figure of accuracy over timesteps).
+/// Networks whose names differ in nothing but their seed (`evolved, seed 0`) share a colour: a line for
+/// their median, a band from the lowest to the highest.
 ///
 /// ```no_run
 /// # use evospike::prelude::*;
@@ -423,48 +458,64 @@ impl AccuracyRow {
 ///
 /// # Errors
 /// Returns [`Error::Chart`] if plotters fails.
-pub fn accuracy_chart<N: Into<String>, C: Borrow<AccuracyCurve>>(
+pub fn accuracy_chart(
     title: &str,
-    curves: impl IntoIterator<Item = (N, C)>,
+    curves: impl IntoIterator<Item: NamedCurve>,
     target: Option<&Target>,
 ) -> Result<Chart> {
-    let curves = curves.into_iter().map(|(name, curve)| (name.into(), curve.borrow().clone()));
-    let curves: Vec<(String, AccuracyCurve)> = curves.collect();
-    let notes = usize::from(target.is_some());
-    draw(title, curves.len() + notes, |area| {
+    let curves: Vec<_> = curves.into_iter().map(NamedCurve::named).collect();
+    let groups = by_seeds(&curves);
+    draw(title, groups.len(), |area| {
         let last = curves.iter().map(|(_, c)| c.timesteps()).max().unwrap_or(1) as f64;
-        let (x, y) = (0.0..last, decisive(&curves, target));
         let titles = ["timestep", "accuracy (%)"];
-        let mut axes = axes(area, title, titles, x.clone(), y.clone())?;
+        let mut axes = axes(area, title, titles, 0.0..last, decisive(&curves, target))?;
         let mut entries = Vec::new();
-        if let Some(target) = target {
-            let (high, low) = (target.ann().percent(), target.percent());
-            level(&mut axes, x.clone(), high)?;
-            level(&mut axes, x.clone(), low)?;
-            let whose = target.whose();
-            let label = format!("{whose} {high:.1} %, target {low:.1} %");
-            entries.push((label, Key::Level));
-        }
-        for (i, (name, curve)) in curves.iter().enumerate() {
-            let latency = target.and_then(|target| curve.latency(target));
-            let label = match (target, latency) {
-                (None, _) => name.clone(),
-                (_, Some(latency)) => format!("{name}: latency {latency}"),
-                (_, None) => format!("{name}: target not reached"),
+        for (i, (name, members)) in groups.iter().enumerate() {
+            let percents = |curve: &AccuracyCurve| curve.iter().map(Accuracy::percent).collect();
+            let percents: Vec<Vec<f64>> = members.iter().map(|curve| percents(curve)).collect();
+            // Accuracies of all members after each timestep, in order.
+            let at = |t: usize| {
+                let mut at: Vec<f64> = percents.iter().map(|curve| curve[t]).collect();
+                at.sort_by(f64::total_cmp);
+                at
             };
-            let points = curve.iter().enumerate();
-            let points = points.map(|(t, a)| ((t + 1) as f64, a.percent()));
-            for part in from(y.start, &points.collect::<Vec<_>>()) {
-                line(&mut axes, i, part)?;
+            let all: Vec<Vec<f64>> = (0..percents[0].len()).map(at).collect();
+            let points = |of: fn(&[f64]) -> f64| {
+                (1..).zip(&all).map(move |(t, at)| (f64::from(t), of(at))).collect::<Vec<_>>()
+            };
+            let (low, high) = (points(|at| at[0]), points(|at| at[at.len() - 1]));
+            if members.len() > 1 {
+                band(&mut axes, low.into_iter(), high.into_iter(), colour(i).mix(0.2).filled())?;
             }
+            let middle = |at: &[f64]| (at[(at.len() - 1) / 2] + at[at.len() / 2]) / 2.0;
+            line(&mut axes, i, points(middle))?;
+            let Some(target) = target else {
+                entries.push((name.clone(), Key::Line(i)));
+                continue;
+            };
+            let latencies: Vec<_> = members.iter().map(|curve| curve.latency(target)).collect();
+            for (latency, percents) in latencies.iter().zip(&percents) {
+                let Some(latency) = latency else { continue };
+                let (at, height) = (*latency as f64, percents[latency - 1]);
+                let bottom = axes.y_range().start;
+                if axes.x_range().contains(&at) && height > bottom {
+                    let style = colour(i).mix(0.6).stroke_width(1);
+                    axes.draw_series([PathElement::new([(at, bottom), (at, height)], style)])?;
+                    dots(&mut axes, [(at, height)], 5, colour(i).filled())?;
+                }
+            }
+            let label = match &latencies[..] {
+                [None] => format!("{name}: target not reached"),
+                all => {
+                    let all: Vec<String> =
+                        all.iter().map(|&latency| latency_text(latency)).collect();
+                    format!("{name}: latency {}", all.join(", "))
+                }
+            };
             entries.push((label, Key::Line(i)));
-            if let Some((latency, accuracy)) = latency.and_then(|l| Some((l, curve.after(l)?))) {
-                let colour = colour(i);
-                let (at, height) = (latency as f64, accuracy.percent());
-                let drop = [(at, y.start), (at, height)];
-                axes.draw_series([PathElement::new(drop, colour.mix(0.6).stroke_width(1))])?;
-                axes.draw_series([Circle::new((at, height), 5, colour.filled())])?;
-            }
+        }
+        if let Some(target) = target {
+            target.draw(&mut axes)?;
         }
         legend(area, &entries)?;
         let rows = curves.iter().flat_map(|(name, curve)| {
@@ -476,6 +527,48 @@ pub fn accuracy_chart<N: Into<String>, C: Borrow<AccuracyCurve>>(
         });
         table(["network", "timestep", "accuracy_percent"], rows)
     })
+}
+
+/// Curves whose names differ in nothing but `, seed` and a number, in the order of the first of each:
+/// `evolved, seed 0` and `evolved, seed 1` are `evolved, seeds 0, 1`.
+fn by_seeds(curves: &[(String, AccuracyCurve)]) -> Vec<(String, Vec<&AccuracyCurve>)> {
+    const SEED: &str = ", seed ";
+    type Group<'a> = (Option<[&'a str; 2]>, Vec<&'a str>, Vec<&'a AccuracyCurve>);
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    for (name, curve) in curves {
+        let parts = name.split_once(SEED).and_then(|(before, rest)| {
+            let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+            (end > 0).then(|| ([before, &rest[end..]], &rest[..end]))
+        });
+        let (frame, seed) = parts.map_or((None, &name[..]), |(frame, seed)| (Some(frame), seed));
+        let known = groups.iter_mut().find(|(other, _, curves)| {
+            frame.is_some() && *other == frame && curves[0].timesteps() == curve.timesteps()
+        });
+        match known {
+            Some((_, seeds, curves)) => {
+                seeds.push(seed);
+                curves.push(curve);
+            }
+            None => groups.push((frame, vec![seed], vec![curve])),
+        }
+    }
+    let named = groups.into_iter().map(|(frame, seeds, curves)| {
+        let many = if seeds.len() > 1 { ", seeds " } else { SEED };
+        let seeds = seeds.join(", ");
+        let [before, after] = frame.unwrap_or_default();
+        let name = frame.map_or(seeds.clone(), |_| format!("{before}{many}{seeds}{after}"));
+        (name, curves)
+    });
+    named.collect()
+}
+
+impl Target {
+    /// Draws the reference network's accuracy and the target as named lines.
+    pub(crate) fn draw<'a, 'b: 'a>(&self, axes: &mut Axes<'a, 'b>) -> Drawn {
+        let (ann, target) = (self.ann().percent(), self.percent());
+        level(axes, ann, &format!("{} {ann:.1} %", self.whose()), Side::Above)?;
+        level(axes, target, &format!("target {target:.1} %"), Side::Below)
+    }
 }
 
 /// Accuracies that a chart shows, in percent: without a target all; with one those that decide, from
@@ -490,26 +583,6 @@ fn decisive(curves: &[(String, AccuracyCurve)], target: Option<&Target>) -> Rang
     let low = target.percent() - f64::max(12.0, 6.0 * target.margin());
     let low = highest.map(|highest| highest - 5.0).fold(low, f64::min).floor().max(0.0);
     low..most + 0.05 * (most - low).max(1.0)
-}
-
-/// The parts of a line that are at or above a height, cut off where the line crosses it.
-fn from(height: f64, points: &[(f64, f64)]) -> Vec<Vec<(f64, f64)>> {
-    let mut parts: Vec<Vec<(f64, f64)>> = vec![Vec::new()];
-    for (i, &(x, y)) in points.iter().enumerate() {
-        let before = i.checked_sub(1).map(|i| points[i]);
-        if let Some((x0, y0)) = before.filter(|&(_, y0)| (y0 < height) != (y < height)) {
-            let crossing = (x0 + (x - x0) * (height - y0) / (y - y0), height);
-            parts.last_mut().into_iter().for_each(|part| part.push(crossing));
-            if y < height {
-                parts.push(Vec::new());
-            }
-        }
-        if y >= height {
-            parts.last_mut().into_iter().for_each(|part| part.push((x, y)));
-        }
-    }
-    parts.retain(|part| !part.is_empty());
-    parts
 }
 
 /// Latency improvement of a network over a baseline, on the same images and for the same target.
@@ -644,14 +717,6 @@ mod tests {
 
     #[test]
     fn a_chart_shows_what_decides() {
-        let points = [(1.0, 10.0), (2.0, 70.0), (3.0, 90.0), (4.0, 70.0), (5.0, 90.0), (6.0, 85.0)];
-        let expected = [
-            vec![(2.5, 80.0), (3.0, 90.0), (3.5, 80.0)],
-            vec![(4.5, 80.0), (5.0, 90.0), (6.0, 85.0)],
-        ];
-        assert_eq!(from(80.0, &points), expected);
-        assert_eq!(from(0.0, &points), [points]);
-        assert!(from(95.0, &points).is_empty());
         let curve = |correct: &[usize]| AccuracyCurve::new(10, correct.to_vec()).unwrap();
         let curves = |last| vec![("a".into(), curve(&[1, last, 9]))];
         assert_eq!(decisive(&curves(9), None), 0.0..104.0);

@@ -1,7 +1,7 @@
-//! Every chart that is not the method of a result: shown inline in a notebook, saved as SVG with one
-//! call.
+//! Every chart that is not the method of a result: shown inline in a notebook, saved as SVG, PNG or
+//! PDF with one call, in a [`Style`] of your own.
 
-pub use crate::base::chart::{Chart, heat_map, histogram, lines};
+pub use crate::base::chart::{Chart, Style, heat_map, histogram, lines, pictures};
 pub use crate::evolve::{
     convergence_chart as convergence, front_chart as front, thresholds_chart as thresholds,
 };

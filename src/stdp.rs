@@ -63,11 +63,12 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::ann::{Ann, Network, NetworkDevice, Values};
+use crate::base::chart::pictures;
 use crate::base::{
-    Error, Progress, Result, Rng, Stream, Table, at_least, fields, require, rng, show,
+    Chart, Error, Progress, Result, Rng, Stream, Table, at_least, fields, require, rng, show,
     some_timesteps,
 };
-use crate::data::{Images, Part, Samples, Task, Training};
+use crate::data::{Images, Part, Samples, Shape, Task, Training};
 use crate::metrics::{Hits, predict};
 use crate::simulate::{InputCode, LayerSpikes, Simulation};
 
@@ -416,6 +417,24 @@ impl<K: Task> Stdp<K> {
         require(neuron < neurons, "neuron", neuron, format!("less than {neurons}"))?;
         let rows = self.layer.state.weights.chunks_exact(neurons);
         Ok(rows.map(|row| row[neuron]).collect())
+    }
+
+    /// Weights of some neurons as pictures, white where they are largest.
+    ///
+    /// # Errors
+    /// Returns an error if the layer has no such neuron, or images have neither one channel nor three.
+    pub fn pictures(&self, neurons: impl IntoIterator<Item = usize>) -> Result<Chart> {
+        let weights = neurons.into_iter().map(|neuron| Ok((neuron, self.weights(neuron)?)));
+        let weights = weights.collect::<Result<Vec<_>>>()?;
+        let most = weights
+            .iter()
+            .flat_map(|(_, weights)| weights)
+            .fold(f32::MIN_POSITIVE, |a, &b| a.max(b));
+        let shares = weights.iter().map(|(neuron, weights)| {
+            (format!("neuron {neuron}"), weights.iter().map(|w| w / most).collect::<Vec<_>>())
+        });
+        let Shape { channels, height, width } = K::SHAPE;
+        pictures("Weights", [channels, height, width], shares)
     }
 
     /// Threshold of every neuron, including its adaptation θ.

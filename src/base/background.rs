@@ -66,8 +66,13 @@ impl<T: Send + 'static> Background<T> {
         let (its_stop, its_line) = (Arc::clone(&stop), Arc::clone(&line));
         let thread = thread::Builder::new().name("evospike background".into());
         let thread = thread.spawn(move || {
-            LINE.set(Some(its_line));
-            work(&its_stop)
+            LINE.set(Some(Arc::clone(&its_line)));
+            let result = work(&its_stop);
+            if let Err(error) = &result {
+                let mut line = its_line.lock().unwrap_or_else(PoisonError::into_inner);
+                *line = format!("no result: {error}");
+            }
+            result
         });
         let thread = thread.map_err(|error| Error::Background { reason: error.to_string() })?;
         Ok(Self { stop, line, started: Instant::now(), thread: Some(thread) })
@@ -89,6 +94,7 @@ impl<T: Send + 'static> Background<T> {
         let line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         match (self.finished(), line.is_empty()) {
             (true, true) => "finished".into(),
+            (true, false) if line.starts_with("no result") => line.clone(),
             (true, false) => format!("finished: {line}"),
             (false, true) => format!("{seconds} s, no step done yet"),
             (false, false) => line.clone(),
@@ -162,6 +168,16 @@ mod tests {
         assert!(!work.finished());
         work.stop();
         assert!(work.wait().unwrap() > 0);
+    }
+
+    #[test]
+    fn work_without_a_result_does_not_say_finished() {
+        let refused = Background::<()>::start(|_| Err(Error::parameter("x", 1, 2))).unwrap();
+        while !refused.finished() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(refused.progress(), "no result: x: found 1, expected 2");
+        assert!(refused.wait().is_err());
     }
 
     #[test]

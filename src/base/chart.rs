@@ -1,10 +1,11 @@
-//! Charts in one style: shown inline in a notebook, saved as SVG with one call.
+//! Charts in one style: shown inline in a notebook, saved as SVG, PNG or PDF with one call.
 //!
 //! The colours are those of Okabe and Ito, which colour-blind readers can tell apart; lines also
 //! differ in their dashes, for printing in grey. The background is white, so that the text stays
 //! legible in a dark notebook theme.
 
 use std::borrow::Borrow;
+use std::cell::RefCell;
 use std::error::Error as StdError;
 use std::ops::Range;
 use std::path::Path;
@@ -15,22 +16,22 @@ use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use super::check::require;
 use super::error::{Error, Result};
 use super::files::{write_csv, write_file};
 use super::table::one_line;
 
-pub(crate) const SIZE: (u32, u32) = (760, 460);
+const MARGIN: u32 = 14;
 
-pub(crate) const FONT: &str = "sans-serif";
+/// Width between the margin and the vertical axis, for its labels, in pixels at the usual size of text.
+const Y_LABELS: u32 = 62;
 
-pub(crate) const MARGIN: u32 = 14;
+/// Height of one line of the legend, in the same pixels; the legend lies below the chart, so that it
+/// hides nothing.
+const ENTRY: u32 = 22;
 
-/// Width between the margin and the vertical axis, for its labels, in pixels.
-pub(crate) const Y_LABELS: u32 = 62;
-
-/// Height of one line of the legend in pixels; the legend lies below the chart, so that it hides
-/// nothing.
-pub(crate) const ENTRY: u32 = 22;
+/// Width of a colour bar with its labels, in the same pixels.
+const COLOUR_BAR: u32 = 70;
 
 pub(crate) const COLOURS: [RGBColor; 8] = [
     RGBColor(0, 114, 178),
@@ -47,10 +48,95 @@ pub(crate) const COLOURS: [RGBColor; 8] = [
 pub(crate) const DASHES: [(i32, i32); 8] =
     [(1, 0), (9, 4), (3, 3), (14, 4), (6, 2), (2, 5), (20, 3), (5, 7)];
 
-pub(crate) const GREY: RGBColor = RGBColor(90, 90, 90);
+const GREY: RGBColor = RGBColor(90, 90, 90);
 
 /// Fill colour of bands, light enough for every line to be seen on it.
 pub(crate) const BAND: RGBColor = RGBColor(205, 228, 244);
+
+/// Style of charts: their size, text, title and the limits of their axes.
+///
+/// ```
+/// # use evospike::prelude::*;
+/// let points = [(1.0, 80.0), (2.0, 90.0), (3.0, 90.5)];
+/// let style = plot::Style { size: (500, 300), y: Some(85.0..91.0), ..plot::Style::default() };
+/// let chart = style.draw(|| plot::lines("Mine", ["timestep", "accuracy (%)"], [("a", points)]))?;
+/// # Ok::<(), evospike::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Style {
+    /// Width and height without the legend, in pixels.
+    pub size: (u32, u32),
+    /// Size of the text, as a factor on the usual one.
+    pub text: f64,
+    /// Title; none for the chart's own.
+    pub title: Option<String>,
+    /// Limits of the horizontal axis; none for those that show everything that matters.
+    pub x: Option<Range<f64>>,
+    /// Limits of the vertical axis.
+    pub y: Option<Range<f64>>,
+}
+
+impl Default for Style {
+    fn default() -> Self {
+        Self { size: (760, 460), text: 1.0, title: None, x: None, y: None }
+    }
+}
+
+thread_local! {
+    /// Style of the charts that this thread draws.
+    static STYLE: RefCell<Style> = RefCell::default();
+}
+
+impl Style {
+    /// Gives all charts that `chart` draws, on this thread, this style.
+    pub fn draw<T>(self, chart: impl FnOnce() -> T) -> T {
+        let before = STYLE.replace(self);
+        let drawn = chart();
+        STYLE.set(before);
+        drawn
+    }
+
+    /// Style of this thread, as far as it can be drawn.
+    fn current() -> Drawn<Self> {
+        let style = STYLE.with_borrow(Self::clone);
+        let ((width, height), text) = (style.size, style.text);
+        let size = (200..=20_000).contains(&width) && (150..=20_000).contains(&height);
+        if !size || !(0.2..=5.0).contains(&text) {
+            let found =
+                format!("{width} x {height} pixels and text of {text} times the usual size");
+            return Err(format!("found {found}, expected 200 x 150 or more, and 0.2 to 5").into());
+        }
+        for Range { start, end } in [&style.x, &style.y].into_iter().flatten() {
+            if !(start < end && (end - start).is_finite()) {
+                return Err(format!("found limits {start} to {end}, expected a range").into());
+            }
+        }
+        Ok(style)
+    }
+
+    /// Length in pixels that grows with the text.
+    fn length(&self, pixels: u32) -> u32 {
+        (f64::from(pixels) * self.text).round() as u32
+    }
+
+    /// Font of this size at the usual one of text, smaller where so many pixels would not hold `text`.
+    fn font(&self, size: f64, text: &str, pixels: u32) -> (&'static str, f64) {
+        let wide = 0.5 * text.chars().count() as f64; // in sizes of the font
+        (FONT, (size * self.text).min(f64::from(pixels) / wide.max(1.0)).max(6.0))
+    }
+}
+
+const FONT: &str = "sans-serif";
+
+/// Font of the size of axis labels.
+pub(crate) fn small_font() -> (&'static str, f64) {
+    (FONT, 15.0 * STYLE.with_borrow(|style| style.text))
+}
+
+/// Text without line breaks and other characters that no SVG may have.
+fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
 
 /// Finished chart: its SVG and the numbers drawn.
 #[derive(Clone, PartialEq, Eq)]
@@ -69,12 +155,35 @@ impl Chart {
         &self.svg
     }
 
-    /// Writes the chart as an SVG file.
+    /// Writes the chart as SVG, PNG or PDF, whichever the file's name ends in. PNG and PDF need the
+    /// feature `figures`, and a font on this machine.
     ///
     /// # Errors
-    /// Returns an error if the file cannot be written.
+    /// Returns an error if the name has another ending, or the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        write_file(path.as_ref(), self.svg.as_bytes())
+        let path = path.as_ref();
+        let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
+        match ending.as_deref() {
+            Some("svg") => write_file(path, self.svg.as_bytes()),
+            #[cfg(feature = "figures")]
+            Some("png") => write_file(path, &self.converted(super::figures::png)?),
+            #[cfg(feature = "figures")]
+            Some("pdf") => write_file(path, &self.converted(super::figures::pdf)?),
+            #[cfg(not(feature = "figures"))]
+            Some("png" | "pdf") => {
+                let expected = "a name that ends in .svg, or evospike's feature `figures`";
+                Err(Error::parameter("path", path.display(), expected))
+            }
+            _ => {
+                let expected = "a name that ends in .svg, .png or .pdf";
+                Err(Error::parameter("path", path.display(), expected))
+            }
+        }
+    }
+
+    #[cfg(feature = "figures")]
+    fn converted(&self, by: fn(&str) -> Result<Vec<u8>, String>) -> Result<Vec<u8>> {
+        by(&self.svg).map_err(|reason| Error::Chart { chart: self.title.clone(), reason })
     }
 
     /// Writes the numbers drawn as a CSV file, one row per point, bar, cell or spike, and returns
@@ -117,20 +226,22 @@ pub(crate) fn draw(
     with: impl FnOnce(&Area<'_>) -> Drawn<Vec<Vec<String>>>,
 ) -> Result<Chart> {
     let mut svg = String::new();
-    let failed =
-        |error: Box<dyn StdError>| Error::Chart { chart: title.into(), reason: error.to_string() };
-    let data;
-    {
-        let size = (SIZE.0, SIZE.1 + ENTRY * entries as u32);
+    let drawn = || -> Drawn<_> {
+        let style = Style::current()?;
+        let size = (style.size.0, style.size.1 + style.length(ENTRY) * entries as u32);
         let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
-        area.fill(&WHITE).map_err(|e| failed(e.into()))?;
-        data = with(&area).map_err(failed)?;
-        area.present().map_err(|e| failed(e.into()))?;
+        area.fill(&WHITE)?;
+        let data = with(&area)?;
+        area.present()?;
+        Ok((style.title.unwrap_or_else(|| title.into()), data))
+    };
+    match drawn() {
+        Ok((title, data)) => Ok(Chart { title: clean(&title), svg, data }),
+        Err(error) => Err(Error::Chart { chart: clean(title), reason: error.to_string() }),
     }
-    Ok(Chart { title: title.into(), svg, data })
 }
 
-/// Draws axes with titles, in the common style.
+/// Draws axes with titles, in the common style. Labels of the horizontal one are whole numbers.
 pub(crate) fn axes<'a, 'b>(
     area: &'a Area<'b>,
     title: &str,
@@ -138,13 +249,25 @@ pub(crate) fn axes<'a, 'b>(
     x: Range<f64>,
     y: Range<f64>,
 ) -> Drawn<Axes<'a, 'b>> {
-    named_axes(area, title, [x_title, y_title], x, y, [&plain_number; 2])
+    named_axes(area, title, [x_title, y_title], x, y, [&whole_number, &plain_number])
 }
 
-/// Formats a number with at most four decimals, without trailing zeros.
+/// Formats a number with at most four decimals, without trailing zeros; one that is too small or too
+/// large for that as a power of ten, such as 2e-5.
 pub(crate) fn plain_number(value: f64) -> String {
+    if value != 0.0 && !(1e-3..1e7).contains(&value.abs()) {
+        let text = format!("{value:.2e}");
+        let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
+        return format!("{}e{power}", digits.trim_end_matches('0').trim_end_matches('.'));
+    }
     let text = format!("{value:.4}");
     text.trim_end_matches('0').trim_end_matches('.').into()
+}
+
+/// Formats a whole number; empty for others.
+pub(crate) fn whole_number(value: f64) -> String {
+    let whole = (value - value.round()).abs() < 1e-6;
+    if whole { plain_number(value.round()) } else { String::new() }
 }
 
 /// Returns the labels of an axis: the name of each integer position that has one.
@@ -160,10 +283,24 @@ pub(crate) fn named(names: &[String]) -> impl Fn(f64) -> String + '_ {
 pub(crate) fn named_axes<'a, 'b>(
     area: &'a Area<'b>,
     title: &str,
-    [x_title, y_title]: [&str; 2],
+    titles: [&str; 2],
     x: Range<f64>,
     y: Range<f64>,
+    names: [&dyn Fn(f64) -> String; 2],
+) -> Drawn<Axes<'a, 'b>> {
+    let style = Style::current()?;
+    let (x, y) = (style.x.clone().unwrap_or(x), style.y.clone().unwrap_or(y));
+    framed_axes(area, title, titles, [x, y], names, MARGIN)
+}
+
+/// Draws [`named_axes`] within these limits, with so many pixels to their right.
+fn framed_axes<'a, 'b>(
+    area: &'a Area<'b>,
+    title: &str,
+    titles: [&str; 2],
+    [x, y]: [Range<f64>; 2],
     [x_name, y_name]: [&dyn Fn(f64) -> String; 2],
+    right: u32,
 ) -> Drawn<Axes<'a, 'b>> {
     for Range { start, end } in [&x, &y] {
         // plotters would search for tick positions forever.
@@ -171,20 +308,32 @@ pub(crate) fn named_axes<'a, 'b>(
             return Err(format!("found values from {start} to {end}, expected finite ones").into());
         }
     }
+    let style = Style::current()?;
+    let (width, height) = style.size;
+    let title = clean(style.title.as_deref().unwrap_or(title));
+    let [x_title, y_title] = titles.map(clean);
+    // A step's multiples are not exact: what is next to 0 is 0.
+    let at = |place: f64, range: &Range<f64>| match place.abs() < 1e-9 * (range.end - range.start) {
+        true => 0.0,
+        false => place,
+    };
+    let (x_range, y_range) = (x.clone(), y.clone());
     let mut axes = ChartBuilder::on(area)
-        .caption(title, (FONT, 20))
+        .caption(&title, style.font(20.0, &title, width - 2 * MARGIN))
         .margin(MARGIN)
-        .margin_bottom(MARGIN + area.dim_in_pixel().1 - SIZE.1)
-        .x_label_area_size(48)
-        .y_label_area_size(Y_LABELS)
+        .margin_right(right)
+        .margin_bottom(MARGIN + area.dim_in_pixel().1 - height)
+        .x_label_area_size(style.length(48))
+        .y_label_area_size(style.length(Y_LABELS))
         .build_cartesian_2d(x, y)?;
+    let longest = if x_title.len() > y_title.len() { &x_title } else { &y_title };
     axes.configure_mesh()
-        .x_desc(x_title)
-        .y_desc(y_title)
-        .axis_desc_style((FONT, 17))
-        .label_style((FONT, 15))
-        .x_label_formatter(&|x| x_name(*x))
-        .y_label_formatter(&|y| y_name(*y))
+        .x_desc(&x_title)
+        .y_desc(&y_title)
+        .axis_desc_style(style.font(17.0, longest, height - style.length(100)))
+        .label_style(small_font())
+        .x_label_formatter(&|x| clean(&x_name(at(*x, &x_range))))
+        .y_label_formatter(&|y| clean(&y_name(at(*y, &y_range))))
         .bold_line_style(BLACK.mix(0.12))
         .light_line_style(TRANSPARENT)
         .draw()?;
@@ -201,18 +350,17 @@ pub(crate) enum Key {
     Ring,
     /// Dot in the colour at this share of [`VIRIDIS`], 0..=1.
     Shade(f64),
-    /// Dotted line, as drawn by [`level`].
-    Level,
 }
 
 /// Draws the legend below the chart.
 pub(crate) fn legend(area: &Area<'_>, entries: &[(String, Key)]) -> Drawn {
-    let left = (MARGIN + Y_LABELS) as i32;
+    let style = Style::current()?;
+    let left = (MARGIN + style.length(Y_LABELS)) as i32;
+    let (height, text) = (style.length(ENTRY), left + 40);
     for (place, (name, key)) in (0..).zip(entries) {
-        let y = (SIZE.1 + ENTRY * place) as i32;
+        let y = (style.size.1 + height * place) as i32;
         let ends = [(left, y), (left + 30, y)];
         match *key {
-            Key::Level => area.draw(&DashedPathElement::new(ends, 2, 4, GREY.stroke_width(1)))?,
             Key::Bar(colour) => {
                 let corners = [(left, y - 6), (left + 30, y + 6)];
                 area.draw(&Rectangle::new(corners, colour.filled()))?;
@@ -232,8 +380,10 @@ pub(crate) fn legend(area: &Area<'_>, entries: &[(String, Key)]) -> Drawn {
                 }
             }
         }
-        let style = (FONT, 15).into_font().color(&BLACK);
-        area.draw(&Text::new(name.clone(), (left + 40, y - 7), style))?;
+        let name = clean(name);
+        let font = style.font(15.0, &name, style.size.0.saturating_sub(text as u32 + MARGIN));
+        let centre = Pos::new(HPos::Left, VPos::Center);
+        area.draw(&Text::new(name, (text, y), font.into_font().color(&BLACK).pos(centre)))?;
     }
     Ok(())
 }
@@ -243,24 +393,107 @@ pub(crate) fn colour(i: usize) -> RGBColor {
     COLOURS[i % COLOURS.len()]
 }
 
-/// Draws line number `i` of a chart.
+/// Draws line number `i` of a chart, as far as it is within the axes.
 pub(crate) fn line<'a, 'b: 'a>(
     axes: &mut Axes<'a, 'b>,
     i: usize,
     points: Vec<(f64, f64)>,
 ) -> Drawn {
     let style = colour(i).stroke_width(2);
-    match DASHES[i % DASHES.len()] {
-        (_, 0) => axes.draw_series(LineSeries::new(points, style))?,
-        (dash, gap) => axes.draw_series(DashedLineSeries::new(points, dash, gap, style))?,
-    };
+    for points in clipped(&points, &axes.x_range(), &axes.y_range()) {
+        match DASHES[i % DASHES.len()] {
+            (_, 0) => axes.draw_series(LineSeries::new(points, style))?,
+            (dash, gap) => axes.draw_series(DashedLineSeries::new(points, dash, gap, style))?,
+        };
+    }
     Ok(())
 }
 
-/// Draws a dotted horizontal line.
-pub(crate) fn level<'a, 'b: 'a>(axes: &mut Axes<'a, 'b>, x: Range<f64>, y: f64) -> Drawn {
+/// Draws a dot of this radius at each point that is within the axes.
+pub(crate) fn dots<'a, 'b: 'a>(
+    axes: &mut Axes<'a, 'b>,
+    points: impl IntoIterator<Item = (f64, f64)>,
+    radius: u32,
+    style: impl Into<ShapeStyle>,
+) -> Drawn {
+    let (x, y, style) = (axes.x_range(), axes.y_range(), style.into());
+    let within = |&(a, b): &(f64, f64)| a >= x.start && a <= x.end && b >= y.start && b <= y.end;
+    let points = points.into_iter().filter(within);
+    axes.draw_series(points.map(|at| Circle::new(at, radius, style)))?;
+    Ok(())
+}
+
+/// Draws the band between a lower and an upper line, as far as it is within the axes.
+pub(crate) fn band<'a, 'b: 'a>(
+    axes: &mut Axes<'a, 'b>,
+    low: impl DoubleEndedIterator<Item = (f64, f64)>,
+    high: impl Iterator<Item = (f64, f64)>,
+    style: impl Into<ShapeStyle>,
+) -> Drawn {
+    let (x, y) = (axes.x_range(), axes.y_range());
+    let corner = |(a, b): (f64, f64)| (a.clamp(x.start, x.end), b.clamp(y.start, y.end));
+    let corners: Vec<(f64, f64)> = high.chain(low.rev()).map(corner).collect();
+    axes.draw_series([Polygon::new(corners, style)])?;
+    Ok(())
+}
+
+/// Parts of a line of points within these limits, cut off where it crosses them.
+fn clipped(points: &[(f64, f64)], x: &Range<f64>, y: &Range<f64>) -> Vec<Vec<(f64, f64)>> {
+    let mut parts: Vec<Vec<(f64, f64)>> = Vec::new();
+    for pair in points.windows(2) {
+        let [(x0, y0), (x1, y1)] = [pair[0], pair[1]];
+        // Shares of the way from the first to the second point (Liang and Barsky 1984).
+        let (mut from, mut to) = (0.0_f64, 1.0_f64);
+        for (way, room) in [
+            (x0 - x1, x0 - x.start),
+            (x1 - x0, x.end - x0),
+            (y0 - y1, y0 - y.start),
+            (y1 - y0, y.end - y0),
+        ] {
+            match way {
+                0.0 if room < 0.0 => to = -1.0,
+                0.0 => (),
+                way if way < 0.0 => from = from.max(room / way),
+                way => to = to.min(room / way),
+            }
+        }
+        if from > to {
+            continue;
+        }
+        let at = |share: f64| match share {
+            0.0 => (x0, y0),
+            1.0 => (x1, y1),
+            share => (x0 + share * (x1 - x0), y0 + share * (y1 - y0)),
+        };
+        match parts.last_mut() {
+            Some(part) if from == 0.0 && part.last() == Some(&(x0, y0)) => part.push(at(to)),
+            _ => parts.push(vec![at(from), at(to)]),
+        }
+    }
+    parts
+}
+
+/// Place of a line's name.
+#[derive(Clone, Copy)]
+pub(crate) enum Side {
+    Above,
+    Below,
+}
+
+/// Draws a dotted horizontal line, and its name at its right end.
+pub(crate) fn level<'a, 'b: 'a>(axes: &mut Axes<'a, 'b>, y: f64, name: &str, side: Side) -> Drawn {
+    let (x, within) = (axes.x_range(), axes.y_range());
+    if !(within.start..=within.end).contains(&y) {
+        return Ok(());
+    }
     let ends = [(x.start, y), (x.end, y)];
     axes.draw_series(DashedLineSeries::new(ends, 2, 4, GREY.stroke_width(1)))?;
+    let place = match side {
+        Side::Above => VPos::Bottom,
+        Side::Below => VPos::Top,
+    };
+    let corner = small_font().into_font().color(&GREY).pos(Pos::new(HPos::Right, place));
+    axes.draw_series([Text::new(clean(name), (x.end, y), corner)])?;
     Ok(())
 }
 
@@ -284,6 +517,8 @@ pub(crate) fn range(values: impl Iterator<Item = f64>, share: f64) -> Range<f64>
 /// linear.
 pub(crate) struct Scale {
     logarithmic: bool,
+    /// Whether all values are whole numbers.
+    whole: bool,
     title: String,
     range: Range<f64>,
 }
@@ -293,6 +528,7 @@ impl Scale {
     pub(crate) fn of(title: &str, values: impl Iterator<Item = f64> + Clone, share: f64) -> Self {
         let Range { start, end } = range(values.clone(), 0.0);
         let logarithmic = start > 0.0 && end >= 100.0 * start;
+        let whole = values.clone().all(|value| value.fract() == 0.0);
         let (title, range) = match logarithmic {
             true => {
                 let title = format!("{title}, logarithmic");
@@ -300,7 +536,7 @@ impl Scale {
             }
             false => (title.into(), range(values, share)),
         };
-        Self { logarithmic, title, range }
+        Self { logarithmic, whole, title, range }
     }
 
     /// Returns the position of a value on the axis.
@@ -313,9 +549,10 @@ impl Scale {
 
     /// Returns the label at a position.
     fn name(&self, place: f64) -> String {
-        match self.logarithmic {
-            true => power(place),
-            false => plain_number(place),
+        match (self.logarithmic, self.whole) {
+            (true, _) => power(place),
+            (false, true) => whole_number(place),
+            (false, false) => plain_number(place),
         }
     }
 }
@@ -327,9 +564,13 @@ pub(crate) fn scaled_axes<'a, 'b>(
     [x, y]: [&Scale; 2],
 ) -> Drawn<Axes<'a, 'b>> {
     let titles = [&*x.title, &*y.title];
-    let (across, up) = (x.range.clone(), y.range.clone());
+    let style = Style::current()?;
+    let limits = |scale: &Scale, limits: Option<Range<f64>>| {
+        limits.map_or_else(|| scale.range.clone(), |l| scale.at(l.start)..scale.at(l.end))
+    };
+    let limits = [limits(x, style.x), limits(y, style.y)];
     let [x, y] = [x, y].map(|scale| |at| scale.name(at));
-    named_axes(area, title, titles, across, up, [&x, &y])
+    framed_axes(area, title, titles, limits, [&x, &y], MARGIN)
 }
 
 /// Draws lines of points (x, y), each with a name; `x` and `y` are the titles of the axes, with
@@ -358,7 +599,7 @@ pub fn lines<N: Into<String>, P: IntoIterator<Item: Borrow<(f64, f64)>>>(
         for (i, (name, points)) in lines.iter().enumerate() {
             let points = points.iter().map(|&(x, y)| (across.at(x), up.at(y)));
             line(&mut axes, i, points.clone().collect())?;
-            axes.draw_series(points.map(|at| Circle::new(at, 3, colour(i).filled())))?;
+            dots(&mut axes, points, 3, colour(i).filled())?;
             entries.push((name.clone(), Key::Line(i)));
         }
         legend(area, &entries)?;
@@ -372,7 +613,7 @@ pub fn lines<N: Into<String>, P: IntoIterator<Item: Borrow<(f64, f64)>>>(
 
 /// Colours at equal distances along viridis (Smith and van der Walt), whose lightness rises evenly,
 /// so that it also reads in grey.
-pub(crate) const VIRIDIS: [[f64; 3]; 6] = [
+const VIRIDIS: [[f64; 3]; 6] = [
     [68.0, 1.0, 84.0],
     [65.0, 68.0, 135.0],
     [42.0, 120.0, 142.0],
@@ -381,20 +622,98 @@ pub(crate) const VIRIDIS: [[f64; 3]; 6] = [
     [253.0, 231.0, 37.0],
 ];
 
-/// Returns the colour at a share of the way from the first to the last colour.
+/// Returns the colour at a share of the way from the first to the last of [`VIRIDIS`].
 pub(crate) fn viridis(share: f64) -> RGBColor {
-    let place = share.clamp(0.0, 1.0) * (VIRIDIS.len() - 1) as f64;
-    let stop = (place as usize).min(VIRIDIS.len() - 2);
+    shade(&VIRIDIS, share)
+}
+
+/// Returns the colour at a share of the way along colours at equal distances.
+fn shade(stops: &[[f64; 3]], share: f64) -> RGBColor {
+    let place = share.clamp(0.0, 1.0) * (stops.len() - 1) as f64;
+    let stop = (place as usize).min(stops.len() - 2);
     let part = |channel: usize| {
-        let (from, to) = (VIRIDIS[stop][channel], VIRIDIS[stop + 1][channel]);
+        let (from, to) = (stops[stop][channel], stops[stop + 1][channel]);
         (from + (to - from) * (place - stop as f64)).round() as u8
     };
     RGBColor(part(0), part(1), part(2))
 }
 
-/// Draws a heat map, light where numbers are large, with the numbers written into the cells if
-/// there is room. `cells` holds one row per name of `up`, from the bottom, with one cell per name
-/// of `across`; a cell without a number stays grey. Both lists of names come with the title of
+/// Colours from blue over white to red (the end colours of ColorBrewer's RdBu), for numbers of either
+/// sign.
+const DIVERGING: [[f64; 3]; 5] = [
+    [33.0, 102.0, 172.0],
+    [146.0, 197.0, 222.0],
+    [247.0, 247.0, 247.0],
+    [244.0, 165.0, 130.0],
+    [178.0, 24.0, 43.0],
+];
+
+/// Colours of a heat map's numbers.
+struct Shades {
+    values: Range<f64>,
+    diverging: bool,
+}
+
+impl Shades {
+    /// Numbers of one sign from light to dark, of either sign from blue over white, which is 0, to red.
+    fn of(values: impl Iterator<Item = f64>) -> Self {
+        let Range { start, end } = range(values, 0.0);
+        let most = end.max(-start);
+        match start < 0.0 && end > 0.0 {
+            true => Self { values: -most..most, diverging: true },
+            false => Self { values: start..end, diverging: false },
+        }
+    }
+
+    /// Colour of a number, and that of text on it.
+    fn colour(&self, value: f64) -> [RGBColor; 2] {
+        let share = (value - self.values.start) / (self.values.end - self.values.start);
+        let dark = match self.diverging {
+            true => !(0.2..=0.8).contains(&share),
+            false => share < 0.55,
+        };
+        let stops: &[[f64; 3]] = if self.diverging { &DIVERGING } else { &VIRIDIS };
+        [shade(stops, share), if dark { WHITE } else { BLACK }]
+    }
+
+    /// Draws the colour bar to the right of axes.
+    fn bar(&self, area: &Area<'_>, axes: &Axes<'_, '_>) -> Drawn {
+        const STEPS: i32 = 64;
+        let style = Style::current()?;
+        let (_, up) = axes.plotting_area().get_pixel_range();
+        let left = (style.size.0 - style.length(COLOUR_BAR)) as i32;
+        let height = |step: i32| up.end + (up.start - up.end) * step / STEPS;
+        let value = |share: f64| self.values.start + share * (self.values.end - self.values.start);
+        for step in 0..STEPS {
+            let [colour, _] = self.colour(value((f64::from(step) + 0.5) / f64::from(STEPS)));
+            let corners = [(left, height(step)), (left + 14, height(step + 1))];
+            area.draw(&Rectangle::new(corners, colour.filled()))?;
+        }
+        let marks = if self.diverging { &[0.0, 0.5, 1.0][..] } else { &[0.0, 1.0] };
+        for &share in marks {
+            let y = up.end + (f64::from(up.start - up.end) * share) as i32;
+            let label = short_number(value(share));
+            let font = style.font(14.0, &label, style.length(COLOUR_BAR) - 24);
+            let side = font.into_font().color(&BLACK).pos(Pos::new(HPos::Left, VPos::Center));
+            area.draw(&Text::new(label, (left + 18, y), side))?;
+        }
+        Ok(())
+    }
+}
+
+/// Formats a number with at most two decimals, or two digits if it is small.
+fn short_number(value: f64) -> String {
+    match value.abs() {
+        100.0.. => format!("{value:.0}"),
+        ..0.01 if value != 0.0 => format!("{value:.1e}"),
+        _ => plain_number((value * 100.0).round() / 100.0),
+    }
+}
+
+/// Draws a heat map with its colour bar: from dark to light, or of numbers of either sign from blue
+/// over white, which is 0, to red. The numbers are written into the cells if there is room. `cells`
+/// holds one row per name of `up`, from the bottom, with one cell per name of `across`; a cell without
+/// a number, or with one that is not finite, stays grey. Both lists of names come with the title of
 /// their axis.
 ///
 /// # Errors
@@ -406,38 +725,43 @@ pub fn heat_map(
     cells: &[Vec<Option<f64>>],
 ) -> Result<Chart> {
     draw(title, 0, |area| {
-        let values = range(cells.iter().flatten().flatten().copied(), 0.0);
-        let mut axes = named_axes(
+        let finite = |value: &Option<f64>| value.filter(|value| value.is_finite());
+        let shades = Shades::of(cells.iter().flatten().filter_map(finite));
+        let style = Style::current()?;
+        let of =
+            |limits: Option<Range<f64>>, count: usize| limits.unwrap_or(-0.5..count as f64 - 0.5);
+        let (x, y) = (of(style.x.clone(), across.1.len()), of(style.y.clone(), up.1.len()));
+        let mut axes = framed_axes(
             area,
             title,
             [across.0, up.0],
-            -0.5..across.1.len() as f64 - 0.5,
-            -0.5..up.1.len() as f64 - 0.5,
+            [x.clone(), y.clone()],
             [&named(across.1), &named(up.1)],
+            style.length(COLOUR_BAR) + MARGIN,
         )?;
         let room = across.1.len() <= 16 && up.1.len() <= 20;
         for (row, cells) in cells.iter().enumerate() {
-            for (column, &value) in cells.iter().enumerate() {
-                let (x, y) = (column as f64, row as f64);
-                let share = value.map(|value| (value - values.start) / (values.end - values.start));
-                let colour = share.map_or(RGBColor(225, 225, 225), viridis);
-                let half = if room { 0.48 } else { 0.5 };
-                let corners = [(x - half, y - half), (x + half, y + half)];
-                axes.draw_series([Rectangle::new(corners, colour.filled())])?;
-                if !room {
+            for (column, value) in cells.iter().enumerate() {
+                let (at, value) = ((column as f64, row as f64), finite(value));
+                if !(x.contains(&at.0) && y.contains(&at.1)) {
                     continue;
                 }
-                let dark = share.is_some_and(|share| share < 0.55);
-                let ink = if dark { WHITE } else { BLACK };
-                let centre = Pos::new(HPos::Center, VPos::Center);
-                let style = (FONT, 15).into_font().color(&ink).pos(centre);
-                let text = value.map_or("none".into(), |value| match value.abs() < 100.0 {
-                    true => plain_number((value * 100.0).round() / 100.0),
-                    false => format!("{value:.0}"),
-                });
-                axes.draw_series([Text::new(text, (x, y), style)])?;
+                let [colour, ink] =
+                    value.map_or([RGBColor(225, 225, 225), BLACK], |value| shades.colour(value));
+                let half = if room { 0.48 } else { 0.5 };
+                let corners = [(at.0 - half, at.1 - half), (at.0 + half, at.1 + half)];
+                axes.draw_series([Rectangle::new(corners, colour.filled())])?;
+                if room {
+                    let text = value.map_or("none".into(), short_number);
+                    let columns = across.1.len().max(1) as u32;
+                    let font = style.font(15.0, &text, style.size.0 * 3 / 4 / columns);
+                    let centre = Pos::new(HPos::Center, VPos::Center);
+                    let style = font.into_font().color(&ink).pos(centre);
+                    axes.draw_series([Text::new(text, at, style)])?;
+                }
             }
         }
+        shades.bar(area, &axes)?;
         let rows = up.1.iter().zip(cells).flat_map(|(up, values)| {
             across.1.iter().zip(values).map(move |(across, value)| {
                 let value = value.map_or(String::new(), |value| value.to_string());
@@ -445,6 +769,76 @@ pub fn heat_map(
             })
         });
         table([across.0, up.0, "value"], rows)
+    })
+}
+
+/// Draws pictures side by side, each with its name: values of 0 to 1, channels x rows x columns, grey
+/// of one channel or coloured of three. A picture of more than 96 rows or columns is shown smaller.
+///
+/// # Errors
+/// Returns an error for another number of channels or values; [`Error::Chart`] if plotters fails.
+pub fn pictures<N: Into<String>, P: AsRef<[f32]>>(
+    title: &str,
+    [channels, height, width]: [usize; 3],
+    pictures: impl IntoIterator<Item = (N, P)>,
+) -> Result<Chart> {
+    let expected = "1 channel or 3, and 1 row and column or more";
+    let found = format!("{channels} x {height} x {width}");
+    let holds = [1, 3].contains(&channels) && height > 0 && width > 0;
+    require(holds, "shape", found, expected)?;
+    let pictures = pictures.into_iter().map(|(name, values)| (name.into(), values));
+    let pictures: Vec<(String, P)> = pictures.collect();
+    let (plane, block) = (height * width, height.max(width).div_ceil(96));
+    for (_, values) in &pictures {
+        let (found, expected) = (values.as_ref().len(), channels * plane);
+        require(found == expected, "pictures", format!("{found} values"), expected)?;
+    }
+    let [rows, columns] = [height, width].map(|side| side.div_ceil(block));
+    // Mean of a block of one channel.
+    let mean = |values: &[f32], row: usize, column: usize| {
+        let of = |row: usize| {
+            let columns = column * block..width.min((column + 1) * block);
+            columns.map(move |column| values[row * width + column])
+        };
+        let block: Vec<f32> = (row * block..height.min((row + 1) * block)).flat_map(of).collect();
+        block.iter().sum::<f32>() / block.len() as f32
+    };
+    draw(title, 0, |area| {
+        let style = Style::current()?;
+        let title = clean(style.title.as_deref().unwrap_or(title));
+        let caption = style.font(20.0, &title, style.size.0 - 2 * MARGIN);
+        let left = (MARGIN as i32, MARGIN as i32);
+        area.draw(&Text::new(title, left, caption.into_font().color(&BLACK)))?;
+        let top = MARGIN + style.length(34);
+        let room = f64::from(style.size.0 - 2 * MARGIN) / pictures.len().max(1) as f64;
+        let down = f64::from(style.size.1.saturating_sub(top + style.length(30)));
+        let pixel = (0.94 * room / columns as f64).min(down / rows as f64);
+        for (place, (name, values)) in pictures.iter().enumerate() {
+            let at = |row: usize, column: usize| {
+                let x = f64::from(MARGIN) + room * place as f64 + pixel * column as f64;
+                (x.round() as i32, (f64::from(top) + pixel * row as f64).round() as i32)
+            };
+            for (row, column) in (0..rows).flat_map(|row| (0..columns).map(move |c| (row, c))) {
+                let of = |channel: usize| {
+                    let values = &values.as_ref()[channel % channels * plane..][..plane];
+                    (255.0 * mean(values, row, column).clamp(0.0, 1.0)).round() as u8
+                };
+                let corners = [at(row, column), at(row + 1, column + 1)];
+                area.draw(&Rectangle::new(corners, RGBColor(of(0), of(1), of(2)).filled()))?;
+            }
+            let (x, y) = at(rows, 0);
+            let font = style.font(15.0, name, room as u32).into_font().color(&BLACK);
+            area.draw(&Text::new(clean(name), (x, y + 6), font))?;
+        }
+        let cells = pictures.iter().flat_map(|(name, values)| {
+            values.as_ref().iter().enumerate().map(move |(i, value)| {
+                let (channel, row, column) = (i / plane, i % plane / width, i % width);
+                let place = [channel, row, column].map(|number| number.to_string());
+                let [channel, row, column] = place;
+                [name.clone(), channel, row, column, value.to_string()]
+            })
+        });
+        table(["picture", "channel", "row", "column", "value"], cells)
     })
 }
 
@@ -555,6 +949,115 @@ pub(crate) mod tests {
         for narrow in [[2.0, 199.0], [0.0, 250.0], [-1.0, 250.0]] {
             assert!(!chart(narrow).svg().contains("logarithmic"));
         }
+    }
+
+    #[test]
+    fn lines_end_at_the_limits() {
+        let points = [(1.0, 10.0), (2.0, 70.0), (3.0, 90.0), (4.0, 70.0), (5.0, 90.0), (6.0, 85.0)];
+        let expected = [
+            vec![(2.5, 80.0), (3.0, 90.0), (3.5, 80.0)],
+            vec![(4.5, 80.0), (5.0, 90.0), (6.0, 85.0)],
+        ];
+        assert_eq!(clipped(&points, &(0.0..6.0), &(80.0..100.0)), expected);
+        assert_eq!(clipped(&points, &(0.0..6.0), &(0.0..100.0)), [points]);
+        assert!(clipped(&points, &(0.0..6.0), &(95.0..100.0)).is_empty());
+        let within = [vec![(2.5, 80.0), (3.0, 90.0)]];
+        assert_eq!(clipped(&points, &(0.0..3.0), &(80.0..90.0)), within);
+    }
+
+    #[test]
+    fn numbers_keep_their_digits() {
+        let texts = [0.0, 1.0, -0.25, 0.001, 2e-5, -1.25e-6, 1e7, 1234.5].map(plain_number);
+        assert_eq!(texts, ["0", "1", "-0.25", "0.001", "2e-5", "-1.25e-6", "1e7", "1234.5"]);
+        assert_eq!([2.0, 2.5].map(whole_number), ["2", ""]);
+        let short = [123.4, 0.126, 0.0, 2e-5, f64::from(-1)].map(short_number);
+        assert_eq!(short, ["123", "0.13", "0", "2.0e-5", "-1"]);
+    }
+
+    #[test]
+    fn a_style_sets_size_text_title_and_limits() {
+        let chart = |style: Style| {
+            let points = [(0.0, 0.0), (10.0, 100.0)];
+            style.draw(|| lines("a\u{7}b", ["layer", "y"], [("line\n1", points)]))
+        };
+        let usual = chart(Style::default()).unwrap();
+        assert!(usual.svg().contains("a b") && usual.svg().contains("line 1"));
+        assert!(usual.svg().contains("width=\"760\""));
+        let style = Style {
+            size: (500, 300),
+            title: Some("Mine".into()),
+            x: Some(2.0..4.0),
+            y: Some(0.0..50.0),
+            ..Style::default()
+        };
+        let styled = chart(style.clone()).unwrap();
+        assert!(styled.svg().contains("Mine") && styled.svg().contains("width=\"500\""));
+        assert!(usual.svg().contains("\n100\n") && !styled.svg().contains("\n100\n"));
+        // The style ends with the call.
+        let points = [(0.0, 0.0), (10.0, 100.0)];
+        assert!(lines("a\u{7}b", ["layer", "y"], [("line\n1", points)]).unwrap() == usual);
+        for wrong in [
+            Style { size: (10, 300), ..style.clone() },
+            Style { text: f64::NAN, ..style.clone() },
+            Style { x: Some(4.0..2.0), ..style.clone() },
+            Style { y: Some(0.0..f64::INFINITY), ..style },
+        ] {
+            assert!(chart(wrong).unwrap_err().to_string().contains("found"));
+        }
+    }
+
+    #[test]
+    fn a_chart_is_saved_by_its_ending() {
+        let folder = tempfile::tempdir().unwrap();
+        let chart = lines("title", ["x", "y"], [("a", [(0.0, 0.0), (1.0, 1.0)])]).unwrap();
+        let read = |name: &str| {
+            let path = folder.path().join(name);
+            chart.save(&path).map(|()| std::fs::read(path).unwrap())
+        };
+        assert_eq!(read("a.svg").unwrap(), chart.svg().as_bytes());
+        for wrong in ["a", "a.jpg", "svg"] {
+            assert!(read(wrong).unwrap_err().to_string().contains("ends in .svg"));
+        }
+        #[cfg(feature = "figures")]
+        match read("a.PNG") {
+            // On a machine without fonts there is no text to draw.
+            Err(error) => assert!(error.to_string().contains("no font")),
+            Ok(png) => {
+                let png = image::load_from_memory(&png).unwrap();
+                assert_eq!((png.width(), png.height()), (2 * 760, 2 * (460 + ENTRY)));
+                assert!(read("a.pdf").unwrap().starts_with(b"%PDF"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_heat_map_shows_signs_and_what_is_no_number() {
+        let names = |count: usize| (0..count).map(|i| i.to_string()).collect::<Vec<_>>();
+        let map = |values: [f64; 3]| {
+            let cells = [values.map(Some).to_vec()];
+            heat_map("", ("x", &names(3)), ("y", &names(1)), &cells).unwrap()
+        };
+        let signed = map([-1.0, 0.0, 0.5]);
+        assert!(signed.svg().contains("#F7F7F7") && signed.svg().contains("#2166AC"));
+        let positive = map([1.0, f64::NAN, 3.0]);
+        assert!(positive.svg().contains("#440154") && positive.svg().contains("none"));
+    }
+
+    #[test]
+    fn pictures_are_pixels() {
+        let values = [0.0, 0.25, 0.5, 1.0, 2.0, 0.75];
+        let grey = pictures("", [1, 2, 3], [("a", values), ("b", values)]).unwrap();
+        assert_eq!(grey.svg().matches("fill=\"#404040\"").count(), 2);
+        assert!(
+            saved(&grey).starts_with("picture,channel,row,column,value\na,0,0,0,0\na,0,0,1,0.25")
+        );
+        let coloured = pictures("", [3, 1, 1], [("", [1.0, 0.0, 0.5])]).unwrap();
+        assert!(coloured.svg().contains("#FF0080"));
+        let large =
+            pictures("", [1, 2, 192], [("", (0..384).map(|i| (i % 2) as f32).collect::<Vec<_>>())]);
+        assert_eq!(large.unwrap().svg().matches("#808080").count(), 96); // two rows and columns in one
+        assert!(pictures("", [2, 1, 1], [("", [0.0, 1.0])]).is_err());
+        assert!(pictures("", [1, 1, 1], [("", [0.0, 1.0])]).is_err());
     }
 
     #[test]

@@ -5,6 +5,8 @@ pub(crate) mod chart;
 pub(crate) mod check;
 pub(crate) mod checkpoint;
 pub mod error;
+#[cfg(feature = "figures")]
+mod figures;
 pub(crate) mod files;
 pub(crate) mod lock;
 pub(crate) mod progress;

@@ -1,7 +1,7 @@
 //! Progress of long work: a progress bar in a terminal, otherwise a line from time to time.
 
 use std::io::IsTerminal;
-use std::sync::PoisonError;
+use std::sync::{Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -29,6 +29,7 @@ pub(crate) struct Progress {
 
 impl Progress {
     pub fn new(label: impl Into<String>, total: usize) -> Self {
+        note_slow_build();
         let label = label.into();
         let background = background::line();
         let visible = background.is_none() && ranks::leads() && std::io::stderr().is_terminal();
@@ -101,5 +102,34 @@ impl Progress {
             None if std::env::var_os("EVCXR_IS_RUNTIME").is_some() => println!("{line}"),
             None => eprintln!("{line}"),
         }
+    }
+}
+
+/// Says once, in a notebook, that everything takes five times as long as it need.
+fn note_slow_build() {
+    static NOTED: Once = Once::new();
+    let kernel = std::env::var_os("EVCXR_IS_RUNTIME").is_some();
+    if let Some(note) = slow_build(cfg!(debug_assertions), kernel) {
+        NOTED.call_once(|| println!("{note}"));
+    }
+}
+
+/// Note on this build, in a kernel of evcxr or not.
+fn slow_build(for_debugging: bool, kernel: bool) -> Option<&'static str> {
+    (for_debugging && kernel).then_some(
+        "note: this kernel compiled evospike for debugging, which makes simulations five times as \
+         slow. Start Jupyter by `notebooks/start`, or with CARGO_PROFILE_DEV_DEBUG_ASSERTIONS=false \
+         and CARGO_PROFILE_DEV_OVERFLOW_CHECKS=false in its environment.",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_kernel_that_compiled_for_debugging_is_slow() {
+        assert!(slow_build(true, true).is_some_and(|note| note.contains("notebooks/start")));
+        assert!([(true, false), (false, true)].iter().all(|&(a, b)| slow_build(a, b).is_none()));
     }
 }

@@ -76,12 +76,14 @@ pub struct Table {
     title: String,
     header: Vec<String>,
     rows: Vec<Vec<String>>,
+    /// What a reader must know of the rows.
+    note: Option<&'static str>,
 }
 
 impl Table {
     /// Creates a table without rows.
     pub fn new<const N: usize>(title: impl Into<String>, header: [&str; N]) -> Self {
-        Self { title: title.into(), header: header.map(Into::into).into(), rows: Vec::new() }
+        Self::of(title, header, [])
     }
 
     /// Creates a table with these rows.
@@ -94,7 +96,13 @@ impl Table {
             title: title.into(),
             header: header.into_iter().map(Into::into).collect(),
             rows: rows.into_iter().collect(),
+            note: None,
         }
+    }
+
+    /// The table with a note below its rows.
+    pub(crate) fn noted(self, note: Option<&'static str>) -> Self {
+        Self { note, ..self }
     }
 
     /// Returns the title of the table.
@@ -115,8 +123,12 @@ impl Table {
             format!("<tr>{}</tr>", cells.collect::<String>())
         };
         let rows: String = self.rows.iter().map(|cells| row(cells, "td")).collect();
+        let columns = self.header.len();
+        let note = self.note.map_or_else(String::new, |note| {
+            format!("<tfoot><tr><td colspan=\"{columns}\">{}</td></tr></tfoot>", escape(note))
+        });
         format!(
-            "<table><caption>{}</caption><thead>{}</thead><tbody>{rows}</tbody></table>",
+            "<table><caption>{}</caption><thead>{}</thead><tbody>{rows}</tbody>{note}</table>",
             escape(&self.title),
             row(&self.header, "th"),
         )
@@ -147,7 +159,7 @@ impl fmt::Display for Table {
             }
             writeln!(f, "{}", line.trim_end())?;
         }
-        Ok(())
+        self.note.map_or(Ok(()), |note| writeln!(f, "{note}"))
     }
 }
 
@@ -205,6 +217,9 @@ mod tests {
         table.row(["long name".into(), "1".into()]);
         table.row(["x".into()]);
         assert_eq!(table.to_string(), "a < b\n  name       n\n  long name  1\n  x\n");
+        let noted = table.clone().noted(Some("1 < 2"));
+        assert_eq!(noted.to_string(), format!("{table}1 < 2\n"));
+        assert!(noted.html().contains("<td colspan=\"2\">1 &lt; 2</td>"));
         assert!(table.html().starts_with("<table><caption>a &lt; b</caption>"));
     }
 }

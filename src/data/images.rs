@@ -52,7 +52,8 @@ use serde::{Deserialize, Serialize};
 use super::augment::Augment;
 use super::shape::Shape;
 use super::tasks::Task;
-use crate::base::{Error, Result, Rng, Table, not_empty, show, write_file};
+use crate::base::chart::pictures;
+use crate::base::{Chart, Error, Result, Rng, Table, not_empty, require, show, write_file};
 
 /// Part of a data set: [`Whole`], [`Training`], [`HeldOut`] or [`Test`].
 pub trait Part: 'static {
@@ -306,6 +307,20 @@ impl<P: Part, K: Task> Images<P, K> {
     /// Panics if `i` is not below [`len`](Self::len).
     pub fn pixels(&self, i: usize) -> Vec<f32> {
         self.store.image(self.indices[i]).shares()
+    }
+
+    /// Image `i` as a picture.
+    ///
+    /// # Errors
+    /// Returns an error if there is no such image, or it has neither one channel nor three.
+    pub fn picture(&self, i: usize) -> Result<Chart> {
+        let expected = format!("less than {}, the images", self.len());
+        require(i < self.len(), "i", i, expected)?;
+        let Shape { channels, height, width } = K::SHAPE;
+        let class = self.label(i);
+        let class = self.class_names().get(class).map_or_else(|| class.to_string(), Clone::clone);
+        let title = format!("Image {}, class {class}", self.index(i));
+        pictures(&title, [channels, height, width], [("", self.pixels(i))])
     }
 
     /// CRC-32 of the networks' inputs and of the labels, in order: of use in the key of a

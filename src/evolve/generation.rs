@@ -1,11 +1,13 @@
 //! History of an evolution: the state after each generation, its rows and its chart.
 
+use std::borrow::Borrow;
+
 use plotters::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::fitness::Fitness;
-use crate::base::chart::{BAND, Key, axes, draw, legend, line, table};
-use crate::base::{Chart, Result, rounded, show};
+use crate::base::chart::{BAND, Key, axes, band, draw, legend, line, lines, table};
+use crate::base::{Chart, Result, distinct, owned, rounded, show};
 
 /// State of an evolution after one generation.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -92,6 +94,30 @@ impl ConvergenceRow {
             incumbent: state.incumbent.map(|fitness| rounded(fitness.value())),
         }
     }
+
+    /// Objective over the generations, one line for each seed: of the optimiser's mean, on the same
+    /// images in all generations, or of the best network so far where there is none. `label` names the
+    /// objective and its unit. Give rows of one initial potential and margin.
+    ///
+    /// # Errors
+    /// Returns [`Error::Chart`](crate::Error::Chart) if plotters fails.
+    pub fn chart(
+        title: &str,
+        label: &str,
+        rows: impl IntoIterator<Item: Borrow<Self>>,
+    ) -> Result<Chart> {
+        let rows: Vec<Self> = owned(rows);
+        let line = |seed: u64| {
+            let own = rows.iter().filter(|row| row.seed == seed);
+            let value = |row: &Self| {
+                let best = row.best_cost.unwrap_or(row.best_latency_timesteps as f64);
+                (row.generation as f64, row.incumbent.unwrap_or(best))
+            };
+            (format!("seed {seed}"), own.map(value).collect::<Vec<_>>())
+        };
+        let seeds = distinct(rows.iter().map(|row| row.seed));
+        lines(title, ["generation", label], seeds.into_iter().map(line))
+    }
 }
 
 /// Draws the fitness of the best and the median network over the generations of an evolution, with
@@ -121,8 +147,8 @@ pub fn convergence_chart(title: &str, label: &str, generations: &[Generation]) -
         // The lower quartile is known wherever the upper one is.
         let above = high.iter().map(|p| p.0);
         let below = low.iter().filter(|p| above.clone().any(|x| x == p.0)).rev();
-        let band: Vec<(f64, f64)> = high.iter().chain(below).copied().collect();
-        axes.draw_series([Polygon::new(band, BAND.filled())])?;
+        let (low, high) = (below.rev().copied(), high.iter().copied());
+        band(&mut axes, low, high, BAND.filled())?;
         line(&mut axes, 0, best)?;
         line(&mut axes, 1, median)?;
         let mut entries = vec![
@@ -152,6 +178,29 @@ pub fn convergence_chart(title: &str, label: &str, generations: &[Generation]) -
 mod tests {
     use super::*;
     use crate::base::chart::tests::saved;
+
+    #[test]
+    fn every_seed_has_a_line_of_its_mean_or_best() {
+        let fitness = |cost| Fitness { latency: 1, deficit: 0.0, cost: Some(cost) };
+        let row = |seed: u64, generation: usize, incumbent: Option<f64>| {
+            let state = Generation {
+                generation,
+                evaluations: 8,
+                stopped: 0,
+                best: fitness(1.5),
+                median: fitness(3.0),
+                quartiles: [fitness(2.0); 2],
+                incumbent: incumbent.map(fitness),
+            };
+            ConvergenceRow::new(seed, 0.0, 1.0, &state)
+        };
+        let rows = [row(0, 0, Some(2.5)), row(0, 1, Some(2.25)), row(1, 0, None)];
+        let chart = ConvergenceRow::chart("", "cost", &rows).unwrap();
+        assert_eq!(
+            saved(&chart),
+            "line,generation,cost\nseed 0,0,2.5\nseed 0,1,2.25\nseed 1,0,1.5\n"
+        );
+    }
 
     #[test]
     fn a_band_holds_half_of_a_generation() {

@@ -1,5 +1,6 @@
 //! Evolution of the neurons of a network.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,7 @@ use super::genome::Genome;
 use super::optimise::{Optimise, better};
 use super::settings::EvolveSettings;
 use crate::ann::Classifier;
+use crate::base::background::Background;
 use crate::base::{
     Chart, NamedTensor, Progress, Ranks, Result, Resume, Steps, do_steps, one_line, show,
 };
@@ -97,6 +99,36 @@ impl Resume<'_> {
         settings: &EvolveSettings,
     ) -> Result<Evolution<N>> {
         run(snn, images, target, settings, Some(self))
+    }
+}
+
+impl<N: Classifier> Background<Evolution<N>> {
+    /// [`evolve`] beside a notebook, with a checkpoint at `path`: the same call resumes from it.
+    ///
+    /// ```no_run
+    /// # use evospike::prelude::*;
+    /// # fn example(snn: Snn<DigitsCnn>, parts: Split<Digits>, target: Target) -> evospike::Result<()> {
+    /// let settings = EvolveSettings { generations: 200, ..EvolveSettings::default() };
+    /// let work = Background::evolve("mine.checkpoint", &snn, &parts.held_out, &target, &settings)?;
+    /// println!("{}", work.progress()); // in any later cell
+    /// let evolution = work.wait()?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Background::start`]; [`Background::wait`] gives the evolution's.
+    pub fn evolve(
+        path: impl Into<PathBuf>,
+        snn: &Snn<N>,
+        images: &Images<HeldOut, N::Task>,
+        target: &Target,
+        settings: &EvolveSettings,
+    ) -> Result<Self> {
+        let (path, snn, images) = (path.into(), snn.clone(), images.clone());
+        let (target, settings) = (target.clone(), settings.clone());
+        Self::start(move |stop| {
+            Resume::at(path).stopped_by(stop).evolve(&snn, &images, &target, &settings)
+        })
     }
 }
 

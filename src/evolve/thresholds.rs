@@ -6,7 +6,7 @@ use plotters::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::ann::Classifier;
-use crate::base::chart::{FONT, Key, axes, colour, draw, legend, table};
+use crate::base::chart::{Key, axes, colour, draw, legend, small_font, table};
 use crate::base::{Chart, Result, owned, rounded};
 use crate::simulate::Snn;
 
@@ -90,7 +90,7 @@ pub fn thresholds_chart(
         }
         let notes = layers.iter().map(|row| {
             let height = f64::from(values(row)[0].max(values(row)[1])) + f64::from(highest) * 0.06;
-            let style = (FONT, 15).into_font().color(&BLACK);
+            let style = small_font().into_font().color(&BLACK);
             let place = (row.layer as f64 - 0.16, height);
             Text::new(format!("× {:.2}", row.scale), place, style)
         });

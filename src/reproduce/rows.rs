@@ -1,13 +1,16 @@
 //! Rows of the experiments' results.
 
+use std::borrow::Borrow;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::ann::Classifier;
-use crate::base::{Error, Result, Table, distinct, latency_text, rounded, show};
+use crate::base::{
+    Chart, Error, Result, Table, distinct, latency_text, not_empty, owned, require, rounded, show,
+};
 use crate::convert::Balance;
-use crate::metrics::{AccuracyCurve, Target};
+use crate::metrics::{AccuracyCurve, AccuracyRow, Target, accuracy_chart};
 use crate::simulate::{Simulation, Snn};
 
 /// Row of the result that an experiment reports.
@@ -34,19 +37,74 @@ impl<R: Row> Report<R> {
 
 show!(impl [R: Row] Report<R> as table);
 
-/// Headers of the cells of `won!`.
-const WON: [&str; 4] = ["latency", "evolved", "improvement %", "95 % interval"];
+/// Headers of the cells of [`Won`].
+const WON: [&str; 4] = ["latency", "evolved, by seed", "improvement %", "95 % interval"];
 
-/// Cells of a row's latencies, improvement and confidence interval.
+/// Latency won by an evolved network.
+struct Won {
+    /// Latency of the other network, and of the evolved one.
+    latencies: [Option<usize>; 2],
+    percent: Option<f64>,
+    interval: [f64; 2],
+}
+
+/// [`Won`] of a row, of which the other network's latency has this name.
 macro_rules! won {
     ($row:expr, $before:ident) => {
-        [
-            latency_text($row.$before),
-            latency_text($row.evolved_latency_timesteps),
-            $row.improvement_percent.map_or_else(String::new, |percent| format!("{percent:.1}")),
-            format!("{:.0} to {:.0}", $row.improvement_low_percent, $row.improvement_high_percent),
-        ]
+        Won {
+            latencies: [$row.$before, $row.evolved_latency_timesteps],
+            percent: $row.improvement_percent,
+            interval: [$row.improvement_low_percent, $row.improvement_high_percent],
+        }
     };
+}
+
+impl Won {
+    /// Cells of rows that differ in their seed.
+    fn cells(won: &[Self]) -> [String; 4] {
+        let number = |percent: f64| format!("{percent:.1}");
+        let interval = |[low, high]: [f64; 2]| format!("{low:.0} to {high:.0}");
+        [
+            joined(won, |won| latency_text(won.latencies[0])),
+            joined(won, |won| latency_text(won.latencies[1])),
+            joined(won, |won| won.percent.map_or_else(|| "none".into(), number)),
+            joined(won, |won| interval(won.interval)),
+        ]
+    }
+
+    /// Note below a table of these, if one is needed.
+    fn note<'a>(mut all: impl Iterator<Item = &'a Self>) -> Option<&'static str> {
+        let note = "Where an interval holds 0, these test images show no certain difference.";
+        all.any(|won| won.interval[0] <= 0.0 && won.interval[1] >= 0.0).then_some(note)
+    }
+}
+
+/// Text of each item, one after the other; once if it is the same for all.
+fn joined<T>(items: &[T], text: impl Fn(&T) -> String) -> String {
+    let texts: Vec<String> = items.iter().map(text).collect();
+    match texts.iter().all(|text| *text == texts[0]) {
+        true => texts[0].clone(),
+        false => texts.join(", "),
+    }
+}
+
+/// Table with one line for all rows whose first cells are the same: those of different seeds.
+fn by_seed<R>(
+    title: &str,
+    rows: &[R],
+    (before, first): (&[&str], impl Fn(&R) -> Vec<String>),
+    won: impl Fn(&R) -> Won,
+    (after, last): (&[&str], impl Fn(&[&R]) -> Vec<String>),
+) -> Table {
+    let kinds = distinct(rows.iter().map(&first));
+    let cells = |kind: Vec<String>| {
+        let own: Vec<&R> = rows.iter().filter(|row| first(row) == kind).collect();
+        let of: Vec<Won> = own.iter().map(|row| won(row)).collect();
+        kind.into_iter().chain(Won::cells(&of)).chain(last(&own)).collect()
+    };
+    let header = before.iter().chain(&WON).chain(after).copied();
+    let all: Vec<Won> = rows.iter().map(&won).collect();
+    Table::of(title, header, kinds.into_iter().map(cells)).noted(Won::note(all.iter()))
 }
 
 /// Row of `latency.csv`: one seed and one target.
@@ -106,18 +164,17 @@ impl LatencyRow {
 impl Row for LatencyRow {
     fn table(rows: &[Self]) -> Table {
         let title = "Latency to the target accuracy on test images, in timesteps";
-        let header = ["seed", "ANN %", "target %", "baseline"].into_iter();
-        let row = |row: &Self| {
-            let first = [
+        let header = ["seed", "ANN %", "target %", "baseline"];
+        let first = |row: &Self| {
+            vec![
                 row.seed.to_string(),
                 format!("{:.2}", row.ann_accuracy_percent),
                 format!("{:.2}", row.target_accuracy_percent),
                 row.baseline.clone(),
-            ];
-            let won = won!(row, baseline_latency_timesteps);
-            first.into_iter().chain(won).collect()
+            ]
         };
-        Table::of(title, header.chain(WON), rows.iter().map(row))
+        let won = |row: &Self| won!(row, baseline_latency_timesteps);
+        by_seed(title, rows, (&header, first), won, (&[], |_| Vec::new()))
     }
 }
 
@@ -207,22 +264,57 @@ impl ComparisonRow {
 
 impl Row for ComparisonRow {
     fn table(rows: &[Self]) -> Table {
-        let title = "Latency to the target accuracy on test images";
-        let header = ["initial", "margin", "seed", "compared with"].into_iter();
-        let header = header.chain(WON).chain(["energy", "evolved"]);
-        let energy = |energy: Option<f64>| energy.map_or_else(String::new, |e| format!("{e:.2}"));
-        let row = |row: &Self| {
-            let first = [
+        let title = "Latency to the target accuracy on test images, in timesteps";
+        let header = ["initial", "target", "compared with"];
+        let first = |row: &Self| {
+            vec![
                 row.initial_potential.to_string(),
-                row.margin_points.to_string(),
-                row.seed.to_string(),
+                format!("ANN - {}", row.margin_points),
                 rival(&row.rival, &row.rival_network),
-            ];
-            let energies = [row.rival_energy_ratio, row.evolved_energy_ratio].map(energy);
-            let won = won!(row, rival_latency_timesteps);
-            first.into_iter().chain(won).chain(energies).collect()
+            ]
         };
-        Table::of(title, header, rows.iter().map(row))
+        let won = |row: &Self| won!(row, rival_latency_timesteps);
+        let energy = |energy: Option<f64>| energy.map_or_else(String::new, |e| format!("{e:.2}"));
+        let last = |rows: &[&Self]| {
+            vec![
+                joined(rows, |row| energy(row.rival_energy_ratio)),
+                joined(rows, |row| energy(row.evolved_energy_ratio)),
+            ]
+        };
+        by_seed(title, rows, (&header, first), won, (&["energy", "evolved"], last))
+    }
+}
+
+impl ComparisonRow {
+    /// Accuracies on the test images of all networks that rows of one initial potential and margin
+    /// compare, with the target. `accuracy` holds the rows of `accuracy.csv` beside them.
+    ///
+    /// # Errors
+    /// Returns an error for no rows or rows of several initial potentials or margins, or if a network
+    /// is not in `accuracy`.
+    pub fn chart(
+        title: &str,
+        rows: impl IntoIterator<Item: Borrow<Self>>,
+        accuracy: &[AccuracyRow],
+    ) -> Result<Chart> {
+        let rows: Vec<Self> = owned(rows);
+        not_empty("rows", &rows)?;
+        let (initial, margin) = (rows[0].initial_potential, rows[0].margin_points);
+        for row in &rows {
+            let found = format!("{}, {}", row.initial_potential, row.margin_points);
+            let expected = format!("one initial potential and margin: {initial}, {margin}");
+            let same = (row.initial_potential, row.margin_points) == (initial, margin);
+            require(same, "rows", found, expected)?;
+        }
+        let names = rows.iter().map(|row| row.rival_network.clone());
+        let names = names.chain(rows.iter().map(|row| format!("evolved, seed {}", row.seed)));
+        let names = distinct(names);
+        let whole = names.iter().map(|name| format!("{name}, initial potential {initial}"));
+        let curves = AccuracyRow::curves(accuracy, 0, whole)?;
+        let images = curves[0].1.images();
+        let correct = (rows[0].ann_accuracy_percent / 100.0 * images as f64).round() as usize;
+        let target = Target::new((0..images).map(|i| i < correct).collect::<Vec<_>>(), margin)?;
+        accuracy_chart(title, names.iter().zip(curves.iter().map(|(_, c)| c)), Some(&target))
     }
 }
 
@@ -272,22 +364,20 @@ pub struct AttackRow {
 
 impl Row for AttackRow {
     fn table(rows: &[Self]) -> Table {
-        let title = "Latency to the target accuracy on attacked test images";
-        let header = ["attack", "through", "reference %", "evolved on", "seed", "compared with"];
-        let row = |row: &Self| {
+        let title = "Latency to the target accuracy on attacked test images, in timesteps";
+        let header = ["attack", "through", "reference %", "evolved on", "compared with"];
+        let first = |row: &Self| {
             let void = if row.void { " (void)" } else { "" };
-            let first = [
+            vec![
                 format!("{} {}/255", row.attack, row.epsilon_255),
                 row.through.clone(),
                 format!("{:.2}{void}", row.reference_accuracy_percent),
                 row.evolved_on.clone(),
-                row.seed.to_string(),
                 rival(&row.rival, &row.rival_network),
-            ];
-            let won = won!(row, rival_latency_timesteps);
-            first.into_iter().chain(won).collect()
+            ]
         };
-        Table::of(title, header.into_iter().chain(WON), rows.iter().map(row))
+        let won = |row: &Self| won!(row, rival_latency_timesteps);
+        by_seed(title, rows, (&header, first), won, (&[], |_| Vec::new()))
     }
 }
 
@@ -396,5 +486,47 @@ mod tests {
              evolved_latency_timesteps,improvement_percent,improvement_low_percent,\
              improvement_high_percent\n3,100.0,90.0,max,,2,,33.3333,33.3333\n"
         );
+    }
+
+    #[test]
+    fn seeds_stand_side_by_side_and_what_is_uncertain_is_noted() {
+        let row = |seed, evolved, low| ComparisonRow {
+            initial_potential: 0.0,
+            seed,
+            ann_accuracy_percent: 90.0,
+            margin_points: 1.0,
+            rival: "percentile".into(),
+            rival_network: "percentile 99.8".into(),
+            rival_latency_timesteps: Some(90),
+            evolved_latency_timesteps: evolved,
+            improvement_percent: evolved.map(|evolved| 100.0 - evolved as f64 / 0.9),
+            improvement_low_percent: low,
+            improvement_high_percent: 60.0,
+            rival_spikes_per_image: None,
+            evolved_spikes_per_image: None,
+            rival_energy_ratio: Some(1.0),
+            evolved_energy_ratio: None,
+        };
+        let table = |rows: &[ComparisonRow]| ComparisonRow::table(rows).to_string();
+        let certain = table(&[row(0, Some(45), 40.0), row(1, None, 1.0)]);
+        let cells = certain.lines().nth(2).unwrap().split("  ").filter(|cell| !cell.is_empty());
+        let cells: Vec<&str> = cells.map(str::trim).collect();
+        let expected = ["0", "ANN - 1", "percentile 99.8", "90", "45, never", "50.0, none"];
+        assert_eq!(cells[..6], expected);
+        assert_eq!(cells[6..], ["40 to 60, 1 to 60", "1.00"]);
+        assert!(!certain.contains("no certain"));
+        assert!(table(&[row(0, Some(45), -3.0)]).contains("no certain difference"));
+
+        let curve = AccuracyCurve::new(10, vec![5, 9]).unwrap();
+        let names = ["percentile 99.8", "evolved, seed 0", "evolved, seed 1"];
+        let accuracy = names.map(|name| format!("{name}, initial potential 0"));
+        let accuracy = accuracy.iter().flat_map(|name| AccuracyRow::of(0, name, &curve));
+        let accuracy: Vec<AccuracyRow> = accuracy.collect();
+        let rows = [row(0, Some(45), 40.0), row(1, None, 1.0)];
+        let chart = ComparisonRow::chart("title", &rows, &accuracy).unwrap();
+        assert!(chart.svg().contains("evolved, seeds 0, 1: latency 2, 2"));
+        let other = ComparisonRow { margin_points: 2.0, ..rows[0].clone() };
+        assert!(ComparisonRow::chart("", [&rows[0], &other], &accuracy).is_err());
+        assert!(ComparisonRow::chart("", &rows, &accuracy[..2]).is_err());
     }
 }

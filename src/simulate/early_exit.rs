@@ -6,7 +6,7 @@ use super::engine::{Chunk, Engine};
 use super::neurons::Neurons;
 use super::outputs::Outputs;
 use super::simulator::{Simulation, Simulator};
-use crate::base::chart::{Key, axes, draw, legend, level, line, table};
+use crate::base::chart::{Key, axes, draw, legend, line, table};
 use crate::base::{Chart, Error, Result, Table, require, show, some_timesteps};
 use crate::metrics::{Accuracy, Target, predict};
 
@@ -48,23 +48,17 @@ impl EarlyExit {
     /// # Errors
     /// Returns [`Error::Chart`] if plotters fails.
     pub fn chart(&self, title: &str, target: &Target) -> Result<Chart> {
-        draw(title, 2, |area| {
+        draw(title, 1, |area| {
             let last = self.exits.iter().map(|exit| exit.mean_timesteps).fold(1.0, f64::max);
             let percents = self.exits.iter().map(|exit| exit.accuracy_percent);
             let low = percents.fold(target.percent(), f64::min) - 1.0;
-            let x = 0.0..last;
             let titles = ["mean timesteps per image", "accuracy (%)"];
-            let mut axes = axes(area, title, titles, x.clone(), low..target.ann().percent() + 1.0)?;
-            level(&mut axes, x.clone(), target.ann().percent())?;
-            level(&mut axes, x, target.percent())?;
+            let up = low..target.ann().percent() + 1.0;
+            let mut axes = axes(area, title, titles, 0.0..last, up)?;
+            target.draw(&mut axes)?;
             let points = self.exits.iter().map(|e| (e.mean_timesteps, e.accuracy_percent));
             line(&mut axes, 0, points.collect())?;
-            let (ann, own) = (target.ann().percent(), target.percent());
-            let entries = [
-                ("early exit, one point per gap".to_string(), Key::Line(0)),
-                (format!("{} {ann:.1} %, target {own:.1} %", target.whose()), Key::Level),
-            ];
-            legend(area, &entries)?;
+            legend(area, &[("early exit, one point per gap".into(), Key::Line(0))])?;
             let row = |exit: &Exit| {
                 [f64::from(exit.gap), exit.mean_timesteps, exit.accuracy_percent]
                     .map(|value| value.to_string())

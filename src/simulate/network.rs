@@ -1,5 +1,6 @@
 //! Spiking networks: untyped ones, built from layers at run time, and typed ones.
 
+use std::borrow::Borrow;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -16,7 +17,8 @@ use super::synapses::Stages;
 use crate::ann::{Classifier, Graph};
 use crate::base::chart::{COLOURS, draw, named, named_axes, plain_number, table};
 use crate::base::{
-    Chart, Error, Result, Table, all_finite, not_empty, one_line, require, show, some_timesteps,
+    Chart, Error, Result, Table, all_finite, not_empty, one_line, owned, require, show,
+    some_timesteps,
 };
 use crate::data::{Images, Part, Task};
 
@@ -430,12 +432,18 @@ show!(impl [N: Classifier] Snn<N> as table);
 /// # Errors
 /// Returns an error if the trace has no such layer or no neuron is chosen, and [`Error::Chart`] if
 /// plotters fails.
-pub fn raster_chart(title: &str, trace: &Trace, layer: usize, neurons: &[usize]) -> Result<Chart> {
+pub fn raster_chart(
+    title: &str,
+    trace: &Trace,
+    layer: usize,
+    neurons: impl IntoIterator<Item: Borrow<usize>>,
+) -> Result<Chart> {
+    let neurons: Vec<usize> = owned(neurons);
     let Some(spikes) = trace.spikes.get(layer) else {
         let expected = format!("less than {}, the layers of neurons", trace.spikes.len());
         return Err(Error::parameter("layer", layer, expected));
     };
-    not_empty("neurons", neurons)?;
+    not_empty("neurons", &neurons)?;
     draw(title, 0, |area| {
         // Rows are numbered separately, since the chosen neurons need not be consecutive.
         let names: Vec<String> = neurons.iter().map(usize::to_string).collect();

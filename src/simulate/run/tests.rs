@@ -174,7 +174,7 @@ fn a_raster_has_a_dot_for_each_spike_of_the_chosen_neurons() {
     assert!(first.0 < last.0 && found[1].0 == last.0);
     assert!(first.1 == found[1].1 && last.1 < first.1);
     assert!(dots(&[2]).is_empty());
-    let chart = raster_chart("Spikes", &trace, 1, &[7, 2, 1]).unwrap();
+    let chart = raster_chart("Spikes", &trace, 1, [7, 2, 1]).unwrap();
     let folder = tempfile::tempdir().unwrap();
     chart.save_data(folder.path().join("raster.csv")).unwrap();
     let saved = std::fs::read_to_string(folder.path().join("raster.csv")).unwrap();
