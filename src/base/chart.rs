@@ -457,8 +457,8 @@ fn clipped(points: &[(f64, f64)], x: &Range<f64>, y: &Range<f64>) -> Vec<Vec<(f6
                 way => to = to.min(room / way),
             }
         }
-        if from > to {
-            continue;
+        if from >= to {
+            continue; // it is outside, or touches a limit
         }
         let at = |share: f64| match share {
             0.0 => (x0, y0),

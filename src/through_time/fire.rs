@@ -62,16 +62,27 @@ fn fire_plainly<D: Device<f32>, T: Tape<f32, D>>(
     [threshold, leak, charge]: Parameters<D, T>,
     shape: FireShape,
 ) -> Result<Flat<f32, D, T>, D::Err> {
-    charges(spikes(z, [threshold, leak], &shape)?, charge)
+    let (spikes, _) = spikes(z, [threshold, leak], &shape, None)?;
+    charges(spikes, charge)
 }
 
+/// State of a layer's neurons between two timesteps, one value a neuron and input: of plain neurons
+/// their potentials, what is left of the refractory period, and the timesteps since their last spike;
+/// of others their potentials and the sums of their spikes.
+pub(crate) type Carried<D> = Vec<Values<D>>;
+
+/// Spikes, and the state after them.
+pub(crate) type Fired<D, T = NoneTape> = (Spikes<D, T>, Carried<D>);
+
 /// Spikes of a layer by definition: [`step`] for all neurons of the batch at once, on dfdx's
-/// operations, with the derivatives that [`through_time`](crate::through_time) defines.
+/// operations, with the derivatives that [`through_time`](crate::through_time) defines. The neurons go
+/// on from the state `before`, none at the start, and theirs is given for the next timesteps.
 pub(crate) fn spikes<D: Device<f32>, T: Tape<f32, D>>(
     z: Flat<f32, D, T>,
     [threshold, leak]: [Flat<f32, D, T>; 2],
     shape: &FireShape,
-) -> Result<Spikes<D, T>, D::Err> {
+    before: Option<Carried<D>>,
+) -> Result<Fired<D, T>, D::Err> {
     let device = z.device().clone();
     let (inputs, each) = (shape.inputs, shape.each());
     let all = inputs * each;
@@ -99,6 +110,9 @@ pub(crate) fn spikes<D: Device<f32>, T: Tape<f32, D>>(
     let mut r = threshold.retaped::<T>().try_mul(shape.neurons.initial)?.try_add(potential)?;
     // Timesteps that are left of the refractory period, and since the last spike.
     let (mut waiting, mut since) = (zero.clone(), constant(f32::INFINITY)?);
+    if let Some(Ok([potential, left, last])) = before.map(<[Values<D>; 3]>::try_from) {
+        (r, waiting, since) = (potential.retaped(), left, last);
+    }
     let mut spikes = Vec::new();
     for t in 0..shape.timesteps {
         let frame = device.try_tensor_from_vec(vec![t % frames; inputs], (inputs,))?;
@@ -129,16 +143,19 @@ pub(crate) fn spikes<D: Device<f32>, T: Tape<f32, D>>(
         .try_permute::<(usize, usize, usize), Axes3<1, 0, 2>>()?
         .try_reshape_like(&(inputs, shape.timesteps, shape.channels, shape.positions))?
         .split_tape();
-    Ok(spikes.put_tape(tape.merge(other)))
+    let after = vec![r.retaped::<NoneTape>(), waiting, since];
+    Ok((spikes.put_tape(tape.merge(other)), after))
 }
 
 /// Numbers of spikes of a layer by definition, whatever its
-/// [`Spikes`](crate::simulate::neurons::Spikes): on dfdx's operations, without derivatives.
+/// [`Spikes`](crate::simulate::neurons::Spikes): on dfdx's operations, without derivatives. States are
+/// those of [`spikes`].
 pub(crate) fn graded_spikes<D: Device<f32>>(
     z: Values<D>,
     [size, leak]: [Values<D>; 2],
     shape: &FireShape,
-) -> Result<Spikes<D>, D::Err> {
+    before: Option<Carried<D>>,
+) -> Result<Fired<D>, D::Err> {
     let device = z.device().clone();
     let (inputs, each, graded) = (shape.inputs, shape.each(), shape.neurons.spikes);
     let all = inputs * each;
@@ -158,6 +175,9 @@ pub(crate) fn graded_spikes<D: Device<f32>>(
     let added = spread(device.try_tensor_from_vec(added, (shape.channels,))?)?;
     let mut potential = size.clone().try_mul(shape.neurons.initial)?.try_add(added)?;
     let mut sum = zero.clone();
+    if let Some(Ok([last, said])) = before.map(<[Values<D>; 2]>::try_from) {
+        (potential, sum) = (last, said);
+    }
     let mut spikes = Vec::new();
     for t in 0..shape.timesteps {
         let frame = device.try_tensor_from_vec(vec![t % frames; inputs], (inputs,))?;
@@ -183,12 +203,10 @@ pub(crate) fn graded_spikes<D: Device<f32>>(
         spikes.push(count.try_reshape_like(&(inputs, each))?);
     }
     let spikes: Tensor<(usize, usize, usize), f32, D> = spikes.try_stack()?;
-    spikes.try_permute::<(usize, usize, usize), Axes3<1, 0, 2>>()?.try_reshape_like(&(
-        inputs,
-        shape.timesteps,
-        shape.channels,
-        shape.positions,
-    ))
+    let spikes = spikes
+        .try_permute::<(usize, usize, usize), Axes3<1, 0, 2>>()?
+        .try_reshape_like(&(inputs, shape.timesteps, shape.channels, shape.positions))?;
+    Ok((spikes, vec![potential, sum]))
 }
 
 /// Spikes times their charges, of which there is one per channel.

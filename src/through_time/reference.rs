@@ -7,13 +7,14 @@
 //! there, and gives what [`simulate`](crate::simulate::simulate()) and evolution need.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use dfdx::prelude::{Axis, HasShape, ReshapeTo, SumTo};
 
 use super::fire::Spikes;
 use super::steps::tensor;
 use super::surrogate::Surrogate;
-use super::unrolled::Unrolled;
+use super::unrolled::{Memory, Unrolled};
 use crate::ann::{Classifier, Graph};
 use crate::base::{Error, Result};
 use crate::data::{Samples, Shape};
@@ -71,7 +72,8 @@ pub fn trace<D: Accelerated<f32>>(
             counts.push(each);
             Ok(())
         };
-        let output = unrolled.run(own, (1, frames), see, |_| Ok(()))?;
+        let memory = &mut Memory::new();
+        let output = unrolled.run(own, (1, frames), (timesteps, memory), see, |_| Ok(()))?;
         let output = rows(&output, timesteps).map(<[f32]>::to_vec).collect();
         Ok(Trace { spikes, counts, output })
     };
@@ -128,48 +130,73 @@ fn run<D: Backend>(
     images: Samples<'_>,
     settings: SimulateSettings,
 ) -> Result<Simulation> {
+    run_keeping::<D>(KEPT, stages, neurons, images, settings)
+}
+
+/// [`run`] with so many values on the device at once.
+fn run_keeping<D: Backend>(
+    kept: usize,
+    stages: &Stages,
+    neurons: &[Neurons],
+    images: Samples<'_>,
+    settings: SimulateSettings,
+) -> Result<Simulation> {
     let (timesteps, classes) = (settings.timesteps, stages.classes());
     let surrogate = Surrogate::default();
     let unrolled = Unrolled::spiking(&D::again()?, &stages.graph, neurons, timesteps, surrogate)?;
-    let values = unrolled.steps.widest().saturating_mul(timesteps);
-    let batch = (KEPT / values.max(1)).clamp(1, MOST);
+    // Pieces of images, and of timesteps where those of one image are too many.
+    let (batch, piece) = pieces(unrolled.steps.widest(), timesteps, kept);
     let mut counts = Counts::new(stages, timesteps, settings.outputs);
     let mut input_spikes = vec![0; timesteps];
-    let mut hits = Vec::with_capacity(images.len() * timesteps);
-    let mut sums = Vec::new();
+    let mut hits = vec![false; images.len() * timesteps];
+    let mut sums = vec![0.0; if settings.outputs { hits.len() * classes } else { 0 }];
+    let (peak, size) = (images.peak(), stages.input().size());
     for first in (0..images.len()).step_by(batch) {
         let batch = first..images.len().min(first + batch);
-        let (peak, size) = (images.peak(), stages.input().size());
-        let frames = if settings.code.is_direct() { 1 } else { timesteps };
-        let mut inputs = Vec::with_capacity(batch.len() * frames * size);
-        for image in batch.clone() {
+        let coded = |image: usize| {
             let (pixels, index) = (images.input(image), images.index(image));
-            let coded = settings.code.frames(&pixels, peak, timesteps, index);
-            inputs.extend(coded.iter().cycle().take(frames * size)); // one period after the other
+            settings.code.frames(&pixels, peak, timesteps, index)
+        };
+        let coded: Vec<Vec<f32>> = batch.clone().map(coded).collect();
+        for coded in &coded {
             for (spikes, frame) in input_spikes.iter_mut().zip(coded.chunks(size).cycle()) {
                 *spikes += frame.iter().filter(|&&x| x != 0.0).count() as u64;
             }
         }
-        let x = tensor(&D::again()?, inputs)?;
-        let counts = RefCell::new(counts.of(batch.len()));
-        let output = unrolled.run(
-            x,
-            (batch.len(), frames),
-            |spikes| counts.borrow_mut().neurons(spikes),
-            |values| counts.borrow_mut().pool(values, neurons),
-        )?;
-        for (image, output) in batch.zip(output.chunks_exact(timesteps * classes)) {
-            let mut sum = vec![0.0; classes];
-            for now in output.chunks_exact(classes) {
-                sum.iter_mut().zip(now).for_each(|(sum, z)| *sum += z);
-                hits.push(predict(&sum) == images.label(image));
-                if settings.outputs {
-                    sums.extend_from_slice(&sum);
+        let mut memory = Memory::new();
+        let mut summed = vec![vec![0.0; classes]; batch.len()];
+        for from in (0..timesteps).step_by(piece) {
+            let piece = piece.min(timesteps - from);
+            let frames = if settings.code.is_direct() { 1 } else { piece };
+            let own = |coded: &Vec<f32>| {
+                // One period after the other.
+                let skipped = from % (coded.len() / size) * size;
+                let values = coded.iter().cycle().skip(skipped).take(frames * size);
+                values.copied().collect::<Vec<f32>>()
+            };
+            let x = tensor(&D::again()?, coded.iter().flat_map(own).collect())?;
+            let counts = RefCell::new(counts.of(batch.clone(), from..from + piece));
+            let output = unrolled.run(
+                x,
+                (batch.len(), frames),
+                (piece, &mut memory),
+                |spikes| counts.borrow_mut().neurons(spikes),
+                |values| counts.borrow_mut().pool(values, neurons),
+            )?;
+            let outputs = output.chunks_exact(piece * classes);
+            for ((image, output), sum) in batch.clone().zip(outputs).zip(&mut summed) {
+                for (t, now) in (from..).zip(output.chunks_exact(classes)) {
+                    sum.iter_mut().zip(now).for_each(|(sum, z)| *sum += z);
+                    let at = image * timesteps + t;
+                    hits[at] = predict(sum) == images.label(image);
+                    if settings.outputs {
+                        sums[at * classes..][..classes].copy_from_slice(sum);
+                    }
                 }
             }
-            if sum.iter().any(|sum| !sum.is_finite()) {
-                return Err(overflow(stages));
-            }
+        }
+        if summed.iter().flatten().any(|sum| !sum.is_finite()) {
+            return Err(overflow(stages));
         }
     }
     let hits = Hits::new(timesteps, hits);
@@ -184,6 +211,13 @@ fn run<D: Backend>(
     })
 }
 
+/// Numbers of images and of timesteps of each at once, where a frame of one becomes `widest` values
+/// and so many are kept.
+fn pieces(widest: usize, timesteps: usize, kept: usize) -> (usize, usize) {
+    let piece = (kept / widest.max(1)).clamp(1, timesteps);
+    ((kept / (widest * piece).max(1)).clamp(1, MOST), piece)
+}
+
 /// Numbers of spikes of a run.
 struct Counts<'a> {
     stages: &'a Stages,
@@ -196,8 +230,10 @@ struct Counts<'a> {
     /// Spikes of all neurons, by image and timestep; none unless they are asked for.
     by_image: Vec<u32>,
     each_image: bool,
-    /// Images of this batch, and layers and pools that it has passed.
-    images: usize,
+    /// Images and timesteps of this piece.
+    images: Range<usize>,
+    piece: Range<usize>,
+    /// Layers and pools that it has passed.
     passed: [usize; 2],
 }
 
@@ -210,35 +246,41 @@ impl<'a> Counts<'a> {
             pools: stages.pools.iter().map(|pool| zeros(pool.output)).collect(),
             by_image: Vec::new(),
             each_image,
-            images: 0,
+            images: 0..0,
+            piece: 0..0,
             passed: [0; 2],
             stages,
             timesteps,
         }
     }
 
-    /// Begins a batch of so many images.
-    fn of(&mut self, images: usize) -> &mut Self {
+    /// Begins a piece of these images and timesteps.
+    fn of(&mut self, images: Range<usize>, piece: Range<usize>) -> &mut Self {
         if self.each_image {
-            self.by_image.resize(self.by_image.len() + images * self.timesteps, 0);
+            self.by_image.resize(images.end * self.timesteps, 0);
         }
-        (self.images, self.passed) = (images, [0; 2]);
+        (self.images, self.piece, self.passed) = (images, piece, [0; 2]);
         self
     }
 
     /// Adds the spikes of the next layer.
     fn neurons<D: Backend>(&mut self, spikes: Spikes<D>) -> Result<(), D::Err> {
         let spikes = spikes.try_abs()?;
+        let (_, piece, channels, positions) = *spikes.shape();
         let by_neuron = spikes.clone().try_sum::<(usize, usize, usize), Axis<0>>()?.as_vec();
-        let sums = self.layers[self.passed[0]].iter_mut();
-        sums.zip(by_neuron).for_each(|(sum, count)| *sum += count as u64);
+        let sums = &mut self.layers[self.passed[0]][self.piece.start * channels * positions..];
+        sums.iter_mut().zip(by_neuron).for_each(|(sum, count)| *sum += count as u64);
         if self.each_image {
-            let channels = spikes.shape().2;
             // By image, timestep and channel, each of which is exact.
             let by_channel = spikes.try_sum::<(usize, usize, usize), Axis<3>>()?.as_vec();
-            let first = self.by_image.len() - self.images * self.timesteps;
-            let sums = self.by_image[first..].iter_mut().zip(by_channel.chunks_exact(channels));
-            sums.for_each(|(sum, counts)| *sum += counts.iter().map(|&x| x as u32).sum::<u32>());
+            for (image, counts) in
+                self.images.clone().zip(by_channel.chunks_exact(piece * channels))
+            {
+                let sums = &mut self.by_image[image * self.timesteps + self.piece.start..];
+                for (sum, counts) in sums.iter_mut().zip(counts.chunks_exact(channels)) {
+                    *sum += counts.iter().map(|&count| count as u32).sum::<u32>();
+                }
+            }
         }
         self.passed[0] += 1;
         Ok(())
@@ -247,27 +289,28 @@ impl<'a> Counts<'a> {
     /// Adds what the next max pool emits, which may be several for the engine: one for each layer
     /// whose channels it joins.
     fn pool<D: Backend>(&mut self, values: Values<D>, neurons: &[Neurons]) -> Result<(), D::Err> {
-        let each = values.shape().0 / self.images;
+        let images = self.images.len();
+        let each = values.shape().0 / images;
         let sums = values
             .try_abs()?
-            .try_reshape_like(&(self.images, each))?
+            .try_reshape_like(&(images, each))?
             .try_sum::<(usize,), Axis<0>>()?
             .as_vec();
-        let frame = each / self.timesteps;
-        let mut from = 0;
-        while from < frame {
+        let frame = each / self.piece.len();
+        let mut first = 0;
+        while first < frame {
             let pool = &self.stages.pools[self.passed[1]];
             let (size, positions) = (pool.output.size(), pool.output.height * pool.output.width);
             // Charges are what spikes bring: they are divided by that of one.
             let charges = neurons[pool.layer].charges();
-            let counts = self.pools[self.passed[1]].chunks_exact_mut(size);
-            for (counts, sums) in counts.zip(sums.chunks_exact(frame)) {
-                for (i, (count, sum)) in counts.iter_mut().zip(&sums[from..]).enumerate() {
+            let counts = &mut self.pools[self.passed[1]][self.piece.start * size..];
+            for (counts, sums) in counts.chunks_exact_mut(size).zip(sums.chunks_exact(frame)) {
+                for (i, (count, sum)) in counts.iter_mut().zip(&sums[first..]).enumerate() {
                     let charge = charges[i / positions % charges.len()];
                     *count += (sum / charge).abs().round() as u64;
                 }
             }
-            from += size;
+            first += size;
             self.passed[1] += 1;
         }
         Ok(())
@@ -317,10 +360,56 @@ impl<'a> Counts<'a> {
 mod tests {
     use super::*;
     use crate::ann::layers::{CHANNELS_FIRST, Layer, Window};
-    use crate::data::shape::Shape;
+    use crate::simulate::neurons::Spikes as Graded;
+    use crate::simulate::{InputCode, SpikingNetwork};
     use dfdx::prelude::Cpu;
 
     use crate::through_time::fire::tests::noise;
+
+    #[test]
+    fn pieces_fit_what_is_kept() {
+        assert_eq!(pieces(100, 64, 10_000), (1, 64));
+        assert_eq!(pieces(100, 64, 100_000), (15, 64));
+        assert_eq!(pieces(100, 64, 1000), (1, 10));
+        assert_eq!(pieces(100, 64, 10), (1, 1)); // less is not possible
+    }
+
+    /// Max pools, refractory periods, graded spikes and input codes go on where the piece before ended.
+    #[test]
+    fn pieces_do_not_change_a_run() {
+        let weights = |count: usize, seed| -> Vec<f32> {
+            let noise = noise(count, seed).into_iter();
+            noise.map(|x| ((x - 0.4) * 16.0).round() / 16.0).collect()
+        };
+        let conv = |inputs, outputs, seed| Layer::Conv {
+            weight: weights(outputs * inputs * 9, seed),
+            bias: None,
+            inputs,
+            outputs,
+            window: Window::square(3, 1, 1),
+            groups: 1,
+        };
+        let pool = Layer::MaxPool { window: Window::square(2, 2, 0), ceil: false };
+        let (weight, bias, inputs, outputs) = (weights(10 * 64, 9), None, 64, 10);
+        let last = Layer::Linear { weight, bias, inputs, outputs, order: CHANNELS_FIRST };
+        let layers = [conv(1, 4, 1), Layer::Neurons, pool, conv(4, 4, 5), Layer::Neurons, last];
+        let graph = Graph::chain(Shape::new(1, 8, 8), layers);
+        let first = Neurons { refractory: 1, ..Neurons::new([0.5]) };
+        let second = Neurons { spikes: Graded::levels(2), ..Neurons::new([0.75]) };
+        let network = SpikingNetwork::new(graph, vec![first, second]).unwrap();
+        let digits = crate::data::digits().unwrap().take(5);
+        for code in [InputCode::Direct, InputCode::Latency { period: 3 }] {
+            let settings = SimulateSettings { code, per_neuron: true, outputs: true, ..7.into() };
+            let expected = network.simulate(&digits, settings).unwrap();
+            for kept in [1, 600, 1500, 1 << 28] {
+                let (stages, images) = (&network.stages, digits.view());
+                let found =
+                    run_keeping::<Cpu>(kept, stages, &network.neurons, images, settings).unwrap();
+                assert!(found == expected, "{kept}");
+            }
+            assert!(expected.pools[0].iter().sum::<u64>() > 100);
+        }
+    }
 
     /// Convolution, pooling, a residual sum of what is constant and what is not, two layers of
     /// neurons: logits are the mean of the reference's output currents.

@@ -1,8 +1,8 @@
 //! Layers on a device, and how they run on a batch of inputs over all timesteps.
 
 use dfdx::prelude::{
-    Axes2, Axis, BroadcastTo, Device, HasShape, PermuteTo, ReshapeTo, Tape, TryAdd, TryConcatAlong,
-    TryMatMul, TryMul,
+    Axes2, Axis, BroadcastTo, Device, HasShape, NoneTape, PermuteTo, ReshapeTo, SelectTo, Tape,
+    Tensor, TryAdd, TryConcatAlong, TryMatMul, TryMul,
 };
 
 use crate::ann::{Activation, Graph, Layer, Node, Window};
@@ -139,6 +139,8 @@ pub(crate) struct Flow<D: Device<f32>, T> {
     pub inputs: usize,
     /// Frames per input.
     pub frames: usize,
+    /// Whether spikes made them, whose frames are timesteps.
+    pub fired: bool,
 }
 
 impl<D: Device<f32>, T: Tape<f32, D>> Flow<D, T> {
@@ -147,14 +149,14 @@ impl<D: Device<f32>, T: Tape<f32, D>> Flow<D, T> {
         if self.frames == frames {
             return Ok(self);
         }
-        let (all, inputs) = (self.x.shape().0, self.inputs);
+        let (all, inputs, fired) = (self.x.shape().0, self.inputs, self.fired);
         let each = all / inputs.max(1);
         let rows = self.x.try_reshape_like(&(inputs, each));
         let x = rows
             .and_then(|x| x.try_broadcast_like::<_, Axis<1>>(&(inputs, frames, each)))
             .and_then(|x| x.try_reshape_like(&(all * frames,)))
             .map_err(Error::device)?;
-        Ok(Self { x, inputs, frames })
+        Ok(Self { x, inputs, frames, fired })
     }
 }
 
@@ -171,14 +173,14 @@ impl<D: Accelerated<f32>> Steps<D> {
         self.steps.iter().map(values).max().unwrap_or(1)
     }
 
-    /// Runs all layers, neurons by `fire`, and shows what max pools emit. `plainly` runs convolutions
-    /// by definition, which adds up the products in their order.
+    /// Runs all layers, neurons by `fire` and max pools by `pool`. `plainly` runs convolutions by
+    /// definition, which adds up the products in their order.
     pub fn forward<T: Tape<f32, D>>(
         &self,
         flow: Flow<D, T>,
         plainly: bool,
         fire: &mut impl FnMut(&Fire<D>, Flow<D, T>) -> Result<Flow<D, T>>,
-        mut pooled: impl FnMut(&Flow<D, T>) -> Result<()>,
+        pool: &mut impl FnMut(&Patches, Flow<D, T>) -> Result<Flow<D, T>>,
     ) -> Result<Flow<D, T>> {
         let (mut values, mut left) = (vec![Some(flow)], self.uses.clone());
         for (step, numbers) in self.steps.iter().zip(&self.inputs) {
@@ -191,11 +193,7 @@ impl<D: Accelerated<f32>> Steps<D> {
                     _ => values[number].take(),
                 });
             }
-            let value = step.forward(inputs, plainly, fire)?;
-            if let Step::MaxPool(_) = step {
-                pooled(&value)?;
-            }
-            values.push(Some(value));
+            values.push(Some(step.forward(inputs, plainly, fire, pool)?));
         }
         values.pop().flatten().ok_or_else(|| Error::network("no layer", "at least one"))
     }
@@ -214,13 +212,20 @@ impl<D: Accelerated<f32>> Step<D> {
         mut flows: Vec<Flow<D, T>>,
         plainly: bool,
         fire: &mut impl FnMut(&Fire<D>, Flow<D, T>) -> Result<Flow<D, T>>,
+        pool: &mut impl FnMut(&Patches, Flow<D, T>) -> Result<Flow<D, T>>,
     ) -> Result<Flow<D, T>> {
         if let Self::Sum | Self::Concat = self {
             return self.join(flows);
         }
-        let Some(Flow { x, inputs, frames }) = flows.pop() else {
+        let Some(flow) = flows.pop() else {
             return Err(Error::network("a layer without input", "one"));
         };
+        match self {
+            Self::Fire(neurons) => return fire(neurons, flow),
+            Self::MaxPool(patches) => return pool(patches, flow),
+            _ => (),
+        }
+        let Flow { x, inputs, frames, fired } = flow;
         let rows = inputs * frames;
         let x = match self {
             Self::Convolve { weight, bias, shape } => {
@@ -241,16 +246,14 @@ impl<D: Accelerated<f32>> Step<D> {
             Self::AveragePatches { patches, shares } => {
                 average_patches(x, patches, shares.retaped())
             }
-            Self::MaxPool(patches) => max_pool(x, patches, (inputs, frames)),
             Self::ScaleShift([scale, shift]) => scale_shift(x, scale, shift, rows),
             Self::Relu => D::relu(x),
             Self::Clip(bound) => x.try_clamp(0.0, *bound),
             Self::Qcfs { bound, levels } => D::qcfs(x, bound.retaped(), *levels),
-            Self::Fire(neurons) => return fire(neurons, Flow { x, inputs, frames }),
-            Self::Sum | Self::Concat => Ok(x),
+            Self::Fire(_) | Self::MaxPool(_) | Self::Sum | Self::Concat => Ok(x),
         };
         let x = x.map_err(Error::device)?;
-        Ok(Flow { x, inputs, frames })
+        Ok(Flow { x, inputs, frames, fired })
     }
 
     /// Sum or concatenation of flows, in as many frames as the one with the most.
@@ -261,12 +264,13 @@ impl<D: Accelerated<f32>> Step<D> {
             return Err(Error::network("a sum of nothing", "at least one input"));
         };
         flows.try_fold(first?, |one, other| {
-            let (inputs, x) = (one.inputs, other?.x);
+            let (inputs, other) = (one.inputs, other?);
             let x = match self {
-                Self::Concat => concat(one.x, x, inputs * frames),
-                _ => D::sum(one.x, x),
+                Self::Concat => concat(one.x, other.x, inputs * frames),
+                _ => D::sum(one.x, other.x),
             };
-            Ok(Flow { x: x.map_err(Error::device)?, inputs, frames })
+            let fired = one.fired || other.fired;
+            Ok(Flow { x: x.map_err(Error::device)?, inputs, frames, fired })
         })
     }
 }
@@ -282,32 +286,53 @@ fn concat<D: Device<f32>, T: Tape<f32, D>>(
     pair.try_concat_along(Axis::<1>)?.try_reshape_like(&(rows * (a + b),))
 }
 
-/// Largest value of each window; of spikes, whose frames are timesteps, the change in each timestep
-/// of the largest sum so far.
-fn max_pool<D: Device<f32>, T: Tape<f32, D>>(
-    x: Flat<f32, D, T>,
+/// What a max pool emits, and the sums of the spikes that it has got.
+type Pooled<D, T> = (Flow<D, T>, Option<Values<D>>);
+
+/// Largest value of each window; of spikes the change in each timestep of the largest sum so far. The
+/// sums go on from those `before`, none at the start, and are given for the next timesteps.
+pub(crate) fn max_pool<D: Device<f32>, T: Tape<f32, D>>(
+    flow: Flow<D, T>,
     patches: &Patches,
-    (inputs, frames): (usize, usize),
-) -> Result<Flat<f32, D, T>, D::Err> {
-    if frames == 1 {
-        return max_patches(x, patches);
+    before: Option<Values<D>>,
+) -> Result<Pooled<D, T>, D::Err> {
+    let Flow { x, inputs, frames, fired } = flow;
+    if !fired {
+        return Ok((Flow { x: max_patches(x, patches)?, inputs, frames, fired }, None));
     }
-    // Products with a matrix of frames x frames, of each input.
-    let over_frames = |x: Flat<f32, D, T>, of: &dyn Fn(usize, usize) -> f32| {
-        let matrix = (0..frames * frames).map(|i| of(i / frames, i % frames)).collect();
-        let matrix = x.device().try_tensor_from_vec(matrix, (frames, frames))?;
-        let matrix = matrix.retaped::<T>();
-        let matrix = matrix.try_broadcast_like::<_, Axis<0>>(&(inputs, frames, frames))?;
-        let size = *x.shape();
-        let each = size.0 / (inputs * frames).max(1);
-        matrix.try_matmul(x.try_reshape_like(&(inputs, frames, each))?)?.try_reshape_like(&size)
+    let device = x.device().clone();
+    let each = x.shape().0 / (inputs * frames).max(1);
+    // Products with a matrix of some x other frames, of each input.
+    let over_frames = |x: Flat<f32, D, T>, to: usize, of: &dyn Fn(usize, usize) -> f32| {
+        let from = frames + 1;
+        let matrix = (0..to * from).map(|i| of(i / from, i % from)).collect();
+        let matrix = device.try_tensor_from_vec(matrix, (to, from))?.retaped::<T>();
+        let matrix = matrix.try_broadcast_like::<_, Axis<0>>(&(inputs, to, from))?;
+        let each = x.shape().0 / (inputs * from).max(1);
+        let product = matrix.try_matmul(x.try_reshape_like(&(inputs, from, each))?)?;
+        product.try_reshape_like(&(inputs * to * each,))
     };
-    let sums = over_frames(x, &|now, then| if then <= now { 1.0 } else { 0.0 })?;
-    over_frames(max_patches(sums, patches)?, &|now, then| match now.checked_sub(then) {
-        Some(0) => 1.0,
-        Some(1) => -1.0,
+    let before = match before {
+        Some(sums) => sums,
+        None => device.try_tensor_from_vec(vec![0.0; inputs * each], (inputs * each,))?,
+    };
+    let before = before.retaped::<T>().try_reshape_like(&(inputs, 1, each))?;
+    let x = (before, x.try_reshape_like(&(inputs, frames, each))?).try_concat_along(Axis::<1>)?;
+    let x = x.try_reshape_like(&(inputs * (frames + 1) * each,))?;
+    let sums = over_frames(x, frames + 1, &|now, then| if then <= now { 1.0 } else { 0.0 })?;
+    let last = device.try_tensor_from_vec(vec![frames; inputs], (inputs,))?;
+    let after: Tensor<(usize, usize), f32, D> = sums
+        .retaped::<NoneTape>()
+        .try_reshape_like(&(inputs, frames + 1, each))?
+        .try_select(last)?;
+    let after = after.try_reshape_like(&(inputs * each,))?;
+    let largest = max_patches(sums, patches)?;
+    let x = over_frames(largest, frames, &|now, then| match then.checked_sub(now) {
+        Some(0) => -1.0,
+        Some(1) => 1.0,
         _ => 0.0,
-    })
+    })?;
+    Ok((Flow { x, inputs, frames, fired }, Some(after)))
 }
 
 /// Rows of values times a factor per channel, plus a summand per channel.
