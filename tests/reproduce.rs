@@ -152,6 +152,21 @@ fn thresholds_resume_to_the_same_files() -> evospike::Result<()> {
     Ok(())
 }
 
+#[test]
+fn an_imported_network_gives_the_rows_of_its_type() -> evospike::Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let setting = setting(folder.path())?;
+    let network = Imported::<Cifar10>::new(setting.ann.graph()?)?;
+    let (data, held_out_list) = (&setting.data, &*setting.list);
+    let input = ThresholdsInput { ann: &network, data, held_out_list };
+    let settings = ThresholdsSettings { seeds: vec![0], ..settings() };
+    let out = folder.path().join("imported");
+    let imported = thresholds(&input, &settings, out, &AtomicBool::new(false))?;
+    let typed = run(&setting, &settings, &folder.path().join("typed"), false)?;
+    assert_eq!(imported.rows, typed.rows);
+    Ok(())
+}
+
 const KILLED: &str = "EVOSPIKE_TEST_KILLED";
 
 /// The process that is killed, or a rank.
