@@ -89,8 +89,8 @@ thread_local! {
 
 impl Style {
     /// Gives all charts that `chart` draws, on this thread, this style.
-    pub fn draw<T>(self, chart: impl FnOnce() -> T) -> T {
-        let before = STYLE.replace(self);
+    pub fn draw<T>(&self, chart: impl FnOnce() -> T) -> T {
+        let before = STYLE.replace(self.clone());
         let drawn = chart();
         STYLE.set(before);
         drawn
