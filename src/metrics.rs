@@ -18,7 +18,8 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use crate::base::chart::{
-    Axes, Drawn, Key, Side, axes, band, colour, dots, draw, legend, level, line, table,
+    Area, Axes, Drawn, Key, axes, band, colour, dots, draw, legend, levelled_axes, levels, line,
+    table,
 };
 use crate::base::{
     Chart, Error, Result, Stream, latency_text, not_empty, one_line, require, rng, rounded, show,
@@ -468,7 +469,11 @@ pub fn accuracy_chart(
     draw(title, groups.len(), |area| {
         let last = curves.iter().map(|(_, c)| c.timesteps()).max().unwrap_or(1) as f64;
         let titles = ["timestep", "accuracy (%)"];
-        let mut axes = axes(area, title, titles, 0.0..last, decisive(&curves, target))?;
+        let (x, y) = (0.0..last, decisive(&curves, target));
+        let mut axes = match target {
+            Some(_) => levelled_axes(area, title, titles, x, y)?,
+            None => axes(area, title, titles, x, y)?,
+        };
         let mut entries = Vec::new();
         for (i, (name, members)) in groups.iter().enumerate() {
             let percents = |curve: &AccuracyCurve| curve.iter().map(Accuracy::percent).collect();
@@ -515,7 +520,7 @@ pub fn accuracy_chart(
             entries.push((label, Key::Line(i)));
         }
         if let Some(target) = target {
-            target.draw(&mut axes)?;
+            target.draw(area, &mut axes)?;
         }
         legend(area, &entries)?;
         let rows = curves.iter().flat_map(|(name, curve)| {
@@ -564,10 +569,11 @@ fn by_seeds(curves: &[(String, AccuracyCurve)]) -> Vec<(String, Vec<&AccuracyCur
 
 impl Target {
     /// Draws the reference network's accuracy and the target as named lines.
-    pub(crate) fn draw<'a, 'b: 'a>(&self, axes: &mut Axes<'a, 'b>) -> Drawn {
+    pub(crate) fn draw<'a, 'b: 'a>(&self, area: &Area<'b>, axes: &mut Axes<'a, 'b>) -> Drawn {
         let (ann, target) = (self.ann().percent(), self.percent());
-        level(axes, ann, &format!("{} {ann:.1} %", self.whose()), Side::Above)?;
-        level(axes, target, &format!("target {target:.1} %"), Side::Below)
+        let names = [format!("{} {ann:.1} %", self.whose()), format!("target {target:.1} %")];
+        let [ann_name, target_name] = names;
+        levels(area, axes, &[(ann, ann_name), (target, target_name)])
     }
 }
 

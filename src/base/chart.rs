@@ -33,6 +33,9 @@ const ENTRY: u32 = 22;
 /// Width of a colour bar with its labels, in the same pixels.
 const COLOUR_BAR: u32 = 70;
 
+/// Width of the names of [`levels`], in the same pixels.
+const LEVELS: u32 = 96;
+
 pub(crate) const COLOURS: [RGBColor; 8] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -326,11 +329,13 @@ fn framed_axes<'a, 'b>(
         .x_label_area_size(style.length(48))
         .y_label_area_size(style.length(Y_LABELS))
         .build_cartesian_2d(x, y)?;
-    let longest = if x_title.len() > y_title.len() { &x_title } else { &y_title };
+    // One size for both titles, which both have room for.
+    let (_, across) = style.font(17.0, &x_title, width - style.length(100));
+    let (family, up) = style.font(17.0, &y_title, height - style.length(100));
     axes.configure_mesh()
         .x_desc(&x_title)
         .y_desc(&y_title)
-        .axis_desc_style(style.font(17.0, longest, height - style.length(100)))
+        .axis_desc_style((family, across.min(up)))
         .label_style(small_font())
         .x_label_formatter(&|x| clean(&x_name(at(*x, &x_range))))
         .y_label_formatter(&|y| clean(&y_name(at(*y, &y_range))))
@@ -473,27 +478,40 @@ fn clipped(points: &[(f64, f64)], x: &Range<f64>, y: &Range<f64>) -> Vec<Vec<(f6
     parts
 }
 
-/// Place of a line's name.
-#[derive(Clone, Copy)]
-pub(crate) enum Side {
-    Above,
-    Below,
+/// Draws [`axes`] with room for the names of [`levels`] to their right.
+pub(crate) fn levelled_axes<'a, 'b>(
+    area: &'a Area<'b>,
+    title: &str,
+    titles: [&str; 2],
+    x: Range<f64>,
+    y: Range<f64>,
+) -> Drawn<Axes<'a, 'b>> {
+    let style = Style::current()?;
+    let limits = [style.x.clone().unwrap_or(x), style.y.clone().unwrap_or(y)];
+    let right = style.length(LEVELS) + MARGIN;
+    framed_axes(area, title, titles, limits, [&whole_number, &plain_number], right)
 }
 
-/// Draws a dotted horizontal line, and its name at its right end.
-pub(crate) fn level<'a, 'b: 'a>(axes: &mut Axes<'a, 'b>, y: f64, name: &str, side: Side) -> Drawn {
+/// Draws dotted horizontal lines, from the highest to the lowest, and their names at their right ends.
+pub(crate) fn levels<'a, 'b: 'a>(
+    area: &Area<'b>,
+    axes: &mut Axes<'a, 'b>,
+    levels: &[(f64, String)],
+) -> Drawn {
     let (x, within) = (axes.x_range(), axes.y_range());
-    if !(within.start..=within.end).contains(&y) {
-        return Ok(());
+    let style = Style::current()?;
+    let mut lowest = i32::MIN;
+    for (y, name) in levels.iter().filter(|(y, _)| (within.start..=within.end).contains(y)) {
+        let ends = [(x.start, *y), (x.end, *y)];
+        axes.draw_series(DashedLineSeries::new(ends, 2, 4, GREY.stroke_width(1)))?;
+        // Names that would touch stand below each other.
+        let (right, height) = axes.backend_coord(&(x.end, *y));
+        let at = height.max(lowest.saturating_add(style.length(16) as i32));
+        lowest = at;
+        let font = style.font(14.0, name, style.length(LEVELS)).into_font().color(&GREY);
+        let font = font.pos(Pos::new(HPos::Left, VPos::Center));
+        area.draw(&Text::new(clean(name), (right + 6, at), font))?;
     }
-    let ends = [(x.start, y), (x.end, y)];
-    axes.draw_series(DashedLineSeries::new(ends, 2, 4, GREY.stroke_width(1)))?;
-    let place = match side {
-        Side::Above => VPos::Bottom,
-        Side::Below => VPos::Top,
-    };
-    let corner = small_font().into_font().color(&GREY).pos(Pos::new(HPos::Right, place));
-    axes.draw_series([Text::new(clean(name), (x.end, y), corner)])?;
     Ok(())
 }
 
@@ -739,7 +757,7 @@ pub fn heat_map(
             [&named(across.1), &named(up.1)],
             style.length(COLOUR_BAR) + MARGIN,
         )?;
-        let room = across.1.len() <= 16 && up.1.len() <= 20;
+        let room = across.1.len() <= 16 && up.1.len() <= 20 && across.1.len() * up.1.len() < 250;
         for (row, cells) in cells.iter().enumerate() {
             for (column, value) in cells.iter().enumerate() {
                 let (at, value) = ((column as f64, row as f64), finite(value));

@@ -274,7 +274,7 @@ impl Row for ComparisonRow {
             ]
         };
         let won = |row: &Self| won!(row, rival_latency_timesteps);
-        let energy = |energy: Option<f64>| energy.map_or_else(String::new, |e| format!("{e:.2}"));
+        let energy = |energy: Option<f64>| energy.map_or("none".into(), |e| format!("{e:.2}"));
         let last = |rows: &[&Self]| {
             vec![
                 joined(rows, |row| energy(row.rival_energy_ratio)),
@@ -513,7 +513,7 @@ mod tests {
         let cells: Vec<&str> = cells.map(str::trim).collect();
         let expected = ["0", "ANN - 1", "percentile 99.8", "90", "45, never", "50.0, none"];
         assert_eq!(cells[..6], expected);
-        assert_eq!(cells[6..], ["40 to 60, 1 to 60", "1.00"]);
+        assert_eq!(cells[6..], ["40 to 60, 1 to 60", "1.00", "none"]);
         assert!(!certain.contains("no certain"));
         assert!(table(&[row(0, Some(45), -3.0)]).contains("no certain difference"));
 

@@ -6,7 +6,7 @@ use super::engine::{Chunk, Engine};
 use super::neurons::Neurons;
 use super::outputs::Outputs;
 use super::simulator::{Simulation, Simulator};
-use crate::base::chart::{Key, axes, draw, legend, line, table};
+use crate::base::chart::{Key, draw, legend, levelled_axes, line, table};
 use crate::base::{Chart, Error, Result, Table, require, show, some_timesteps};
 use crate::metrics::{Accuracy, Target, predict};
 
@@ -54,8 +54,8 @@ impl EarlyExit {
             let low = percents.fold(target.percent(), f64::min) - 1.0;
             let titles = ["mean timesteps per image", "accuracy (%)"];
             let up = low..target.ann().percent() + 1.0;
-            let mut axes = axes(area, title, titles, 0.0..last, up)?;
-            target.draw(&mut axes)?;
+            let mut axes = levelled_axes(area, title, titles, 0.0..last, up)?;
+            target.draw(area, &mut axes)?;
             let points = self.exits.iter().map(|e| (e.mean_timesteps, e.accuracy_percent));
             line(&mut axes, 0, points.collect())?;
             legend(area, &[("early exit, one point per gap".into(), Key::Line(0))])?;
