@@ -494,6 +494,9 @@ pub fn accuracy_chart(
             }
             let middle = |at: &[f64]| (at[(at.len() - 1) / 2] + at[at.len() / 2]) / 2.0;
             line(&mut axes, i, points(middle))?;
+            if all.len() == 1 {
+                dots(&mut axes, points(middle), 3, colour(i).filled())?; // too few for a line
+            }
             let Some(target) = target else {
                 entries.push((name.clone(), Key::Line(i)));
                 continue;
@@ -502,10 +505,11 @@ pub fn accuracy_chart(
             for (latency, percents) in latencies.iter().zip(&percents) {
                 let Some(latency) = latency else { continue };
                 let (at, height) = (*latency as f64, percents[latency - 1]);
-                let bottom = axes.y_range().start;
-                if axes.x_range().contains(&at) && height > bottom {
+                let (x, y) = (axes.x_range(), axes.y_range());
+                if at >= x.start && at <= x.end && height > y.start {
                     let style = colour(i).mix(0.6).stroke_width(1);
-                    axes.draw_series([PathElement::new([(at, bottom), (at, height)], style)])?;
+                    let drop = [(at, y.start), (at, height.min(y.end))];
+                    axes.draw_series([PathElement::new(drop, style)])?;
                     dots(&mut axes, [(at, height)], 5, colour(i).filled())?;
                 }
             }
@@ -719,6 +723,20 @@ mod tests {
         assert_eq!(curve(&[1, 9, 8, 9]).latency(&target(90.0)), Some(4));
         assert_eq!(curve(&[1, 9, 9, 8]).latency(&target(90.0)), None);
         assert_eq!(curve(&[1, 9, 9, 8]).latency(&target(80.0)), Some(2));
+    }
+
+    #[test]
+    fn a_chart_marks_latencies_up_to_the_last_timestep() {
+        let curve = |correct: &[usize]| AccuracyCurve::new(10, correct.to_vec()).unwrap();
+        let chart = |correct: &[usize]| {
+            accuracy_chart("", [("a", curve(correct))], Some(&target(90.0))).unwrap()
+        };
+        assert_eq!(chart(&[1, 9]).svg().matches("<circle").count(), 1);
+        assert_eq!(chart(&[9]).svg().matches("<circle").count(), 2);
+        let seeds = ["a, seed 0, x", "b", "a, seed 1, x", "a, seed 2", "a, seed "];
+        let seeds = seeds.map(|name| (name.to_string(), curve(&[1, 9])));
+        let names: Vec<String> = by_seeds(&seeds).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["a, seeds 0, 1, x", "b", "a, seed 2", "a, seed "]);
     }
 
     #[test]

@@ -614,12 +614,13 @@ fn the_command_line_evolves_and_compares_an_imported_network() {
         let table = |name: &str| fs::read_to_string(folder.path().join(out).join(name)).unwrap();
         (said, table(if out == "evolved" { "accuracy.csv" } else { "neurons.csv" }))
     };
-    let evolve = ["evolve", "--spikes", "graded", "--timesteps", "8", "--generations", "1"];
+    let evolve = ["evolve", "--spikes", "two_levels", "--timesteps", "8", "--generations", "1"];
     let (said, accuracy) = run(&evolve, "evolved");
     assert!(
         said.contains("\nevolved: ") && accuracy.contains("\n0,evolved,8,"),
         "{said}{accuracy}"
     );
+    assert!(folder.path().join("evolved/evolved.nir").exists(), "{said}");
     let neurons = ["reproduce", "neurons", "--kinds", "four_levels", "--seeds", "0"];
     let (_, rows) = run(&neurons, "neurons");
     let networks = ["percentile", "factor", "calibrated", "evolved"];
@@ -627,4 +628,29 @@ fn the_command_line_evolves_and_compares_an_imported_network() {
     assert!(expected.iter().all(|row| rows.contains(row)), "{rows}");
     // Read again from what was kept.
     assert_eq!(run(&neurons, "neurons").1, rows);
+}
+
+#[test]
+fn an_imported_network_is_attacked_and_explained() -> evospike::Result<()> {
+    let graph = Onnx::read(data().join("digits.onnx"), None)?.graph;
+    let network = Imported::<data::Digits>::new(graph)?;
+    let digits = data::digits()?.split(Shares::default(), 0)?;
+    let images = digits.test.take(60);
+    let attacked = attack(&network, &images, Attack::Fgsm { epsilon_255: 24.0 })?;
+    let right = |images| network.accuracy(images).map(|accuracy| accuracy.correct);
+    assert!(right(&attacked)? + 5 < right(&images)?);
+
+    let snn = convert(&network, &digits.training.take(100))?.balance(Balance::Percentile(99.0))?;
+    let layers = snn.neurons().len();
+    let run = simulate(&snn, &attacked, 8)?;
+    assert_eq!(explain::firing_rates("imported", &run).len(), layers * 8);
+    let errors = explain::conversion_error("imported", snn.network(), &images, &[4, 64])?;
+    let total = |timestep: usize| -> f64 {
+        let of = |row: &&explain::ConversionErrorRow| {
+            row.timestep == timestep && row.part == explain::ErrorPart::Total
+        };
+        errors.iter().filter(of).map(|row| row.rms_percent).sum()
+    };
+    assert!(total(64) < total(4), "{} {}", total(64), total(4));
+    Ok(())
 }

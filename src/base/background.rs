@@ -68,10 +68,13 @@ impl<T: Send + 'static> Background<T> {
         let thread = thread.spawn(move || {
             LINE.set(Some(Arc::clone(&its_line)));
             let result = work(&its_stop);
-            if let Err(error) = &result {
-                let mut line = its_line.lock().unwrap_or_else(PoisonError::into_inner);
-                *line = format!("no result: {error}");
-            }
+            let mut line = its_line.lock().unwrap_or_else(PoisonError::into_inner);
+            *line = match &result {
+                Ok(_) if line.is_empty() => "finished".into(),
+                Ok(_) => format!("finished: {line}"),
+                Err(error) => format!("no result: {error}"),
+            };
+            drop(line);
             result
         });
         let thread = thread.map_err(|error| Error::Background { reason: error.to_string() })?;
@@ -92,12 +95,9 @@ impl<T: Send + 'static> Background<T> {
     pub fn progress(&self) -> String {
         let seconds = self.started.elapsed().as_secs();
         let line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
-        match (self.finished(), line.is_empty()) {
-            (true, true) => "finished".into(),
-            (true, false) if line.starts_with("no result") => line.clone(),
-            (true, false) => format!("finished: {line}"),
-            (false, true) => format!("{seconds} s, no step done yet"),
-            (false, false) => line.clone(),
+        match line.is_empty() {
+            true => format!("{seconds} s, no step done yet"),
+            false => line.clone(),
         }
     }
 

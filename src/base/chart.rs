@@ -93,21 +93,29 @@ thread_local! {
 impl Style {
     /// Gives all charts that `chart` draws, on this thread, this style.
     pub fn draw<T>(&self, chart: impl FnOnce() -> T) -> T {
-        let before = STYLE.replace(self.clone());
-        let drawn = chart();
-        STYLE.set(before);
-        drawn
+        /// Puts the style before back, also if drawing panics.
+        struct Before(Style);
+        impl Drop for Before {
+            fn drop(&mut self) {
+                STYLE.set(std::mem::take(&mut self.0));
+            }
+        }
+        let _before = Before(STYLE.replace(self.clone()));
+        chart()
     }
 
     /// Style of this thread, as far as it can be drawn.
     fn current() -> Drawn<Self> {
         let style = STYLE.with_borrow(Self::clone);
         let ((width, height), text) = (style.size, style.text);
-        let size = (200..=20_000).contains(&width) && (150..=20_000).contains(&height);
-        if !size || !(0.2..=5.0).contains(&text) {
+        let least = |pixels: f64| (pixels * text.max(0.6)).ceil() as u32;
+        let size =
+            (least(330.0)..=20_000).contains(&width) && (least(250.0)..=20_000).contains(&height);
+        if !(0.2..=5.0).contains(&text) || !size {
             let found =
                 format!("{width} x {height} pixels and text of {text} times the usual size");
-            return Err(format!("found {found}, expected 200 x 150 or more, and 0.2 to 5").into());
+            let expected = "text of 0.2 to 5 times, and 330 x 250 pixels times that or more";
+            return Err(format!("found {found}, expected {expected}").into());
         }
         for Range { start, end } in [&style.x, &style.y].into_iter().flatten() {
             if !(start < end && (end - start).is_finite()) {
@@ -404,6 +412,9 @@ pub(crate) fn line<'a, 'b: 'a>(
     i: usize,
     points: Vec<(f64, f64)>,
 ) -> Drawn {
+    if let Some(at) = points.iter().find(|(x, y)| !(x + y).is_finite()) {
+        return Err(format!("found a point at {at:?}, expected finite ones").into());
+    }
     let style = colour(i).stroke_width(2);
     for points in clipped(&points, &axes.x_range(), &axes.y_range()) {
         match DASHES[i % DASHES.len()] {
@@ -425,6 +436,20 @@ pub(crate) fn dots<'a, 'b: 'a>(
     let within = |&(a, b): &(f64, f64)| a >= x.start && a <= x.end && b >= y.start && b <= y.end;
     let points = points.into_iter().filter(within);
     axes.draw_series(points.map(|at| Circle::new(at, radius, style)))?;
+    Ok(())
+}
+
+/// Draws a bar between two corners, as far as it is within the axes.
+pub(crate) fn bar<'a, 'b: 'a>(
+    axes: &mut Axes<'a, 'b>,
+    corners: [(f64, f64); 2],
+    style: impl Into<ShapeStyle>,
+) -> Drawn {
+    let (x, y) = (axes.x_range(), axes.y_range());
+    let [(a, c), (b, d)] = corners.map(|(a, b)| (a.clamp(x.start, x.end), b.clamp(y.start, y.end)));
+    if a != b && c != d {
+        axes.draw_series([Rectangle::new([(a, c), (b, d)], style)])?;
+    }
     Ok(())
 }
 
@@ -583,8 +608,14 @@ pub(crate) fn scaled_axes<'a, 'b>(
 ) -> Drawn<Axes<'a, 'b>> {
     let titles = [&*x.title, &*y.title];
     let style = Style::current()?;
-    let limits = |scale: &Scale, limits: Option<Range<f64>>| {
-        limits.map_or_else(|| scale.range.clone(), |l| scale.at(l.start)..scale.at(l.end))
+    // What has no logarithm is no limit of a logarithmic axis.
+    let limit = |scale: &Scale, given: f64, own: f64| match scale.logarithmic && given <= 0.0 {
+        true => own,
+        false => scale.at(given),
+    };
+    let limits = |scale: &Scale, given: Option<Range<f64>>| {
+        let Range { start, end } = scale.range;
+        given.map_or(start..end, |l| limit(scale, l.start, start)..limit(scale, l.end, end))
     };
     let limits = [limits(x, style.x), limits(y, style.y)];
     let [x, y] = [x, y].map(|scale| |at| scale.name(at));
@@ -674,12 +705,12 @@ struct Shades {
 
 impl Shades {
     /// Numbers of one sign from light to dark, of either sign from blue over white, which is 0, to red.
-    fn of(values: impl Iterator<Item = f64>) -> Self {
-        let Range { start, end } = range(values, 0.0);
-        let most = end.max(-start);
-        match start < 0.0 && end > 0.0 {
+    fn of(values: impl Iterator<Item = f64> + Clone) -> Self {
+        let (low, high) = values.clone().fold((0.0_f64, 0.0_f64), |(a, b), x| (a.min(x), b.max(x)));
+        let most = high.max(-low);
+        match low < 0.0 && high > 0.0 {
             true => Self { values: -most..most, diverging: true },
-            false => Self { values: start..end, diverging: false },
+            false => Self { values: range(values, 0.0), diverging: false },
         }
     }
 
@@ -711,7 +742,7 @@ impl Shades {
         for &share in marks {
             let y = up.end + (f64::from(up.start - up.end) * share) as i32;
             let label = short_number(value(share));
-            let font = style.font(14.0, &label, style.length(COLOUR_BAR) - 24);
+            let font = style.font(14.0, &label, style.length(COLOUR_BAR).saturating_sub(24));
             let side = font.into_font().color(&BLACK).pos(Pos::new(HPos::Left, VPos::Center));
             area.draw(&Text::new(label, (left + 18, y), side))?;
         }
@@ -761,14 +792,15 @@ pub fn heat_map(
         for (row, cells) in cells.iter().enumerate() {
             for (column, value) in cells.iter().enumerate() {
                 let (at, value) = ((column as f64, row as f64), finite(value));
-                if !(x.contains(&at.0) && y.contains(&at.1)) {
+                let within = |range: &Range<f64>, at: f64| at >= range.start && at <= range.end;
+                if !(within(&x, at.0) && within(&y, at.1)) {
                     continue;
                 }
                 let [colour, ink] =
                     value.map_or([RGBColor(225, 225, 225), BLACK], |value| shades.colour(value));
                 let half = if room { 0.48 } else { 0.5 };
                 let corners = [(at.0 - half, at.1 - half), (at.0 + half, at.1 + half)];
-                axes.draw_series([Rectangle::new(corners, colour.filled())])?;
+                bar(&mut axes, corners, colour.filled())?;
                 if room {
                     let text = value.map_or("none".into(), short_number);
                     let columns = across.1.len().max(1) as u32;
@@ -882,11 +914,10 @@ pub fn histogram(
         let mut axes = named_axes(area, title, titles, across, up, [&plain_number, &power])?;
         let width = most / shares.len().max(1) as f64;
         let bars = logarithms.iter().enumerate().filter(|(_, x)| x.is_finite());
-        let bars = bars.map(|(i, &height)| {
+        for (i, &height) in bars {
             let left = i as f64 * width;
-            Rectangle::new([(left, floor), (left + width, height)], COLOURS[5].filled())
-        });
-        axes.draw_series(bars)?;
+            bar(&mut axes, [(left, floor), (left + width, height)], COLOURS[5].filled())?;
+        }
         let mut entries = Vec::new();
         for (i, (name, at)) in marks.iter().enumerate() {
             line(&mut axes, i, vec![(*at, floor), (*at, top)])?;
@@ -1016,6 +1047,7 @@ pub(crate) mod tests {
         assert!(lines("a\u{7}b", ["layer", "y"], [("line\n1", points)]).unwrap() == usual);
         for wrong in [
             Style { size: (10, 300), ..style.clone() },
+            Style { size: (400, 260), text: 2.0, ..style.clone() },
             Style { text: f64::NAN, ..style.clone() },
             Style { x: Some(4.0..2.0), ..style.clone() },
             Style { y: Some(0.0..f64::INFINITY), ..style },
@@ -1057,6 +1089,7 @@ pub(crate) mod tests {
         };
         let signed = map([-1.0, 0.0, 0.5]);
         assert!(signed.svg().contains("#F7F7F7") && signed.svg().contains("#2166AC"));
+        assert!(!map([0.3; 3]).svg().contains("#F7F7F7"));
         let positive = map([1.0, f64::NAN, 3.0]);
         assert!(positive.svg().contains("#440154") && positive.svg().contains("none"));
     }

@@ -22,7 +22,7 @@ pub(crate) use checkpoint::{Checkpoint, check_same, read_checkpoint, write_check
 pub(crate) use error::{Error, Result};
 pub(crate) use files::{Output, read_table, rounded, write_csv, write_file};
 pub(crate) use lock::Lock;
-pub(crate) use progress::Progress;
+pub(crate) use progress::{Progress, note_slow_build};
 pub(crate) use random::{Rng, Stream, image_rng, normal, rng};
 pub(crate) use ranks::Ranks;
 pub(crate) use resume::{Resume, Steps, do_steps};

@@ -106,7 +106,7 @@ impl Progress {
 }
 
 /// Says once, in a notebook, that everything takes five times as long as it need.
-fn note_slow_build() {
+pub(crate) fn note_slow_build() {
     static NOTED: Once = Once::new();
     let kernel = std::env::var_os("EVCXR_IS_RUNTIME").is_some();
     if let Some(note) = slow_build(cfg!(debug_assertions), kernel) {

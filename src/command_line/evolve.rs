@@ -23,7 +23,7 @@ pub(crate) struct EvolveArguments {
     images: ImageArguments,
     #[command(flatten)]
     input: OnnxArguments,
-    /// Spikes of the neurons
+    /// Spikes of the neurons, by the names of `reproduce neurons`
     #[arg(long, default_value = "plain")]
     spikes: Kind,
     /// Initial membrane potential as a fraction of the threshold
@@ -60,8 +60,12 @@ enum Kind {
     Signed,
     /// Signed, up to two a timestep
     Burst,
+    /// Signed, up to two, each of half the threshold
+    #[value(name = "two_levels")]
+    TwoLevels,
     /// Signed, up to four, each of a quarter of the threshold
-    Graded,
+    #[value(name = "four_levels")]
+    FourLevels,
 }
 
 impl From<Kind> for Spikes {
@@ -70,7 +74,8 @@ impl From<Kind> for Spikes {
             Kind::Plain => Self::PLAIN,
             Kind::Signed => Self::SIGNED,
             Kind::Burst => Self::burst(2),
-            Kind::Graded => Self::levels(4),
+            Kind::TwoLevels => Self::levels(2),
+            Kind::FourLevels => Self::levels(4),
         }
     }
 }

@@ -164,7 +164,8 @@ pub(crate) struct ThresholdsArguments {
     /// Number of held-out images per generation: the next batch, starting over after the last
     #[arg(long, default_value_t = usual_batch())]
     images: usize,
-    /// Number of timesteps per simulation in the evolution
+    /// Number of timesteps per simulation in the evolution; the other simulations have as many, or
+    /// 128 if that is more
     #[arg(long, default_value_t = ThresholdsSettings::default().evolution.timesteps)]
     timesteps: usize,
     /// Margin of the evolution's target below the ANN's accuracy, in percentage points
@@ -330,6 +331,7 @@ impl ThresholdsArguments {
         settings.evolution.generations = self.generations;
         settings.evolution.batch = Some(self.images);
         settings.evolution.timesteps = self.timesteps;
+        settings.timesteps = settings.timesteps.max(self.timesteps);
         thresholds(input, &settings, &self.out, stopped_by_ctrl_c()).map(print_report)
     }
 }

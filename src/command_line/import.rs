@@ -144,7 +144,10 @@ impl OnnxArguments {
         let classes = onnx.graph.shapes()?.last().map_or(0, |shape| shape.channels);
         let files = Files { arguments: self, onnx, data };
         match (channels, height, width, classes) {
-            (1, 8, 8, 10) => work.on_digits(&Imported::new(files.onnx.graph)?),
+            (1, 8, 8, 10) => match self.input.mean {
+                Some(_) => Err(wrong("mean", "one", "none: the embedded digits are 0 to 1")),
+                None => work.on_digits(&Imported::new(files.onnx.graph)?),
+            },
             (1, 28, 28, 10) => files.on_set::<Mnist>(work, (Format::Idx, |path| data::idx(path))),
             (3, 32, 32, 10) => {
                 files.on_set::<Cifar10>(work, (Format::Cifar10, |path| data::cifar10(path)))

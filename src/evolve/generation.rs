@@ -146,8 +146,8 @@ pub fn convergence_chart(title: &str, label: &str, generations: &[Generation]) -
         let mut axes = axes(area, title, ["generation", label], 0.0..last, up)?;
         // The lower quartile is known wherever the upper one is.
         let above = high.iter().map(|p| p.0);
-        let below = low.iter().filter(|p| above.clone().any(|x| x == p.0)).rev();
-        let (low, high) = (below.rev().copied(), high.iter().copied());
+        let low = low.iter().filter(|p| above.clone().any(|x| x == p.0)).copied();
+        let high = high.iter().copied();
         band(&mut axes, low, high, BAND.filled())?;
         line(&mut axes, 0, best)?;
         line(&mut axes, 1, median)?;

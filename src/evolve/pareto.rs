@@ -11,7 +11,7 @@ use super::search::Search;
 use super::settings::EvolveSettings;
 use crate::ann::Classifier;
 use crate::base::chart::{
-    COLOURS, Key, Scale, draw, legend, plain_number, scaled_axes, table, viridis,
+    COLOURS, Key, Scale, dots, draw, legend, plain_number, scaled_axes, table, viridis,
 };
 use crate::base::{
     Chart, NamedTensor, Progress, Ranks, Result, Resume, Steps, Table, do_steps, one_line, show,
@@ -131,13 +131,11 @@ pub fn front_chart(title: &str, all: &[[f64; 3]], front: &[[f64; 3]]) -> Result<
         let up = Scale::of(energy, points().map(|p| p[2]), 0.1);
         let mut axes = scaled_axes(area, title, [&across, &up])?;
         let at = |&[latency, _, energy]: &[f64; 3]| (across.at(latency), up.at(energy));
-        let dot = |point: &[f64; 3]| {
+        for point in all {
             let place = errors.partition_point(|&error| error < point[1]);
-            Circle::new(at(point), 4, viridis(share(place)).filled())
-        };
-        axes.draw_series(all.iter().map(dot))?;
-        let ring = |point| Circle::new(at(point), 8, COLOURS[1].stroke_width(2));
-        axes.draw_series(front.iter().map(ring))?;
+            dots(&mut axes, [at(point)], 4, viridis(share(place)).filled())?;
+        }
+        dots(&mut axes, front.iter().map(at), 8, COLOURS[1].stroke_width(2))?;
         let what = "front: none is better than another in latency, energy and error";
         let mut entries = vec![(what.into(), Key::Ring)];
         for place in marks {

@@ -6,7 +6,7 @@ use plotters::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::ann::Classifier;
-use crate::base::chart::{Key, axes, colour, draw, legend, small_font, table};
+use crate::base::chart::{Key, axes, bar, colour, draw, legend, small_font, table};
 use crate::base::{Chart, Result, owned, rounded};
 use crate::simulate::Snn;
 
@@ -81,18 +81,19 @@ pub fn thresholds_chart(
         let mut axes = axes(area, title, [x_title, "threshold"], x, y)?;
         for i in 0..2 {
             let colour = colour(i);
-            let bars = layers.iter().map(|row| {
+            for row in &layers {
                 let left = row.layer as f64 - 0.34 + 0.34 * i as f64;
                 let height = f64::from(values(row)[i]);
-                Rectangle::new([(left, 0.0), (left + 0.32, height)], colour.filled())
-            });
-            axes.draw_series(bars)?;
+                bar(&mut axes, [(left, 0.0), (left + 0.32, height)], colour.filled())?;
+            }
         }
-        let notes = layers.iter().map(|row| {
+        let (x, y) = (axes.x_range(), axes.y_range());
+        let notes = layers.iter().filter_map(|row| {
             let height = f64::from(values(row)[0].max(values(row)[1])) + f64::from(highest) * 0.06;
             let style = small_font().into_font().color(&BLACK);
             let place = (row.layer as f64 - 0.16, height);
-            Text::new(format!("× {:.2}", row.scale), place, style)
+            let within = x.contains(&place.0) && y.contains(&place.1);
+            within.then(|| Text::new(format!("× {:.2}", row.scale), place, style))
         });
         axes.draw_series(notes.collect::<Vec<_>>())?;
         let entries =

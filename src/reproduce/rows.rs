@@ -38,10 +38,11 @@ impl<R: Row> Report<R> {
 show!(impl [R: Row] Report<R> as table);
 
 /// Headers of the cells of [`Won`].
-const WON: [&str; 4] = ["latency", "evolved, by seed", "improvement %", "95 % interval"];
+const WON: [&str; 5] = ["seeds", "latency", "evolved", "improvement %", "95 % interval"];
 
 /// Latency won by an evolved network.
 struct Won {
+    seed: u64,
     /// Latency of the other network, and of the evolved one.
     latencies: [Option<usize>; 2],
     percent: Option<f64>,
@@ -52,6 +53,7 @@ struct Won {
 macro_rules! won {
     ($row:expr, $before:ident) => {
         Won {
+            seed: $row.seed,
             latencies: [$row.$before, $row.evolved_latency_timesteps],
             percent: $row.improvement_percent,
             interval: [$row.improvement_low_percent, $row.improvement_high_percent],
@@ -61,10 +63,11 @@ macro_rules! won {
 
 impl Won {
     /// Cells of rows that differ in their seed.
-    fn cells(won: &[Self]) -> [String; 4] {
+    fn cells(won: &[Self]) -> [String; 5] {
         let number = |percent: f64| format!("{percent:.1}");
         let interval = |[low, high]: [f64; 2]| format!("{low:.0} to {high:.0}");
         [
+            joined(won, |won| won.seed.to_string()),
             joined(won, |won| latency_text(won.latencies[0])),
             joined(won, |won| latency_text(won.latencies[1])),
             joined(won, |won| won.percent.map_or_else(|| "none".into(), number)),
@@ -164,10 +167,9 @@ impl LatencyRow {
 impl Row for LatencyRow {
     fn table(rows: &[Self]) -> Table {
         let title = "Latency to the target accuracy on test images, in timesteps";
-        let header = ["seed", "ANN %", "target %", "baseline"];
+        let header = ["ANN %", "target %", "baseline"];
         let first = |row: &Self| {
             vec![
-                row.seed.to_string(),
                 format!("{:.2}", row.ann_accuracy_percent),
                 format!("{:.2}", row.target_accuracy_percent),
                 row.baseline.clone(),
@@ -511,9 +513,9 @@ mod tests {
         let certain = table(&[row(0, Some(45), 40.0), row(1, None, 1.0)]);
         let cells = certain.lines().nth(2).unwrap().split("  ").filter(|cell| !cell.is_empty());
         let cells: Vec<&str> = cells.map(str::trim).collect();
-        let expected = ["0", "ANN - 1", "percentile 99.8", "90", "45, never", "50.0, none"];
-        assert_eq!(cells[..6], expected);
-        assert_eq!(cells[6..], ["40 to 60, 1 to 60", "1.00", "none"]);
+        let expected = ["0", "ANN - 1", "percentile 99.8", "0, 1", "90", "45, never", "50.0, none"];
+        assert_eq!(cells[..7], expected);
+        assert_eq!(cells[7..], ["40 to 60, 1 to 60", "1.00", "none"]);
         assert!(!certain.contains("no certain"));
         assert!(table(&[row(0, Some(45), -3.0)]).contains("no certain difference"));
 

@@ -175,7 +175,7 @@ impl Compiler {
                     let channels = end - start;
                     let shapes = shapes.map(|shape| Shape { channels, ..shape });
                     let windows = Map::average(shapes, window, false, self.most)?;
-                    self.pools.push(MaxPool::new((source, layer), &windows));
+                    self.pools.push(MaxPool::new((source, layer), self.pools.len(), &windows));
                     term.source = Source::Pool(self.pools.len() - 1);
                     let [_, from] = shapes;
                     if term.map.is_some() {

@@ -51,9 +51,10 @@ impl EarlyExit {
         draw(title, 1, |area| {
             let last = self.exits.iter().map(|exit| exit.mean_timesteps).fold(1.0, f64::max);
             let percents = self.exits.iter().map(|exit| exit.accuracy_percent);
-            let low = percents.fold(target.percent(), f64::min) - 1.0;
+            let low = percents.clone().fold(target.percent(), f64::min) - 1.0;
+            let high = percents.fold(target.ann().percent(), f64::max) + 1.0;
             let titles = ["mean timesteps per image", "accuracy (%)"];
-            let up = low..target.ann().percent() + 1.0;
+            let up = low..high;
             let mut axes = levelled_axes(area, title, titles, 0.0..last, up)?;
             target.draw(area, &mut axes)?;
             let points = self.exits.iter().map(|e| (e.mean_timesteps, e.accuracy_percent));

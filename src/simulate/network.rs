@@ -15,7 +15,7 @@ use super::settings::SimulateSettings;
 use super::simulator::{Currents, Device, Simulation, Simulator, number};
 use super::synapses::Stages;
 use crate::ann::{Classifier, Graph};
-use crate::base::chart::{COLOURS, draw, named, named_axes, plain_number, table};
+use crate::base::chart::{COLOURS, dots, draw, named, named_axes, plain_number, table};
 use crate::base::{
     Chart, Error, Result, Table, all_finite, not_empty, one_line, owned, require, show,
     some_timesteps,
@@ -455,21 +455,20 @@ pub fn raster_chart(
             -0.5..neurons.len() as f64 - 0.5,
             [&plain_number, &named(&names)],
         )?;
-        let dots = spikes.iter().zip(&trace.counts[layer]).enumerate();
-        let dots = dots.flat_map(|(t, (fired, counts))| {
+        let fired = spikes.iter().zip(&trace.counts[layer]).enumerate();
+        let fired = fired.flat_map(|(t, (fired, counts))| {
             neurons.iter().enumerate().filter_map(move |(row, neuron)| {
                 let at = fired.binary_search(neuron).ok()?;
                 Some((t + 1, row, counts[at]))
             })
         });
-        let dot = |(t, row, count): (usize, usize, i8)| {
+        for (t, row, count) in fired.clone() {
             let colour = COLOURS[usize::from(count < 0)];
-            Circle::new((t as f64, row as f64), 2, colour.filled())
-        };
-        axes.draw_series(dots.clone().map(dot))?;
+            dots(&mut axes, [(t as f64, row as f64)], 2, colour.filled())?;
+        }
         let cells = |(t, row, count): (usize, usize, i8)| {
             [t.to_string(), names[row].clone(), count.to_string()]
         };
-        table(["timestep", "neuron", "spikes"], dots.map(cells))
+        table(["timestep", "neuron", "spikes"], fired.map(cells))
     })
 }

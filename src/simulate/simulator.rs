@@ -13,7 +13,7 @@ use super::neurons::Neurons;
 use super::outputs::Outputs;
 use super::settings::SimulateSettings;
 use super::synapses::{Source, Stage, Stages, to_channels_last};
-use crate::base::{Chart, Error, Result, one_line, rounded, show, some_timesteps};
+use crate::base::{Chart, Error, Result, note_slow_build, one_line, rounded, show, some_timesteps};
 use crate::data::{Samples, Shape};
 use crate::metrics::{AccuracyCurve, Hits, Target, predict};
 
@@ -255,6 +255,7 @@ impl<'a> Simulator<'a> {
     ) -> Result<Self> {
         images.check_some()?;
         code.check()?;
+        note_slow_build();
         let (per_neuron, outputs, kept) = (false, false, None);
         let mut simulator = Self { stages, images, code, per_neuron, outputs, device, kept };
         let values = images.len().saturating_mul(stages.stages[0].output.size());

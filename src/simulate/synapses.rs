@@ -62,6 +62,8 @@ pub(crate) struct MaxPool {
     pub source: Source,
     /// Layer of neurons that the spikes come from.
     pub layer: usize,
+    /// Number in the order of the graph; those of one node are in the order of its channels.
+    pub number: usize,
     pub input: Shape,
     pub output: Shape,
     /// Input positions of each window.
@@ -71,7 +73,7 @@ pub(crate) struct MaxPool {
 }
 
 impl MaxPool {
-    pub fn new((source, layer): (Source, usize), windows: &Map) -> Self {
+    pub fn new((source, layer): (Source, usize), number: usize, windows: &Map) -> Self {
         let all = 0..windows.positions();
         let mut starts = vec![0];
         let mut positions = Vec::new();
@@ -80,7 +82,7 @@ impl MaxPool {
             starts.push(positions.len());
         }
         let (input, output) = (windows.input, windows.output);
-        Self { source, layer, input, output, positions, starts }
+        Self { source, layer, number, input, output, positions, starts }
     }
 
     /// Input positions of a window.

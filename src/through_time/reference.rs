@@ -227,6 +227,8 @@ struct Counts<'a> {
     layers: Vec<Vec<u64>>,
     /// What every max pool emits, in the same order.
     pools: Vec<Vec<u64>>,
+    /// Numbers of the pools in the order of the graph.
+    order: Vec<usize>,
     /// Spikes of all neurons, by image and timestep; none unless they are asked for.
     by_image: Vec<u32>,
     each_image: bool,
@@ -241,9 +243,12 @@ impl<'a> Counts<'a> {
     fn new(stages: &'a Stages, timesteps: usize, each_image: bool) -> Self {
         let spiking = &stages.stages[..stages.spiking()];
         let zeros = |shape: Shape| vec![0; timesteps * shape.size()];
+        let mut order: Vec<usize> = (0..stages.pools.len()).collect();
+        order.sort_by_key(|&pool| stages.pools[pool].number);
         Self {
             layers: spiking.iter().map(|stage| zeros(stage.output)).collect(),
             pools: stages.pools.iter().map(|pool| zeros(pool.output)).collect(),
+            order,
             by_image: Vec::new(),
             each_image,
             images: 0..0,
@@ -299,11 +304,12 @@ impl<'a> Counts<'a> {
         let frame = each / self.piece.len();
         let mut first = 0;
         while first < frame {
-            let pool = &self.stages.pools[self.passed[1]];
+            let number = self.order[self.passed[1]];
+            let pool = &self.stages.pools[number];
             let (size, positions) = (pool.output.size(), pool.output.height * pool.output.width);
             // Charges are what spikes bring: they are divided by that of one.
             let charges = neurons[pool.layer].charges();
-            let counts = &mut self.pools[self.passed[1]][self.piece.start * size..];
+            let counts = &mut self.pools[number][self.piece.start * size..];
             for (counts, sums) in counts.chunks_exact_mut(size).zip(sums.chunks_exact(frame)) {
                 for (i, (count, sum)) in counts.iter_mut().zip(&sums[first..]).enumerate() {
                     let charge = charges[i / positions % charges.len()];
@@ -374,29 +380,28 @@ mod tests {
         assert_eq!(pieces(100, 64, 10), (1, 1)); // less is not possible
     }
 
-    /// Max pools, refractory periods, graded spikes and input codes go on where the piece before ended.
-    #[test]
-    fn pieces_do_not_change_a_run() {
-        let weights = |count: usize, seed| -> Vec<f32> {
-            let noise = noise(count, seed).into_iter();
-            noise.map(|x| ((x - 0.4) * 16.0).round() / 16.0).collect()
-        };
-        let conv = |inputs, outputs, seed| Layer::Conv {
-            weight: weights(outputs * inputs * 9, seed),
-            bias: None,
+    fn dyadic(count: usize, seed: usize) -> Vec<f32> {
+        noise(count, seed).iter().map(|x| ((x - 0.4) * 16.0).round() / 16.0).collect()
+    }
+
+    fn conv(inputs: usize, outputs: usize, seed: usize) -> Layer {
+        Layer::Conv {
+            weight: dyadic(outputs * inputs * 9, seed),
+            bias: Some(dyadic(outputs, seed + 1)),
             inputs,
             outputs,
             window: Window::square(3, 1, 1),
             groups: 1,
-        };
-        let pool = Layer::MaxPool { window: Window::square(2, 2, 0), ceil: false };
-        let (weight, bias, inputs, outputs) = (weights(10 * 64, 9), None, 64, 10);
-        let last = Layer::Linear { weight, bias, inputs, outputs, order: CHANNELS_FIRST };
-        let layers = [conv(1, 4, 1), Layer::Neurons, pool, conv(4, 4, 5), Layer::Neurons, last];
-        let graph = Graph::chain(Shape::new(1, 8, 8), layers);
-        let first = Neurons { refractory: 1, ..Neurons::new([0.5]) };
-        let second = Neurons { spikes: Graded::levels(2), ..Neurons::new([0.75]) };
-        let network = SpikingNetwork::new(graph, vec![first, second]).unwrap();
+        }
+    }
+
+    fn linear(inputs: usize, outputs: usize) -> Layer {
+        let (weight, bias) = (dyadic(outputs * inputs, 9), None);
+        Layer::Linear { weight, bias, inputs, outputs, order: CHANNELS_FIRST }
+    }
+
+    /// Holds runs in pieces to those of the engine.
+    fn pieces_change_nothing(network: &SpikingNetwork) {
         let digits = crate::data::digits().unwrap().take(5);
         for code in [InputCode::Direct, InputCode::Latency { period: 3 }] {
             let settings = SimulateSettings { code, per_neuron: true, outputs: true, ..7.into() };
@@ -407,38 +412,52 @@ mod tests {
                     run_keeping::<Cpu>(kept, stages, &network.neurons, images, settings).unwrap();
                 assert!(found == expected, "{kept}");
             }
-            assert!(expected.pools[0].iter().sum::<u64>() > 100);
+            assert!(expected.pools.iter().flatten().sum::<u64>() > 100);
         }
+    }
+
+    const POOL: Layer = Layer::MaxPool { window: Window::square(2, 2, 0), ceil: false };
+
+    /// Max pools, refractory periods, graded spikes and input codes go on where the piece before ended.
+    #[test]
+    fn pieces_do_not_change_a_run() {
+        let layers =
+            [conv(1, 4, 1), Layer::Neurons, POOL, conv(4, 4, 5), Layer::Neurons, linear(64, 10)];
+        let graph = Graph::chain(Shape::new(1, 8, 8), layers);
+        let first = Neurons { refractory: 1, ..Neurons::new([0.5]) };
+        let second = Neurons { spikes: Graded::levels(2), ..Neurons::new([0.75]) };
+        pieces_change_nothing(&SpikingNetwork::new(graph, vec![first, second]).unwrap());
+    }
+
+    /// The engine has them in another order than the graph.
+    #[test]
+    fn pools_of_pools_are_counted_each_as_its_own() {
+        let mut graph = Graph::new(Shape::new(1, 8, 8));
+        let first = graph.add("", conv(1, 2, 1), [0]);
+        let first = graph.add("", Layer::Neurons, [first]);
+        let second = graph.add("", conv(1, 4, 5), [0]);
+        let second = graph.add("", Layer::Neurons, [second]);
+        graph.add("", Layer::Concat, [second, first]);
+        graph.then(POOL);
+        graph.then(POOL);
+        graph.then(linear(24, 10));
+        let neurons = vec![
+            Neurons::new([0.5]),
+            Neurons { spikes: Graded::levels(2), ..Neurons::new([0.25]) },
+        ];
+        pieces_change_nothing(&SpikingNetwork::new(graph, neurons).unwrap());
     }
 
     /// Convolution, pooling, a residual sum of what is constant and what is not, two layers of
     /// neurons: logits are the mean of the reference's output currents.
     #[test]
     fn an_unrolled_network_is_the_reference() {
-        let dyadic = |count: usize, seed| -> Vec<f32> {
-            let noise = noise(count, seed).into_iter();
-            noise.map(|x| ((x - 0.4) * 16.0).round() / 16.0).collect()
-        };
-        let conv = |inputs, seed| Layer::Conv {
-            weight: dyadic(4 * inputs * 9, seed),
-            bias: Some(dyadic(4, seed + 1)),
-            inputs,
-            outputs: 4,
-            window: Window::square(3, 1, 1),
-            groups: 1,
-        };
         let input = Shape::new(1, 4, 4);
-        let mut graph = Graph::chain(input, [conv(1, 1), Layer::Neurons, conv(4, 5)]);
+        let mut graph = Graph::chain(input, [conv(1, 4, 1), Layer::Neurons, conv(4, 4, 5)]);
         graph.add("", Layer::Sum, [3, 1]);
         graph.then(Layer::average(2));
         graph.then(Layer::Neurons);
-        graph.then(Layer::Linear {
-            weight: dyadic(3 * 16, 9),
-            bias: None,
-            inputs: 16,
-            outputs: 3,
-            order: CHANNELS_FIRST,
-        });
+        graph.then(linear(16, 3));
         let neurons = [Neurons::new([0.75]), Neurons::new([0.5, 1.0, 0.25, 1.5])];
         let (count, timesteps) = (3, 8);
         let images = dyadic(16 * count, 21);

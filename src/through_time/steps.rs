@@ -21,6 +21,8 @@ pub(crate) struct Steps<D: Device<f32>> {
     inputs: Vec<Vec<usize>>,
     /// Number of steps that take each value.
     uses: Vec<usize>,
+    /// Size of the largest value.
+    largest: usize,
     /// Shape of the output.
     pub output: Shape,
 }
@@ -161,16 +163,17 @@ impl<D: Device<f32>, T: Tape<f32, D>> Flow<D, T> {
 }
 
 impl<D: Accelerated<f32>> Steps<D> {
-    /// Largest number of values that one frame becomes in a layer: those of all windows of a
-    /// convolution, or the neurons of a layer.
+    /// Largest number of values that one frame becomes: those of all windows of a layer, or of the
+    /// layer's input or output.
     pub fn widest(&self) -> usize {
-        let values = |step: &Step<D>| match step {
+        let windows = |step: &Step<D>| match step {
             Step::Convolve { shape, .. } => shape.places() * shape.positions(),
-            Step::ConvolvePatches { patches, .. } | Step::MaxPool(patches) => patches.indices.len(),
-            Step::Fire(fire) => fire.channels * fire.positions,
+            Step::ConvolvePatches { patches, .. }
+            | Step::AveragePatches { patches, .. }
+            | Step::MaxPool(patches) => patches.indices.len(),
             _ => 1,
         };
-        self.steps.iter().map(values).max().unwrap_or(1)
+        self.steps.iter().map(windows).fold(self.largest, usize::max)
     }
 
     /// Runs all layers, neurons by `fire` and max pools by `pool`. `plainly` runs convolutions by
@@ -415,8 +418,9 @@ pub(crate) fn build<D: Accelerated<f32>>(
     }
     let output = shapes[graph.nodes.len()];
     let uses = graph.uses();
+    let largest = shapes.iter().map(|shape| shape.size()).max().unwrap_or(1);
     let inputs = graph.nodes.into_iter().map(|node| node.inputs).collect();
-    Ok(Steps { steps, inputs, uses, output })
+    Ok(Steps { steps, inputs, uses, largest, output })
 }
 
 /// Layer on a device, of an ANN where it is one of neurons.
