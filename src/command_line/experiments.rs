@@ -82,7 +82,7 @@ struct TrainedFiles {
     /// them or with PyTorch's names
     #[cfg_attr(
         feature = "onnx",
-        doc = "; for `reproduce thresholds` also an ONNX file of a network for other images"
+        doc = "(for `reproduce thresholds` also an ONNX file of a network for other images)"
     )]
     #[arg(long)]
     model: PathBuf,
