@@ -13,7 +13,7 @@ use crate::convert::{Balance, Conversion, convert};
 use crate::data::{HeldOut, Images, Split};
 use crate::evolve::{Evaluator, Objective};
 use crate::metrics::{AccuracyRow, Target, accuracy_chart};
-use crate::simulate::{SimulateSettings, Simulation, Snn, simulate};
+use crate::simulate::{Exit, SimulateSettings, Simulation, Snn, simulate};
 
 /// What [`measure`] found.
 pub(super) struct Measured<N: Classifier> {
@@ -29,7 +29,7 @@ impl<N: Classifier> Measured<N> {
     /// Accuracies of all networks on the test images.
     pub fn accuracy(&self) -> Vec<AccuracyRow> {
         let networks = self.networks.iter();
-        let rows = networks.flat_map(|Tested { chosen, run }| {
+        let rows = networks.flat_map(|Tested { chosen, run, .. }| {
             AccuracyRow::of(chosen.seed, &chosen.to_string(), &run.curve).collect::<Vec<_>>()
         });
         rows.collect()
@@ -42,7 +42,7 @@ impl<N: Classifier> Measured<N> {
         let shown = self.networks.iter().filter(|Tested { chosen, .. }| {
             Some(chosen.seed) == first && ["percentile", EVOLVED].contains(&chosen.network)
         });
-        let curves = shown.map(|Tested { chosen, run }| (chosen.to_string(), &run.curve));
+        let curves = shown.map(|Tested { chosen, run, .. }| (chosen.to_string(), &run.curve));
         accuracy_chart(title, curves, Some(&self.targets[1]))
     }
 }
@@ -82,8 +82,17 @@ pub(super) fn measure<M: Model>(
     let mut networks = Vec::new();
     for chosen in chosen {
         steps.depend_on(&(&all, &chosen.kind))?;
-        let run = steps.run(&format!("test, {chosen}"), &chosen.snn, &images, run)?;
-        networks.push(Tested { chosen, run });
+        let fit = |(kept, _): &(Simulation, Option<Exit>)| {
+            kept.is_of(images.len(), settings.timesteps) && kept.outputs.is_none()
+        };
+        // Outputs of many classes would be too many to keep.
+        let (run, exit) = steps.step_that(&format!("test, {chosen}"), fit, || {
+            let mut run = simulate(&chosen.snn, &images, run)?;
+            let exit = chosen.gap.map(|gap| run.exit_at(gap)).transpose()?;
+            run.outputs = None;
+            Ok((run, exit))
+        })?;
+        networks.push(Tested { chosen, run, exit });
     }
     let targets = [target.with_margin(2.0)?, target.clone(), target.with_margin(0.5)?];
     Ok(Measured { networks, convergence, targets, checksums })
@@ -135,6 +144,8 @@ impl<N: Classifier> fmt::Display for Chosen<N> {
 pub(super) struct Tested<N: Classifier> {
     pub chosen: Chosen<N>,
     pub run: Simulation,
+    /// Early exit at the chosen gap.
+    pub exit: Option<Exit>,
 }
 
 /// Sort of a network that evolution found.

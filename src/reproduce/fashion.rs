@@ -108,7 +108,7 @@ impl FashionRow {
         first: Option<&Tested<N>>,
         start: Option<&Tested<N>>,
     ) -> Result<Self> {
-        let Tested { chosen, run } = network;
+        let Tested { chosen, run, .. } = network;
         let won = |before: Option<&Tested<N>>| -> Result<Won> {
             let Some(before) = before else {
                 return Ok([None; 3]);

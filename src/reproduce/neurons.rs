@@ -79,12 +79,11 @@ impl NeuronRow {
         all: &[Tested<N>],
         targets: &[Target; 3],
     ) -> Result<Self> {
-        let Tested { chosen, run } = network;
+        let Tested { chosen, run, exit } = network;
         let after = |t| run.curve.after(t).map(|accuracy| rounded(accuracy.percent()));
         let [two, one, half] = targets.each_ref().map(|target| run.curve.latency(target));
         let spent = one.unwrap_or(run.curve.timesteps());
         let spikes = run.layers.iter().flat_map(|layer| &layer.spikes[..spent]).sum::<u64>();
-        let exit = chosen.gap.map(|gap| run.exit_at(gap)).transpose()?;
         let exit = exit.filter(|exit| targets[1].is_reached(exit.accuracy_percent));
         let from = chosen.kind.from;
         let gain = chosen.start.map(|start| gain(&all[start].run, run, from));
