@@ -63,7 +63,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::ann::{Ann, Network, NetworkDevice, Values};
-use crate::base::chart::pictures;
+use crate::base::heat_map::pictures;
 use crate::base::{
     Chart, Error, Progress, Result, Rng, Stream, Table, at_least, fields, require, rng, show,
     some_timesteps,

@@ -57,6 +57,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::base::heat_map::heat_map_of;
 use crate::base::{
     Chart, Checkpoint, Error, Lock, Progress, Result, Table, chart, check_same, distinct, one_line,
     read_checkpoint, read_table, require, show, write_checkpoint, write_csv,
@@ -498,7 +499,7 @@ impl Swept {
         let value = self.column(column)?;
         self.check_fixed(&[x, y])?;
         let cell = |row: &Vec<String>| (row[x].clone(), row[y].clone(), row[value].parse().ok());
-        chart::heat_map_of(column, [across, up], self.rows.iter().map(cell))
+        heat_map_of(column, [across, up], self.rows.iter().map(cell))
     }
 
     /// Chart of a column's numbers against those of one axis, one line for each value of another.

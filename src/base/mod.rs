@@ -8,11 +8,13 @@ pub mod error;
 #[cfg(feature = "figures")]
 mod figures;
 pub(crate) mod files;
+pub(crate) mod heat_map;
 pub(crate) mod lock;
 pub(crate) mod progress;
 pub mod random;
 pub mod ranks;
 pub mod resume;
+pub(crate) mod style;
 pub(crate) mod table;
 pub mod tensors;
 

@@ -52,7 +52,7 @@ use serde::{Deserialize, Serialize};
 use super::augment::Augment;
 use super::shape::Shape;
 use super::tasks::Task;
-use crate::base::chart::pictures;
+use crate::base::heat_map::pictures;
 use crate::base::{Chart, Error, Result, Rng, Table, not_empty, require, show, write_file};
 
 /// Part of a data set: [`Whole`], [`Training`], [`HeldOut`] or [`Test`].

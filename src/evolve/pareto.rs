@@ -11,8 +11,9 @@ use super::search::Search;
 use super::settings::EvolveSettings;
 use crate::ann::Classifier;
 use crate::base::chart::{
-    COLOURS, Key, Scale, dots, draw, legend, plain_number, scaled_axes, table, viridis,
+    COLOURS, Key, Scale, dots, draw, legend, plain_number, scaled_axes, table,
 };
+use crate::base::style::viridis;
 use crate::base::{
     Chart, NamedTensor, Progress, Ranks, Result, Resume, Steps, Table, do_steps, one_line, show,
 };

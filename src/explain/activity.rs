@@ -5,6 +5,7 @@ use std::borrow::Borrow;
 use serde::{Deserialize, Serialize};
 
 use super::charts::{LAYER, lines, one};
+use crate::base::heat_map::heat_map_of;
 use crate::base::{Chart, Result, chart, owned, require, rounded};
 use crate::data::{Images, Part, Task};
 use crate::simulate::{InputCode, Simulation, SpikingNetwork, Stage};
@@ -55,7 +56,7 @@ pub fn firing_rates_chart(
         let rate = Some(row.firing_rate_percent);
         (row.timestep.to_string(), row.layer.to_string(), rate)
     });
-    chart::heat_map_of(title, ["timestep", LAYER], cells)
+    heat_map_of(title, ["timestep", LAYER], cells)
 }
 
 /// Timesteps of the first spikes of one layer.
@@ -219,5 +220,5 @@ pub fn activation_map_chart(
     rows.sort_by_key(|row| (std::cmp::Reverse(row.row), row.column));
     let cells = rows.into_iter();
     let cells = cells.map(|row| (row.column.to_string(), row.row.to_string(), Some(row.score)));
-    chart::heat_map_of(title, ["column", "row"], cells)
+    heat_map_of(title, ["column", "row"], cells)
 }

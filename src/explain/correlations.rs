@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::scales::ScaleRow;
 use super::stats::{pearson, spearman};
 use crate::ann::Classifier;
-use crate::base::{Chart, Result, chart, distinct, owned, require, rounded};
+use crate::base::heat_map::heat_map_of;
+use crate::base::{Chart, Result, distinct, owned, require, rounded};
 use crate::convert::{Balance, Conversion};
 use crate::simulate::{Simulation, SpikingNetwork};
 
@@ -136,5 +137,5 @@ pub fn correlations_chart(
         [cell("r", row.pearson), cell("ρ", row.spearman)]
     });
     let titles = ["statistic of the layer", "Pearson's r, Spearman's ρ"];
-    chart::heat_map_of(title, titles, cells)
+    heat_map_of(title, titles, cells)
 }

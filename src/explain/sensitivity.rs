@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::charts::{LAYER, lines, one};
 use super::stats::{mean, standard_deviation};
+use crate::base::heat_map::heat_map_of;
 use crate::base::{Chart, Progress, Result, Stream, at_least, chart, owned, require, rng, rounded};
 use crate::data::{Images, Part, Task};
 use crate::evolve::{Evaluator, EvolveSettings, Gene, Genome};
@@ -93,7 +94,7 @@ pub fn threshold_sensitivity_chart(
         let (factor, layer) = (row.factor.to_string(), row.layer.to_string());
         (factor, layer, row.cost.or(latency))
     });
-    chart::heat_map_of(title, ["factor on the layer's thresholds", LAYER], cells)
+    heat_map_of(title, ["factor on the layer's thresholds", LAYER], cells)
 }
 
 /// Elementary effects of one input of a function: changes of its value, extrapolated linearly to
