@@ -145,10 +145,10 @@ pub(crate) fn draw(
         area.fill(&WHITE)?;
         let data = with(&area)?;
         area.present()?;
-        Ok((style.title.unwrap_or_else(|| title.into()), data))
+        Ok((style.title(title), data))
     };
     match drawn() {
-        Ok((title, data)) => Ok(Chart { title: clean(&title), svg, data }),
+        Ok((title, data)) => Ok(Chart { title, svg, data }),
         Err(error) => Err(Error::Chart { chart: clean(title), reason: error.to_string() }),
     }
 }
@@ -200,9 +200,7 @@ pub(crate) fn named_axes<'a, 'b>(
     y: Range<f64>,
     names: [&dyn Fn(f64) -> String; 2],
 ) -> Drawn<Axes<'a, 'b>> {
-    let style = Style::current()?;
-    let (x, y) = (style.x.clone().unwrap_or(x), style.y.clone().unwrap_or(y));
-    framed_axes(area, title, titles, [x, y], names, MARGIN)
+    framed_axes(area, title, titles, Style::current()?.limits(x, y), names, MARGIN)
 }
 
 /// Draws [`named_axes`] within these limits, with so many pixels to their right.
@@ -222,7 +220,7 @@ pub(super) fn framed_axes<'a, 'b>(
     }
     let style = Style::current()?;
     let (width, height) = style.size;
-    let title = clean(style.title.as_deref().unwrap_or(title));
+    let title = style.title(title);
     let [x_title, y_title] = titles.map(clean);
     // A step's multiples are not exact: what is next to 0 is 0.
     let at = |place: f64, range: &Range<f64>| match place.abs() < 1e-9 * (range.end - range.start) {
@@ -413,8 +411,7 @@ pub(crate) fn levelled_axes<'a, 'b>(
     y: Range<f64>,
 ) -> Drawn<Axes<'a, 'b>> {
     let style = Style::current()?;
-    let limits = [style.x.clone().unwrap_or(x), style.y.clone().unwrap_or(y)];
-    let right = style.length(LEVELS) + MARGIN;
+    let (limits, right) = (style.limits(x, y), style.length(LEVELS) + MARGIN);
     framed_axes(area, title, titles, limits, [&whole_number, &plain_number], right)
 }
 

@@ -77,6 +77,16 @@ impl Style {
         Ok(style)
     }
 
+    /// The title that is set, or a chart's own.
+    pub(super) fn title(&self, own: &str) -> String {
+        clean(self.title.as_deref().unwrap_or(own))
+    }
+
+    /// The limits that are set, or a chart's own.
+    pub(super) fn limits(&self, x: Range<f64>, y: Range<f64>) -> [Range<f64>; 2] {
+        [self.x.clone().unwrap_or(x), self.y.clone().unwrap_or(y)]
+    }
+
     /// Length in pixels that grows with the text.
     pub(super) fn length(&self, pixels: u32) -> u32 {
         (f64::from(pixels) * self.text).round() as u32

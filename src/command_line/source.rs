@@ -264,22 +264,21 @@ pub(crate) enum Cifar {
 impl DataArguments {
     /// The one of both that the files are.
     pub(crate) fn cifar(&self) -> evospike::Result<Cifar> {
-        let folder = self.data()?;
-        let format = self.format()?;
-        let classes = std::fs::read_dir(folder.join("train")).map_or(0, Iterator::count);
-        let ten = match format {
-            Format::Cifar10 => data::cifar10(folder)?,
-            Format::Folder if classes < Cifar100::CLASSES => self.folder()?,
-            Format::Cifar100 | Format::Folder => {
-                let hundred = match format {
-                    Format::Folder => self.folder()?,
-                    _ => data::cifar100(folder)?,
-                };
-                return Ok(Cifar::Hundred(hundred.normalised(&Normalisation::CIFAR100)?));
-            }
+        let (path, format) = (self.data()?, self.format()?);
+        let in_folders = || std::fs::read_dir(path.join("train")).map_or(0, Iterator::count);
+        let (hundred, folder) = match format {
+            Format::Cifar10 => (false, false),
+            Format::Cifar100 => (true, false),
+            Format::Folder => (in_folders() >= Cifar100::CLASSES, true),
             Format::Idx | Format::Auto => return Err(self.refuse("cifar10, cifar100 or folder")),
         };
-        Ok(Cifar::Ten(ten.normalised(&Normalisation::CIFAR10)?))
+        Ok(if hundred {
+            let data = if folder { self.folder()? } else { data::cifar100(path)? };
+            Cifar::Hundred(data.normalised(&Normalisation::CIFAR100)?)
+        } else {
+            let data = if folder { self.folder()? } else { data::cifar10(path)? };
+            Cifar::Ten(data.normalised(&Normalisation::CIFAR10)?)
+        })
     }
 
     /// Images in folders; says which files were left out.

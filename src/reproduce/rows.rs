@@ -63,7 +63,7 @@ macro_rules! won {
 
 impl Won {
     /// Cells of rows that differ in their seed.
-    fn cells(won: &[Self]) -> [String; 5] {
+    fn cells(won: &[&Self]) -> [String; 5] {
         let number = |percent: f64| format!("{percent:.1}");
         let interval = |[low, high]: [f64; 2]| format!("{low:.0} to {high:.0}");
         [
@@ -99,15 +99,15 @@ fn by_seed<R>(
     won: impl Fn(&R) -> Won,
     (after, last): (&[&str], impl Fn(&[&R]) -> Vec<String>),
 ) -> Table {
-    let kinds = distinct(rows.iter().map(&first));
+    let won: Vec<Won> = rows.iter().map(won).collect();
     let cells = |kind: Vec<String>| {
-        let own: Vec<&R> = rows.iter().filter(|row| first(row) == kind).collect();
-        let of: Vec<Won> = own.iter().map(|row| won(row)).collect();
+        let own = rows.iter().zip(&won).filter(|(row, _)| first(row) == kind);
+        let (own, of): (Vec<&R>, Vec<&Won>) = own.unzip();
         kind.into_iter().chain(Won::cells(&of)).chain(last(&own)).collect()
     };
     let header = before.iter().chain(&WON).chain(after).copied();
-    let all: Vec<Won> = rows.iter().map(&won).collect();
-    Table::of(title, header, kinds.into_iter().map(cells)).noted(Won::note(all.iter()))
+    let kinds = distinct(rows.iter().map(&first)).into_iter();
+    Table::of(title, header, kinds.map(cells)).noted(Won::note(won.iter()))
 }
 
 /// Row of `latency.csv`: one seed and one target.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::engine::{Chunk, Engine};
 use super::neurons::Neurons;
 use super::outputs::Outputs;
-use super::simulator::{Simulation, Simulator};
+use super::simulator::{Simulation, Simulator, overflow};
 use crate::base::chart::{Key, draw, legend, levelled_axes, line, table};
 use crate::base::{Chart, Error, Result, Table, require, show, some_timesteps};
 use crate::metrics::{Accuracy, Target, predict};
@@ -185,7 +185,7 @@ impl Simulator<'_> {
             overflows: a.overflows | b.overflows,
         });
         if all.overflows {
-            return Err(self.overflow());
+            return Err(overflow(self.stages));
         }
         let images = self.images.len();
         Ok(Exit {

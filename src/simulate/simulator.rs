@@ -386,7 +386,7 @@ impl<'a> Simulator<'a> {
                 sum
             });
         if overflows.into_inner() {
-            return Err(self.overflow());
+            return Err(overflow(self.stages));
         }
         let hits = Hits::new(timesteps, hits);
         Ok(Simulation {
@@ -413,11 +413,6 @@ impl<'a> Simulator<'a> {
         let drives: Vec<_> = currents.iter().map(|currents| currents.drives(self.stages)).collect();
         engine.run(&drives, timesteps, scratch, show);
         currents
-    }
-
-    /// Error of outputs that overflow.
-    pub(super) fn overflow(&self) -> Error {
-        overflow(self.stages)
     }
 
     /// Returns the ANN's logits of every image, one value per class.

@@ -156,15 +156,18 @@ crate::network! {
 }
 use crate::ann::modules::{Flatten, Relu, UnbiasedLinear};
 
-/// Two neurons, then one, on images of one pixel of 0.6.
-fn tiny(first: [f32; 2], second: f32) -> Result<Conversion<Tiny>> {
-    let linear = |weight: &[f32], inputs: usize| Layer::Linear {
+fn linear(weight: &[f32], inputs: usize) -> Layer {
+    Layer::Linear {
         weight: weight.to_vec(),
         bias: None,
         inputs,
         outputs: weight.len() / inputs,
         order: CHANNELS_FIRST,
-    };
+    }
+}
+
+/// Two neurons, then one, on images of one pixel of 0.6.
+fn tiny(first: [f32; 2], second: f32) -> Result<Conversion<Tiny>> {
     let layers = [
         linear(&first, 1),
         Layer::Neurons,
@@ -318,13 +321,6 @@ fn thresholds_as_charges_are_normalised_weights_and_biases() {
 #[test]
 fn learned_thresholds_say_what_quantised_activations_do() {
     let (bound, levels) = (0.5, 2);
-    let linear = |weight: &[f32], inputs: usize| Layer::Linear {
-        weight: weight.to_vec(),
-        bias: None,
-        inputs,
-        outputs: weight.len() / inputs,
-        order: CHANNELS_FIRST,
-    };
     let weights = [-1.0, 0.0, 0.24, 0.26, 0.7, 0.8, 9.0];
     let layers = [
         linear(&weights, 1),
