@@ -94,7 +94,7 @@ fn short_number(value: f64) -> String {
 /// their axis.
 ///
 /// # Errors
-/// Returns [`Error::Chart`] if plotters fails.
+/// Returns [`Error::Chart`](crate::Error::Chart) if plotters fails.
 pub fn heat_map(
     title: &str,
     across: (&str, &[String]),
@@ -105,9 +105,8 @@ pub fn heat_map(
         let finite = |value: &Option<f64>| value.filter(|value| value.is_finite());
         let shades = Shades::of(cells.iter().flatten().filter_map(finite));
         let style = Style::current()?;
-        let of =
-            |limits: Option<Range<f64>>, count: usize| limits.unwrap_or(-0.5..count as f64 - 0.5);
-        let (x, y) = (of(style.x.clone(), across.1.len()), of(style.y.clone(), up.1.len()));
+        let all = |names: &[String]| -0.5..names.len() as f64 - 0.5;
+        let [x, y] = style.limits(all(across.1), all(up.1));
         let mut axes = framed_axes(
             area,
             title,
@@ -154,7 +153,7 @@ pub fn heat_map(
 /// of one channel or coloured of three. A picture of more than 96 rows or columns is shown smaller.
 ///
 /// # Errors
-/// Returns an error for another number of channels or values; [`Error::Chart`] if plotters fails.
+/// Returns an error for another number of channels or values; [`Error::Chart`](crate::Error::Chart) if plotters fails.
 pub fn pictures<N: Into<String>, P: AsRef<[f32]>>(
     title: &str,
     [channels, height, width]: [usize; 3],
@@ -183,7 +182,7 @@ pub fn pictures<N: Into<String>, P: AsRef<[f32]>>(
     };
     draw(title, 0, |area| {
         let style = Style::current()?;
-        let title = clean(style.title.as_deref().unwrap_or(title));
+        let title = style.title(title);
         let caption = style.font(20.0, &title, style.size.0 - 2 * MARGIN);
         let left = (MARGIN as i32, MARGIN as i32);
         area.draw(&Text::new(title, left, caption.into_font().color(&BLACK)))?;
