@@ -9,10 +9,10 @@ use evospike::Error;
 use evospike::ann::graph::Graph;
 use evospike::ann::layers::{CHANNELS_FIRST, CHANNELS_LAST, Layer, Window};
 use evospike::data::{Shape, Task, Whole};
-use evospike::ops::Backend;
 use evospike::prelude::*;
 use evospike::simulate::SpikingNetwork;
 use evospike::simulate::neurons::{Charge, Negative, Neurons, Reset, Spikes};
+use evospike::through_time::fire::Fires;
 use evospike::through_time::reference;
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
@@ -341,11 +341,7 @@ proptest! {
 }
 
 /// Comparison of spike counts on digits, whose pixels are sixteenths.
-fn counts_agree<D: Backend>(
-    seed: u64,
-    blocks: usize,
-    timesteps: usize,
-) -> Result<(), TestCaseError> {
+fn counts_agree<D: Fires>(seed: u64, blocks: usize, timesteps: usize) -> Result<(), TestCaseError> {
     let (mut rng, shape) = (Rng::seed_from_u64(seed), Digits::SHAPE);
     let code = match rng.random_range(0..3) {
         0 => InputCode::Direct,
@@ -371,9 +367,10 @@ fn counts_agree<D: Backend>(
 }
 
 /// Evolution of thresholds on the engine and on a device: the same genomes in every generation.
-/// Whether the network that the seed draws suits: no layer is silent, some images are right, and
+///
+/// Tells whether the network that the seed draws suits: no layer is silent, some images are right, and
 /// thresholds can be evolved.
-fn evolutions_agree<D: Backend>(seed: u64) -> evospike::Result<bool> {
+fn evolutions_agree<D: Fires>(seed: u64) -> evospike::Result<bool> {
     let (graph, neurons) = Builder::new(Rng::seed_from_u64(seed), Digits::SHAPE).network(2, 10);
     let network = Imported::<Digits>::new(graph)?;
     let digits = data::digits()?.split(Shares::default(), 0)?;
@@ -427,6 +424,7 @@ fn evolution_on_a_device_is_that_of_the_fast_engine() {
 #[test]
 fn a_card_counts_and_evolves_as_the_fast_engine() {
     use dfdx::prelude::Cuda;
+    use evospike::ops::Backend;
     if let Err(error) = Cuda::open(0) {
         return println!("skipped: {error}");
     }

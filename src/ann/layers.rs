@@ -205,6 +205,28 @@ impl Layer {
         }
     }
 
+    /// Weights and biases of a convolution or a linear layer.
+    pub(crate) fn weights(&self) -> impl Iterator<Item = &Vec<f32>> {
+        let tensors = match self {
+            Self::Conv { weight, bias, .. } | Self::Linear { weight, bias, .. } => {
+                Some((weight, bias))
+            }
+            _ => None,
+        };
+        tensors.into_iter().flat_map(|(weight, bias)| [weight].into_iter().chain(bias))
+    }
+
+    /// [`weights`](Self::weights), to be changed.
+    pub(crate) fn weights_mut(&mut self) -> impl Iterator<Item = &mut Vec<f32>> {
+        let tensors = match self {
+            Self::Conv { weight, bias, .. } | Self::Linear { weight, bias, .. } => {
+                Some((weight, bias))
+            }
+            _ => None,
+        };
+        tensors.into_iter().flat_map(|(weight, bias)| [weight].into_iter().chain(bias))
+    }
+
     /// Number of weights and biases.
     pub fn parameters(&self) -> usize {
         match self {

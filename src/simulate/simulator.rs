@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::codes::InputCode;
+use super::device::Device;
 use super::engine::{Chunk, Drive, Engine, Scratch};
 use super::neurons::Neurons;
 use super::outputs::Outputs;
@@ -209,17 +210,6 @@ impl Currents {
 pub(crate) fn overflow(stages: &Stages) -> Error {
     let found = "sums that are infinite or no numbers";
     Error::layer(stages.spiking(), "output", found, "finite sums")
-}
-
-/// Simulation of neurons on images, on a device.
-type RunOn = fn(&Stages, &[Neurons], Samples<'_>, SimulateSettings) -> Result<Simulation>;
-
-/// Device that networks are simulated on, other than the CPU with its engine.
-#[derive(Clone, Copy)]
-pub(crate) struct Device {
-    /// Name of its type.
-    pub name: &'static str,
-    pub run: RunOn,
 }
 
 /// Simulator with prepared images, for many runs with different neurons.

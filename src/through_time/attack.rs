@@ -28,24 +28,21 @@
 //! ```
 
 use std::fmt;
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 use dfdx::prelude::Cpu;
 use rand::RngExt;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::device::{device, device_of};
 use super::fire::Fires;
-use super::steps::tensor;
 use super::surrogate::Surrogate;
-use super::unrolled::Unrolled;
 use crate::ann::{Ann, Classifier, Graph, Model, Network, NetworkDevice};
 use crate::base::{
     Progress, Result, Rng, Stream, at_least, image_rng, normal, require, some_timesteps,
 };
 use crate::data::{Images, Part, Task};
-use crate::simulate::{Imported, Neurons, Snn};
+use crate::simulate::{Device, Imported, Neurons, Snn, Unrolling, Wanted};
 
 /// Change of images by an attack.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -142,7 +139,7 @@ impl<N: Network, D: NetworkDevice + Fires> Differentiable<N::Task> for Ann<N, D>
             classes: N::Task::CLASSES,
             graph: self.graph()?.into(),
             spiking: None,
-            device: Of::new::<D>(),
+            device: device::<D>(),
         })
     }
 }
@@ -153,14 +150,15 @@ impl<K: Task> Differentiable<K> for Imported<K> {
             classes: K::CLASSES,
             graph: Arc::new(self.graph()?),
             spiking: None,
-            device: Of::new::<Cpu>(),
+            device: device::<Cpu>(),
         })
     }
 }
 
 /// Spiking network with the settings of its gradient: backpropagation through `timesteps`, with a
 /// [`Surrogate`] for the derivative of spikes and no gradient through resets. The loss is the
-/// cross-entropy of the output current's mean over the timesteps, for images in direct coding.
+/// cross-entropy of the output current's mean over the timesteps, for images in direct coding. A
+/// network that is [`on`](Snn::on) a device is attacked there.
 ///
 /// ```no_run
 /// # use evospike::prelude::*;
@@ -185,26 +183,8 @@ impl<N: Classifier> Differentiable<N::Task> for Spiking<'_, N> {
             classes: N::Task::CLASSES,
             graph: Arc::clone(&self.snn.network().stages.graph),
             spiking: Some((self.snn.neurons().to_vec(), self.timesteps, self.surrogate)),
-            device: Of::new::<Cpu>(),
+            device: device_of(self.snn.network()),
         })
-    }
-}
-
-/// Spiking network to be attacked on another device than the CPU, such as `On::<_,
-/// Cuda>::new(spiking)`.
-pub struct On<S, D>(S, PhantomData<fn() -> D>);
-
-impl<S, D> On<S, D> {
-    /// Wraps a network to be attacked on device `D`.
-    pub fn new(network: S) -> Self {
-        Self(network, PhantomData)
-    }
-}
-
-impl<K: Task, S: Differentiable<K>, D: Fires> Differentiable<K> for On<S, D> {
-    fn gradients(&self) -> Result<Gradients> {
-        let gradients = self.0.gradients()?;
-        Ok(Gradients { device: Of::new::<D>(), ..gradients })
     }
 }
 
@@ -213,22 +193,7 @@ pub struct Gradients {
     classes: usize,
     graph: Arc<Graph>,
     spiking: Option<(Vec<Neurons>, usize, Surrogate)>,
-    device: Of,
-}
-
-type OfFew = fn(&Gradients, &[f32], &[usize]) -> Result<Vec<f32>>;
-
-/// [`Gradients::of_few`] on some device, and the number of images that it takes at once.
-#[derive(Clone, Copy)]
-struct Of {
-    few: OfFew,
-    images: usize,
-}
-
-impl Of {
-    fn new<D: Fires>() -> Self {
-        Self { few: Gradients::of_few::<D>, images: D::TAPE }
-    }
+    device: Device,
 }
 
 impl Gradients {
@@ -247,33 +212,22 @@ impl Gradients {
         for &label in labels {
             require(label < self.classes, "labels", label, &expected)?;
         }
-        let Of { few, images } = self.device;
-        let (inputs, labels) = (inputs.par_chunks(images * size), labels.par_chunks(images));
-        let parts = inputs.zip(labels).map(|(inputs, labels)| {
-            let by_input = few(self, inputs, labels)?;
-            // The loss is the mean over the images.
-            let images = labels.len() as f32;
-            Ok(by_input.into_iter().map(|x| x * images).collect::<Vec<_>>())
-        });
-        Ok(parts.collect::<Result<Vec<_>>>()?.concat())
-    }
-
-    /// Gradient of the mean loss of images that are computed at once.
-    fn of_few<D: Fires>(&self, inputs: &[f32], labels: &[usize]) -> Result<Vec<f32>> {
-        let (device, network) = (D::open(0)?, &self.graph);
-        let network = match &self.spiking {
-            Some((neurons, timesteps, surrogate)) => {
-                Unrolled::spiking(&device, network, neurons, *timesteps, *surrogate)
-            }
-            None => Unrolled::ann(&device, network),
-        }?;
         let mut targets = vec![0.0; labels.len() * self.classes];
         for (row, &label) in targets.chunks_exact_mut(self.classes).zip(labels) {
             row[label] = 1.0;
         }
-        let x = tensor(&device, inputs.to_vec())?;
-        let (.., gradients) = network.gradients(&x, targets)?;
-        Ok(gradients.get(&x).as_vec())
+        let (neurons, timesteps, surrogate) = match &self.spiking {
+            Some((neurons, timesteps, surrogate)) => (Some(&neurons[..]), *timesteps, *surrogate),
+            None => (None, 1, Surrogate::default()),
+        };
+        let network = Unrolling { graph: &self.graph, neurons, timesteps, surrogate };
+        let tapes = (self.device.gradients)(&network, inputs, &targets, Wanted::Inputs)?;
+        // The loss of a tape is the mean over its images.
+        let each = tapes.into_iter().flat_map(|tape| {
+            let images = tape.inputs as f32;
+            tape.tensors.concat().into_iter().map(move |x| x * images)
+        });
+        Ok(each.collect())
     }
 }
 

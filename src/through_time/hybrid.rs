@@ -32,20 +32,19 @@
 use std::sync::Arc;
 
 use dfdx::prelude::{Cpu, Gradients, HasShape};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::steps::{Fire, Step, tensor};
+use super::device::device_of;
+use super::steps::tensor;
 use super::surrogate::Surrogate;
-use super::unrolled::Unrolled;
 use crate::ann::{
-    Classifier, Graph, History, Layer, Moments, Optimiser, Step as OptimiserStep, TrainSettings,
+    Classifier, Graph, History, Moments, Optimiser, Step as OptimiserStep, TrainSettings,
     Trainable, Update, Values, train,
 };
 use crate::base::{Error, NamedTensor, Result, Resume, require, show, some_timesteps};
 use crate::data::{Augment, Images, Task, Training};
-use crate::ops::{Backend, Plain};
-use crate::simulate::{Charge, Neurons, Snn, times};
+use crate::ops::Plain;
+use crate::simulate::{Charge, Device, Neurons, Snn, Unrolling, Wanted, times};
 
 /// Parameters to train; all others stay unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,7 +126,8 @@ impl<N: Classifier> Hybrid<N> {
 show!(HybridSettings as fields);
 
 /// Trains a spiking network further by backpropagation through its timesteps, with images as
-/// constant currents. [`Resume::train_through_time`] does so with a checkpoint.
+/// constant currents. [`Resume::train_through_time`] does so with a checkpoint. A network that is
+/// [`on`](Snn::on) a device is trained there.
 ///
 /// # Errors
 /// Returns an error if a setting is out of range or a layer is not square; [`Error::Diverged`].
@@ -166,7 +166,9 @@ fn run<N: Classifier>(
     let (view, classes) = (images.view(), N::Task::CLASSES);
     let name = name(snn, settings);
     let history = train(&mut network, view, classes, &settings.train, &name, resume)?;
-    Ok(Hybrid { snn: Snn::from_graph(network.graph()?, network.neurons())?, history })
+    let mut trained = Snn::from_graph(network.graph()?, network.neurons())?;
+    trained.network.device = snn.network().device;
+    Ok(Hybrid { snn: trained, history })
 }
 
 /// Name of a run: all that its checkpoint keeps besides tensors and training settings.
@@ -179,138 +181,125 @@ fn name<N: Classifier>(snn: &Snn<N>, settings: &HybridSettings) -> String {
     format!("{} through {timesteps} timesteps ({what})", N::NAME)
 }
 
-/// Spiking network with the interface of trainable networks.
+/// Spiking network with the interface of trainable networks. Its tensors and its optimiser stay on the
+/// CPU; gradients are computed on the network's device.
 struct SpikingTrainer {
-    network: Unrolled<Cpu>,
-    /// Layers before the training.
+    /// Layers, with the weights of before the training.
     graph: Arc<Graph>,
     neurons: Vec<Neurons>,
     /// Bound of every layer of neurons, as of clipped ReLUs.
     bounds: Vec<f32>,
-    /// Factors of each layer of neurons for its threshold and leak before the training: one value
-    /// each, so that an optimiser step has the same relative size in every layer.
-    factors: Vec<[Plain; 2]>,
+    /// Weights and biases in the order of the layers, then factors of each layer of neurons for its
+    /// threshold and leak before the training: one value each, so that an optimiser step has the same
+    /// relative size in every layer.
+    tensors: Vec<Plain>,
     trained: Trained,
+    timesteps: usize,
+    surrogate: Surrogate,
+    device: Device,
     moments: Moments<Cpu>,
 }
 
 /// Lower bound of the factors.
 const LEAST_FACTOR: f32 = 0.01;
 
-/// Gradients of one tape: the loss, the number of images, logits, and the gradient of each tensor.
-struct Part {
-    loss: f32,
-    images: usize,
-    logits: Vec<f32>,
-    gradients: Vec<Vec<f32>>,
-}
-
 impl SpikingTrainer {
-    fn of<N: Classifier>(snn: &Snn<N>, settings: &HybridSettings) -> Result<Self> {
-        let graph = Arc::clone(&snn.network().stages.graph);
-        Self::new(graph, snn.neurons(), snn.bounds(), settings)
-    }
-
     fn new(
         graph: Arc<Graph>,
         neurons: &[Neurons],
         bounds: Vec<f32>,
         settings: &HybridSettings,
+        device: Device,
     ) -> Result<Self> {
-        let device = Cpu::default();
-        let (timesteps, surrogate) = (settings.timesteps, settings.surrogate);
-        let one = |_: &Neurons| Ok([tensor(&device, vec![1.0])?, tensor(&device, vec![1.0])?]);
+        let weights = graph.nodes.iter().flat_map(|node| node.layer.weights());
+        let factors = (0..2 * neurons.len()).map(|_| vec![1.0]);
+        let tensors = weights.cloned().chain(factors);
         Ok(Self {
-            network: Unrolled::spiking(&device, &graph, neurons, timesteps, surrogate)?,
-            factors: neurons.iter().map(one).collect::<Result<_>>()?,
+            tensors: tensors
+                .map(|values| tensor(&Cpu::default(), values))
+                .collect::<Result<_>>()?,
             graph,
             neurons: neurons.to_vec(),
             bounds,
             trained: settings.trained,
+            timesteps: settings.timesteps,
+            surrogate: settings.surrogate,
+            device,
             moments: Moments::NONE,
         })
     }
 
+    fn of<N: Classifier>(snn: &Snn<N>, settings: &HybridSettings) -> Result<Self> {
+        let (network, bounds) = (snn.network(), snn.bounds());
+        let graph = Arc::clone(&network.stages.graph);
+        Self::new(graph, snn.neurons(), bounds, settings, device_of(network))
+    }
+
+    /// Number of tensors that are weights or biases.
+    fn weights(&self) -> usize {
+        self.tensors.len() - 2 * self.neurons.len()
+    }
+
     /// Neurons of all layers, in order, with the factors applied.
     fn neurons(&self) -> Vec<Neurons> {
-        let layers = self.neurons.iter().zip(&self.factors).zip(&self.bounds);
+        let factors = self.tensors[self.weights()..].chunks_exact(2);
+        let layers = self.neurons.iter().zip(factors).zip(&self.bounds);
         let layers = layers.map(|((neurons, factors), &bound)| {
-            let [threshold, leak] = factors.each_ref().map(|factor| factor.as_vec()[0]);
             let mut neurons = neurons.clone();
-            neurons.scale_thresholds(f64::from(threshold));
+            neurons.scale_thresholds(f64::from(factors[0].as_vec()[0]));
             neurons.clip(bound);
-            let leaks = neurons.leak.iter_mut();
-            leaks.for_each(|value| times(value, f64::from(leak)));
+            let leak = f64::from(factors[1].as_vec()[0]);
+            neurons.leak.iter_mut().for_each(|value| times(value, leak));
             neurons
         });
         layers.collect()
     }
 
-    /// Limits the factors to their range and applies them to the neurons of the network.
-    fn express(&mut self) -> Result<()> {
-        for (neurons, [threshold, leak]) in self.neurons.iter().zip(&mut self.factors) {
+    /// Limits the factors to their range.
+    fn limit(&mut self) {
+        let weights = self.weights();
+        for (neurons, factors) in
+            self.neurons.iter().zip(self.tensors[weights..].chunks_exact_mut(2))
+        {
             let most = neurons.leak.iter().copied().fold(LEAST_FACTOR, f32::max);
-            for (factor, most) in [(threshold, f32::INFINITY), (leak, 1.0 / most)] {
+            for (factor, most) in factors.iter_mut().zip([f32::INFINITY, 1.0 / most]) {
                 let within = factor.as_vec()[0].clamp(LEAST_FACTOR, most);
                 factor.copy_from(&[within]);
             }
         }
-        let mut layers = self.neurons().into_iter();
-        for step in &mut self.network.steps.steps {
-            if let Step::Fire(fire) = step
-                && let Some(neurons) = layers.next()
-            {
-                *fire = Fire::new(&Cpu::default(), &neurons, fire.channels, fire.positions)?;
+    }
+
+    /// Calls `work` with the network as it is now.
+    fn now<R>(&self, work: impl FnOnce(&Unrolling<'_>) -> Result<R>) -> Result<R> {
+        let (graph, neurons) = (self.graph()?, self.neurons());
+        let (timesteps, surrogate) = (self.timesteps, self.surrogate);
+        work(&Unrolling { graph: &graph, neurons: Some(&neurons), timesteps, surrogate })
+    }
+
+    /// Gradients by the tensors, from those by what the network on the device has.
+    fn by_tensor(&self, mut by: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
+        let layers = by.split_off(self.weights());
+        for (neurons, by_layer) in self.neurons.iter().zip(layers.chunks_exact(3)) {
+            // θ is its factor times the original θ.
+            let by_factor = |by: &[f32], first: &[f32]| -> f32 {
+                by.iter().zip(first.iter().cycle()).map(|(by, x)| by * x).sum()
+            };
+            let mut threshold = by_factor(&by_layer[0], &neurons.threshold);
+            if neurons.charge == Charge::Threshold {
+                threshold += by_factor(&by_layer[1], &neurons.threshold);
             }
+            by.push(vec![threshold]);
+            by.push(vec![by_factor(&by_layer[2], &neurons.leak)]);
         }
-        Ok(())
-    }
-
-    fn part(&self, pixels: &[f32], targets: &[f32]) -> Result<Part> {
-        let x = tensor(&Cpu::default(), pixels.to_vec())?;
-        let (loss, logits, by) = self.network.gradients(&x, targets.to_vec())?;
-        let mut gradients = Vec::new();
-        let mut factors = Vec::new();
-        let mut neurons = self.neurons.iter();
-        for step in &self.network.steps.steps {
-            gradients.extend(step.weights().map(|weight| by.get(weight).as_vec()));
-            if let Step::Fire(fire) = step
-                && let Some(neurons) = neurons.next()
-            {
-                // θ is its factor times the original θ.
-                let by_factor = |tensor: &Plain, first: &[f32]| -> f32 {
-                    let by = by.get(tensor).as_vec().into_iter();
-                    by.zip(first.iter().cycle()).map(|(by, x)| by * x).sum()
-                };
-                let mut threshold = by_factor(&fire.threshold, &neurons.threshold);
-                if neurons.charge == Charge::Threshold {
-                    threshold += by_factor(&fire.charge, &neurons.threshold);
-                }
-                factors.push(vec![threshold]);
-                factors.push(vec![by_factor(&fire.leak, &neurons.leak)]);
-            }
-        }
-        gradients.extend(factors);
-        Ok(Part { loss, images: pixels.len() / self.graph.input.size(), logits, gradients })
-    }
-
-    /// All tensors: weights in the order of the layers, then the factors.
-    fn all(&self) -> Vec<&Plain> {
-        let weights = self.network.steps.steps.iter().flat_map(Step::weights);
-        weights.chain(self.factors.iter().flatten()).collect()
-    }
-
-    fn all_mut(&mut self) -> Vec<&mut Plain> {
-        let weights = self.network.steps.steps.iter_mut().flat_map(Step::weights_mut);
-        weights.chain(self.factors.iter_mut().flatten()).collect()
+        by
     }
 
     /// Name of every tensor, and whether it is trained.
     fn names(&self) -> Vec<(String, bool)> {
-        let weights = self.all().len() - 2 * self.factors.len();
-        let weights = (0..weights).map(|i| (format!("weights.{i}"), self.trained.weights()));
+        let weights = 0..self.weights();
+        let weights = weights.map(|i| (format!("weights.{i}"), self.trained.weights()));
         let trained = [self.trained.thresholds(), self.trained.leaks()];
-        let factors = (0..self.factors.len()).flat_map(|i| {
+        let factors = (0..self.neurons.len()).flat_map(|i| {
             let name = |factor| format!("neurons.{i}.{factor}");
             [(name("threshold"), trained[0]), (name("leak"), trained[1])]
         });
@@ -319,16 +308,8 @@ impl SpikingTrainer {
 }
 
 impl Trainable for SpikingTrainer {
-    fn forward(&self, pixels: Vec<f32>, count: usize) -> Result<Vec<f32>> {
-        let size = Cpu::TAPE * self.graph.input.size();
-        let parts = pixels.par_chunks(size).map(|pixels| {
-            let x = tensor(&Cpu::default(), pixels.to_vec())?;
-            let logits = self.network.logits(x, pixels.len() / self.graph.input.size())?;
-            Ok(logits.as_vec())
-        });
-        let logits = parts.collect::<Result<Vec<_>>>()?.concat();
-        debug_assert!(logits.len().is_multiple_of(count));
-        Ok(logits)
+    fn forward(&self, pixels: Vec<f32>, _: usize) -> Result<Vec<f32>> {
+        self.now(|network| (self.device.logits)(network, &pixels))
     }
 
     fn step(
@@ -338,46 +319,36 @@ impl Trainable for SpikingTrainer {
         count: usize,
         step: &OptimiserStep,
     ) -> Result<(f32, Vec<f32>)> {
-        let classes = targets.len() / count;
-        let pixels = pixels.par_chunks(Cpu::TAPE * self.graph.input.size());
-        let parts = pixels.zip(targets.par_chunks(Cpu::TAPE * classes));
-        let parts = parts.map(|(pixels, targets)| self.part(pixels, targets));
-        let parts = parts.collect::<Result<Vec<_>>>()?;
-        // Parts are added in order, independent of which was computed first.
-        let share = |part: &Part| part.images as f32 / count as f32;
-        let loss = parts.iter().map(|part| part.loss * share(part)).sum();
-        let mut sums: Vec<Vec<f32>> = Vec::new();
-        for part in &parts {
-            sums.resize_with(part.gradients.len(), Vec::new);
-            for (sum, gradient) in sums.iter_mut().zip(&part.gradients) {
-                sum.resize(gradient.len(), 0.0);
-                let pairs = sum.iter_mut().zip(gradient);
-                pairs.for_each(|(sum, by)| *sum += by * share(part));
+        let gradients = self.device.gradients;
+        let tapes = self.now(|net| gradients(net, &pixels, &targets, Wanted::Parameters))?;
+        // Tapes are added in order, independent of which was computed first.
+        let (mut loss, mut logits, mut sums) = (0.0, Vec::new(), Vec::<Vec<f32>>::new());
+        for tape in tapes {
+            let share = tape.inputs as f32 / count as f32;
+            loss += tape.loss * share;
+            logits.extend(tape.logits);
+            let by = self.by_tensor(tape.tensors);
+            sums.resize_with(by.len(), Vec::new);
+            for (sum, by) in sums.iter_mut().zip(by) {
+                sum.resize(by.len(), 0.0);
+                sum.iter_mut().zip(by).for_each(|(sum, by)| *sum += by * share);
             }
         }
-        let mut moments = std::mem::replace(&mut self.moments, Moments::NONE);
-        let of_step = moments.of(step);
+        let (names, weights) = (self.names(), self.weights());
+        let moments = self.moments.of(step);
         let mut gradients = Gradients::leaky();
-        let (names, factors) = (self.names(), 2 * self.factors.len());
-        let tensors = self.all_mut();
-        let weights = tensors.len() - factors;
-        for (i, tensor) in tensors.into_iter().enumerate() {
+        for (i, tensor) in self.tensors.iter_mut().enumerate() {
             if !names[i].1 {
                 continue;
             }
             let gradient = gradients.get_or_alloc_mut(tensor).map_err(Error::device)?;
             gradient.copy_from_slice(&sums[i]);
             let weight_decay = if i < weights { step.weight_decay } else { 0.0 };
-            let mut update = Update {
-                step: &OptimiserStep { weight_decay, ..*step },
-                moments: of_step,
-                gradients: &mut gradients,
-            };
+            let step = &OptimiserStep { weight_decay, ..*step };
+            let mut update = Update { step, moments, gradients: &mut gradients };
             update.apply(tensor).map_err(Error::device)?;
         }
-        self.moments = moments;
-        self.express()?;
-        let logits = parts.into_iter().flat_map(|part| part.logits).collect();
+        self.limit();
         Ok((loss, logits))
     }
 
@@ -393,7 +364,7 @@ impl Trainable for SpikingTrainer {
                 None => return Ok(Vec::new()),
             },
         };
-        let tensors = self.names().into_iter().zip(self.all());
+        let tensors = self.names().into_iter().zip(&self.tensors);
         let tensors = tensors.filter(|((_, trained), _)| *trained || moments.is_none());
         let tensors = tensors.map(|((name, _), tensor)| NamedTensor {
             name,
@@ -407,10 +378,10 @@ impl Trainable for SpikingTrainer {
         let trained = |trained: &bool| *trained || kind == Values::Parameters;
         let names: Vec<_> = self.names().into_iter().enumerate().collect();
         let wanted: Vec<_> = names.into_iter().filter(|(_, (_, t))| trained(t)).collect();
-        let mut own = self.all_mut();
-        let sizes: Vec<usize> = own.iter().map(|tensor| tensor.shape().0).collect();
+        let own = &mut self.tensors;
         let fits = |((i, (name, _)), new): (&(usize, (String, bool)), &NamedTensor)| {
-            *name == new.name && new.shape == [sizes[*i]] && new.values.len() == sizes[*i]
+            let size = own[*i].shape().0;
+            *name == new.name && new.shape == [size] && new.values.len() == size
         };
         let holds = wanted.len() == tensors.len() && wanted.iter().zip(tensors).all(fits);
         let found = format!("{} of other names or sizes", tensors.len());
@@ -420,32 +391,24 @@ impl Trainable for SpikingTrainer {
         match kind {
             Values::Parameters => {
                 pairs.for_each(|(i, new)| own[i].copy_from(&new.values));
-                self.express()
+                self.limit();
             }
             Values::Moment(number) => {
                 let mut moments = Gradients::leaky();
                 for (i, new) in pairs {
-                    let moment = moments.get_or_alloc_mut(own[i]).map_err(Error::device)?;
+                    let moment = moments.get_or_alloc_mut(&own[i]).map_err(Error::device)?;
                     moment.copy_from_slice(&new.values);
                 }
                 self.moments.set(number, moments);
-                Ok(())
             }
         }
+        Ok(())
     }
 
     fn graph(&self) -> Result<Graph> {
-        let mut tensors = self.all().into_iter();
         let mut graph = Graph::clone(&self.graph);
-        for node in &mut graph.nodes {
-            if let Layer::Conv { weight, bias, .. } | Layer::Linear { weight, bias, .. } =
-                &mut node.layer
-            {
-                for (values, tensor) in [weight].into_iter().chain(bias).zip(&mut tensors) {
-                    *values = tensor.as_vec();
-                }
-            }
-        }
+        let weights = graph.nodes.iter_mut().flat_map(|node| node.layer.weights_mut());
+        weights.zip(&self.tensors).for_each(|(values, tensor)| *values = tensor.as_vec());
         Ok(graph)
     }
 }

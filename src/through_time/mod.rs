@@ -13,6 +13,7 @@
 //! SpikingJelly (`detach_reset`) and the authors of DIET-SNN (Rathi and Roy) do the same.
 
 pub mod attack;
+pub(crate) mod device;
 pub mod fire;
 pub mod hybrid;
 pub mod reference;

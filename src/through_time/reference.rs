@@ -3,8 +3,8 @@
 //!
 //! Both run one layer after the other, each over all timesteps, neurons and convolutions by their
 //! definitions on tensors. They share no code that computes with the fast engine, and on a CPU they are slow.
-//! [`trace`] gives every spike; a network that is [`on`](SpikingNetwork::on) a device leaves spikes
-//! there, and gives what [`simulate`](crate::simulate::simulate()) and evolution need.
+//! [`trace`] gives every spike; a network that is [`on`](crate::simulate::SpikingNetwork::on) a device
+//! leaves spikes there, and gives what [`simulate`](crate::simulate::simulate()) and evolution need.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -15,19 +15,19 @@ use super::fire::Spikes;
 use super::steps::tensor;
 use super::surrogate::Surrogate;
 use super::unrolled::{Memory, Unrolled};
-use crate::ann::{Classifier, Graph};
+use crate::ann::Graph;
 use crate::base::{Error, Result};
 use crate::data::{Samples, Shape};
 use crate::metrics::{Hits, predict};
 use crate::ops::{Accelerated, Backend, Values};
 use crate::simulate::{
-    Device, LayerSpikes, Neurons, Outputs, SimulateSettings, Simulation, Snn, Source,
-    SpikingNetwork, Stage, Stages, Trace, check_frames, overflow,
+    LayerSpikes, Neurons, Outputs, SimulateSettings, Simulation, Source, Stage, Stages, Trace,
+    check_frames, overflow,
 };
 
 /// Values of the widest layer over all timesteps that are on the device at once, where one image has
 /// fewer: 1 GiB, and some times as much for what is made of them.
-const KEPT: usize = 1 << 28;
+pub(super) const KEPT: usize = 1 << 28;
 /// Images that are simulated at once at the most: their spikes are added in numbers that are exact up
 /// to 2²⁴.
 const MOST: usize = 1 << 16;
@@ -86,45 +86,8 @@ fn rows(values: &[f32], count: usize) -> impl Iterator<Item = &[f32]> {
     (0..count).map(move |row| &values[row * each..][..each])
 }
 
-impl SpikingNetwork {
-    /// The network, simulated on device `D`: dfdx's `Cuda`, or its `Cpu` to compare. Accuracy,
-    /// numbers of spikes, outputs and evolution are then computed there, by the definitions of
-    /// [`reference`](self), spike for spike equal where sums are exact. What needs every single spike
-    /// still runs on the CPU's engine: traces, first spikes, calibration, live early exit.
-    ///
-    /// # Errors
-    /// [`Error::Device`] if there is no such device.
-    pub fn on<D: Backend>(&self) -> Result<Self> {
-        D::again()?;
-        let device = Device { name: std::any::type_name::<D>(), run: run::<D> };
-        Ok(Self { device: Some(device), ..self.clone() })
-    }
-}
-
-impl<N: Classifier> Snn<N> {
-    /// The network, simulated on device `D`, as by [`SpikingNetwork::on`].
-    ///
-    /// ```
-    /// # use evospike::prelude::*;
-    /// use dfdx::prelude::Cpu; // or Cuda
-    /// # fn example(snn: Snn<DigitsCnn>, parts: Split<Digits>, target: Target) -> evospike::Result<()> {
-    /// let snn = snn.on::<Cpu>()?;
-    /// let run = simulate(&snn, &parts.test, 64)?;
-    /// let evolution = evolve(&snn, &parts.held_out, &target, &EvolveSettings::default())?;
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::Device`] if there is no such device.
-    pub fn on<D: Backend>(&self) -> Result<Self> {
-        let mut snn = self.clone();
-        snn.network = self.network.on::<D>()?;
-        Ok(snn)
-    }
-}
-
 /// A run of neurons on images, on device `D`: numbers of spikes and output currents come back.
-fn run<D: Backend>(
+pub(super) fn run<D: Backend>(
     stages: &Stages,
     neurons: &[Neurons],
     images: Samples<'_>,

@@ -88,15 +88,13 @@ impl<D: Device<f32>> Step<D> {
         tensors.into_iter().flat_map(|(weight, bias)| std::iter::once(weight).chain(bias))
     }
 
-    /// [`weights`](Self::weights), to be changed.
-    pub fn weights_mut(&mut self) -> impl Iterator<Item = &mut Values<D>> {
-        let tensors = match self {
-            Self::Convolve { weight, bias, .. }
-            | Self::ConvolvePatches { weight, bias, .. }
-            | Self::Multiply { weight, bias, .. } => Some((weight, bias)),
+    /// Threshold, charge and leak of a layer of neurons, one value per channel.
+    pub fn parameters(&self) -> impl Iterator<Item = &Values<D>> {
+        let fire = match self {
+            Self::Fire(fire) => Some([&fire.threshold, &fire.charge, &fire.leak]),
             _ => None,
         };
-        tensors.into_iter().flat_map(|(weight, bias)| std::iter::once(weight).chain(bias))
+        fire.into_iter().flatten()
     }
 }
 

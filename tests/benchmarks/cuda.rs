@@ -1,8 +1,10 @@
-//! Images a second on a card and on this CPU: simulations and training steps of the half-width VGG15.
+//! Images a second on a card and on this CPU: simulations and trainings of the half-width VGG15.
 //!
 //! `cargo bench --features cuda --bench cuda` writes `results/benchmarks/cuda.csv`. Without a card it
 //! says so; without the feature it takes dfdx's `Cpu` for the card, few images, and writes nothing.
+//! Where `python3` has SpikingJelly with its CuPy backend, `cuda.py` measures it in the same call.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Instant;
 
@@ -25,6 +27,8 @@ struct Row {
     card_images_per_second: f64,
     cpu_images_per_second: f64,
     ratio: f64,
+    /// With its CuPy backend on the same card; none where it is not installed.
+    spikingjelly_images_per_second: Option<f64>,
 }
 
 fn main() -> evospike::Result<()> {
@@ -43,6 +47,7 @@ fn main() -> evospike::Result<()> {
     let conversion = convert(&ann, &parts.training.take(100))?;
     let plain = conversion.balance(Balance::PercentilePerChannel(99.9))?;
     let levels = plain.with_initial(0.5)?.with_spikes(Spikes::levels(2))?;
+    let spikingjelly = spikingjelly(images);
     let mut rows = Vec::new();
     let mut add = |work: &str, images: usize, seconds: [f64; 2]| {
         let [on_card, on_cpu] = seconds.map(|seconds| images as f64 / seconds);
@@ -54,6 +59,7 @@ fn main() -> evospike::Result<()> {
             card_images_per_second: on_card,
             cpu_images_per_second: on_cpu,
             ratio: on_card / on_cpu,
+            spikingjelly_images_per_second: spikingjelly.get(work).copied(),
         });
     };
     for (work, snn, timesteps) in
@@ -72,6 +78,12 @@ fn main() -> evospike::Result<()> {
         best_of_3(|| on_cpu.train(&parts.training, &settings).map(drop))?,
     ];
     add("training", parts.training.len(), seconds);
+    let hybrid = HybridSettings { train: settings, timesteps: 4, ..HybridSettings::default() };
+    let training = &parts.training.take(images / 4);
+    let run = |snn: &Snn<Vgg15HalfBn>| train_through_time(snn, training, &hybrid).map(drop);
+    let on_card = plain.on::<Card>()?;
+    let seconds = [best_of_3(|| run(&on_card))?, best_of_3(|| run(&plain))?];
+    add("training through 4 timesteps", training.len(), seconds);
     if cuda {
         write_csv(concat!(env!("CARGO_MANIFEST_DIR"), "/results/benchmarks/cuda.csv"), rows)?;
     }
@@ -85,6 +97,27 @@ fn name() -> String {
     let name = output.ok().and_then(|output| String::from_utf8(output.stdout).ok());
     let name = name.and_then(|name| Some(name.lines().next()?.trim().to_owned()));
     name.filter(|_| cfg!(feature = "cuda")).unwrap_or_else(|| "dfdx's Cpu".into())
+}
+
+/// Images a second of SpikingJelly, by the work that it does as well.
+fn spikingjelly(images: usize) -> BTreeMap<String, f64> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/benchmarks/cuda.py");
+    let device = if cfg!(feature = "cuda") { "cuda" } else { "cpu" };
+    let arguments = [script, "--device", device, "--images", &images.to_string()];
+    match Command::new("python3").args(arguments).output() {
+        Ok(output) if output.status.success() => {
+            serde_json::from_slice(&output.stdout).unwrap_or_default()
+        }
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            println!("skipped SpikingJelly: {}", said.lines().last().unwrap_or("it failed"));
+            BTreeMap::new()
+        }
+        Err(error) => {
+            println!("skipped SpikingJelly: python3: {error}");
+            BTreeMap::new()
+        }
+    }
 }
 
 /// Seconds of the fastest of three calls.

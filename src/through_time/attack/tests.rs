@@ -28,7 +28,7 @@ fn a_surrogate_gradient_is_what_the_chain_rule_says() {
         classes: 2,
         graph: network(Layer::Neurons),
         spiking: Some((vec![Neurons::new([1.0])], 2, surrogate)),
-        device: Of::new::<Cpu>(),
+        device: device::<Cpu>(),
     };
     // v = 0.9, no spike; then v = 1.8, a spike: the mean output is 0.5, -0.5.
     let p = softmax(&[0.5, -0.5]);
@@ -49,7 +49,7 @@ fn a_quantised_networks_gradient_goes_straight_through() {
         classes: 2,
         graph: network(Layer::Qcfs { bound, levels: 2 }),
         spiking: None,
-        device: Of::new::<Cpu>(),
+        device: device::<Cpu>(),
     };
     // 0.9 is 1 of the levels 0, 1, 2 of a bound of 2, and above a bound of 0.5.
     let p = softmax(&[1.0, -1.0]);

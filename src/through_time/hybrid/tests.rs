@@ -1,6 +1,7 @@
+use super::super::device::device;
 use super::*;
 use crate::ann::graph::Graph;
-use crate::ann::layers::linear;
+use crate::ann::layers::{Layer, linear};
 use crate::ann::model::Ann;
 use crate::ann::networks::DigitsCnn;
 use crate::ann::train::tests::Breaks;
@@ -32,8 +33,14 @@ fn a_step_is_what_the_chain_rule_says() {
     {
         let neurons = Neurons { charge, ..Neurons::new([1.0]) };
         let settings = HybridSettings { timesteps: 2, ..HybridSettings::default() };
-        let mut trainer =
-            SpikingTrainer::new(graph.clone(), &[neurons], vec![f32::INFINITY], &settings).unwrap();
+        let mut trainer = SpikingTrainer::new(
+            graph.clone(),
+            &[neurons],
+            vec![f32::INFINITY],
+            &settings,
+            device::<Cpu>(),
+        )
+        .unwrap();
         let step = OptimiserStep {
             optimiser: Optimiser::Sgd { momentum: 0.0, nesterov: false },
             number: 1,
@@ -41,7 +48,7 @@ fn a_step_is_what_the_chain_rule_says() {
             weight_decay: 0.0,
         };
         trainer.step(vec![0.6], vec![0.0, 1.0], 1, &step).unwrap();
-        let found: Vec<f32> = trainer.all().iter().flat_map(|x| x.as_vec()).collect();
+        let found: Vec<f32> = trainer.tensors.iter().flat_map(|x| x.as_vec()).collect();
         let output = 0.5 * p; // by an output weight: the mean charge of 0.5 times ±p
         let expected = [
             1.5 - 0.1 * by_weight,
@@ -98,6 +105,36 @@ fn training_changes_what_it_should_and_helps_after_few_timesteps() {
             assert!(new.check(0, 1).is_ok());
         }
     }
+}
+
+#[test]
+fn a_network_on_a_device_is_trained_and_stays_there() {
+    use crate::simulate::{TapeGradients, Unrolling, Wanted};
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    fn counted(
+        network: &Unrolling<'_>,
+        inputs: &[f32],
+        targets: &[f32],
+        wanted: Wanted,
+    ) -> Result<Vec<TapeGradients>> {
+        CALLS.fetch_add(1, Relaxed);
+        (device::<Cpu>().gradients)(network, inputs, targets, wanted)
+    }
+
+    let (snn, digits) = converted();
+    let mut on_device = snn.clone();
+    on_device.network.device =
+        Some(Device { name: "counts", gradients: counted, ..device::<Cpu>() });
+    let (images, settings) = (digits.training.take(64), settings(Trained::All));
+    let hybrid = train_through_time(&on_device, &images, &settings).unwrap();
+    assert_eq!(CALLS.load(Relaxed), 2 * 4); // two epochs of batches of 16
+    assert_eq!(hybrid.snn.network().device.unwrap().name, "counts");
+    let expected = train_through_time(&snn, &images, &settings).unwrap();
+    assert_eq!(hybrid.history, expected.history);
+    assert_eq!(hybrid.snn.neurons(), expected.snn.neurons());
+    assert!(expected.snn.network().device.is_none());
 }
 
 #[test]
