@@ -7,6 +7,7 @@ use std::{env, fs};
 use evospike::ann::graph::Graph;
 use evospike::ann::layers::{CHANNELS_FIRST, Layer, Window};
 use evospike::data::Shape;
+use evospike::nir::Importer;
 use evospike::prelude::*;
 use evospike::simulate::SpikingNetwork;
 use evospike::simulate::neurons::Charge;
@@ -54,7 +55,12 @@ fn files_of_the_python_package_give_its_spikes() {
 
 /// Writes a network and its spikes.
 fn write(folder: &Path, name: &str, network: &SpikingNetwork, inputs: &[Vec<f32>], tolerance: f64) {
-    network.save(folder.join(name).with_extension("nir")).unwrap();
+    let path = folder.join(name).with_extension("nir");
+    match name {
+        "snnTorch" => _ = network.save_for(path, Importer::SnnTorch).unwrap(),
+        "SpikingJelly" => _ = network.save_for(path, Importer::SpikingJelly).unwrap(),
+        _ => network.save(path).unwrap(),
+    }
     let sample = |input: &Vec<f32>| {
         let trace = network.trace(input, 32).unwrap();
         let (input, spikes, output) = (input.clone(), trace.spikes, trace.output);
@@ -143,6 +149,9 @@ fn python_gives_the_spikes_of_our_files() {
     let snn = conversion.balance(Balance::PercentilePerChannel(99.9)).unwrap();
     let inputs: Vec<Vec<f32>> = (0..5).map(|i| digits.test.input(i)).collect();
     write(folder.path(), "digits", snn.network(), &inputs, 1e-3);
+    for name in ["snnTorch", "SpikingJelly"] {
+        write(folder.path(), name, snn.network(), &inputs, 1e-3);
+    }
     // What the importers of other simulators take.
     let hard = conversion.balance(Balance::Percentile(99.9)).unwrap();
     let hard = hard.with(|neurons| neurons.reset = Reset::Zero).unwrap();

@@ -250,7 +250,11 @@ impl Graph {
 
     /// Layer of weights that a value comes from, with nothing but averages between, and that nothing
     /// else takes.
-    fn weights_before(&mut self, mut value: usize, taken: &[usize]) -> Option<&mut Layer> {
+    pub(crate) fn weights_before(
+        &mut self,
+        mut value: usize,
+        taken: &[usize],
+    ) -> Option<&mut Layer> {
         loop {
             let number = value.checked_sub(1).filter(|_| taken[value] == 1)?;
             let node = &self.nodes[number];

@@ -51,9 +51,28 @@
 //! other programs ignore.
 //!
 //! Other programs import an `IF` in different ways: SpikingJelly and Norse reset to zero, Sinabs
-//! subtracts the threshold; snnTorch 1.0 refuses r other than 1 and imports the others as a leaky
-//! neuron. SpikingJelly and snnTorch take one threshold per layer. To get evospike's spikes there,
-//! map `IF` to a neuron with soft reset, as `tests/interchange.py` does.
+//! subtracts the threshold; snnTorch 1.0 gives it a leak of 0.9 and refuses r other than 1. SpikingJelly
+//! and snnTorch take one threshold per layer. For these two,
+//! [`save_for`](crate::simulate::SpikingNetwork::save_for) writes the nearest network that they load,
+//! and says what becomes different there. Soft reset comes back by one statement:
+//!
+//! ```python
+//! net = import_from_nir(nir.read("digits.nir")) # snntorch.import_nir, from save_for(.., SnnTorch)
+//! for name, m in list(net.named_children()):
+//!     if isinstance(m, snntorch.Leaky):
+//!         setattr(net, name, snntorch.Leaky(m.beta, m.threshold, init_hidden=True))
+//! output, state = net(images) # a batch, one timestep; then net(images, state)
+//! ```
+//!
+//! ```python
+//! net = import_from_nir("digits.nir", dt=1e-4) # spikingjelly.activation_based.nir_exchange
+//! for name, m in list(net.named_children()):
+//!     if hasattr(m, "module"):
+//!         m.module.v_reset = None
+//! ```
+//!
+//! `tests/interchange.py` loads such files in both, and compares the outputs of a batch of images in
+//! every timestep.
 //!
 //! It has no node for max pooling, concatenation or a shift by itself, and windows have the same
 //! padding on both sides; networks with these are not written. Bounds of clipped ReLUs, and levels of
@@ -80,9 +99,12 @@
 
 mod fields;
 mod graph;
+mod importers;
 mod nodes;
 mod read;
 mod write;
+
+pub use importers::Importer;
 
 #[cfg(test)]
 mod tests;

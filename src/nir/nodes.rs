@@ -106,7 +106,8 @@ impl Network {
             "Flatten" => {
                 let axes = wire.axes.sizes().len() as i64;
                 let [start, end] = [node.integers("start_dim")?, node.integers("end_dim")?];
-                let whole = start == [0] && (end == [-1] || end == [axes - 1]);
+                let first = start == [0] || start == [-axes];
+                let whole = first && (end == [-1] || end == [axes - 1]);
                 let found = format_args!("axes {start:?} to {end:?}");
                 node.require(whole || flat, found, "all axes, 0 to -1")?;
                 wire.axes.flat = true;

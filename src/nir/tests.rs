@@ -23,6 +23,68 @@ use crate::simulate::neurons::{Charge, Neurons, Reset, Spikes};
 use crate::simulate::run::simulate;
 use crate::simulate::synapses::Stages;
 
+/// Thresholds of single channels go into weights, exactly where they are powers of two; what importers
+/// lack is in the table.
+#[test]
+fn importers_get_one_threshold_a_layer_and_the_same_spikes() {
+    use crate::nir::Importer;
+
+    let grid = |layer: Layer| match layer {
+        Layer::Conv { weight, bias, inputs, outputs, window, groups } => {
+            let round = |x: &f32| (x * 16.0).round() / 16.0;
+            let weight = weight.iter().map(round).collect();
+            let bias = bias.map(|bias| bias.iter().map(round).collect());
+            Layer::Conv { weight, bias, inputs, outputs, window, groups }
+        }
+        other => other,
+    };
+    let layers = [
+        grid(conv(1, 4, 3, 1, true)),
+        Layer::Neurons,
+        grid(conv(4, 4, 3, 1, false)),
+        Layer::average(2),
+        Layer::Neurons,
+        grid(conv(4, 10, 4, 1, false)),
+        Layer::average(4),
+    ];
+    let graph = Graph::chain(Shape::new(1, 8, 8), layers);
+    let first = Neurons { current: vec![0.125], ..Neurons::new([0.5, 1.0, 0.25, 2.0]) };
+    let second = Neurons { initial: 0.5, ..Neurons::new([0.25, 0.5, 0.5, 1.0]) };
+    let network = SpikingNetwork::new(graph, vec![first, second]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("network.nir");
+    let image: Vec<f32> = noise(64, 3).iter().map(|x| (x * 16.0).round() / 16.0).collect();
+    let expected = network.trace(&image, 24).unwrap();
+    for importer in [Importer::SnnTorch, Importer::SpikingJelly] {
+        let table = network.save_for(&path, importer).unwrap().to_string();
+        for said in ["soft reset", "reset to zero", "initial potential", "named_children"] {
+            assert!(table.contains(said), "{table}");
+        }
+        let back = SpikingNetwork::load(&path, None).unwrap();
+        for neurons in back.neurons() {
+            assert_eq!((&neurons.threshold[..], &neurons.leak[..]), (&[1.0][..], &[1.0][..]));
+        }
+        let found = back.trace(&image, 24).unwrap();
+        assert!(expected.spikes.concat().concat().len() > 200);
+        assert_eq!(
+            (found.spikes, found.output),
+            (expected.spikes.clone(), expected.output.clone())
+        );
+    }
+    let leaks = Neurons { leak: vec![0.5, 1.0, 1.0, 1.0], ..Neurons::new([1.0]) };
+    let leaky =
+        SpikingNetwork::new(Graph::clone(&network.stages.graph), vec![leaks, Neurons::new([1.0])]);
+    let error = leaky.unwrap().save_for(&path, Importer::SnnTorch).unwrap_err().to_string();
+    assert!(error.contains("a leak for each channel, expected one leak"), "{error}");
+    let mut sum = Graph::chain(Shape::new(1, 2, 2), [conv(1, 2, 3, 1, true), Layer::Neurons]);
+    sum.add("", Layer::Sum, [2, 1]);
+    [Layer::Neurons, linear(8, 3, false)].into_iter().for_each(|layer| _ = sum.then(layer));
+    let neurons = vec![Neurons::new([1.0]), Neurons::new([0.5, 1.0])];
+    let error = SpikingNetwork::new(sum, neurons).unwrap().save_for(&path, Importer::SnnTorch);
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("behind a layer without weights"), "{error}");
+}
+
 fn noise(count: usize, seed: usize) -> Vec<f32> {
     let number = |i| ((i * 7919 + seed * 104_729) % 1009) as f32 / 1009.0 - 0.4;
     (0..count).map(number).collect()

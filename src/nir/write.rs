@@ -7,10 +7,14 @@ use std::slice;
 use hdf5_pure::{FileBuilder, GroupBuilder};
 
 use super::graph::{Axes, DT, METADATA, add_current, identity, leak, spread, time_constant};
-use crate::ann::{Classifier, Layer, Window, graph};
+use super::importers::Importer;
+use crate::ann::{Classifier, Graph, Layer, Window, graph};
 use crate::base::{Error, Result, write_file};
 use crate::data::Shape;
 use crate::simulate::{Neurons, Snn, SpikingNetwork};
+
+/// Time constant of a leak that single precision does not tell from none, in timesteps.
+const NO_LEAK: f64 = (1u64 << 30) as f64;
 
 /// Version of the Python package `nir` whose format is written.
 const VERSION: &str = "1.0.8";
@@ -32,31 +36,39 @@ impl SpikingNetwork {
     /// Returns an error if a charge is 0, a leak is near 0, NIR has no node for a layer, or the
     /// file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        let path = path.as_ref();
-        let mut writer = Writer { nodes: Vec::new(), neurons: self.neurons.iter() };
-        let graph = &self.stages.graph;
-        let (shapes, uses) = (graph.shapes()?, graph.uses());
-        let axes = Axes { shape: graph.input, flat: false };
-        let (from, charge) = (Vec::new(), vec![1.0]);
-        let start = Wire { from, axes, charge, bias: None, weights: None };
-        let mut last = writer.end(start, "Input");
-        let mut wires = vec![last.clone()];
-        for (number, node) in graph.nodes.iter().enumerate() {
-            let inputs = node.inputs.iter().map(|&value| Wire {
-                // A bias that other layers take as well does not belong to the neurons of one.
-                bias: wires[value].bias.filter(|_| uses[value] == 1),
-                ..wires[value].clone()
-            });
-            let inputs = inputs.collect();
-            last = writer.layer(number, node, inputs, shapes[number + 1])?;
-            wires.push(last.clone());
-        }
-        if last.charge[..] != [1.0] {
-            last = writer.identity(last);
-        }
-        writer.end(last, "Output");
-        write_file(path, &writer.bytes().map_err(Error::write(path))?)
+        write(path.as_ref(), &self.stages.graph, &self.neurons, None)
     }
+}
+
+/// Writes layers and the parameters of the neurons, as NIR defines them or as an importer takes them.
+pub(super) fn write(
+    path: &Path,
+    graph: &Graph,
+    neurons: &[Neurons],
+    importer: Option<Importer>,
+) -> Result<()> {
+    let mut writer = Writer { nodes: Vec::new(), neurons: neurons.iter(), importer };
+    let (shapes, uses) = (graph.shapes()?, graph.uses());
+    let axes = Axes { shape: graph.input, flat: false };
+    let (from, charge) = (Vec::new(), vec![1.0]);
+    let start = Wire { from, axes, charge, bias: None, weights: None };
+    let mut last = writer.end(start, "Input");
+    let mut wires = vec![last.clone()];
+    for (number, node) in graph.nodes.iter().enumerate() {
+        let inputs = node.inputs.iter().map(|&value| Wire {
+            // A bias that other layers take as well does not belong to the neurons of one.
+            bias: wires[value].bias.filter(|_| uses[value] == 1),
+            ..wires[value].clone()
+        });
+        let inputs = inputs.collect();
+        last = writer.layer(number, node, inputs, shapes[number + 1])?;
+        wires.push(last.clone());
+    }
+    if last.charge[..] != [1.0] {
+        last = writer.identity(last);
+    }
+    writer.end(last, "Output");
+    write_file(path, &writer.bytes().map_err(Error::write(path))?)
 }
 
 /// Graph to be written.
@@ -64,6 +76,8 @@ struct Writer<'a> {
     nodes: Vec<Node<'a>>,
     /// Parameters of the layers of neurons that are not written yet.
     neurons: slice::Iter<'a, Neurons>,
+    /// Importer that is to take the graph.
+    importer: Option<Importer>,
 }
 
 struct Node<'a> {
@@ -294,7 +308,8 @@ impl<'a> Writer<'a> {
         wire.axes.flat = true;
         self.add(wire, "Flatten", move |group| {
             integers(group, "input_type", &sizes);
-            integer(group, "start_dim", 0);
+            // Counted from the last, so that programs that put a batch before them keep it.
+            integer(group, "start_dim", -(sizes.len() as i64));
             integer(group, "end_dim", -1);
         })
     }
@@ -311,13 +326,18 @@ impl<'a> Writer<'a> {
             add_current(bias, &neurons.current, 1.0);
         }
         let leaks = neurons.leak.iter().any(|&leak| leak != 1.0);
+        // snnTorch gives an `IF` a leak of 0.9.
+        let leaks = leaks || self.importer == Some(Importer::SnnTorch);
         let kind = if leaks { "LIF" } else { "IF" };
         wire.charge = neurons.charges().to_vec();
         (wire.bias, wire.weights) = (None, None);
         self.add(wire, kind, move |group| {
             let mut resistance = vec![1.0 / DT];
             if leaks {
-                let constants = neurons.leak.iter().map(|&leak| time_constant(leak, DT));
+                let constants = neurons.leak.iter().map(|&leak| match leak == 1.0 {
+                    true => NO_LEAK * DT,
+                    false => time_constant(leak, DT),
+                });
                 let constants: Vec<f64> = constants.collect();
                 per_neuron(group, "tau", &constants, &sizes);
                 per_neuron(group, "v_leak", &[0.0], &sizes);
