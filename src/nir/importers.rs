@@ -41,7 +41,7 @@ const LOOP: &str = "for name, m in list(net.named_children()):";
 
 impl SpikingNetwork {
     /// Writes the nearest network that the importer of another simulator takes, as a NIR file. The
-    /// table names what becomes different there, layer by layer, and how to get it back in Python, if
+    /// table names what becomes different there, in which layers, and how to get it back in Python, if
     /// that is possible.
     ///
     /// Thresholds of single channels are divided out of the weights before the neurons, so that a
@@ -53,12 +53,16 @@ impl SpikingNetwork {
     /// sum, a leak differs from channel to channel, and in the cases of [`save`](Self::save).
     pub fn save_for(&self, path: impl AsRef<Path>, importer: Importer) -> Result<Table> {
         let mut graph = Graph::clone(&self.stages.graph);
-        let (mut layers, mut changes) = (self.neurons.clone(), Vec::new());
+        let (mut layers, mut changes) = (self.neurons.clone(), Vec::<([String; 3], String)>::new());
         let firing = (0..graph.nodes.len()).filter(|&i| graph.nodes[i].layer.fires());
         let firing: Vec<usize> = firing.collect();
         for (layer, (&number, neurons)) in firing.iter().zip(&mut layers).enumerate() {
             let mut change = |found: String, there: &str, remedy: &str| {
-                changes.push([layer.to_string(), found, there.into(), remedy.into()]);
+                let row = [found, there.into(), remedy.into()];
+                match changes.iter_mut().find(|(other, _)| *other == row) {
+                    Some((_, layers)) => layers.push_str(&format!(", {layer}")),
+                    None => changes.push((row, layer.to_string())),
+                }
             };
             if !neurons.spikes.is_plain() {
                 let there = "one spike upwards of the size of the threshold";
@@ -66,7 +70,11 @@ impl SpikingNetwork {
                 neurons.spikes = Spikes::PLAIN;
             }
             if neurons.reset == Reset::Subtract {
-                change("soft reset".into(), "reset to zero", importer.soft_reset());
+                // Where neurons leak, snnTorch's would subtract the threshold after the leak.
+                let exact =
+                    importer != Importer::SnnTorch || neurons.leak.iter().all(|&x| x == 1.0);
+                let remedy = if exact { importer.soft_reset() } else { "none" };
+                change("soft reset".into(), "reset to zero", remedy);
             }
             if neurons.initial != 0.0 || neurons.potential.iter().any(|&x| x != 0.0) {
                 change("initial potential".into(), "0", "none");
@@ -82,8 +90,10 @@ impl SpikingNetwork {
         }
         write(path.as_ref(), &graph, &layers, Some(importer))?;
         let title = format!("What becomes different in {}", importer.name());
-        let mut table = Table::new(title, ["layer", "here", "there", LOOP]);
-        changes.into_iter().for_each(|row| table.row(row));
+        let mut table = Table::new(title, ["here", "there", LOOP, "layers"]);
+        for ([found, there, remedy], layers) in changes {
+            table.row([found, there, remedy, layers]);
+        }
         Ok(table)
     }
 }

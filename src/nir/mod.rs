@@ -54,7 +54,8 @@
 //! subtracts the threshold; snnTorch 1.0 gives it a leak of 0.9 and refuses r other than 1. SpikingJelly
 //! and snnTorch take one threshold per layer. For these two,
 //! [`save_for`](crate::simulate::SpikingNetwork::save_for) writes the nearest network that they load,
-//! and says what becomes different there. Soft reset comes back by one statement:
+//! and says what becomes different there. Soft reset comes back by one statement, in snnTorch if
+//! neurons do not leak:
 //!
 //! ```python
 //! net = import_from_nir(nir.read("digits.nir")) # snntorch.import_nir, from save_for(.., SnnTorch)

@@ -71,6 +71,14 @@ fn importers_get_one_threshold_a_layer_and_the_same_spikes() {
             (expected.spikes.clone(), expected.output.clone())
         );
     }
+    let leaky =
+        network.neurons().iter().map(|neurons| Neurons { leak: vec![0.5], ..neurons.clone() });
+    let graph = Graph::clone(&network.stages.graph);
+    let leaky = SpikingNetwork::new(graph, leaky.collect()).unwrap();
+    for (importer, exact) in [(Importer::SnnTorch, false), (Importer::SpikingJelly, true)] {
+        let table = leaky.save_for(&path, importer).unwrap().to_string();
+        assert_eq!(table.contains("if "), exact, "{table}");
+    }
     let leaks = Neurons { leak: vec![0.5, 1.0, 1.0, 1.0], ..Neurons::new([1.0]) };
     let leaky =
         SpikingNetwork::new(Graph::clone(&network.stages.graph), vec![leaks, Neurons::new([1.0])]);
