@@ -25,6 +25,9 @@ pub(crate) struct DataArguments {
     /// Largest number of files to leave out of a folder of images because they cannot be read
     #[arg(long, default_value_t = 0)]
     skip: usize,
+    /// Largest number of folders of classes, in each part, that are empty
+    #[arg(long, default_value_t = 0)]
+    empty_classes: usize,
 }
 
 /// Images, and those of them that are held out.
@@ -117,14 +120,6 @@ pub(crate) fn find_format(data: &Path) -> evospike::Result<Format> {
         expected: marks.map(|(name, _)| format!("`{name}`")).join(" or ")
             + " (with a folder of images for each class)",
     })
-}
-
-/// Returns an error if files are to be left out of what are no files of images.
-fn check_skip(skip: usize, format: Format) -> evospike::Result<()> {
-    match skip == 0 || format == Format::Folder {
-        true => Ok(()),
-        false => Err(wrong("skip", skip, "0, as the images are not in files of their own")),
-    }
 }
 
 pub(crate) fn wrong(name: &'static str, found: impl ToString, expected: impl ToString) -> Error {
@@ -246,7 +241,7 @@ impl ImageArguments {
 
     /// Returns an error if files are given for images that are embedded.
     fn embedded(&self) -> evospike::Result<()> {
-        check_skip(self.files.skip, Format::Auto)?;
+        self.files.check_folder(Format::Auto)?;
         let files = [("data", &self.files.data), ("held_out_list", &self.held_out_list)];
         match files.into_iter().find_map(|(name, file)| Some((name, file.as_ref()?))) {
             Some((name, file)) => Err(wrong(name, file.display(), "none: the images are embedded")),
@@ -283,7 +278,8 @@ impl DataArguments {
 
     /// Images in folders; says which files were left out.
     pub(crate) fn folder<K: Task>(&self) -> evospike::Result<TrainTest<K>> {
-        let settings = FolderSettings { skip: self.skip, ..FolderSettings::default() };
+        let (skip, empty_classes) = (self.skip, self.empty_classes);
+        let settings = FolderSettings { skip, empty_classes, ..FolderSettings::default() };
         let (images, skipped) = data::folder_with(self.data()?, &settings)?;
         if !skipped.is_empty() && ranks::leads() {
             println!("{} images left out:", skipped.len());
@@ -297,13 +293,24 @@ impl DataArguments {
         data.ok_or_else(|| wrong("data", "none", "the folder of a data set"))
     }
 
+    /// Returns an error if there are arguments for folders of images, and the format is another.
+    fn check_folder(&self, format: Format) -> evospike::Result<()> {
+        let given = [("skip", self.skip), ("empty-classes", self.empty_classes)];
+        match given.into_iter().find(|&(_, most)| most > 0 && format != Format::Folder) {
+            None => Ok(()),
+            Some((name, most)) => {
+                Err(wrong(name, most, "0, as the images are not in files of their own"))
+            }
+        }
+    }
+
     /// Format given by the user or found in the folder.
     pub(crate) fn format(&self) -> evospike::Result<Format> {
         let format = match self.format {
             Format::Auto => find_format(self.data()?)?,
             format => format,
         };
-        check_skip(self.skip, format)?;
+        self.check_folder(format)?;
         Ok(format)
     }
 

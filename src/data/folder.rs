@@ -58,6 +58,9 @@ pub fn folder<K: Task>(folder: impl AsRef<Path>) -> Result<TrainTest<K>> {
 pub struct FolderSettings {
     /// Largest number of files that are left out because they cannot be read as images.
     pub skip: usize,
+    /// Largest number of classes without an image in each of the parts: for images of some of the
+    /// classes that a trained network knows. The folders of these classes are there, but empty.
+    pub empty_classes: usize,
     /// Weights of red, green and blue in the grey of a task of one channel: not below 0, and 1
     /// together. Those of ITU-R 601 are the default, as in Pillow, torchvision and OpenCV.
     pub grey: [f64; 3],
@@ -65,7 +68,7 @@ pub struct FolderSettings {
 
 impl Default for FolderSettings {
     fn default() -> Self {
-        Self { skip: 0, grey: [0.299, 0.587, 0.114] }
+        Self { skip: 0, empty_classes: 0, grey: [0.299, 0.587, 0.114] }
     }
 }
 
@@ -104,7 +107,8 @@ pub fn folder_with<K: Task>(
         return Err(Error::data(folder.display(), "folders", "none", expected));
     };
     // Both are listed first: decoding takes long, and an error should come before it.
-    let (training, test) = (list::<K>(&folder.join("train"))?, list::<K>(test)?);
+    let list = |folder: &Path| list::<K>(folder, settings);
+    let (training, test) = (list(&folder.join("train"))?, list(test)?);
     let mut names = training.names.iter().zip(&test.names);
     if let Some((expected, found)) = names.find(|(training, test)| training != test) {
         return Err(Error::data(
@@ -148,7 +152,7 @@ pub fn class_folders_with<K: Task>(
     settings: &FolderSettings,
 ) -> Result<(Images<Whole, K>, Vec<Error>)> {
     let mut skipped = Vec::new();
-    let images = decode_all(list::<K>(folder.as_ref())?, settings, &mut skipped)?;
+    let images = decode_all(list::<K>(folder.as_ref(), settings)?, settings, &mut skipped)?;
     Ok((images, skipped))
 }
 
@@ -172,7 +176,8 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn list<K: Task>(folder: &Path) -> Result<Listing> {
+fn list<K: Task>(folder: &Path, settings: &FolderSettings) -> Result<Listing> {
+    let mut empty = 0;
     let mut listing =
         Listing { folder: folder.into(), names: Vec::new(), files: Vec::new(), labels: Vec::new() };
     let classes = entries(folder)?;
@@ -199,9 +204,9 @@ fn list<K: Task>(folder: &Path) -> Result<Listing> {
             let expected = "a file .jpg, .jpeg or .png";
             return Err(Error::data(other.display(), "name", "another kind", expected));
         }
-        if files.is_empty() {
-            let expected = "at least one image";
-            return Err(Error::data(class.display(), "files", "none", expected));
+        empty += usize::from(files.is_empty());
+        if empty > settings.empty_classes {
+            return Err(no_image(class, "none", settings));
         }
         listing.labels.extend(vec![label as u16; files.len()]);
         listing.files.extend(files);
@@ -258,14 +263,23 @@ fn decode_all<K: Task>(
     let images = Images::new(pixels, listing.labels, 255.0, listing.names).without(&missing);
     // A network cannot learn or be tested on a class that is there in name only.
     let classes = images.classes();
-    match classes.iter().zip(images.class_names()).find(|(images, _)| images.is_empty()) {
+    let mut empty = classes.iter().zip(images.class_names()).filter(|(own, _)| own.is_empty());
+    match empty.nth(settings.empty_classes) {
         None => Ok(images),
         Some((_, name)) => {
             let class = listing.folder.join(name);
-            let found = "none that can be read";
-            Err(Error::data(class.display(), "files", found, "at least one image"))
+            Err(no_image(&class, "none that can be read", settings))
         }
     }
+}
+
+/// Error of a class without an image, one more than are allowed.
+fn no_image(class: &Path, found: &str, settings: &FolderSettings) -> Error {
+    let expected = match settings.empty_classes {
+        0 => "at least one image".to_owned(),
+        most => format!("at least one image in all but {most} classes"),
+    };
+    Error::data(class.display(), "files", found, expected)
 }
 
 /// Decodes a file to channels x rows x columns.

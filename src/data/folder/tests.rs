@@ -183,6 +183,16 @@ fn unreadable_images_are_left_out_by_choice() {
     fs::write(root.join("test/a/1.png"), "no image").unwrap();
     let error = folder_with::<Tiny>(root, &settings(9)).err().unwrap().to_string();
     assert!(error.contains("test/a, files: found none that can be read"), "{error}");
+    // Unless as many may be empty, of files that cannot be read or from the start.
+    let partial = FolderSettings { empty_classes: 1, ..settings(9) };
+    assert_eq!(folder_with::<Tiny>(root, &partial).unwrap().0.test.len(), 1);
+    for file in ["test/b", "test/a"] {
+        fs::remove_dir_all(root.join(file)).unwrap();
+        fs::create_dir(root.join(file)).unwrap();
+    }
+    let error = folder_with::<Tiny>(root, &partial).err().unwrap().to_string();
+    let expected = "test/b, files: found none, expected at least one image in all but 1 classes";
+    assert!(error.contains(expected), "{error}");
 }
 
 #[test]
