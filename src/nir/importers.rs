@@ -2,19 +2,10 @@
 
 use std::path::Path;
 
-use super::write::write;
+use super::write::{Importer, write};
 use crate::ann::{Classifier, Graph};
 use crate::base::{Error, Result, Table};
 use crate::simulate::{Charge, Neurons, Reset, Snn, Spikes, SpikingNetwork};
-
-/// Simulator whose importer of NIR files is to take a network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Importer {
-    /// snnTorch 1.0: `snntorch.import_nir.import_from_nir`.
-    SnnTorch,
-    /// SpikingJelly 2.0: `spikingjelly.activation_based.nir_exchange.import_from_nir`.
-    SpikingJelly,
-}
 
 impl Importer {
     fn name(self) -> &'static str {

@@ -105,7 +105,7 @@ mod nodes;
 mod read;
 mod write;
 
-pub use importers::Importer;
+pub use write::Importer;
 
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,6 @@ use std::slice;
 use hdf5_pure::{FileBuilder, GroupBuilder};
 
 use super::graph::{Axes, DT, METADATA, add_current, identity, leak, spread, time_constant};
-use super::importers::Importer;
 use crate::ann::{Classifier, Graph, Layer, Window, graph};
 use crate::base::{Error, Result, write_file};
 use crate::data::Shape;
@@ -18,6 +17,15 @@ const NO_LEAK: f64 = (1u64 << 30) as f64;
 
 /// Version of the Python package `nir` whose format is written.
 const VERSION: &str = "1.0.8";
+
+/// Simulator whose importer of NIR files is to take a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Importer {
+    /// snnTorch 1.0: `snntorch.import_nir.import_from_nir`.
+    SnnTorch,
+    /// SpikingJelly 2.0: `spikingjelly.activation_based.nir_exchange.import_from_nir`.
+    SpikingJelly,
+}
 
 impl<N: Classifier> Snn<N> {
     /// Writes the network as a NIR file. See [`nir`](mod@crate::nir).

@@ -8,7 +8,6 @@
 
 pub mod codes;
 pub(crate) mod compile;
-pub(crate) mod device;
 pub(crate) mod early_exit;
 pub mod energy;
 pub(crate) mod engine;
@@ -23,6 +22,7 @@ pub(crate) mod settings;
 pub(crate) mod simulator;
 pub(crate) mod surrogate;
 pub(crate) mod synapses;
+pub(crate) mod unrolling;
 
 pub use early_exit::{EarlyExit, Exit};
 pub use imported::Imported;
@@ -33,8 +33,8 @@ pub use settings::SimulateSettings;
 pub use simulator::{LayerSpikes, Simulation, SpikesRow};
 
 pub(crate) use codes::InputCode;
-pub(crate) use device::{Device, TapeGradients, Unrolling, Wanted};
 pub(crate) use network::check_frames;
 pub(crate) use neurons::{Activity, Charge, Neuron, Neurons, Reset, Spikes, State, step, times};
-pub(crate) use simulator::{Simulator, overflow};
+pub(crate) use simulator::{Device, Simulator, overflow};
 pub(crate) use synapses::{Source, Stage, Stages, TOGETHER};
+pub(crate) use unrolling::{TapeGradients, Unrolling, Wanted};

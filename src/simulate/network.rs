@@ -8,12 +8,11 @@ use std::sync::Arc;
 use plotters::prelude::*;
 
 use super::codes::InputCode;
-use super::device::Device;
 use super::early_exit::Exit;
 use super::engine::Engine;
 use super::neurons::{Neurons, Spikes};
 use super::settings::SimulateSettings;
-use super::simulator::{Currents, Simulation, Simulator, number};
+use super::simulator::{Currents, Device, Simulation, Simulator, number};
 use super::synapses::Stages;
 use crate::ann::{Classifier, Graph};
 use crate::base::chart::{COLOURS, dots, draw, named, named_axes, plain_number, table};

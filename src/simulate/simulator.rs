@@ -8,12 +8,12 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::codes::InputCode;
-use super::device::Device;
 use super::engine::{Chunk, Drive, Engine, Scratch};
 use super::neurons::Neurons;
 use super::outputs::Outputs;
 use super::settings::SimulateSettings;
 use super::synapses::{Source, Stage, Stages, to_channels_last};
+use super::unrolling::{TapeGradients, Unrolling, Wanted};
 use crate::base::{Chart, Error, Result, note_slow_build, one_line, rounded, show, some_timesteps};
 use crate::data::{Samples, Shape};
 use crate::metrics::{AccuracyCurve, Hits, Target, predict};
@@ -211,6 +211,22 @@ pub(crate) fn overflow(stages: &Stages) -> Error {
     let found = "sums that are infinite or no numbers";
     Error::layer(stages.spiking(), "output", found, "finite sums")
 }
+
+/// Device that networks run on, by its work. It is made where this work is defined, in
+/// [`through_time`](crate::through_time).
+#[derive(Clone, Copy)]
+pub(crate) struct Device {
+    /// Name of its type.
+    pub name: &'static str,
+    /// Simulates neurons on images.
+    pub run: fn(&Stages, &[Neurons], Samples<'_>, SimulateSettings) -> Result<Simulation>,
+    /// Logits of inputs, one after the other.
+    pub logits: fn(&Unrolling<'_>, &[f32]) -> Result<Vec<f32>>,
+    /// Gradients of the mean cross-entropy of inputs with class probabilities, one row an input.
+    pub gradients: GradientsOn,
+}
+
+type GradientsOn = fn(&Unrolling<'_>, &[f32], &[f32], Wanted) -> Result<Vec<TapeGradients>>;
 
 /// Simulator with prepared images, for many runs with different neurons.
 pub(crate) struct Simulator<'a> {
