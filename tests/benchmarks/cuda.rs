@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --features cuda --bench cuda` writes `results/benchmarks/cuda.csv`. Without a card it
 //! says so; without the feature it takes dfdx's `Cpu` for the card, few images, and writes nothing.
-//! Where `python3` has SpikingJelly with its CuPy backend, `cuda.py` measures it in the same call.
+//! Where `python3` has SpikingJelly with its CuPy backend, `cuda_spikingjelly.py` measures it in the same call.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -101,7 +101,7 @@ fn name() -> String {
 
 /// Images a second of SpikingJelly, by the work that it does as well.
 fn spikingjelly(images: usize) -> BTreeMap<String, f64> {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/benchmarks/cuda.py");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/benchmarks/cuda_spikingjelly.py");
     let device = if cfg!(feature = "cuda") { "cuda" } else { "cpu" };
     let arguments = [script, "--device", device, "--images", &images.to_string()];
     match Command::new("python3").args(arguments).output() {
