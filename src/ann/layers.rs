@@ -230,11 +230,8 @@ impl Layer {
     /// Number of weights and biases.
     pub fn parameters(&self) -> usize {
         match self {
-            Self::Conv { weight, bias, .. } | Self::Linear { weight, bias, .. } => {
-                weight.len() + bias.as_ref().map_or(0, Vec::len)
-            }
             Self::ScaleShift { scale, shift } => scale.len() + shift.len(),
-            _ => 0,
+            _ => self.weights().map(Vec::len).sum(),
         }
     }
 
