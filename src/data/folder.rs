@@ -276,7 +276,7 @@ fn decode_all<K: Task>(
 /// Error of a class without an image, one more than are allowed.
 fn no_image(class: &Path, found: &str, settings: &FolderSettings) -> Error {
     let expected = match settings.empty_classes {
-        0 => "at least one image".to_owned(),
+        0 => "at least one image (`empty_classes` allows classes without)".to_owned(),
         most => format!("at least one image in all but {most} classes"),
     };
     Error::data(class.display(), "files", found, expected)
