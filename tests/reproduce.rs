@@ -421,6 +421,7 @@ fn neurons_resume_to_the_same_files() -> evospike::Result<()> {
         seeds: vec![0, 1],
         balance_images: 100,
         percentiles: vec![99.9, 99.0],
+        least_squares: vec![1.0, 2.0],
         factor_points: 3,
         baseline_images: 100,
         timesteps: 8,
@@ -455,9 +456,10 @@ fn neurons_resume_to_the_same_files() -> evospike::Result<()> {
     }
 
     let rows = &whole.rows;
-    let networks: Vec<&str> = rows[..5].iter().map(|row| &*row.network).collect();
-    assert_eq!(networks, ["percentile", "factor", "calibrated", "evolved", "evolved"]);
-    assert_eq!(rows.len(), 10);
+    let networks: Vec<&str> = rows[..6].iter().map(|row| &*row.network).collect();
+    let conversions = ["percentile", "factor", "least_squares", "calibrated"];
+    assert_eq!(networks, [&conversions[..], &["evolved"; 2]].concat());
+    assert_eq!(rows.len(), 12);
     let accuracy: Vec<AccuracyRow> = read_csv(folder.path().join("neurons-accuracy.csv"))?;
     for row in rows {
         let name = match &*row.network {

@@ -122,30 +122,15 @@ impl Activations {
         })
     }
 
-    /// Returns the threshold with the least squared error at T timesteps, among 1 to 100 percent of
-    /// the largest activation; among equals, the largest. 0 if every activation is 0.
+    /// Returns the threshold with the least squared error at T timesteps, for neurons that round down.
     pub fn least_squares(&self, timesteps: usize) -> f32 {
-        let most = self.percentile(100.0);
-        if most == 0.0 {
-            return 0.0;
-        }
-        let steps = timesteps as f32;
-        let error = |threshold: f32| -> f64 {
-            let (per_step, step) = (steps / threshold, threshold / steps);
-            let of = |(a, count): (f32, usize)| {
-                let said = (a * per_step).floor().min(steps) * step;
-                f64::from((a - said) * (a - said)) * count as f64
-            };
-            self.positive().map(of).sum()
-        };
-        let candidates: Vec<(f32, f64)> = (1..=100u8)
-            .into_par_iter()
-            .rev()
-            .map(|percent| most * f32::from(percent) / 100.0)
-            .map(|threshold| (threshold, error(threshold)))
-            .collect();
-        let best = candidates.iter().min_by(|a, b| a.1.total_cmp(&b.1));
-        best.map_or(0.0, |best| best.0)
+        least_squares(&self.channels, timesteps, 0.0)
+    }
+
+    /// Returns the same threshold of each channel, for neurons that round `spikes` in all to the
+    /// nearest.
+    pub fn least_squares_rounded(&self, spikes: usize) -> impl Iterator<Item = f32> {
+        self.channels.chunks(1).map(move |channel| least_squares(channel, spikes, 0.5))
     }
 }
 
@@ -211,6 +196,33 @@ fn percentile(channels: &[Channel], count: usize, percent: f64) -> f32 {
     let rank = percent / 100.0 * (all - 1) as f64;
     let (low, high) = (nth(rank.floor() as usize), nth(rank.ceil() as usize));
     low + (high - low) * rank.fract() as f32
+}
+
+/// Returns the threshold θ with the least squared error of n spikes at most, those of θ/n that
+/// floor(n a/θ + `rounding`) counts, among 1 to 100 percent of the largest activation; among equals,
+/// the largest. 0 if every activation is 0.
+fn least_squares(channels: &[Channel], spikes: usize, rounding: f32) -> f32 {
+    let largest = channels.iter().filter_map(|channel| channel.values.last());
+    let (most, steps) = (largest.copied().fold(0.0, f32::max), spikes as f32);
+    if most == 0.0 {
+        return 0.0;
+    }
+    let error = |threshold: f32| -> f64 {
+        let (per_step, step) = (steps / threshold, threshold / steps);
+        let of = |(a, count): (f32, usize)| {
+            let said = (a * per_step + rounding).floor().min(steps) * step;
+            f64::from((a - said) * (a - said)) * count as f64
+        };
+        channels.iter().flat_map(Channel::positive).map(of).sum()
+    };
+    let candidates: Vec<(f32, f64)> = (1..=100u8)
+        .into_par_iter()
+        .rev()
+        .map(|percent| most * f32::from(percent) / 100.0)
+        .map(|threshold| (threshold, error(threshold)))
+        .collect();
+    let best = candidates.iter().min_by(|a, b| a.1.total_cmp(&b.1));
+    best.map_or(0.0, |best| best.0)
 }
 
 /// Number of activations in each bin between a power of two and the next.

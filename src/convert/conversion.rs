@@ -42,6 +42,15 @@ pub enum Balance {
         /// Number of timesteps T.
         timesteps: usize,
     },
+    /// Threshold θ per channel with the least squared error, over all activations a, of the value θ/n
+    /// min(round(n a/θ), n) that a neuron can represent by n spikes, as neurons that start at half a
+    /// spike do: [`LeastSquares`](Self::LeastSquares) for signed and graded neurons, which fire n =
+    /// timesteps times spikes per timestep. Larger n give larger thresholds. A channel whose
+    /// activations are all 0 gets the threshold of the layer.
+    LeastSquaresPerChannel {
+        /// Number of spikes n.
+        spikes: usize,
+    },
     /// Bound λ that the activation learned in training, with neurons that start at half a threshold
     /// (Bu et al. 2022, "Optimal ANN-SNN Conversion for High-accuracy and Ultra-low-latency Spiking
     /// Neural Networks"). Only for networks of [`Qcfs`](crate::ann::modules::Qcfs); the only
@@ -76,6 +85,9 @@ impl fmt::Display for Balance {
             }
             Self::LeastSquares { timesteps } => {
                 write!(f, "least squares at {timesteps} timesteps")
+            }
+            Self::LeastSquaresPerChannel { spikes } => {
+                write!(f, "least squares at {spikes} spikes per channel")
             }
             Self::Learned => f.write_str("learned"),
         }
@@ -170,7 +182,8 @@ impl<N: Classifier> Conversion<N> {
             Balance::MaxPerChannel => return self.balance(Balance::PercentilePerChannel(100.0)),
             Balance::PercentilePerChannel(percent) => {
                 check_percent(percent)?;
-                layers.map(|a| per_channel(a, percent)).collect()
+                let all = |a: &Activations| a.percentile(percent);
+                layers.map(|a| per_channel(a.percentiles(percent), || all(a))).collect()
             }
             Balance::SpikeNorm { timesteps, code } => {
                 let simulator = Simulator::coded(&self.stages, self.images.view(), code, None)?;
@@ -187,6 +200,11 @@ impl<N: Classifier> Conversion<N> {
                 at_least(1, &[("timesteps", timesteps)])?;
                 let threshold = |a: &Activations| a.least_squares(timesteps);
                 layers.map(|a| Neurons::new([threshold(a)])).collect()
+            }
+            Balance::LeastSquaresPerChannel { spikes } => {
+                at_least(1, &[("spikes", spikes)])?;
+                let all = |a: &Activations| a.least_squares(spikes);
+                layers.map(|a| per_channel(a.least_squares_rounded(spikes), || all(a))).collect()
             }
             Balance::Learned => {
                 let stages = self.stages.stages[..layers.len()].iter();
@@ -298,14 +316,10 @@ fn check_percent(percent: f64) -> Result<()> {
     require(holds, "percentile", percent, "above 0, at most 100")
 }
 
-fn per_channel(activations: &Activations, percent: f64) -> Neurons {
-    let layer = activations.percentile(percent);
-    let thresholds = activations.percentiles(percent);
-    let thresholds = thresholds.map(|threshold| match threshold {
-        0.0 => layer,
-        threshold => threshold,
-    });
-    Neurons::new(thresholds.collect::<Vec<f32>>())
+/// Neurons with these thresholds, and that of the layer for channels that have none.
+fn per_channel(thresholds: impl Iterator<Item = f32>, layer: impl Fn() -> f32) -> Neurons {
+    let given = |threshold| if threshold == 0.0 { layer() } else { threshold };
+    Neurons::new(thresholds.map(given).collect::<Vec<f32>>())
 }
 
 fn learned((layer, stage): (usize, &Stage)) -> Result<Neurons> {

@@ -13,7 +13,7 @@ use crate::convert::{Balance, Conversion, convert};
 use crate::data::{HeldOut, Images, Split};
 use crate::evolve::{Evaluator, Objective};
 use crate::metrics::{AccuracyRow, Target, accuracy_chart};
-use crate::simulate::{Exit, SimulateSettings, Simulation, Snn, simulate};
+use crate::simulate::{Exit, SimulateSettings, Simulation, Snn, Spikes, simulate};
 
 /// What [`measure`] found.
 pub(super) struct Measured<N: Classifier> {
@@ -117,7 +117,7 @@ pub(super) struct GenerationRow {
 /// Network chosen on held-out images.
 pub(super) struct Chosen<N: Classifier> {
     pub kind: NeuronKind,
-    /// Sort of the network: percentile, factor, calibrated or evolved.
+    /// Sort of the network: percentile, factor, least_squares, calibrated or evolved.
     pub network: &'static str,
     pub seed: u64,
     /// How it was chosen among others of its sort.
@@ -190,16 +190,33 @@ impl<N: Classifier> Experiment<'_, N> {
         let mut found = Vec::new();
         for &percent in &self.settings.percentiles {
             let balance = Balance::PercentilePerChannel(percent);
-            match self.conversion.balance(balance) {
+            match self.balanced(kind, balance) {
                 // A percentile so low that a sparse layer's threshold is 0 is no candidate.
                 Err(Error::Layer { .. }) => (),
-                snn => {
-                    let snn = snn?.with_initial(self.settings.initial)?.with_spikes(kind.spikes)?;
-                    found.push((balance.to_string(), snn));
-                }
+                snn => found.push((balance.to_string(), snn?)),
             }
         }
         Ok(found)
+    }
+
+    /// Conversions by least squares per channel.
+    fn least_squares(&self, kind: &NeuronKind) -> Result<Vec<(String, Snn<N>)>> {
+        let Spikes { levels, most, .. } = kind.spikes;
+        let conversion = |multiple: &f64| {
+            let spikes = (multiple * (usize::from(most) * kind.from) as f64).ceil() as usize;
+            let balance = Balance::LeastSquaresPerChannel { spikes };
+            let snn = self.balanced(kind, balance)?;
+            // The threshold is the most that a neuron fires in a timestep; of bursts, that is more
+            // than one threshold.
+            let scale = f64::from(levels) / f64::from(most);
+            Ok((balance.to_string(), snn.scaled(&vec![scale; snn.neurons().len()])?))
+        };
+        self.settings.least_squares.iter().map(conversion).collect()
+    }
+
+    fn balanced(&self, kind: &NeuronKind, balance: Balance) -> Result<Snn<N>> {
+        let snn = self.conversion.balance(balance)?;
+        snn.with_initial(self.settings.initial)?.with_spikes(kind.spikes)
     }
 
     /// A conversion with every threshold multiplied by each of the factors.
@@ -213,13 +230,13 @@ impl<N: Classifier> Experiment<'_, N> {
         (0..points).map(factor).map(scaled).collect()
     }
 
-    /// Every conversion with its initial potentials calibrated, and the best of them with its
-    /// currents calibrated.
+    /// Every conversion with its initial potentials calibrated, and the best percentile and those by
+    /// least squares with their currents calibrated.
     fn calibrated(
         &self,
         kind: &NeuronKind,
-        percentiles: &[Candidate<N>],
-        best: &Candidate<N>,
+        (percentiles, best): (&[Candidate<N>], &Candidate<N>),
+        least_squares: &[Candidate<N>],
         steps: &mut StepCache<'_>,
     ) -> Result<Vec<(String, Snn<N>)>> {
         let mut calibrate = |(name, snn, _): &Candidate<N>, what: &str| {
@@ -231,9 +248,9 @@ impl<N: Classifier> Experiment<'_, N> {
             })?;
             Ok((name, snn))
         };
-        let currents = calibrate(best, "currents")?;
-        let potentials = percentiles.iter().map(|candidate| calibrate(candidate, "potentials"));
-        std::iter::once(Ok(currents)).chain(potentials).collect()
+        let currents = std::iter::once(best).chain(least_squares).map(|of| (of, "currents"));
+        let potentials = percentiles.iter().chain(least_squares).map(|of| (of, "potentials"));
+        currents.chain(potentials).map(|(of, what)| calibrate(of, what)).collect()
     }
 
     /// Converts and evolves one kind of neurons.
@@ -248,12 +265,17 @@ impl<N: Classifier> Experiment<'_, N> {
         let percentiles = self.measured(kind, self.percentiles(kind)?, steps)?;
         let percentile = best(percentiles.clone())?;
         let factor = best(self.measured(kind, self.factors(&percentile)?, steps)?)?;
-        let calibrated = self.calibrated(kind, &percentiles, &percentile, steps)?;
+        let least_squares = self.measured(kind, self.least_squares(kind)?, steps)?;
+        let from = (&*percentiles, &percentile);
+        let calibrated = self.calibrated(kind, from, &least_squares, steps)?;
         let calibrated = best(self.measured(kind, calibrated, steps)?)?;
 
         let first = chosen.len();
-        let conversions =
-            [("percentile", percentile), ("factor", factor), ("calibrated", calibrated)];
+        let mut conversions =
+            vec![("percentile", percentile), ("factor", factor), ("calibrated", calibrated)];
+        if !least_squares.is_empty() {
+            conversions.insert(2, ("least_squares", best(least_squares)?));
+        }
         let strongest = conversions.iter().enumerate();
         let strongest = strongest.min_by(|(_, a), (_, b)| a.1.2.total_cmp(&b.1.2));
         let start = first + strongest.map_or(0, |(place, _)| place);

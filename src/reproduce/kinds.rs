@@ -36,6 +36,10 @@ pub struct NeuronsSettings {
     pub balance_images: usize,
     /// Percentiles of conversions with one threshold per channel.
     pub percentiles: Vec<f64>,
+    /// Numbers of spikes for which the thresholds per channel of other conversions have the least
+    /// squared error ([`Balance::LeastSquaresPerChannel`](crate::convert::Balance)), as multiples of
+    /// the most that a neuron can fire until the timestep that its kind is to be good at.
+    pub least_squares: Vec<f64>,
     /// Range of one factor on all thresholds ([`Gene::Scale`]).
     pub factors: [f64; 2],
     /// Number of factors to try in that range.
@@ -73,9 +77,10 @@ impl Default for NeuronsSettings {
             initial: 0.5,
             balance_images: 1000,
             percentiles: vec![99.9, 99.7, 99.5, 99.0],
+            least_squares: vec![1.0, 1.5, 2.0],
             factors: [0.7, 1.2],
             factor_points: 5,
-            baseline_images: 2000,
+            baseline_images: 5000,
             timesteps: 16,
             evolutions: vec![rung(400, 12, 0.06), rung(1000, 2, 0.03)],
             test_images: 10_000,
@@ -113,6 +118,13 @@ impl NeuronsSettings {
         each_once("seeds", &self.seeds)?;
         each_once("kinds", &self.kinds)?;
         each_once("percentiles", &self.percentiles)?;
+        if !self.least_squares.is_empty() {
+            each_once("least_squares", &self.least_squares)?;
+        }
+        for &multiple in &self.least_squares {
+            let holds = (1.0..=1000.0).contains(&multiple);
+            require(holds, "least_squares", multiple, "multiples from 1 to 1000")?;
+        }
         each_once("evolutions", &self.evolutions)?;
         let images = [
             ("balance_images", self.balance_images),

@@ -20,7 +20,7 @@ use crate::simulate::Simulation;
 pub struct NeuronRow {
     /// Kind of neurons.
     pub neuron: String,
-    /// Network of this kind: percentile, factor, calibrated or evolved.
+    /// Network of this kind: percentile, factor, least_squares, calibrated or evolved.
     pub network: String,
     /// Seed of the evolution; of other networks the first of all seeds.
     pub seed: u64,
@@ -189,8 +189,8 @@ impl Row for NeuronRow {
 }
 
 /// Compares kinds of neurons for few timesteps, each converted by percentiles per channel, with the
-/// best constant factor, calibrated, and evolved from the strongest of these, with no weight
-/// retrained.
+/// best constant factor, by least squares per channel, calibrated, and evolved from the strongest of
+/// these, with no weight retrained.
 ///
 /// Everything is chosen on held-out images; each network sees the test images once. The files are
 /// `neurons.csv`, and the curves, generations, chart and settings as `neurons-*`. The result of

@@ -10,7 +10,7 @@ use crate::data::shape::Shape;
 use crate::data::{Digits, Shares, Split};
 use crate::simulate::network::SpikingNetwork;
 use crate::simulate::network::Trace;
-use crate::simulate::neurons::Charge;
+use crate::simulate::neurons::{Charge, Spikes};
 use crate::simulate::run::simulate;
 
 #[test]
@@ -70,8 +70,12 @@ fn histograms_are_close_to_all_activations() {
 #[test]
 fn a_channel_that_is_silent_takes_its_layers_threshold() {
     let activations = Activations::of(&[&[1.0, 2.0, 3.0], &[0.0; 3], &[0.0, 0.0, 8.0]]);
-    assert_eq!(per_channel(&activations, 100.0).threshold, [3.0, 8.0, 8.0]);
-    assert_eq!(per_channel(&activations, 50.0).threshold, [2.0, 0.0, 0.0]);
+    let at = |percent| {
+        let layer = || activations.percentile(percent);
+        per_channel(activations.percentiles(percent), layer).threshold
+    };
+    assert_eq!(at(100.0), [3.0, 8.0, 8.0]);
+    assert_eq!(at(50.0), [2.0, 0.0, 0.0]);
 }
 
 #[test]
@@ -222,6 +226,8 @@ fn what_cannot_be_calibrated_is_named() {
     ] {
         assert_eq!(message(result), "timesteps: found 0, expected 1 or more");
     }
+    let least = conversion.balance(Balance::LeastSquaresPerChannel { spikes: 0 });
+    assert_eq!(message(least), "spikes: found 0, expected 1 or more");
     assert!(
         message(conversion.balance(Balance::PercentilePerChannel(0.0)))
             .starts_with("percentile: found 0")
@@ -236,6 +242,7 @@ fn what_cannot_be_calibrated_is_named() {
         Balance::MaxPerChannel,
         Balance::SpikeNorm { timesteps: 4, code },
         Balance::LeastSquares { timesteps: 4 },
+        Balance::LeastSquaresPerChannel { spikes: 4 },
     ] {
         let error = message(silent.balance(balance));
         let start = "layer 0 (neurons): found threshold ";
@@ -392,6 +399,27 @@ fn a_network_trained_with_its_bounds_needs_few_timesteps() {
 }
 
 /// What calibration is for: a trained network's accuracy where timesteps are few.
+#[test]
+fn least_squares_per_channel_round_to_the_nearest() {
+    // By hand: two spikes of 1 make 1 and 2 exactly, a single one stands for both at 1.5. Two spikes
+    // stand for 4, 4 and 3 at 11/3, where the nearest percent of 4 is 3.68.
+    let activations = Activations::of(&[&[1.0, 2.0, 2.0, 1.0], &[0.0; 4], &[4.0, 4.0, 3.0, 0.0]]);
+    let thresholds = |spikes| activations.least_squares_rounded(spikes).collect::<Vec<_>>();
+    assert_eq!(thresholds(2), [2.0, 0.0, 3.68]);
+    assert_eq!(thresholds(1)[..2], [1.5, 0.0]);
+
+    let digits = digits().unwrap().split(Shares::default(), 0).unwrap();
+    let conversion = convert(&trained::<DigitsCnn>(&digits), &digits.training).unwrap();
+    let right = |balance, timesteps| {
+        let snn = conversion.balance(balance)?.with_initial(0.5)?.with_spikes(Spikes::SIGNED)?;
+        let run = simulate(&snn, &digits.held_out, timesteps)?;
+        Ok::<_, Error>(run.curve.after(timesteps).unwrap().percent())
+    };
+    let least = right(Balance::LeastSquaresPerChannel { spikes: 3 }, 3).unwrap();
+    let percentile = right(Balance::PercentilePerChannel(99.7), 3).unwrap();
+    assert!(least > percentile, "{least} {percentile}");
+}
+
 #[test]
 fn calibrated_networks_are_better_early() {
     let digits = digits().unwrap().split(Shares::default(), 0).unwrap();
