@@ -10,7 +10,7 @@ use evospike::data::Augment;
 use evospike::prelude::*;
 use evospike::sweep::merge;
 use evospike::{Error, ranks};
-use serde::Serialize;
+use serde_json::json;
 
 #[cfg(feature = "onnx")]
 use crate::command_line::{EvolveArguments, ImportArguments};
@@ -433,31 +433,6 @@ fn run_sweep(arguments: SweepArguments) -> evospike::Result<()> {
     arguments.images.open(net, &Conversions { images: &arguments.images, grid })
 }
 
-/// Everything that decides the numbers of a sweep, beside its axes.
-#[derive(Serialize)]
-struct SweepKey {
-    settings: SweepSettings,
-    sources: SweepSources,
-}
-
-#[derive(Serialize)]
-struct SweepSettings {
-    network: &'static str,
-    seed: u64,
-    timesteps: usize,
-    margin: f64,
-    images: usize,
-    balance_images: usize,
-}
-
-/// CRC-32 of each.
-#[derive(Serialize)]
-struct SweepSources {
-    weights: u32,
-    images: u32,
-    balance_images: u32,
-}
-
 struct Conversions<'a> {
     images: &'a ImageArguments,
     grid: &'a GridArguments,
@@ -505,20 +480,22 @@ impl Work for Conversions<'_> {
         let conversion = convert(&ann, &balance_images)?;
         let images = parts.held_out.take(grid.images.unwrap_or(usize::MAX));
         let target = ann.target(&images, grid.margin)?;
-        let settings = SweepSettings {
-            network: N::NAME,
-            seed: self.images.seed,
-            timesteps: grid.timesteps,
-            margin: grid.margin,
-            images: images.len(),
-            balance_images: balance_images.len(),
-        };
-        let sources = SweepSources {
-            weights: ann.checksum()?,
-            images: images.checksum(),
-            balance_images: balance_images.checksum(),
-        };
-        let key = SweepKey { settings, sources };
+        // Everything that decides the numbers, beside the axes; CRC-32 of each source.
+        let key = json!({
+            "settings": {
+                "network": N::NAME,
+                "seed": self.images.seed,
+                "timesteps": grid.timesteps,
+                "margin": grid.margin,
+                "images": images.len(),
+                "balance_images": balance_images.len(),
+            },
+            "sources": {
+                "weights": ann.checksum()?,
+                "images": images.checksum(),
+                "balance_images": balance_images.checksum(),
+            },
+        });
         let columns = ["latency (timesteps)", "accuracy (%)", "spikes an image"];
         sweep.run(&grid.out, key, columns, |&(percentile, leak, initial, code)| {
             let snn = conversion.balance(Balance::Percentile(percentile))?;
