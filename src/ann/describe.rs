@@ -30,13 +30,17 @@ impl<const C: usize, const H: usize, const W: usize> Follows<Rank3<C, H, W>> for
     type Out = Rank3<C, H, W>;
 }
 
-impl<In> Follows<In> for ReLU {
-    type Out = In;
+/// Implements [`Follows`] for layers whose output has the shape of their input.
+macro_rules! keeps_shape {
+    ($($layer:ty $(, $($size:ident)*)?;)*) => {$(
+        impl<In $($(, const $size: usize)*)?> Follows<In> for $layer {
+            type Out = In;
+        }
+    )*};
 }
+pub(super) use keeps_shape;
 
-impl<In, const N: usize> Follows<In> for DropoutOneIn<N> {
-    type Out = In;
-}
+keeps_shape! { ReLU; DropoutOneIn<N>, N; }
 
 /// Built module that can be reduced to plain layers.
 pub trait Describe {
@@ -45,34 +49,29 @@ pub trait Describe {
     fn describe(&self, graph: &mut Graph, input: usize) -> usize;
 }
 
-impl<const IN: usize, const OUT: usize, D: Device<f32>> Describe
-    for built::UnbiasedLinear<IN, OUT, f32, D>
-{
-    fn describe(&self, graph: &mut Graph, input: usize) -> usize {
-        let layer = Layer::Linear {
-            weight: self.weight.as_vec(),
-            bias: None,
-            inputs: IN,
-            outputs: OUT,
-            order: CHANNELS_FIRST,
-        };
-        graph.add("", layer, [input])
-    }
+macro_rules! linear {
+    ($($layer:ident: |$linear:ident| $bias:expr;)*) => {$(
+        impl<const IN: usize, const OUT: usize, D: Device<f32>> Describe
+            for built::$layer<IN, OUT, f32, D>
+        {
+            fn describe(&self, graph: &mut Graph, input: usize) -> usize {
+                let $linear = self;
+                let layer = Layer::Linear {
+                    weight: self.weight.as_vec(),
+                    bias: $bias,
+                    inputs: IN,
+                    outputs: OUT,
+                    order: CHANNELS_FIRST,
+                };
+                graph.add("", layer, [input])
+            }
+        }
+    )*};
 }
 
-impl<const IN: usize, const OUT: usize, D: Device<f32>> Describe
-    for built::Linear<IN, OUT, f32, D>
-{
-    fn describe(&self, graph: &mut Graph, input: usize) -> usize {
-        let layer = Layer::Linear {
-            weight: self.weight.as_vec(),
-            bias: Some(self.bias.as_vec()),
-            inputs: IN,
-            outputs: OUT,
-            order: CHANNELS_FIRST,
-        };
-        graph.add("", layer, [input])
-    }
+linear! {
+    UnbiasedLinear: |_linear| None;
+    Linear: |linear| Some(linear.bias.as_vec());
 }
 
 impl<const CHANNELS: usize, D: Device<f32>> Describe for built::Bias2D<CHANNELS, f32, D> {

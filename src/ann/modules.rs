@@ -29,6 +29,7 @@
 //! # let features = net.forward(images);
 //! ```
 
+use super::describe::keeps_shape;
 use super::graph::Graph;
 use super::layers::{Layer, Window};
 use dfdx::dtypes::Dtype;
@@ -119,62 +120,97 @@ pub struct BuiltConv<
     pub weight: Tensor<Rank4<OUT, IN, KERNEL, KERNEL>, E, D>,
 }
 
-// Writes the six sizes once for several implementations.
+// Writes the six sizes once for all implementations.
 macro_rules! for_conv {
-    ($(($($generics:tt)*) $trait:ty { $($body:tt)* })*) => {$(
+    ($([$($generics:tt)*] ($($of:tt)*) { $($body:tt)* })*) => {$(
         impl<
             const IN: usize, const OUT: usize, const KERNEL: usize,
             const STRIDE: usize, const SIDE: usize, const OUT_SIDE: usize,
-            E: Dtype, $($generics)*
-        > $trait for BuiltConv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE, E, D> { $($body)* }
+            $($generics)*
+        > $($of)* { $($body)* }
     )*};
 }
 
-impl<
-    const IN: usize,
-    const OUT: usize,
-    const KERNEL: usize,
-    const STRIDE: usize,
-    const SIDE: usize,
-    const OUT_SIDE: usize,
-    E: Dtype,
-    D: Device<E>,
-> BuildOnDevice<D, E> for Conv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE>
-where
-    BuiltConv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE, E, D>: BuildModule<D, E>,
-{
-    type Built = BuiltConv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE, E, D>;
-}
-
-impl<
-    const IN: usize,
-    const OUT: usize,
-    const KERNEL: usize,
-    const STRIDE: usize,
-    const SIDE: usize,
-    const OUT_SIDE: usize,
-    E: Dtype,
-    D: Storage<E>,
-> BuiltConv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE, E, D>
-{
-    const SHAPE: ConvShape = {
-        let shape = ConvShape {
-            inputs: IN,
-            outputs: OUT,
-            side: SIDE,
-            kernel: KERNEL,
-            stride: STRIDE,
-            padding: KERNEL / 2,
-        };
-        assert!(shape.out_side() == OUT_SIDE, "Conv: OUT_SIDE is SIDE / STRIDE, rounded up");
-        shape
-    };
-}
-
 for_conv! {
-    (D: Storage<E>) NonMutableModule {}
+    [E: Dtype, D: Device<E>]
+    (BuildOnDevice<D, E> for Conv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE>
+        where BuiltConv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE, E, D>: BuildModule<D, E>)
+    {
+        type Built = BuiltConv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE, E, D>;
+    }
 
-    (B: Dim, D: Accelerated<E>, T: Tape<E, D>) Module<Batch<B, IN, SIDE, E, D, T>> {
+    [E: Dtype, D: Storage<E>]
+    (BuiltConv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE, E, D>)
+    {
+        const SHAPE: ConvShape = {
+            let shape = ConvShape {
+                inputs: IN,
+                outputs: OUT,
+                side: SIDE,
+                kernel: KERNEL,
+                stride: STRIDE,
+                padding: KERNEL / 2,
+            };
+            assert!(shape.out_side() == OUT_SIDE, "Conv: OUT_SIDE is SIDE / STRIDE, rounded up");
+            shape
+        };
+    }
+
+    [E: Dtype + Float + SampleUniform, D: Device<E>]
+    (TensorCollection<E, D> for BuiltConv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE, E, D>)
+    {
+        type To<E2: Dtype, D2: Device<E2>> =
+            BuiltConv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE, E2, D2>;
+
+        fn iter_tensors<V: ModuleVisitor<Self, E, D>>(
+            visitor: &mut V,
+        ) -> Result<Option<Self::To<V::E2, V::D2>>, V::Err> {
+            visitor.visit_fields(
+                Self::tensor(
+                    "weight",
+                    |s| &s.weight,
+                    |s| &mut s.weight,
+                    TensorOptions::reset_with(|weight| {
+                        let fan_in = (KERNEL * KERNEL * IN) as f64;
+                        let limit = E::from_f64((6.0 / fan_in).sqrt()).unwrap_or(E::ONE);
+                        weight.try_fill_with_distr(Uniform::new(-limit, limit))
+                    }),
+                ),
+                |weight| BuiltConv { weight },
+            )
+        }
+    }
+
+    []
+    (Follows<Rank3<IN, SIDE, SIDE>> for Conv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE>)
+    {
+        type Out = Rank3<OUT, OUT_SIDE, OUT_SIDE>;
+    }
+
+    [D: Device<f32>]
+    (Describe for BuiltConv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE, f32, D>)
+    {
+        fn describe(&self, graph: &mut Graph, input: usize) -> usize {
+            let layer = Layer::Conv {
+                weight: self.weight.as_vec(),
+                bias: None,
+                inputs: IN,
+                outputs: OUT,
+                window: Window::square(KERNEL, STRIDE, Self::SHAPE.padding),
+                groups: 1,
+            };
+            graph.add("", layer, [input])
+        }
+    }
+
+    [E: Dtype, D: Storage<E>]
+    (NonMutableModule for BuiltConv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE, E, D>)
+    {}
+
+    [B: Dim, E: Dtype, D: Accelerated<E>, T: Tape<E, D>]
+    (Module<Batch<B, IN, SIDE, E, D, T>>
+        for BuiltConv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE, E, D>)
+    {
         type Output = Batch<B, OUT, OUT_SIDE, E, D, T>;
         type Error = D::Err;
 
@@ -186,7 +222,10 @@ for_conv! {
         }
     }
 
-    (B: Dim, D: Accelerated<E>, T: Tape<E, D>) Weighted<Batch<B, IN, SIDE, E, D, T>, E, D, T> {
+    [B: Dim, E: Dtype, D: Accelerated<E>, T: Tape<E, D>]
+    (Weighted<Batch<B, IN, SIDE, E, D, T>, E, D, T>
+        for BuiltConv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE, E, D>)
+    {
         type Output = Batch<B, OUT, OUT_SIDE, E, D, T>;
         const OUTPUTS: usize = OUT;
 
@@ -203,38 +242,6 @@ for_conv! {
             D::convolve(flat(images)?, weight, Self::SHAPE)?
                 .try_reshape_like(&(batch, Const, Const, Const))
         }
-    }
-}
-
-impl<
-    const IN: usize,
-    const OUT: usize,
-    const KERNEL: usize,
-    const STRIDE: usize,
-    const SIDE: usize,
-    const OUT_SIDE: usize,
-    E: Dtype + Float + SampleUniform,
-    D: Device<E>,
-> TensorCollection<E, D> for BuiltConv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE, E, D>
-{
-    type To<E2: Dtype, D2: Device<E2>> = BuiltConv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE, E2, D2>;
-
-    fn iter_tensors<V: ModuleVisitor<Self, E, D>>(
-        visitor: &mut V,
-    ) -> Result<Option<Self::To<V::E2, V::D2>>, V::Err> {
-        visitor.visit_fields(
-            Self::tensor(
-                "weight",
-                |s| &s.weight,
-                |s| &mut s.weight,
-                TensorOptions::reset_with(|weight| {
-                    let fan_in = (KERNEL * KERNEL * IN) as f64;
-                    let limit = E::from_f64((6.0 / fan_in).sqrt()).unwrap_or(E::ONE);
-                    weight.try_fill_with_distr(Uniform::new(-limit, limit))
-                }),
-            ),
-            |weight| BuiltConv { weight },
-        )
     }
 }
 
@@ -723,18 +730,6 @@ residual! {
     ModuleMut try_forward_mut mut;
 }
 
-impl<
-    const IN: usize,
-    const OUT: usize,
-    const KERNEL: usize,
-    const STRIDE: usize,
-    const SIDE: usize,
-    const OUT_SIDE: usize,
-> Follows<Rank3<IN, SIDE, SIDE>> for Conv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE>
-{
-    type Out = Rank3<OUT, OUT_SIDE, OUT_SIDE>;
-}
-
 impl<const CHANNELS: usize, const SIDE: usize> Follows<Rank3<CHANNELS, SIDE, SIDE>>
     for BatchNorm<CHANNELS, SIDE>
 {
@@ -745,47 +740,14 @@ impl<const FEATURES: usize> Follows<Rank1<FEATURES>> for BatchNorm1d<FEATURES> {
     type Out = Rank1<FEATURES>;
 }
 
+keeps_shape! { Relu; Qcfs<LEVELS, BOUND>, LEVELS BOUND; Identity; }
+
 impl<In, L: Follows<In>> Follows<In> for Binary<L> {
     type Out = L::Out;
 }
 
-impl<In> Follows<In> for Relu {
-    type Out = In;
-}
-
-impl<In, const LEVELS: usize, const BOUND: usize> Follows<In> for Qcfs<LEVELS, BOUND> {
-    type Out = In;
-}
-
-impl<In> Follows<In> for Identity {
-    type Out = In;
-}
-
 impl<In, F: Follows<In>, R: Follows<In, Out = F::Out>> Follows<In> for ResidualAdd<F, R> {
     type Out = F::Out;
-}
-
-impl<
-    const IN: usize,
-    const OUT: usize,
-    const KERNEL: usize,
-    const STRIDE: usize,
-    const SIDE: usize,
-    const OUT_SIDE: usize,
-    D: Device<f32>,
-> Describe for BuiltConv<IN, OUT, KERNEL, STRIDE, SIDE, OUT_SIDE, f32, D>
-{
-    fn describe(&self, graph: &mut Graph, input: usize) -> usize {
-        let layer = Layer::Conv {
-            weight: self.weight.as_vec(),
-            bias: None,
-            inputs: IN,
-            outputs: OUT,
-            window: Window::square(KERNEL, STRIDE, Self::SHAPE.padding),
-            groups: 1,
-        };
-        graph.add("", layer, [input])
-    }
 }
 
 impl<L: Describe> Describe for Binary<L> {

@@ -3,9 +3,12 @@
 use dfdx::prelude::Cpu;
 
 use super::graph::Graph;
+use super::modules::{
+    AvgPool2, BatchNorm, BatchNorm1d, Binary, Conv3x3, Flatten, Qcfs, ReLU, Relu, UnbiasedLinear,
+};
 use super::trainable::Built;
 use crate::base::Result;
-use crate::data::Task;
+use crate::data::{Digits, Fashion, Mnist, Task};
 use crate::ops::Backend;
 
 /// Network of a classification task, whether its layers are typed or known at run time: what
@@ -154,121 +157,79 @@ macro_rules! build_on_card {
     ($layers:ty, $task:ty) => {};
 }
 
-mod digits_cnn {
-    use crate::ann::modules::{AvgPool2, Conv3x3, Flatten};
-    use crate::data::tasks::Digits;
-    use dfdx::prelude::{ReLU, UnbiasedLinear};
-
-    network! {
-        /// Network for 8 x 8 digits, built like those of the paper: six layers of neurons, average
-        /// pooling before ReLU, no bias.
-        pub DigitsCnn for Digits = (
-            (Conv3x3<1, 16, 8>, ReLU, Conv3x3<16, 16, 8>, AvgPool2<16, 8, 4>, ReLU),
-            (Conv3x3<16, 32, 4>, ReLU, Conv3x3<32, 32, 4>, AvgPool2<32, 4, 2>, ReLU),
-            (Conv3x3<32, 32, 2>, ReLU),
-            (Flatten<32, 2, 128>, UnbiasedLinear<128, 64>, ReLU),
-            UnbiasedLinear<64, 10>,
-        );
-    }
+network! {
+    /// Network for 8 x 8 digits, built like those of the paper: six layers of neurons, average
+    /// pooling before ReLU, no bias.
+    pub DigitsCnn for Digits = (
+        (Conv3x3<1, 16, 8>, ReLU, Conv3x3<16, 16, 8>, AvgPool2<16, 8, 4>, ReLU),
+        (Conv3x3<16, 32, 4>, ReLU, Conv3x3<32, 32, 4>, AvgPool2<32, 4, 2>, ReLU),
+        (Conv3x3<32, 32, 2>, ReLU),
+        (Flatten<32, 2, 128>, UnbiasedLinear<128, 64>, ReLU),
+        UnbiasedLinear<64, 10>,
+    );
 }
-pub use digits_cnn::DigitsCnn;
 
-mod digits_qcfs {
-    use crate::ann::modules::{AvgPool2, Conv3x3, Flatten, Qcfs, UnbiasedLinear};
-    use crate::data::tasks::Digits;
-
-    network! {
-        /// [`DigitsCnn`](super::DigitsCnn) with [`Qcfs`] instead of ReLU, for very few timesteps.
-        /// Its bounds start at 2, since currents are small without batch normalisation.
-        pub DigitsQcfs for Digits = (
-            (Conv3x3<1, 16, 8>, Qcfs<4, 2>, Conv3x3<16, 16, 8>, AvgPool2<16, 8, 4>, Qcfs<4, 2>),
-            (Conv3x3<16, 32, 4>, Qcfs<4, 2>, Conv3x3<32, 32, 4>, AvgPool2<32, 4, 2>, Qcfs<4, 2>),
-            (Conv3x3<32, 32, 2>, Qcfs<4, 2>),
-            (Flatten<32, 2, 128>, UnbiasedLinear<128, 64>, Qcfs<4, 2>),
-            UnbiasedLinear<64, 10>,
-        );
-    }
+network! {
+    /// [`DigitsCnn`] with [`Qcfs`] instead of ReLU, for very few timesteps.
+    /// Its bounds start at 2, since currents are small without batch normalisation.
+    pub DigitsQcfs for Digits = (
+        (Conv3x3<1, 16, 8>, Qcfs<4, 2>, Conv3x3<16, 16, 8>, AvgPool2<16, 8, 4>, Qcfs<4, 2>),
+        (Conv3x3<16, 32, 4>, Qcfs<4, 2>, Conv3x3<32, 32, 4>, AvgPool2<32, 4, 2>, Qcfs<4, 2>),
+        (Conv3x3<32, 32, 2>, Qcfs<4, 2>),
+        (Flatten<32, 2, 128>, UnbiasedLinear<128, 64>, Qcfs<4, 2>),
+        UnbiasedLinear<64, 10>,
+    );
 }
-pub use digits_qcfs::DigitsQcfs;
 
-mod digits_binary {
-    use crate::ann::modules::{AvgPool2, Binary, Conv3x3, Flatten, Relu, UnbiasedLinear};
-    use crate::data::tasks::Digits;
-
-    network! {
-        /// [`DigitsCnn`](super::DigitsCnn) with [`Binary`] weights except in the first and last
-        /// layer.
-        pub DigitsBinary for Digits = (
-            (Conv3x3<1, 16, 8>, Relu, Binary<Conv3x3<16, 16, 8>>, AvgPool2<16, 8, 4>, Relu),
-            (
-                (Binary<Conv3x3<16, 32, 4>>, Relu),
-                (Binary<Conv3x3<32, 32, 4>>, AvgPool2<32, 4, 2>, Relu),
-            ),
-            (Binary<Conv3x3<32, 32, 2>>, Relu),
-            (Flatten<32, 2, 128>, Binary<UnbiasedLinear<128, 64>>, Relu),
-            UnbiasedLinear<64, 10>,
-        );
-    }
+network! {
+    /// [`DigitsCnn`] with [`Binary`] weights except in the first and last
+    /// layer.
+    pub DigitsBinary for Digits = (
+        (Conv3x3<1, 16, 8>, Relu, Binary<Conv3x3<16, 16, 8>>, AvgPool2<16, 8, 4>, Relu),
+        (
+            (Binary<Conv3x3<16, 32, 4>>, Relu),
+            (Binary<Conv3x3<32, 32, 4>>, AvgPool2<32, 4, 2>, Relu),
+        ),
+        (Binary<Conv3x3<32, 32, 2>>, Relu),
+        (Flatten<32, 2, 128>, Binary<UnbiasedLinear<128, 64>>, Relu),
+        UnbiasedLinear<64, 10>,
+    );
 }
-pub use digits_binary::DigitsBinary;
 
-mod mlp {
-    use crate::ann::modules::{Flatten, Relu};
-    use crate::data::tasks::Digits;
-    use dfdx::prelude::UnbiasedLinear;
-
-    network! {
-        /// Multilayer perceptron for 8 x 8 digits: two layers of neurons, no bias.
-        pub Mlp for Digits = (
-            (Flatten<1, 8, 64>, UnbiasedLinear<64, 128>, Relu),
-            (UnbiasedLinear<128, 64>, Relu),
-            UnbiasedLinear<64, 10>,
-        );
-    }
+network! {
+    /// Multilayer perceptron for 8 x 8 digits: two layers of neurons, no bias.
+    pub Mlp for Digits = (
+        (Flatten<1, 8, 64>, UnbiasedLinear<64, 128>, Relu),
+        (UnbiasedLinear<128, 64>, Relu),
+        UnbiasedLinear<64, 10>,
+    );
 }
-pub use mlp::Mlp;
 
-mod fashion_cnn {
-    use crate::ann::modules::{
-        AvgPool2, BatchNorm, BatchNorm1d, Conv3x3, Flatten, Relu, UnbiasedLinear,
-    };
-    use crate::data::tasks::Fashion;
-
-    network! {
-        /// Network for the embedded pictures of clothes: four convolutions and a hidden linear layer
-        /// with batch normalisation, five layers of neurons; the main job's.
-        pub FashionCnn for Fashion = (
-            (
-                (Conv3x3<1, 16, 14>, BatchNorm<16, 14>, Relu),
-                (Conv3x3<16, 32, 14>, BatchNorm<32, 14>, AvgPool2<32, 14, 7>, Relu),
-            ),
-            (Conv3x3<32, 32, 7>, BatchNorm<32, 7>, Relu),
-            (Conv3x3<32, 64, 7>, BatchNorm<64, 7>, Relu),
-            (Flatten<64, 7, 3136>, UnbiasedLinear<3136, 64>, BatchNorm1d<64>, Relu),
-            UnbiasedLinear<64, 10>,
-        );
-    }
-}
-pub use fashion_cnn::FashionCnn;
-
-mod mnist_cnn {
-    use crate::ann::modules::{
-        AvgPool2, BatchNorm, BatchNorm1d, Conv3x3, Flatten, Relu, UnbiasedLinear,
-    };
-    use crate::data::tasks::Mnist;
-
-    network! {
-        /// Network for the MNIST family: two convolutions with average pooling before ReLU and a
-        /// hidden linear layer, with batch normalisation; three layers of neurons.
-        pub MnistCnn for Mnist = (
-            (Conv3x3<1, 16, 28>, BatchNorm<16, 28>, AvgPool2<16, 28, 14>, Relu),
+network! {
+    /// Network for the embedded pictures of clothes: four convolutions and a hidden linear layer
+    /// with batch normalisation, five layers of neurons; the main job's.
+    pub FashionCnn for Fashion = (
+        (
+            (Conv3x3<1, 16, 14>, BatchNorm<16, 14>, Relu),
             (Conv3x3<16, 32, 14>, BatchNorm<32, 14>, AvgPool2<32, 14, 7>, Relu),
-            (Flatten<32, 7, 1568>, UnbiasedLinear<1568, 128>, BatchNorm1d<128>, Relu),
-            UnbiasedLinear<128, 10>,
-        );
-    }
+        ),
+        (Conv3x3<32, 32, 7>, BatchNorm<32, 7>, Relu),
+        (Conv3x3<32, 64, 7>, BatchNorm<64, 7>, Relu),
+        (Flatten<64, 7, 3136>, UnbiasedLinear<3136, 64>, BatchNorm1d<64>, Relu),
+        UnbiasedLinear<64, 10>,
+    );
 }
-pub use mnist_cnn::MnistCnn;
+
+network! {
+    /// Network for the MNIST family: two convolutions with average pooling before ReLU and a
+    /// hidden linear layer, with batch normalisation; three layers of neurons.
+    pub MnistCnn for Mnist = (
+        (Conv3x3<1, 16, 28>, BatchNorm<16, 28>, AvgPool2<16, 28, 14>, Relu),
+        (Conv3x3<16, 32, 14>, BatchNorm<32, 14>, AvgPool2<32, 14, 7>, Relu),
+        (Flatten<32, 7, 1568>, UnbiasedLinear<1568, 128>, BatchNorm1d<128>, Relu),
+        UnbiasedLinear<128, 10>,
+    );
+}
 
 /// Defines blocks of a convolution or linear layer, normalisation or dropout, and ReLU, with or
 /// without 2 x 2 average pooling before ReLU.
