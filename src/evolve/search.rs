@@ -82,73 +82,33 @@ impl Search {
         Ok(match self.clone() {
             Self::De(settings) => Box::new(DifferentialEvolution::new(bounds, x0, settings, seed)?),
             Self::CmaEs(settings) => Box::new(CmaEs::new(bounds, x0, settings, seed)?),
-            Self::Random { population } => {
-                Box::new(RandomSearch::new(bounds, x0, population, seed)?)
-            }
-            Self::Sweep { points } => Box::new(Sweep::new(bounds, x0, points)?),
+            Self::Random { population } => Box::new(Listed::random(bounds, x0, population, seed)?),
+            Self::Sweep { points } => Box::new(Listed::sweep(bounds, x0, points)?),
         })
     }
 }
 
-struct RandomSearch<F> {
-    bounds: Bounds,
-    population: usize,
-    rng: Rng,
+/// Points that no fitness changes: those of random search and of a sweep.
+struct Listed<F> {
     points: Vec<Vec<f64>>,
+    /// Draws as many points for the next generation; none if these are all.
+    next: Option<(Bounds, Rng)>,
     best: Best<F>,
 }
 
-impl<F: Cost> RandomSearch<F> {
-    fn new(bounds: &[[f64; 2]], x0: Option<&[f64]>, population: usize, seed: u64) -> Result<Self> {
-        let mut search = Self {
-            bounds: Bounds::new(bounds)?,
-            population,
-            rng: rng(seed, Stream::Evolution),
-            points: Vec::new(),
-            best: Best::new(),
-        };
-        search.draw();
+impl<F: Cost> Listed<F> {
+    fn random(bounds: &[[f64; 2]], x0: Option<&[f64]>, count: usize, seed: u64) -> Result<Self> {
+        let next = Some((Bounds::new(bounds)?, rng(seed, Stream::Evolution)));
+        let mut random = Self { points: vec![Vec::new(); count], next, best: Best::new() };
+        random.draw();
         if let Some(x0) = x0 {
-            search.bounds.unit_start(x0)?;
-            search.points[0] = x0.to_vec();
+            Bounds::new(bounds)?.unit_start(x0)?;
+            random.points[0] = x0.to_vec();
         }
-        Ok(search)
+        Ok(random)
     }
 
-    fn draw(&mut self) {
-        let draw = |_| self.bounds.point(&uniform(&mut self.rng, self.bounds.genes()));
-        self.points = (0..self.population).map(draw).collect();
-    }
-}
-
-impl<F: Cost> Optimise<F> for RandomSearch<F> {
-    fn ask(&self) -> Vec<Vec<f64>> {
-        self.points.clone()
-    }
-
-    fn tell(&mut self, fitness: Vec<F>) -> Result<()> {
-        check_told(&self.points, &fitness)?;
-        self.best.keep(&self.points, &fitness);
-        self.draw();
-        Ok(())
-    }
-
-    fn best(&self) -> Option<(Vec<f64>, F)> {
-        self.best.get()
-    }
-
-    fn done(&self) -> bool {
-        false
-    }
-}
-
-struct Sweep<F> {
-    points: Vec<Vec<f64>>,
-    best: Best<F>,
-}
-
-impl<F: Cost> Sweep<F> {
-    fn new(bounds: &[[f64; 2]], x0: Option<&[f64]>, points: usize) -> Result<Self> {
+    fn sweep(bounds: &[[f64; 2]], x0: Option<&[f64]>, points: usize) -> Result<Self> {
         let checked = Bounds::new(bounds)?;
         let low = bounds.iter().fold(f64::NEG_INFINITY, |x, b| x.max(b[0]));
         let high = bounds.iter().fold(f64::INFINITY, |x, b| x.min(b[1]));
@@ -167,14 +127,22 @@ impl<F: Cost> Sweep<F> {
             checked.unit_start(x0)?;
         }
         let grid = (0..points).map(value).filter(|point| x0 != Some(point));
-        Ok(Self {
-            points: x0.map(<[f64]>::to_vec).into_iter().chain(grid).collect(),
-            best: Best::new(),
-        })
+        let points = x0.map(<[f64]>::to_vec).into_iter().chain(grid).collect();
+        Ok(Self { points, next: None, best: Best::new() })
+    }
+
+    fn draw(&mut self) {
+        match &mut self.next {
+            None => self.points.clear(),
+            Some((bounds, rng)) => self
+                .points
+                .iter_mut()
+                .for_each(|point| *point = bounds.point(&uniform(rng, bounds.genes()))),
+        }
     }
 }
 
-impl<F: Cost> Optimise<F> for Sweep<F> {
+impl<F: Cost> Optimise<F> for Listed<F> {
     fn ask(&self) -> Vec<Vec<f64>> {
         self.points.clone()
     }
@@ -182,7 +150,7 @@ impl<F: Cost> Optimise<F> for Sweep<F> {
     fn tell(&mut self, fitness: Vec<F>) -> Result<()> {
         check_told(&self.points, &fitness)?;
         self.best.keep(&self.points, &fitness);
-        self.points.clear();
+        self.draw();
         Ok(())
     }
 
