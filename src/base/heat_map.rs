@@ -180,16 +180,24 @@ pub fn pictures<N: Into<String>, P: AsRef<[f32]>>(
         let block: Vec<f32> = (row * block..height.min((row + 1) * block)).flat_map(of).collect();
         block.iter().sum::<f32>() / block.len() as f32
     };
-    draw(title, 0, |area| {
+    // Below the title, above the names; each picture has as much room as the others.
+    let (top, below) =
+        (|style: &Style| MARGIN + style.length(34), |style: &Style| style.length(30));
+    let room = |style: &Style| {
+        f64::from(style.size.0.saturating_sub(2 * MARGIN)) / pictures.len().max(1) as f64
+    };
+    let widest = |style: &Style| 0.94 * room(style) / columns as f64;
+    let needed =
+        |style: &Style| top(style) + below(style) + (widest(style) * rows as f64).ceil() as u32;
+    let drawn = |area: &Area<'_>| {
         let style = Style::current()?;
         let title = style.title(title);
         let caption = style.font(20.0, &title, style.size.0 - 2 * MARGIN);
         let left = (MARGIN as i32, MARGIN as i32);
         area.draw(&Text::new(title, left, caption.into_font().color(&BLACK)))?;
-        let top = MARGIN + style.length(34);
-        let room = f64::from(style.size.0 - 2 * MARGIN) / pictures.len().max(1) as f64;
-        let down = f64::from(style.size.1.saturating_sub(top + style.length(30)));
-        let pixel = (0.94 * room / columns as f64).min(down / rows as f64);
+        let (top, room) = (top(&style), room(&style));
+        let down = f64::from(style.size.1.saturating_sub(top + below(&style)));
+        let pixel = widest(&style).min(down / rows as f64);
         for (place, (name, values)) in pictures.iter().enumerate() {
             let at = |row: usize, column: usize| {
                 let x = f64::from(MARGIN) + room * place as f64 + pixel * column as f64;
@@ -216,7 +224,8 @@ pub fn pictures<N: Into<String>, P: AsRef<[f32]>>(
             })
         });
         table(["picture", "channel", "row", "column", "value"], cells)
-    })
+    };
+    Style::no_higher(needed).draw(|| draw(title, 0, drawn))
 }
 
 /// Heat map of cells: name of the column, name of the row, value. Columns go from left to right and
@@ -285,6 +294,13 @@ mod tests {
         );
         let coloured = pictures("", [3, 1, 1], [("", [1.0, 0.0, 0.5])]).unwrap();
         assert!(coloured.svg().contains("#FF0080"));
+        // No room is left below them.
+        let height = |chart: &Chart| {
+            let svg = chart.svg();
+            let height = svg.split("height=\"").nth(1).unwrap().split('"').next().unwrap();
+            height.parse::<u32>().unwrap()
+        };
+        assert!(height(&coloured) == 460 && height(&grey) < 330, "{}", height(&grey));
         let large =
             pictures("", [1, 2, 192], [("", (0..384).map(|i| (i % 2) as f32).collect::<Vec<_>>())]);
         assert_eq!(large.unwrap().svg().matches("#808080").count(), 96); // two rows and columns in one

@@ -60,9 +60,8 @@ impl Style {
     pub(super) fn current() -> Drawn<Self> {
         let style = STYLE.with_borrow(Self::clone);
         let ((width, height), text) = (style.size, style.text);
-        let least = |pixels: f64| (pixels * text.max(0.6)).ceil() as u32;
-        let size =
-            (least(330.0)..=20_000).contains(&width) && (least(250.0)..=20_000).contains(&height);
+        let size = (style.least(330.0)..=20_000).contains(&width)
+            && (style.least(250.0)..=20_000).contains(&height);
         if !(0.2..=5.0).contains(&text) || !size {
             let found =
                 format!("{width} x {height} pixels and text of {text} times the usual size");
@@ -75,6 +74,18 @@ impl Style {
             }
         }
         Ok(style)
+    }
+
+    /// Style of this thread, but no higher than `needed`, for charts that would leave room below them.
+    pub(super) fn no_higher(needed: impl FnOnce(&Self) -> u32) -> Self {
+        let mut style = STYLE.with_borrow(Self::clone);
+        style.size.1 = style.size.1.min(needed(&style).max(style.least(250.0)));
+        style
+    }
+
+    /// The least that a length can be, in pixels, of so many with the usual text.
+    fn least(&self, pixels: f64) -> u32 {
+        (pixels * self.text.max(0.6)).ceil() as u32
     }
 
     /// The title that is set, or a chart's own.
