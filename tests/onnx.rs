@@ -623,11 +623,14 @@ fn the_command_line_evolves_and_compares_an_imported_network() {
     assert!(said.contains("no evolved.nir: layer 1 "), "{said}"); // NIR knows plain spikes only
     let neurons = ["reproduce", "neurons", "--kinds", "four_levels", "--seeds", "0"];
     let (_, rows) = run(&neurons, "neurons");
-    let networks = ["percentile", "factor", "calibrated", "evolved"];
+    let networks = ["percentile", "factor", "least_squares", "calibrated", "evolved"];
     let expected = networks.map(|network| format!("\nfour_levels,{network},0,"));
     assert!(expected.iter().all(|row| rows.contains(row)), "{rows}");
     // Read again from what was kept.
     assert_eq!(run(&neurons, "neurons").1, rows);
+    // Good at another timestep: other conversions, and another gain.
+    let (_, early) = run(&[&neurons[..], &["--from", "1"]].concat(), "early");
+    assert!(early.contains("calibrated for 1 timesteps"), "{early}");
 }
 
 #[test]

@@ -201,6 +201,10 @@ pub(crate) struct NeuronsArguments {
     /// Kinds of neurons: plain, signed, burst, two_levels, four_levels
     #[arg(long, value_delimiter = ',')]
     kinds: Option<Vec<String>>,
+    /// Timestep that the networks are to be good at, from 1: conversions are chosen and calibrated
+    /// for it, and it is the first that counts in the evolution [default: 2 to 12, by the kind]
+    #[arg(long)]
+    from: Option<usize>,
     /// Number of test images
     #[arg(long, default_value_t = NeuronsSettings::default().test_images)]
     test_images: usize,
@@ -383,6 +387,11 @@ impl NeuronsArguments {
         }
         if let Some(kinds) = &self.kinds {
             settings.kinds.retain(|kind| kinds.contains(&kind.name));
+        }
+        for kind in &mut settings.kinds {
+            let from = self.from.unwrap_or(kind.from);
+            kind.timesteps = from.saturating_add(kind.timesteps - kind.from);
+            kind.from = from;
         }
         // Of a small data set, all of its held-out images.
         for evolution in &mut settings.evolutions {

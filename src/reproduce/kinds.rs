@@ -137,6 +137,8 @@ impl NeuronsSettings {
         let initial = self.initial;
         require(initial.is_finite(), "initial", initial, "finite sizes of a spike")?;
         for kind in &self.kinds {
+            let (holds, most) = ((1..=self.timesteps).contains(&kind.from), self.timesteps);
+            require(holds, "from", kind.from, format!("1..={most}, those of the test run"))?;
             for rung in 0..self.evolutions.len() {
                 self.evolution(rung, kind, 0).check()?;
             }

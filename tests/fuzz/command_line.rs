@@ -26,7 +26,17 @@ const COMMANDS: [(&[&str], &[&str], &[&str]); 12] = [
     ),
     (
         &["reproduce", "neurons", "--model", "file"],
-        &["--net", "--kinds", "--seeds", "--mean", "--std", "--input", "--bgr", "--test-images"],
+        &[
+            "--net",
+            "--kinds",
+            "--from",
+            "--seeds",
+            "--mean",
+            "--std",
+            "--input",
+            "--bgr",
+            "--test-images",
+        ],
         &["--data", "file", "--out", "out"],
     ),
     (
