@@ -10,6 +10,7 @@ macro_rules! pages {
 }
 
 pages! {
+    python
     results
     paper
     training

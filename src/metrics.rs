@@ -626,7 +626,8 @@ impl fmt::Display for Improvement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [before, after] = [self.before, self.after].map(latency_text);
         let text = |percent| format!("{percent:.1} %");
-        let percent = self.percent.map_or("none".into(), text);
+        let undefined = || "undefined, as one never stays at the target".into();
+        let percent = self.percent.map_or_else(undefined, text);
         let [low, high] = self.interval;
         write!(
             f,

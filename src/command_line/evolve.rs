@@ -26,7 +26,7 @@ pub(crate) struct EvolveArguments {
     /// Spikes of the neurons, by the names of `reproduce neurons`
     #[arg(long, default_value = "plain")]
     spikes: Kind,
-    /// Initial membrane potential as a fraction of the threshold
+    /// Initial membrane potential in sizes of a spike: a threshold, unless spikes have levels
     #[arg(long, default_value_t = 0.5)]
     initial: f32,
     /// Timesteps of each simulation
