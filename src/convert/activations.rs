@@ -163,7 +163,8 @@ impl Channel {
         }
     }
 
-    fn positive(&self) -> impl Iterator<Item = (f32, usize)> {
+    /// Returns each activation above 0 or middle of a bin, with the number of activations there.
+    pub fn positive(&self) -> impl Iterator<Item = (f32, usize)> {
         let count = |i| self.end(i + 1) - self.end(i);
         self.values.iter().enumerate().map(move |(i, &value)| (value, count(i)))
     }

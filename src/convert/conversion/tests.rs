@@ -10,7 +10,7 @@ use crate::data::shape::Shape;
 use crate::data::{Digits, Shares, Split};
 use crate::simulate::network::SpikingNetwork;
 use crate::simulate::network::Trace;
-use crate::simulate::neurons::{Charge, Spikes};
+use crate::simulate::neurons::Charge;
 use crate::simulate::run::simulate;
 
 #[test]
@@ -410,14 +410,23 @@ fn least_squares_per_channel_round_to_the_nearest() {
 
     let digits = digits().unwrap().split(Shares::default(), 0).unwrap();
     let conversion = convert(&trained::<DigitsCnn>(&digits), &digits.training).unwrap();
-    let right = |balance, timesteps| {
-        let snn = conversion.balance(balance)?.with_initial(0.5)?.with_spikes(Spikes::SIGNED)?;
-        let run = simulate(&snn, &digits.held_out, timesteps)?;
-        Ok::<_, Error>(run.curve.after(timesteps).unwrap().percent())
+    let error = |balance| {
+        let snn = conversion.balance(balance).unwrap();
+        let layers = snn.neurons().iter().zip(&conversion.activations);
+        let channels = layers.flat_map(|(n, a)| n.threshold.iter().zip(&a.channels));
+        let rounded = |a: f32, size: f32| (a / size).round().min(6.0) * size;
+        let of = |(&threshold, channel): (&f32, &Channel)| -> f64 {
+            let size = threshold / 6.0;
+            let errors = channel.positive().map(|(a, count)| (a - rounded(a, size), count));
+            errors.map(|(error, count)| f64::from(error * error) * count as f64).sum()
+        };
+        channels.map(of).sum::<f64>()
     };
-    let least = right(Balance::LeastSquaresPerChannel { spikes: 3 }, 3).unwrap();
-    let percentile = right(Balance::PercentilePerChannel(99.7), 3).unwrap();
-    assert!(least > percentile, "{least} {percentile}");
+    let least = error(Balance::LeastSquaresPerChannel { spikes: 6 });
+    for percent in [100.0, 99.9, 99.7, 99.0, 97.0] {
+        let percentile = error(Balance::PercentilePerChannel(percent));
+        assert!(least < percentile, "{percent}: {least} {percentile}");
+    }
 }
 
 #[test]
