@@ -1,5 +1,6 @@
 //! Thresholds of a spiking network from the activations of an ANN.
 
+use std::cell::LazyCell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -318,7 +319,8 @@ fn check_percent(percent: f64) -> Result<()> {
 
 /// Neurons with these thresholds, and that of the layer for channels that have none.
 fn per_channel(thresholds: impl Iterator<Item = f32>, layer: impl Fn() -> f32) -> Neurons {
-    let given = |threshold| if threshold == 0.0 { layer() } else { threshold };
+    let layer = LazyCell::new(layer); // once, however many channels are silent
+    let given = |threshold| if threshold == 0.0 { *layer } else { threshold };
     Neurons::new(thresholds.map(given).collect::<Vec<f32>>())
 }
 

@@ -398,7 +398,6 @@ fn a_network_trained_with_its_bounds_needs_few_timesteps() {
     assert!(max < learned, "{max}, learned {learned}, ANN {reached}");
 }
 
-/// What calibration is for: a trained network's accuracy where timesteps are few.
 #[test]
 fn least_squares_per_channel_round_to_the_nearest() {
     // By hand: two spikes of 1 make 1 and 2 exactly, a single one stands for both at 1.5. Two spikes
@@ -429,6 +428,7 @@ fn least_squares_per_channel_round_to_the_nearest() {
     }
 }
 
+/// What calibration is for: a trained network's accuracy where timesteps are few.
 #[test]
 fn calibrated_networks_are_better_early() {
     let digits = digits().unwrap().split(Shares::default(), 0).unwrap();
