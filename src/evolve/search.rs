@@ -98,11 +98,14 @@ struct Listed<F> {
 
 impl<F: Cost> Listed<F> {
     fn random(bounds: &[[f64; 2]], x0: Option<&[f64]>, count: usize, seed: u64) -> Result<Self> {
-        let next = Some((Bounds::new(bounds)?, rng(seed, Stream::Evolution)));
+        let bounds = Bounds::new(bounds)?;
+        if let Some(x0) = x0 {
+            bounds.unit_start(x0)?;
+        }
+        let next = Some((bounds, rng(seed, Stream::Evolution)));
         let mut random = Self { points: vec![Vec::new(); count], next, best: Best::new() };
         random.draw();
         if let Some(x0) = x0 {
-            Bounds::new(bounds)?.unit_start(x0)?;
             random.points[0] = x0.to_vec();
         }
         Ok(random)
