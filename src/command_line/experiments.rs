@@ -388,10 +388,11 @@ impl NeuronsArguments {
         if let Some(kinds) = &self.kinds {
             settings.kinds.retain(|kind| kinds.contains(&kind.name));
         }
-        for kind in &mut settings.kinds {
-            let from = self.from.unwrap_or(kind.from);
-            kind.timesteps = from.saturating_add(kind.timesteps - kind.from);
-            kind.from = from;
+        if let Some(from) = self.from {
+            for kind in &mut settings.kinds {
+                kind.timesteps = from.saturating_add(kind.timesteps - kind.from);
+                kind.from = from;
+            }
         }
         // Of a small data set, all of its held-out images.
         for evolution in &mut settings.evolutions {
