@@ -211,7 +211,8 @@ fn least_squares(channels: &[Channel], spikes: usize, rounding: f32) -> f32 {
     let error = |threshold: f32| -> f64 {
         let (per_step, step) = (steps / threshold, threshold / steps);
         let of = |(a, count): (f32, usize)| {
-            let said = (a * per_step + rounding).floor().min(steps) * step;
+            // Cut off as whole numbers, which is much faster than `floor`.
+            let said = (a * per_step + rounding).min(steps) as u32 as f32 * step;
             f64::from((a - said) * (a - said)) * count as f64
         };
         channels.iter().flat_map(Channel::positive).map(of).sum()

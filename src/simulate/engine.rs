@@ -85,38 +85,90 @@ struct Dynamics {
     spikes: Spikes,
 }
 
-/// Spikes of one layer in a chunk of timesteps: neurons numbered by row, column, channel, sorted by
-/// timestep and number.
+/// Spikes of one layer or max pool in a chunk of timesteps.
 #[derive(Default)]
 pub(crate) struct Events {
+    /// As many as the longest chunk so far has timesteps.
+    timesteps: Vec<Spiking>,
+}
+
+/// Spikes of one layer in one timestep: neurons numbered by row, column, channel, sorted.
+#[derive(Default)]
+struct Spiking {
+    /// Neurons that fire, and what no longer counts behind them.
     neurons: Vec<u32>,
     /// Number of spikes of each of these neurons, negative downwards; empty if they are plain.
     counts: Vec<f32>,
-    /// First spike of each timestep and position, and the number of spikes.
+    /// First spike of each position, and the number of spikes.
     starts: Vec<u32>,
-    positions: usize,
+}
+
+impl Spiking {
+    /// Number of neurons that fire.
+    fn len(&self) -> usize {
+        self.starts.last().map_or(0, |&end| end as usize)
+    }
 }
 
 impl Events {
     /// Neurons that fire in timestep `timestep` of the chunk, sorted.
     pub fn at(&self, timestep: usize) -> &[u32] {
-        let [start, end] =
-            [timestep, timestep + 1].map(|t| self.starts[t * self.positions] as usize);
-        &self.neurons[start..end]
+        let spiking = &self.timesteps[timestep];
+        &spiking.neurons[..spiking.len()]
     }
 
     /// Number of spikes of each of these neurons, negative downwards.
     pub fn counts(&self, timestep: usize) -> impl Iterator<Item = i8> + '_ {
-        let start = self.starts[timestep * self.positions] as usize;
-        let counts = (start..).map(|i| self.counts.get(i).map_or(1, |&count| count as i8));
-        counts.take(self.at(timestep).len())
+        let spiking = &self.timesteps[timestep];
+        (0..spiking.len()).map(|i| spiking.counts.get(i).map_or(1, |&count| count as i8))
     }
 
     /// Number of spikes in timestep `timestep` of the chunk, up and down.
     pub fn spikes(&self, timestep: usize) -> u64 {
-        match self.counts.is_empty() {
+        match self.timesteps[timestep].counts.is_empty() {
             true => self.at(timestep).len() as u64,
             false => self.counts(timestep).map(|count| u64::from(count.unsigned_abs())).sum(),
+        }
+    }
+
+    /// Empties the timesteps of a chunk.
+    fn clear(&mut self, timesteps: usize) {
+        if self.timesteps.len() < timesteps {
+            self.timesteps.resize_with(timesteps, Spiking::default);
+        }
+        self.timesteps[..timesteps].iter_mut().for_each(|spiking| {
+            spiking.starts.clear();
+            spiking.starts.push(0);
+        });
+    }
+}
+
+impl Spiking {
+    /// Adds the neurons that fire at the next positions, given as bits of the lanes of each block of
+    /// `channels`, and the numbers of their spikes in the same order, if they are not plain.
+    #[inline(always)]
+    fn push(&mut self, vectors: Vectors, channels: usize, fired: &[u32], counts: &[[f32; LANES]]) {
+        let (mut used, blocks) = (self.len(), channels.div_ceil(LANES));
+        let more: usize = fired.iter().map(|bits| bits.count_ones() as usize).sum();
+        // Room for what is written beyond the last, and read beyond it when lists are made.
+        let enough = used + more + LANES;
+        if self.neurons.len() < enough {
+            self.neurons.resize(2 * enough, 0);
+        }
+        if !counts.is_empty() && self.counts.len() < enough {
+            self.counts.resize(2 * enough, 0.0);
+        }
+        let mut counts = counts.iter();
+        for fired in fired.chunks_exact(blocks) {
+            let first = (self.starts.len() - 1) * channels;
+            for (block, &fired) in fired.iter().enumerate() {
+                if let Some(counts) = counts.next() {
+                    vectors.pack(fired, counts, &mut self.counts[used..]);
+                }
+                let first = (first + block * LANES) as u32;
+                used += vectors.places(fired, first, &mut self.neurons[used..]);
+            }
+            self.starts.push(used as u32);
         }
     }
 }
@@ -125,7 +177,7 @@ impl Events {
 pub(crate) struct Scratch {
     /// One for each of the images that are simulated at once.
     states: Vec<ImageState>,
-    /// Lanes that fire, one bit each: image, timestep, position, block.
+    /// Lanes that fire, one bit each, in a tile: timestep, place, block.
     fired: Vec<u32>,
     /// Numbers of spikes in the same order, if they are not plain.
     counts: Vec<[f32; LANES]>,
@@ -134,12 +186,8 @@ pub(crate) struct Scratch {
 
 /// State of a network that simulates one image.
 struct ImageState {
-    /// Membrane potentials of each layer: position, block, lane.
-    potential: Vec<Vec<[f32; LANES]>>,
-    /// Remaining timesteps of the refractory period in the same order, of layers that have one.
-    waiting: Vec<Vec<[u32; LANES]>>,
-    /// Sums of the spikes so far in the same order, of layers whose spikes are not plain.
-    sums: Vec<Vec<[f32; LANES]>>,
+    /// Neurons of each layer between two chunks of timesteps: position, block. Empty before.
+    neurons: Vec<Vec<Lanes>>,
     events: Vec<Events>,
     /// Sums of spikes of each max pool's inputs and outputs, by row, column and channel.
     pools: Vec<[Vec<f32>; 2]>,
@@ -150,6 +198,16 @@ struct ImageState {
     /// Number of synaptic operations (spikes times the outputs each reaches) of each stage and
     /// timestep.
     operations: Vec<Vec<u64>>,
+}
+
+/// State of [`LANES`] neurons.
+#[derive(Clone, Copy)]
+struct Lanes {
+    potential: [f32; LANES],
+    /// Sums of the spikes so far, unless they are plain.
+    sums: [f32; LANES],
+    /// Remaining timesteps of the refractory period.
+    waiting: [u32; LANES],
 }
 
 /// Rows of weights to be added: lists of each position, timestep and synapses of a tile.
@@ -283,26 +341,10 @@ impl<'a> Engine<'a> {
     }
 
     fn state(&self) -> ImageState {
-        let stages = self.stages.iter().zip(&self.layers);
-        let spiking = stages.filter_map(|(stage, layer)| Some((stage, layer, layer.neurons?)));
-        let layers: Vec<(usize, Dynamics)> = spiking
-            .map(|(stage, layer, neurons)| {
-                let positions = stage.output.height * stage.output.width;
-                (positions * layer.blocks.len(), neurons)
-            })
-            .collect();
-        let only = |needed: bool, count: usize| if needed { count } else { 0 };
+        let spiking = self.layers.iter().filter(|layer| layer.neurons.is_some()).count();
         ImageState {
-            potential: layers.iter().map(|&(n, _)| vec![[0.0; LANES]; n]).collect(),
-            waiting: layers
-                .iter()
-                .map(|&(n, neurons)| vec![[0; LANES]; only(neurons.refractory > 0, n)])
-                .collect(),
-            sums: layers
-                .iter()
-                .map(|&(n, neurons)| vec![[0.0; LANES]; only(!neurons.spikes.is_plain(), n)])
-                .collect(),
-            events: layers.iter().map(|_| Events::default()).collect(),
+            neurons: vec![Vec::new(); spiking],
+            events: (0..spiking).map(|_| Events::default()).collect(),
             pools: self
                 .pools
                 .iter()
@@ -325,22 +367,8 @@ impl<'a> Engine<'a> {
         mut show: impl FnMut(usize, &Chunk<'_>) -> bool,
     ) {
         for state in &mut scratch.states[..drives.len()] {
-            for (layer, potential) in self.layers.iter().zip(&mut state.potential) {
-                for position in potential.chunks_exact_mut(layer.blocks.len()) {
-                    for (potential, lanes) in position.iter_mut().zip(&layer.blocks) {
-                        *potential = lanes.initial;
-                    }
-                }
-            }
-            for waiting in &mut state.waiting {
-                waiting.fill([0; LANES]);
-            }
-            for sums in &mut state.sums {
-                sums.fill([0.0; LANES]);
-            }
-            for sums in state.pools.iter_mut().flatten() {
-                sums.fill(0.0);
-            }
+            state.neurons.iter_mut().for_each(Vec::clear);
+            state.pools.iter_mut().flatten().for_each(|sums| sums.fill(0.0));
         }
         // Images that go on, in the order of their states.
         let mut images: Vec<usize> = (0..drives.len()).collect();
@@ -350,15 +378,14 @@ impl<'a> Engine<'a> {
             for stage in 0..self.layers.len() {
                 self.vectors.run(
                     #[inline(always)]
-                    || self.stage(stage, chunk.clone(), &drives, scratch),
+                    || self.stage(stage, chunk.clone(), timesteps, &drives, scratch),
                 );
-                let Scratch { states, fired, counts, .. } = scratch;
                 for (pool, of) in self.pools.iter().enumerate() {
                     if of.layer == stage {
-                        for state in &mut states[..images.len()] {
+                        for state in &mut scratch.states[..images.len()] {
                             self.vectors.run(
                                 #[inline(always)]
-                                || self.pool(pool, chunk.len(), state, fired, counts),
+                                || self.pool(pool, chunk.len(), state),
                             );
                         }
                     }
@@ -384,12 +411,13 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Computes one stage over a chunk of timesteps.
+    /// Computes one stage over a chunk of the timesteps of a run.
     #[inline(always)]
     fn stage(
         &self,
         stage: usize,
         chunk: Range<usize>,
+        end: usize,
         drives: &[&[Option<Drive<'_>>]],
         scratch: &mut Scratch,
     ) {
@@ -399,18 +427,23 @@ impl<'a> Engine<'a> {
         let (timesteps, kinds) = (chunk.len(), layer.synapses.len());
         let Scratch { states, fired, counts, lists } = scratch;
         let states = &mut states[..drives.len()];
-        let each = timesteps * positions * blocks;
         for state in states.iter_mut() {
             let operations = &mut state.operations[stage];
             operations.clear();
             operations.resize(timesteps, 0);
-            if layer.neurons.is_none() {
-                state.output.resize(each, [0.0; LANES]);
+            match layer.neurons {
+                None => state.output.resize(timesteps * positions * blocks, [0.0; LANES]),
+                Some(_) => {
+                    state.events[stage].clear(timesteps);
+                    let neurons = &mut state.neurons[stage];
+                    if neurons.is_empty() && chunk.end < end {
+                        let start = layer.blocks.iter().map(Parameters::start);
+                        neurons.extend(start.cycle().take(positions * blocks));
+                    }
+                }
             }
         }
         let plain = layer.neurons.is_none_or(|neurons| neurons.spikes.is_plain());
-        fired.resize(if layer.neurons.is_some() { states.len() * each } else { 0 }, 0);
-        counts.resize(if plain { 0 } else { states.len() * each }, [0.0; LANES]);
         // Places are the positions of one image after the other.
         let (mut next, all) = (0, states.len() * positions);
         while next < all {
@@ -425,11 +458,17 @@ impl<'a> Engine<'a> {
                             Source::Neurons(layer) => &events[layer],
                             Source::Pool(pool) => &pooled[pool],
                         };
-                        let arrived = lists.add(charged.synapses, next % positions, t, events);
+                        let events = &events.timesteps[t];
+                        let arrived = lists.add(charged, next % positions, events);
                         *operations += (arrived * charged.synapses.reach) as u64;
                     }
                 }
                 next += 1;
+            }
+            if layer.neurons.is_some() {
+                let each = (next - first) * timesteps * blocks;
+                fired.resize(each, 0);
+                counts.resize(if plain { 0 } else { each }, [0.0; LANES]);
             }
             for (block, parameters) in layer.blocks.iter().enumerate() {
                 let lanes = block * LANES..output.channels.min((block + 1) * LANES);
@@ -448,6 +487,11 @@ impl<'a> Engine<'a> {
                         z
                     };
                     let constant = rest(0);
+                    let kept = at * blocks + block;
+                    let mut neurons = match state.neurons.get(stage).and_then(|n| n.get(kept)) {
+                        Some(neurons) => *neurons,
+                        None => parameters.start(),
+                    };
                     for t in 0..timesteps {
                         let mut z = match drive {
                             Some(Drive::Varying(_)) => rest(t),
@@ -466,41 +510,41 @@ impl<'a> Engine<'a> {
                                 z[lane] += sum[lane] * charged.charge;
                             }
                         }
-                        let to = (t * positions + at) * blocks + block;
-                        let lane = at * blocks + block;
+                        let to = (t * (next - first) + place - first) * blocks + block;
                         match layer.neurons {
-                            None => state.output[to] = z,
+                            None => state.output[(t * positions + at) * blocks + block] = z,
                             Some(Dynamics { spikes, .. }) if !plain => {
-                                let values = [
-                                    &mut state.potential[stage][lane],
-                                    &mut state.sums[stage][lane],
-                                ];
+                                let values = [&mut neurons.potential, &mut neurons.sums];
                                 let constants = [&parameters.size, &parameters.leak];
-                                let to = image * each + to;
                                 counts[to] = step_graded(&spikes, constants, values, &z);
-                                fired[to] = nonzero(&counts[to]);
+                                fired[to] = self.vectors.nonzero(&counts[to]);
                             }
                             Some(Dynamics { reset, refractory, .. }) => {
-                                let potential = &mut state.potential[stage][lane];
-                                // For a constant of 0 the compiler leaves out `waiting`.
-                                fired[image * each + to] = match refractory {
-                                    0 => fire(potential, &mut [0; LANES], &z, parameters, reset, 0),
-                                    n => {
-                                        let waiting = &mut state.waiting[stage][lane];
-                                        fire(potential, waiting, &z, parameters, reset, n)
-                                    }
+                                // For a constant of 0 the compiler leaves out what waits.
+                                let spikes = match refractory {
+                                    0 => fire(&mut neurons, &z, parameters, reset, 0),
+                                    n => fire(&mut neurons, &z, parameters, reset, n),
                                 };
+                                fired[to] = self.vectors.nonzero(&spikes);
                             }
                         }
                     }
+                    if let Some(kept) = state.neurons.get_mut(stage).and_then(|n| n.get_mut(kept)) {
+                        *kept = neurons;
+                    }
                 }
             }
-        }
-        if layer.neurons.is_some() {
-            let all = fired.chunks_exact(each).enumerate().zip(states);
-            for ((image, fired), state) in all {
-                let counts = if plain { &[][..] } else { &counts[image * each..][..each] };
-                state.events[stage].collect(fired, counts, positions, blocks, output.channels);
+            if layer.neurons.is_some() {
+                for (image, state) in states.iter_mut().enumerate() {
+                    let places = first.max(image * positions)..next.min((image + 1) * positions);
+                    let events = state.events[stage].timesteps[..timesteps].iter_mut();
+                    for (t, events) in events.enumerate().filter(|_| !places.is_empty()) {
+                        let from = (t * (next - first) + places.start - first) * blocks;
+                        let marks = from..from + places.len() * blocks;
+                        let counts = if plain { &[][..] } else { &counts[marks.clone()] };
+                        events.push(self.vectors, output.channels, &fired[marks], counts);
+                    }
+                }
             }
         }
     }
@@ -510,14 +554,7 @@ impl Engine<'_> {
     /// Computes one max pool over a chunk of timesteps: adds up the spikes of its inputs, and emits
     /// the change of the largest sum of each window.
     #[inline(always)]
-    fn pool(
-        &self,
-        number: usize,
-        timesteps: usize,
-        state: &mut ImageState,
-        fired: &mut Vec<u32>,
-        counts: &mut Vec<[f32; LANES]>,
-    ) {
+    fn pool(&self, number: usize, timesteps: usize, state: &mut ImageState) {
         let pool = &self.pools[number];
         let ImageState { events, pools, pooled, .. } = state;
         let [sums, most] = &mut pools[number];
@@ -526,72 +563,55 @@ impl Engine<'_> {
             Source::Pool(pool) => &before[pool],
             _ => &events[pool.layer],
         };
-        let (channels, plain) = (pool.input.channels, source.counts.is_empty());
+        let channels = pool.input.channels;
         let positions = pool.output.height * pool.output.width;
         let blocks = channels.div_ceil(LANES);
-        let all = timesteps * positions * blocks;
-        fired.clear();
-        fired.resize(all, 0);
-        counts.clear();
-        counts.resize(if plain { 0 } else { all }, [0.0; LANES]);
-        for t in 0..timesteps {
-            for (i, &neuron) in source.at(t).iter().enumerate() {
-                let start = source.starts[t * source.positions] as usize;
-                sums[neuron as usize] += source.counts.get(start + i).copied().unwrap_or(1.0);
+        let (mut fired, mut counts) = (vec![0; blocks], vec![[0.0; LANES]; blocks]);
+        after[0].clear(timesteps);
+        for (source, to) in source.timesteps[..timesteps].iter().zip(&mut after[0].timesteps) {
+            let plain = source.counts.is_empty();
+            for (i, &neuron) in source.neurons[..source.len()].iter().enumerate() {
+                sums[neuron as usize] += source.counts.get(i).copied().unwrap_or(1.0);
             }
-            let starts = &source.starts[t * source.positions..][..=source.positions];
+            let silent =
+                |&from: &u32| source.starts[from as usize] == source.starts[from as usize + 1];
             for position in 0..positions {
                 let window = pool.window(position);
-                let silent = |&from: &u32| starts[from as usize] == starts[from as usize + 1];
                 if window.iter().all(silent) {
-                    continue; // no sum has changed
-                }
-                for block in 0..blocks {
-                    let lanes = block * LANES..channels.min((block + 1) * LANES);
-                    let mut largest = [f32::NEG_INFINITY; LANES];
-                    for &from in window {
-                        let sums = &sums[from as usize * channels..][lanes.clone()];
-                        largest.iter_mut().zip(sums).for_each(|(to, sum)| *to = to.max(*sum));
-                    }
-                    let most = &mut most[position * channels..][lanes];
-                    let mut change = [0.0; LANES];
-                    for ((change, most), largest) in change.iter_mut().zip(most).zip(largest) {
-                        *change = largest - std::mem::replace(most, largest);
-                    }
-                    let to = (t * positions + position) * blocks + block;
-                    fired[to] = nonzero(&change);
-                    if !plain {
-                        counts[to] = change;
+                    fired.fill(0); // no sum has changed
+                } else {
+                    for (block, (fired, change)) in fired.iter_mut().zip(&mut counts).enumerate() {
+                        let lanes = block * LANES..channels.min((block + 1) * LANES);
+                        let mut largest = [f32::NEG_INFINITY; LANES];
+                        for &from in window {
+                            let sums = &sums[from as usize * channels..][lanes.clone()];
+                            largest.iter_mut().zip(sums).for_each(|(to, sum)| *to = to.max(*sum));
+                        }
+                        let most = &mut most[position * channels..][lanes];
+                        for ((change, most), largest) in change.iter_mut().zip(most).zip(largest) {
+                            *change = largest - std::mem::replace(most, largest);
+                        }
+                        *fired = self.vectors.nonzero(change);
                     }
                 }
+                let counts = if plain { &[][..] } else { &counts };
+                to.push(self.vectors, channels, &fired, counts);
             }
         }
-        after[0].collect(fired, counts, positions, blocks, channels);
     }
 }
 
-/// Returns one bit for each number that is not 0.
-#[inline(always)]
-fn nonzero(counts: &[f32; LANES]) -> u32 {
-    let mut bits = 0;
-    for (lane, &count) in counts.iter().enumerate() {
-        bits |= u32::from(count != 0.0) << lane;
-    }
-    bits
-}
-
-/// Advances [`LANES`] plain neurons by one timestep with input current `z`. Returns one bit for each
-/// that fires.
+/// Advances [`LANES`] plain neurons by one timestep with input current `z`. Returns the number of
+/// spikes of each.
 #[inline(always)]
 fn fire(
-    potential: &mut [f32; LANES],
-    waiting: &mut [u32; LANES],
+    neurons: &mut Lanes,
     z: &[f32; LANES],
     parameters: &Parameters,
     reset: Reset,
     refractory: u32,
-) -> u32 {
-    let mut fired = 0;
+) -> [f32; LANES] {
+    let mut fired = [0.0; LANES];
     for lane in 0..LANES {
         let neuron = Neuron {
             threshold: parameters.size[lane],
@@ -600,11 +620,11 @@ fn fire(
             reset,
             refractory,
         };
-        let state = State { potential: potential[lane], waiting: waiting[lane] };
+        let state = State { potential: neurons.potential[lane], waiting: neurons.waiting[lane] };
         let (state, _, activity) = step(&neuron, state, z[lane]);
-        potential[lane] = state.potential;
-        waiting[lane] = state.waiting;
-        fired |= u32::from(activity == Activity::Fired) << lane;
+        neurons.potential[lane] = state.potential;
+        neurons.waiting[lane] = state.waiting;
+        fired[lane] = f32::from(activity == Activity::Fired);
     }
     fired
 }
@@ -635,11 +655,11 @@ impl Lists {
     /// Lists the rows to be added at a position in a timestep, and a row of zeros where their number
     /// is odd. Returns the number of spikes that arrive.
     #[inline(always)]
-    fn add(&mut self, synapses: &Synapses, position: usize, t: usize, events: &Events) -> usize {
+    fn add(&mut self, charged: &Charged<'_>, position: usize, events: &Spiking) -> usize {
+        let Charged { synapses, plain, .. } = *charged;
         let start = self.used;
-        let plain = events.counts.is_empty();
         self.reserve(0, plain); // also where nothing reaches the position
-        let starts = &events.starts[t * events.positions..];
+        let starts = &events.starts;
         for run in synapses.runs(position) {
             let from = starts[run.start as usize] as usize;
             let count = starts[run.end as usize] as usize - from;
@@ -674,69 +694,6 @@ impl Lists {
         }
         self.ends.push(self.used as u32);
         spikes
-    }
-}
-
-/// Places of the ones in each byte, from the lowest bit.
-const PLACES: [[u8; 8]; 256] = {
-    let mut places = [[0; 8]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let (mut bit, mut count) = (0, 0);
-        while bit < 8 {
-            if byte >> bit & 1 == 1 {
-                places[byte][count] = bit;
-                count += 1;
-            }
-            bit += 1;
-        }
-        byte += 1;
-    }
-    places
-};
-
-impl Events {
-    /// Numbers the neurons that fire, given as bits of lanes: timestep, position, block. `counts` holds
-    /// the numbers of their spikes in the same order, if they are not plain.
-    #[inline(always)]
-    fn collect(
-        &mut self,
-        marks: &[u32],
-        counts: &[[f32; LANES]],
-        positions: usize,
-        blocks: usize,
-        channels: usize,
-    ) {
-        let spikes: usize = marks.iter().map(|mark| mark.count_ones() as usize).sum();
-        // Room for what is written beyond the last, and read beyond it when lists are made.
-        self.neurons.resize(spikes + COPY, 0);
-        self.counts.resize(if counts.is_empty() { 0 } else { spikes + COPY }, 0.0);
-        self.starts.clear();
-        self.positions = positions;
-        let (mut used, mut counts) = (0, counts.iter());
-        for marks in marks.chunks_exact(positions * blocks) {
-            for (position, marks) in marks.chunks_exact(blocks).enumerate() {
-                self.starts.push(used as u32);
-                for (block, mark) in marks.iter().enumerate() {
-                    let counts = counts.next();
-                    for (byte, ones) in mark.to_le_bytes().into_iter().enumerate() {
-                        let first = (position * channels + block * LANES + byte * 8) as u32;
-                        let places = PLACES[usize::from(ones)];
-                        self.neurons[used..][..8]
-                            .copy_from_slice(&places.map(|place| first + u32::from(place)));
-                        if let Some(counts) = counts {
-                            let counts = &counts[byte * 8..][..8];
-                            // No `map`, which the compiler does not inline.
-                            for (to, place) in self.counts[used..][..8].iter_mut().zip(places) {
-                                *to = counts[usize::from(place % 8)];
-                            }
-                        }
-                        used += ones.count_ones() as usize;
-                    }
-                }
-            }
-        }
-        self.starts.push(used as u32);
     }
 }
 
@@ -794,6 +751,12 @@ impl Parameters {
             lanes
         };
         lanes.chunks(LANES).map(block).collect()
+    }
+
+    /// Neurons before the first timestep.
+    #[inline(always)]
+    fn start(&self) -> Lanes {
+        Lanes { potential: self.initial, sums: [0.0; LANES], waiting: [0; LANES] }
     }
 }
 

@@ -64,6 +64,146 @@ impl Vectors {
     }
 }
 
+impl Vectors {
+    /// One bit for each number that is not 0.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    pub fn nonzero(self, numbers: &[f32; LANES]) -> u32 {
+        match self {
+            // SAFETY: `all` lists only what the processor has.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => unsafe { avx512::nonzero(numbers) },
+            _ => {
+                let mut bits = 0;
+                for (lane, &number) in numbers.iter().enumerate() {
+                    bits |= u32::from(number != 0.0) << lane;
+                }
+                bits
+            }
+        }
+    }
+
+    /// Writes `first` plus the place of each one of `bits`, from the lowest. Returns the number of ones;
+    /// anything follows them, in the first [`LANES`] values.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    pub fn places(self, bits: u32, first: u32, to: &mut [u32]) -> usize {
+        match self {
+            // SAFETY: `all` lists only what the processor has.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => unsafe { avx512::places(bits, first, to) },
+            _ => {
+                let mut used = 0;
+                for (byte, ones) in bits.to_le_bytes().into_iter().enumerate() {
+                    let (first, places) = (first + byte as u32 * 8, PLACES[usize::from(ones)]);
+                    to[used..][..8].copy_from_slice(&places.map(|place| first + u32::from(place)));
+                    used += ones.count_ones() as usize;
+                }
+                used
+            }
+        }
+    }
+
+    /// Writes the numbers at the places of the ones of `bits`, as [`places`](Self::places) does.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    pub fn pack(self, bits: u32, numbers: &[f32; LANES], to: &mut [f32]) {
+        match self {
+            // SAFETY: `all` lists only what the processor has.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => unsafe { avx512::pack(bits, numbers, to) },
+            _ => {
+                let mut used = 0;
+                for (byte, ones) in bits.to_le_bytes().into_iter().enumerate() {
+                    let numbers = &numbers[byte * 8..][..8];
+                    // No `map`, which the compiler does not inline.
+                    for (to, place) in to[used..][..8].iter_mut().zip(PLACES[usize::from(ones)]) {
+                        *to = numbers[usize::from(place)];
+                    }
+                    used += ones.count_ones() as usize;
+                }
+            }
+        }
+    }
+}
+
+/// Places of the ones in each byte, from the lowest bit.
+const PLACES: [[u8; 8]; 256] = {
+    let mut places = [[0; 8]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let (mut bit, mut count) = (0, 0);
+        while bit < 8 {
+            if byte >> bit & 1 == 1 {
+                places[byte][count] = bit;
+                count += 1;
+            }
+            bit += 1;
+        }
+        byte += 1;
+    }
+    places
+};
+
+/// Loops that the compiler does not turn into the instructions made for them.
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+mod avx512 {
+    use std::arch::x86_64::*;
+
+    use super::LANES;
+
+    const HALF: usize = LANES / 2;
+
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    pub fn nonzero(numbers: &[f32; LANES]) -> u32 {
+        let half = |half: usize| {
+            // SAFETY: reads one half of the numbers.
+            let numbers = unsafe { _mm512_loadu_ps(numbers[half * HALF..][..HALF].as_ptr()) };
+            u32::from(_mm512_cmpneq_ps_mask(numbers, _mm512_setzero_ps()))
+        };
+        half(0) | half(1) << HALF
+    }
+
+    #[target_feature(enable = "avx512f,popcnt")]
+    #[inline]
+    pub fn places(bits: u32, first: u32, to: &mut [u32]) -> usize {
+        let each = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+        let (low, high) = halves(bits);
+        let lower = low.count_ones() as usize;
+        for (used, bits, first) in [(0, low, first), (lower, high, first + HALF as u32)] {
+            let all = _mm512_add_epi32(each, _mm512_set1_epi32(first as i32));
+            let to = &mut to[used..][..HALF];
+            // SAFETY: as many values as there is room for.
+            unsafe {
+                let to = to.as_mut_ptr().cast();
+                _mm512_storeu_si512(to, _mm512_maskz_compress_epi32(bits, all));
+            }
+        }
+        bits.count_ones() as usize
+    }
+
+    #[target_feature(enable = "avx512f,popcnt")]
+    #[inline]
+    pub fn pack(bits: u32, numbers: &[f32; LANES], to: &mut [f32]) {
+        let (low, high) = halves(bits);
+        let lower = low.count_ones() as usize;
+        for (used, bits, from) in [(0, low, 0), (lower, high, HALF)] {
+            let (from, to) = (&numbers[from..][..HALF], &mut to[used..][..HALF]);
+            // SAFETY: as many values as there is room for.
+            unsafe {
+                let all = _mm512_loadu_ps(from.as_ptr());
+                _mm512_storeu_ps(to.as_mut_ptr(), _mm512_maskz_compress_ps(bits, all));
+            }
+        }
+    }
+
+    fn halves(bits: u32) -> (u16, u16) {
+        (bits as u16, (bits >> HALF) as u16)
+    }
+}
+
 /// Sum of the listed rows, an even number of them: two sums at once, since an addition takes longer
 /// than the processor needs to begin the next.
 #[inline(always)]

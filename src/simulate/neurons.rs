@@ -116,22 +116,20 @@ impl Spikes {
         sizes: &[f32; N],
         sums: &[f32; N],
     ) -> [f32; N] {
-        let mut counts = [0.0; N];
-        for j in 1..=self.most {
-            for lane in 0..N {
-                counts[lane] += f32::from(v[lane] >= f32::from(j) * sizes[lane]);
+        // The compiler unrolls loops of these lengths, and then keeps the counts in registers.
+        match (self.most, self.negative) {
+            (1, Some(down @ Negative { most: 1, .. })) => {
+                count(1, 1, down.threshold, v, sizes, sums)
             }
-        }
-        if let Some(Negative { threshold, most }) = self.negative {
-            for j in 1..=most {
-                let depth = threshold + f32::from(j - 1);
-                for lane in 0..N {
-                    let below = v[lane] < -(depth * sizes[lane]);
-                    counts[lane] -= f32::from(below & (sums[lane] >= f32::from(j)));
-                }
+            (2, Some(down @ Negative { most: 2, .. })) => {
+                count(2, 2, down.threshold, v, sizes, sums)
             }
+            (4, Some(down @ Negative { most: 4, .. })) => {
+                count(4, 4, down.threshold, v, sizes, sums)
+            }
+            (most, Some(down)) => count(most, down.most, down.threshold, v, sizes, sums),
+            (most, None) => count(most, 0, 0.0, v, sizes, sums),
         }
-        counts
     }
 
     fn check(&self) -> std::result::Result<(), (String, &'static str)> {
@@ -225,6 +223,32 @@ pub fn step(neuron: &Neuron, state: State, z: f32) -> (State, f32, Activity) {
     };
     let potential = neuron.reset.apply(v, neuron.threshold, fired);
     (State { potential, waiting }, v, activity)
+}
+
+/// Number of spikes of each neuron, at most `most` up and `down` down, as [`Spikes`] says.
+#[inline(always)]
+fn count<const N: usize>(
+    most: u8,
+    down: u8,
+    threshold: f32,
+    v: &[f32; N],
+    sizes: &[f32; N],
+    sums: &[f32; N],
+) -> [f32; N] {
+    let mut counts = [0.0; N];
+    for j in 1..=most {
+        for lane in 0..N {
+            counts[lane] += f32::from(v[lane] >= f32::from(j) * sizes[lane]);
+        }
+    }
+    for j in 1..=down {
+        let depth = threshold + f32::from(j - 1);
+        for lane in 0..N {
+            let below = v[lane] < -(depth * sizes[lane]);
+            counts[lane] -= f32::from(below & (sums[lane] >= f32::from(j)));
+        }
+    }
+    counts
 }
 
 /// One timestep of neurons with other spikes than plain ones: number of spikes of each, negative
