@@ -11,7 +11,7 @@ use super::activations::{Activations, Channel};
 use crate::ann::{Activation, Classifier, Model, TaskOf};
 use crate::base::{Chart, Error, Result, Table, at_least, chart, require, show};
 use crate::data::{Images, Training};
-use crate::simulate::{InputCode, Neurons, Simulator, Snn, Stage, Stages};
+use crate::simulate::{InputCode, LayerByLayer, Neurons, Simulator, Snn, Stage, Stages};
 
 /// Method that sets the threshold of a layer from the training images.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -28,8 +28,8 @@ pub enum Balance {
     /// Spiking-YOLO uses 99.9.
     PercentilePerChannel(f64),
     /// Spike-Norm (Sengupta et al. 2019, algorithm 1): layer by layer, the largest input current in
-    /// any timestep, while the layers before it spike with the thresholds found so far. The images
-    /// are simulated once per layer: a few hundred images are enough.
+    /// any timestep, while the layers before it spike with the thresholds found so far. A few
+    /// hundred images are enough.
     SpikeNorm {
         /// Number of timesteps per simulation.
         timesteps: usize,
@@ -188,9 +188,10 @@ impl<N: Classifier> Conversion<N> {
             }
             Balance::SpikeNorm { timesteps, code } => {
                 let simulator = Simulator::coded(&self.stages, self.images.view(), code, None)?;
+                let mut prefix = LayerByLayer::new(simulator, timesteps)?;
                 let mut neurons = Vec::new();
                 for _ in layers {
-                    let threshold = simulator.largest_current(&neurons, timesteps)?;
+                    let threshold = prefix.largest_current(&neurons)?;
                     let mut layer = Neurons::new([threshold]);
                     layer.clip(self.stages.stages[neurons.len()].activation.bound());
                     neurons.push(layer);
@@ -294,9 +295,10 @@ impl<N: Classifier> Conversion<N> {
         let expected = "one that this conversion balanced";
         require(holds, "snn", "another network", expected)?;
         let simulator = Simulator::new(&self.stages, self.images.view())?;
+        let mut prefix = LayerByLayer::new(simulator, timesteps)?;
         let mut neurons = snn.neurons().to_vec();
         for (layer, activations) in self.activations.iter().enumerate() {
-            let spikes = simulator.channel_spikes(&neurons[..=layer], timesteps)?;
+            let spikes = prefix.channel_spikes(&neurons[..=layer])?;
             let all = (activations.count * timesteps) as f64;
             let charges = neurons[layer].charges().into_owned();
             let (values, factor) = values(&mut neurons[layer]);

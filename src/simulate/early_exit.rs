@@ -177,7 +177,7 @@ impl Simulator<'_> {
             }
             goes_on
         };
-        let all = self.fold(&engine, timesteps, Taken::default, show, |a, b| Taken {
+        let all = self.fold(&engine, timesteps, &[], Taken::default, show, |a, b| Taken {
             sums: Vec::new(),
             timesteps: a.timesteps + b.timesteps,
             correct: a.correct + b.correct,

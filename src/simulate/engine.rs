@@ -47,6 +47,22 @@ pub(crate) struct Engine<'a> {
     vectors: Vectors,
     /// Number of timesteps for which a layer is computed before the next.
     chunk: usize,
+    /// First stage to compute; the spikes of those before it are given as [`Saved`].
+    first: usize,
+}
+
+/// Spikes of one image in a whole run: of the layers and the max pools, by number, that stages from a
+/// certain one on take from those before it.
+#[derive(Default)]
+pub(crate) struct Saved([Vec<(usize, Events)>; 2]);
+
+impl Saved {
+    /// Number of bytes that the spikes take.
+    pub fn bytes(&self) -> usize {
+        let events = self.0.iter().flatten().flat_map(|(_, events)| &events.timesteps);
+        let values = events.map(|s| s.neurons.len() + s.counts.len() + s.starts.len());
+        4 * values.sum::<usize>()
+    }
 }
 
 /// Parameters of one stage in the engine's order.
@@ -128,6 +144,29 @@ impl Events {
         match self.timesteps[timestep].counts.is_empty() {
             true => self.at(timestep).len() as u64,
             false => self.counts(timestep).map(|count| u64::from(count.unsigned_abs())).sum(),
+        }
+    }
+
+    /// A copy of the first timesteps, no larger than the spikes.
+    fn saved(&self, timesteps: usize) -> Self {
+        let copy = |spiking: &Spiking| Spiking {
+            neurons: spiking.neurons[..spiking.len()].to_vec(),
+            counts: spiking.counts[..spiking.len().min(spiking.counts.len())].to_vec(),
+            starts: spiking.starts.clone(),
+        };
+        Self { timesteps: self.timesteps[..timesteps].iter().map(copy).collect() }
+    }
+
+    /// Takes the spikes of a copy.
+    fn restore(&mut self, saved: &Self) {
+        self.clear(saved.timesteps.len());
+        for (to, from) in self.timesteps.iter_mut().zip(&saved.timesteps) {
+            let enough = from.len() + LANES;
+            to.neurons.clone_from(&from.neurons);
+            to.neurons.resize(enough, 0);
+            to.counts.clone_from(&from.counts);
+            to.counts.resize(if from.counts.is_empty() { 0 } else { enough }, 0.0);
+            to.starts.clone_from(&from.starts);
         }
     }
 
@@ -312,7 +351,50 @@ impl<'a> Engine<'a> {
             pools: &all.pools[..all.pools.partition_point(|pool| pool.layer < neurons.len())],
             vectors: Vectors::widest(),
             chunk: CHUNK,
+            first: 0,
         })
+    }
+
+    /// Computes only the stages from `first` on; [`restore`](Self::restore) gives the spikes before.
+    pub fn starting_at(self, first: usize) -> Self {
+        Self { first, ..self }
+    }
+
+    /// Whether a stage that is computed takes the image.
+    pub fn takes_image(&self) -> bool {
+        let mut synapses = self.stages[self.first..].iter().flat_map(|stage| &stage.synapses);
+        synapses.any(|synapses| synapses.source == Source::Image)
+    }
+
+    /// Whether [`Saved`] can hold a run of so many timesteps.
+    pub fn shows_at_once(&self, timesteps: usize) -> bool {
+        timesteps <= self.chunk
+    }
+
+    /// Spikes of a whole run that stages from `first` on take from those before it.
+    pub fn saved(&self, all: &Stages, first: usize, chunk: &Chunk<'_>) -> Saved {
+        let taken = |source: Source| {
+            let mut later = all.stages[first..].iter().flat_map(|stage| &stage.synapses);
+            let mut pools = all.pools.iter().filter(|pool| pool.layer >= first);
+            later.any(|synapses| synapses.source == source)
+                || pools.any(|pool| pool.source == source)
+        };
+        let save = |events: &[Events], source: fn(usize) -> Source| {
+            let taken = (0..events.len()).filter(|&number| taken(source(number)));
+            taken.map(|number| (number, events[number].saved(chunk.timesteps))).collect()
+        };
+        let layers = &chunk.events[..first.min(chunk.events.len())];
+        let pools = all.pools.partition_point(|pool| pool.layer < first);
+        let pooled = &chunk.pooled[..pools.min(chunk.pooled.len())];
+        Saved([save(layers, Source::Neurons), save(pooled, Source::Pool)])
+    }
+
+    /// Gives an image the spikes of the stages that are not computed.
+    pub fn restore(&self, scratch: &mut Scratch, image: usize, saved: &Saved) {
+        let state = &mut scratch.states[image];
+        for (to, saved) in [&mut state.events, &mut state.pooled].into_iter().zip(&saved.0) {
+            saved.iter().for_each(|(number, events)| to[*number].restore(events));
+        }
     }
 
     /// Shows every timestep by itself, so that an image can end after any.
@@ -375,7 +457,7 @@ impl<'a> Engine<'a> {
         for first in (0..timesteps).step_by(self.chunk) {
             let chunk = first..timesteps.min(first + self.chunk);
             let drives: Vec<_> = images.iter().map(|&image| &drives[image][..]).collect();
-            for stage in 0..self.layers.len() {
+            for stage in self.first..self.layers.len() {
                 self.vectors.run(
                     #[inline(always)]
                     || self.stage(stage, chunk.clone(), timesteps, &drives, scratch),

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::codes::InputCode;
-use super::engine::{Chunk, Drive, Engine, Scratch};
+use super::engine::{Chunk, Drive, Engine, Saved, Scratch};
 use super::neurons::Neurons;
 use super::outputs::Outputs;
 use super::settings::SimulateSettings;
@@ -190,6 +190,11 @@ impl Currents {
             stages: stages.stages.iter().map(of).collect(),
             constant: inputs.len() == size,
         }
+    }
+
+    /// Those of no input, for engines of stages that only spikes reach.
+    fn nothing(stages: &Stages) -> Self {
+        Self { stages: vec![None; stages.stages.len()], constant: true, spikes: vec![0] }
     }
 
     /// What drives each stage besides spikes: the image, and biases that differ from place to place.
@@ -414,8 +419,11 @@ impl<'a> Simulator<'a> {
         scratch: &mut Scratch,
         show: impl FnMut(usize, &Chunk<'_>) -> bool,
     ) -> Vec<Cow<'_, Currents>> {
-        let currents: Vec<_> =
-            images.iter().map(|&image| self.currents(image, timesteps)).collect();
+        let currents = |&image: &usize| match engine.takes_image() {
+            true => self.currents(image, timesteps),
+            false => Cow::Owned(Currents::nothing(self.stages)),
+        };
+        let currents: Vec<_> = images.iter().map(currents).collect();
         let drives: Vec<_> = currents.iter().map(|currents| currents.drives(self.stages)).collect();
         engine.run(&drives, timesteps, scratch, show);
         currents
@@ -433,32 +441,14 @@ impl<'a> Simulator<'a> {
 }
 
 impl Simulator<'_> {
-    /// Runs the first layers of neurons, with `neurons`, and the currents into `more` stages after
-    /// them, 0 or 1, on every image. `chunk` adds each chunk of timesteps to a value, and `join`
-    /// combines the values in any order.
-    fn prefix<T: Send>(
-        &self,
-        (neurons, more): (&[Neurons], usize),
-        timesteps: usize,
-        start: impl Fn() -> T + Sync,
-        chunk: impl Fn(&mut T, &Chunk<'_>) + Sync,
-        join: impl Fn(T, T) -> T + Sync + Send,
-    ) -> Result<T> {
-        some_timesteps("timesteps", timesteps)?;
-        let engine = Engine::of(self.stages, neurons.len() + more, neurons)?;
-        let show = |value: &mut T, _: (usize, usize), part: &Chunk<'_>| {
-            chunk(value, part);
-            true
-        };
-        Ok(self.fold(&engine, timesteps, start, show, join))
-    }
-
     /// Folds what the engine shows of all images into one value. `show` gets the place of an image
     /// among those that are simulated at once, and its number, and says whether the image goes on.
+    /// `saved` has the spikes of each image that the engine does not compute, if there are any.
     pub(super) fn fold<T: Send>(
         &self,
         engine: &Engine<'_>,
         timesteps: usize,
+        saved: &[Saved],
         start: impl Fn() -> T + Sync,
         show: impl Fn(&mut T, (usize, usize), &Chunk<'_>) -> bool + Sync,
         join: impl Fn(T, T) -> T + Sync + Send,
@@ -466,6 +456,9 @@ impl Simulator<'_> {
         let together = engine.together(self.images.len(), timesteps);
         let images: Vec<usize> = (0..self.images.len()).collect();
         let run = |(mut value, mut scratch), images: &[usize]| {
+            for (place, &image) in images.iter().enumerate().filter(|_| !saved.is_empty()) {
+                engine.restore(&mut scratch, place, &saved[image]);
+            }
             self.simulate(engine, images, timesteps, &mut scratch, |place, chunk| {
                 show(&mut value, (place, images[place]), chunk)
             });
@@ -476,62 +469,35 @@ impl Simulator<'_> {
         parts.map(|(value, _)| value).reduce(&start, join)
     }
 
-    /// Returns the largest current into the layer after those with `neurons`, in any timestep.
-    pub fn largest_current(&self, neurons: &[Neurons], timesteps: usize) -> Result<f32> {
-        let largest = |most: &mut f32, chunk: &Chunk<'_>| {
-            for t in 0..chunk.timesteps {
-                *most = chunk.output(t).fold(*most, f32::max);
-            }
-        };
-        let least = || f32::NEG_INFINITY;
-        self.prefix((neurons, 1), timesteps, least, largest, f32::max)
-    }
-
-    /// Returns the number of spikes of each channel of the last layer with `neurons`, on all images;
-    /// negative ones are subtracted.
-    pub fn channel_spikes(&self, neurons: &[Neurons], timesteps: usize) -> Result<Vec<i64>> {
-        let layer = neurons.len() - 1;
-        let channels = self.stages.stages[layer].output.channels;
-        let count = |spikes: &mut Vec<i64>, chunk: &Chunk<'_>| {
-            for t in 0..chunk.timesteps {
-                let events = &chunk.events[layer];
-                for (&neuron, count) in events.at(t).iter().zip(events.counts(t)) {
-                    spikes[neuron as usize % channels] += i64::from(count);
-                }
-            }
-        };
-        let join = |mut sum: Vec<i64>, spikes: Vec<i64>| {
-            sum.iter_mut().zip(&spikes).for_each(|(sum, spikes)| *sum += spikes);
-            sum
-        };
-        self.prefix((neurons, 0), timesteps, || vec![0; channels], count, join)
-    }
-
     /// Returns for each layer with `neurons` how many neurons first fire in each timestep, on all
     /// images.
     pub fn first_spikes(&self, neurons: &[Neurons], timesteps: usize) -> Result<Vec<Vec<u64>>> {
+        some_timesteps("timesteps", timesteps)?;
         let stages = &self.stages.stages[..neurons.len()];
         let none = |stage: &Stage| (vec![false; stage.output.size()], vec![0; timesteps]);
         let start = || stages.iter().map(none).collect();
-        let count = |layers: &mut Vec<(Vec<bool>, Vec<u64>)>, chunk: &Chunk<'_>| {
-            for ((fired, first), events) in layers.iter_mut().zip(chunk.events) {
-                if chunk.first == 0 {
-                    fired.fill(false); // another image begins
-                }
-                for t in 0..chunk.timesteps {
-                    for &neuron in events.at(t) {
-                        let before = std::mem::replace(&mut fired[neuron as usize], true);
-                        first[chunk.first + t] += u64::from(!before);
+        let show =
+            |layers: &mut Vec<(Vec<bool>, Vec<u64>)>, _: (usize, usize), chunk: &Chunk<'_>| {
+                for ((fired, first), events) in layers.iter_mut().zip(chunk.events) {
+                    if chunk.first == 0 {
+                        fired.fill(false); // another image begins
+                    }
+                    for t in 0..chunk.timesteps {
+                        for &neuron in events.at(t) {
+                            let before = std::mem::replace(&mut fired[neuron as usize], true);
+                            first[chunk.first + t] += u64::from(!before);
+                        }
                     }
                 }
-            }
-        };
+                true
+            };
         let join = |mut sum: Vec<(Vec<bool>, Vec<u64>)>, more: Vec<(Vec<bool>, Vec<u64>)>| {
             let layers = sum.iter_mut().zip(&more);
             layers.for_each(|(sum, more)| add(&mut sum.1, &more.1));
             sum
         };
-        let layers = self.prefix((neurons, 0), timesteps, start, count, join)?;
+        let engine = Engine::of(self.stages, neurons.len(), neurons)?;
+        let layers = self.fold(&engine, timesteps, &[], start, show, join);
         Ok(layers.into_iter().map(|(_, first)| first).collect())
     }
 
@@ -569,6 +535,97 @@ impl Simulator<'_> {
         };
         let images = (0..self.images.len()).into_par_iter();
         Ok(images.map_init(|| engine.scratch(1), run).collect())
+    }
+}
+
+/// Runs of more and more layers on the same images, for thresholds or currents that are found layer by
+/// layer. Each run takes the spikes of the layers before from the one before it, if they take little
+/// memory, so that the time of all does not grow with the square of the layers.
+pub(crate) struct LayerByLayer<'a> {
+    simulator: Simulator<'a>,
+    timesteps: usize,
+    /// First stage that the saved spikes leave to be computed.
+    first: usize,
+    saved: Vec<Saved>,
+}
+
+/// Maximum number of bytes of spikes that [`LayerByLayer`] saves.
+const SAVED: usize = 1 << 30;
+
+impl<'a> LayerByLayer<'a> {
+    pub fn new(simulator: Simulator<'a>, timesteps: usize) -> Result<Self> {
+        some_timesteps("timesteps", timesteps)?;
+        Ok(Self { simulator, timesteps, first: 0, saved: Vec::new() })
+    }
+
+    /// Runs the first `count` stages with `neurons`, where all but the last stage are as they will be
+    /// in later runs. `chunk` adds each chunk of timesteps to a value, and `join` combines the values
+    /// in any order.
+    fn run<T: Send>(
+        &mut self,
+        (neurons, count): (&[Neurons], usize),
+        start: impl Fn() -> T + Sync,
+        chunk: impl Fn(&mut T, &Chunk<'_>) + Sync,
+        join: impl Fn(T, T) -> T + Sync + Send,
+    ) -> Result<T> {
+        let Self { simulator, timesteps, first, saved } = self;
+        let engine = Engine::of(simulator.stages, count, neurons)?.starting_at(*first);
+        let final_stages = count - 1;
+        let most = SAVED / simulator.images.len();
+        let saves = engine.shows_at_once(*timesteps) && final_stages > *first;
+        let show =
+            |(value, images): &mut (T, Vec<_>), (_, image): (usize, usize), part: &Chunk<'_>| {
+                chunk(value, part);
+                if saves {
+                    let spikes = engine.saved(simulator.stages, final_stages, part);
+                    // Where one image has too many, none are saved.
+                    images.push((image, Some(spikes).filter(|spikes| spikes.bytes() <= most)));
+                }
+                true
+            };
+        let start = || (start(), Vec::new());
+        let join = |(a, mut images): (T, Vec<_>), (b, mut more): (T, Vec<_>)| {
+            images.append(&mut more);
+            (join(a, b), images)
+        };
+        let (value, mut images) = simulator.fold(&engine, *timesteps, saved, start, show, join);
+        images.sort_unstable_by_key(|(image, _)| *image);
+        let spikes: Option<Vec<Saved>> = images.into_iter().map(|(_, spikes)| spikes).collect();
+        if let Some(spikes) = spikes.filter(|_| saves) {
+            (*first, *saved) = (final_stages, spikes);
+        }
+        Ok(value)
+    }
+
+    /// Returns the largest current into the layer after those with `neurons`, in any timestep.
+    pub fn largest_current(&mut self, neurons: &[Neurons]) -> Result<f32> {
+        let largest = |most: &mut f32, chunk: &Chunk<'_>| {
+            for t in 0..chunk.timesteps {
+                *most = chunk.output(t).fold(*most, f32::max);
+            }
+        };
+        let least = || f32::NEG_INFINITY;
+        self.run((neurons, neurons.len() + 1), least, largest, f32::max)
+    }
+
+    /// Returns the number of spikes of each channel of the last layer with `neurons`, on all images;
+    /// negative ones are subtracted.
+    pub fn channel_spikes(&mut self, neurons: &[Neurons]) -> Result<Vec<i64>> {
+        let layer = neurons.len() - 1;
+        let channels = self.simulator.stages.stages[layer].output.channels;
+        let count = |spikes: &mut Vec<i64>, chunk: &Chunk<'_>| {
+            for t in 0..chunk.timesteps {
+                let events = &chunk.events[layer];
+                for (&neuron, count) in events.at(t).iter().zip(events.counts(t)) {
+                    spikes[neuron as usize % channels] += i64::from(count);
+                }
+            }
+        };
+        let join = |mut sum: Vec<i64>, spikes: Vec<i64>| {
+            sum.iter_mut().zip(&spikes).for_each(|(sum, spikes)| *sum += spikes);
+            sum
+        };
+        self.run((neurons, neurons.len()), || vec![0; channels], count, join)
     }
 }
 

@@ -248,3 +248,62 @@ fn images_that_are_simulated_together_do_not_mix() {
     let pooled = convert(&pooled, &training).unwrap().balance(Balance::Max).unwrap();
     check(pooled.network().clone());
 }
+
+#[test]
+fn layer_by_layer_fires_as_whole_runs_where_spikes_are_taken_again_later() {
+    use crate::ann::layers::Window;
+    use crate::base::Result;
+    use crate::convert::{Balance, convert};
+    use crate::data::{Digits, Shares, Task, digits};
+    use crate::simulate::neurons::Spikes;
+    use crate::simulate::{Imported, LayerByLayer, Simulator};
+
+    let weights = |count: usize| (0..count).map(|i| (i * 7 % 13) as f32 / 64.0 - 0.05).collect();
+    let conv = |inputs, outputs| Layer::Conv {
+        weight: weights(outputs * inputs * 9),
+        bias: None,
+        inputs,
+        outputs,
+        window: Window::square(3, 1, 1),
+        groups: 1,
+    };
+    // Two pools, one on the other; the last layers take spikes of the first, by both and by a third.
+    let mut graph = Graph::new(Digits::SHAPE);
+    let first = graph.add("first", conv(1, 8), [0]);
+    let first = graph.add("relu 1", Layer::Neurons, [first]);
+    let pool =
+        |side, stride| Layer::MaxPool { window: Window::square(side, stride, 0), ceil: false };
+    let pool_1 = graph.add("pool 1", pool(2, 2), [first]);
+    let pool_2 = graph.add("pool 2", pool(1, 1), [pool_1]);
+    let second = graph.add("second", conv(8, 8), [pool_1]);
+    let second = graph.add("relu 2", Layer::Neurons, [second]);
+    let third = graph.add("third", conv(8, 8), [second]);
+    let third = graph.add("relu 3", Layer::Neurons, [third]);
+    let all = graph.add("concat", Layer::Concat, [pool_2, third]);
+    graph.add("last", linear(weights(10 * 256), 256), [all]);
+
+    let parts = digits().unwrap().split(Shares::default(), 0).unwrap();
+    let images = parts.training.take(60);
+    let ann = Imported::<Digits>::new(graph).unwrap();
+    let snn = convert(&ann, &images).unwrap().balance(Balance::PercentilePerChannel(99.0)).unwrap();
+    for (spikes, timesteps) in [(Spikes::PLAIN, 20), (Spikes::PLAIN, 130), (Spikes::levels(2), 3)] {
+        let network = snn.with_spikes(spikes).unwrap().network().clone();
+        let (stages, neurons) = (&network.stages, network.neurons());
+        let simulator = || Simulator::new(stages, images.view());
+        let runs = || LayerByLayer::new(simulator()?, timesteps);
+        let mut after_another = runs().unwrap();
+        let counts = |layer: usize| -> Result<[Vec<i64>; 2]> {
+            let layers = &neurons[..=layer];
+            Ok([after_another.channel_spikes(layers)?, runs()?.channel_spikes(layers)?])
+        };
+        let counts: Vec<_> = (0..neurons.len()).map(counts).map(Result::unwrap).collect();
+        assert!(counts.iter().all(|[saved, alone]| saved == alone), "{spikes:?}");
+        if spikes.is_plain() {
+            let run = simulator().unwrap().run(neurons, timesteps).unwrap();
+            let whole = run.layers.iter().map(|layer| layer.spikes.iter().sum::<u64>() as i64);
+            let sums = counts.iter().map(|[saved, _]| saved.iter().sum::<i64>());
+            assert!(sums.clone().all(|sum| sum > 100));
+            assert_eq!(sums.collect::<Vec<_>>(), whole.take(neurons.len()).collect::<Vec<_>>());
+        }
+    }
+}
