@@ -14,8 +14,9 @@
 //! and 30 G from the second (`cargo bench --bench limits`).
 //!
 //! With two levels and 3 timesteps (9.5 million additions per image and timestep), integrating and
-//! sorting takes two fifths of the time, and the layers of 4 x 4 and 2 x 2 positions added a row in 6
-//! to 10 ns where those of 8 x 8 take 2.9: so few spikes used their weights once for each time that
+//! sorting took two fifths of the time while the numbers of spikes of a whole layer went through memory;
+//! they are packed a tile at a time, in the cache. The layers of 4 x 4 and 2 x 2 positions added a row in
+//! 6 to 10 ns where those of 8 x 8 take 2.9: so few spikes used their weights once for each time that
 //! they came from the third-level cache. Images that are simulated together share them.
 //!
 //! One thread simulates an image, or a few, from beginning to end, and sums over images are of whole

@@ -47,12 +47,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let plain = conversion.balance(Balance::Percentile(99.8))?;
     systems.insert("evospike, plain, percentile".into(), System::Fixed(plain, 93));
     let target = ann.target(&parts.held_out, 1.0)?;
-    for (name, balance, spikes) in [
-        ("signed", 99.5, Spikes::levels(1)),
-        ("two levels", 99.7, Spikes::levels(2)),
-        ("four levels", 99.7, Spikes::levels(4)),
+    for (name, most, spikes) in [
+        ("signed", 8, Spikes::levels(1)),
+        ("two levels", 9, Spikes::levels(2)),
+        ("four levels", 8, Spikes::levels(4)),
     ] {
-        let snn = conversion.balance(Balance::PercentilePerChannel(balance))?;
+        let snn = conversion.balance(Balance::LeastSquaresPerChannel { spikes: most })?;
         let snn = snn.with_initial(0.5)?.with_spikes(spikes)?;
         let settings = SimulateSettings { outputs: true, ..MOST.into() };
         let exits = simulate(&snn, &parts.held_out, settings)?.early_exit()?;
