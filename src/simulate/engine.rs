@@ -226,7 +226,7 @@ pub(crate) struct Scratch {
 
 /// State of a network that simulates one image.
 struct ImageState {
-    /// Neurons of each layer between two chunks of timesteps: position, block. Empty before.
+    /// Neurons of each layer between two chunks of timesteps: position, block.
     neurons: Vec<Vec<Lanes>>,
     events: Vec<Events>,
     /// Sums of spikes of each max pool's inputs and outputs, by row, column and channel.
@@ -241,7 +241,7 @@ struct ImageState {
 }
 
 /// State of [`LANES`] neurons.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Lanes {
     potential: [f32; LANES],
     /// Sums of the spikes so far, unless they are plain.
@@ -450,7 +450,6 @@ impl<'a> Engine<'a> {
         mut show: impl FnMut(usize, &Chunk<'_>) -> bool,
     ) {
         for state in &mut scratch.states[..drives.len()] {
-            state.neurons.iter_mut().for_each(Vec::clear);
             state.pools.iter_mut().flatten().for_each(|sums| sums.fill(0.0));
         }
         // Images that go on, in the order of their states.
@@ -510,6 +509,7 @@ impl<'a> Engine<'a> {
         let (timesteps, kinds) = (chunk.len(), layer.synapses.len());
         let Scratch { states, fired, counts, lists } = scratch;
         let states = &mut states[..drives.len()];
+        let keeps = layer.neurons.is_some() && chunk.end < end;
         for state in states.iter_mut() {
             let operations = &mut state.operations[stage];
             operations.clear();
@@ -518,10 +518,8 @@ impl<'a> Engine<'a> {
                 None => state.output.resize(timesteps * positions * blocks, [0.0; LANES]),
                 Some(_) => {
                     state.events[stage].clear(timesteps);
-                    let neurons = &mut state.neurons[stage];
-                    if neurons.is_empty() && chunk.end < end {
-                        let start = layer.blocks.iter().map(Parameters::start);
-                        neurons.extend(start.cycle().take(positions * blocks));
+                    if keeps {
+                        state.neurons[stage].resize(positions * blocks, Lanes::default());
                     }
                 }
             }
@@ -571,9 +569,9 @@ impl<'a> Engine<'a> {
                     };
                     let constant = rest(0);
                     let kept = at * blocks + block;
-                    let mut neurons = match state.neurons.get(stage).and_then(|n| n.get(kept)) {
-                        Some(neurons) => *neurons,
-                        None => parameters.start(),
+                    let mut neurons = match chunk.start > 0 && layer.neurons.is_some() {
+                        true => state.neurons[stage][kept],
+                        false => parameters.start(),
                     };
                     for t in 0..timesteps {
                         let mut z = match drive {
@@ -612,8 +610,8 @@ impl<'a> Engine<'a> {
                             }
                         }
                     }
-                    if let Some(kept) = state.neurons.get_mut(stage).and_then(|n| n.get_mut(kept)) {
-                        *kept = neurons;
+                    if keeps {
+                        state.neurons[stage][kept] = neurons;
                     }
                 }
             }

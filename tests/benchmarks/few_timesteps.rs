@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use evospike::ann::networks::{Classifier, Vgg15HalfBn};
-use evospike::data::{Cifar10, Classify, FolderSettings, Images, Normalisation, Part, TrainTest};
+use evospike::data::{Classify, FolderSettings, Images, Normalisation, Part, TrainTest};
 use evospike::onnx::Onnx;
 use evospike::prelude::*;
 
