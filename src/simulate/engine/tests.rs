@@ -36,11 +36,15 @@ fn stages() -> Stages {
 #[test]
 fn every_instruction_set_gives_the_same_spikes() {
     let stages = stages();
-    for (reset, leak, refractory) in
-        [(Reset::Subtract, 1.0, 0), (Reset::Zero, 0.9, 0), (Reset::Subtract, 0.9, 2)]
-    {
-        let neurons =
-            Neurons { reset, leak: vec![leak], refractory, initial: 0.5, ..Neurons::new([0.7]) };
+    for (reset, leak, refractory, spikes) in [
+        (Reset::Subtract, 1.0, 0, Spikes::PLAIN),
+        (Reset::Zero, 0.9, 0, Spikes::PLAIN),
+        (Reset::Subtract, 0.9, 2, Spikes::PLAIN),
+        (Reset::Subtract, 1.0, 0, Spikes::levels(2)),
+        (Reset::Subtract, 1.0, 0, Spikes { levels: 3, ..Spikes::burst(3) }),
+    ] {
+        let common = Neurons { spikes, initial: 0.5, ..Neurons::new([0.7]) };
+        let neurons = Neurons { reset, leak: vec![leak], refractory, ..common };
         let drive: Vec<f32> = noise(40 * 16, 5).collect();
         let run = |vectors| {
             let mut engine = Engine::new(&stages, &[neurons.clone(), neurons.clone()]).unwrap();
@@ -52,7 +56,10 @@ fn every_instruction_set_gives_the_same_spikes() {
                 &mut engine.scratch(1),
                 |_, chunk| {
                     for t in 0..chunk.timesteps {
-                        spikes.extend(chunk.events.iter().map(|events| events.at(t).to_vec()));
+                        spikes.extend(chunk.events.iter().map(|events| {
+                            let fired = events.at(t).iter().copied();
+                            fired.zip(events.counts(t)).collect::<Vec<_>>()
+                        }));
                         output.extend(chunk.output(t).map(f32::to_bits));
                     }
                     true
