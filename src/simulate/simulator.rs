@@ -419,7 +419,8 @@ impl<'a> Simulator<'a> {
         scratch: &mut Scratch,
         show: impl FnMut(usize, &Chunk<'_>) -> bool,
     ) -> Vec<Cow<'_, Currents>> {
-        let currents = |&image: &usize| match engine.takes_image() {
+        let takes_image = engine.takes_image();
+        let currents = |&image: &usize| match takes_image {
             true => self.currents(image, timesteps),
             false => Cow::Owned(Currents::nothing(self.stages)),
         };
@@ -549,7 +550,7 @@ pub(crate) struct LayerByLayer<'a> {
     saved: Vec<Saved>,
 }
 
-/// Maximum number of bytes of spikes that [`LayerByLayer`] saves.
+/// Maximum number of bytes of spikes that [`LayerByLayer`] saves, twice while a run replaces them.
 const SAVED: usize = 1 << 30;
 
 impl<'a> LayerByLayer<'a> {

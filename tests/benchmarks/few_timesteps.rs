@@ -22,6 +22,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     if let (Some(file), Some(images)) = (option("--onnx="), option("--images=")) {
         squeezenet(Path::new(file), Path::new(images))?;
+    } else if option("--data=").is_none() {
+        println!("needs CIFAR-10, or a SqueezeNet and images: --data=, or --onnx= and --images=");
     }
     Ok(())
 }
