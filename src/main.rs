@@ -5,8 +5,11 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use dfdx::prelude::Cpu;
+use evospike::ann::History;
+use evospike::ann::networks::NetworkDevice;
 use evospike::ann::optimiser::{Optimiser, Schedule};
-use evospike::data::Augment;
+use evospike::data::{Augment, Training};
 use evospike::prelude::*;
 use evospike::sweep::merge;
 use evospike::{Error, ranks};
@@ -187,6 +190,9 @@ struct TrainArguments {
     /// Write the weights in half precision, in half the space
     #[arg(long)]
     half: bool,
+    /// Device that trains
+    #[arg(long, default_value = "cpu")]
+    device: DeviceName,
     /// Number of passes over the training images
     #[arg(long)]
     epochs: Option<usize>,
@@ -227,6 +233,13 @@ enum Rule {
     Nesterov,
     /// With decoupled weight decay
     Adam,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum DeviceName {
+    Cpu,
+    /// The first NVIDIA card; the program must be built with the feature `cuda`
+    Cuda,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -368,10 +381,25 @@ fn run_train(arguments: &TrainArguments) -> evospike::Result<()> {
     arguments.images.open(arguments.net, arguments)
 }
 
+impl TrainArguments {
+    /// Trains on a device and writes the weights.
+    fn train<N: Network, D: NetworkDevice>(
+        &self,
+        images: &Images<Training, N::Task>,
+        settings: &TrainSettings,
+        names: &Names,
+        resume: &Resume<'_>,
+    ) -> evospike::Result<History> {
+        let mut ann = Ann::<N, D>::new(self.images.seed)?;
+        let history = resume.train(&mut ann, images, settings)?;
+        ann.save(&self.out, names)?;
+        Ok(history)
+    }
+}
+
 impl Work for TrainArguments {
     fn on<N: Network>(&self, parts: &Split<N::Task>) -> evospike::Result<()> {
         let checkpoint = beside(&self.out, ".checkpoint");
-        let mut ann = Ann::<N>::new(self.images.seed)?;
         let file = checkpoint.display().to_string();
         // A checkpoint is complete or not there at all, so it is safe to stop anywhere.
         let stop = ctrlc::set_handler(move || {
@@ -382,9 +410,20 @@ impl Work for TrainArguments {
             eprintln!("warning: Ctrl-C will not say how to resume: {error}");
         }
         let settings = self.settings()?;
-        let history = Resume::at(&checkpoint).train(&mut ann, &parts.training, &settings)?;
         let names = if self.half { Names::own().half_precision() } else { Names::own() };
-        ann.save(&self.out, &names)?;
+        let resume = Resume::at(&checkpoint);
+        let history = match self.device {
+            DeviceName::Cpu => self.train::<N, Cpu>(&parts.training, &settings, &names, &resume),
+            #[cfg(feature = "cuda")]
+            DeviceName::Cuda => {
+                self.train::<N, dfdx::prelude::Cuda>(&parts.training, &settings, &names, &resume)
+            }
+            #[cfg(not(feature = "cuda"))]
+            DeviceName::Cuda => {
+                let expected = "cpu, as the program was built without the feature `cuda`";
+                Err(wrong("device", "cuda", expected))
+            }
+        }?;
         let ann = Ann::<N>::load(&self.out, &names)?; // rounded, as it is used from now on
         if let Some(last) = history.last() {
             println!("{}: {last} in epoch {}", N::NAME, last.epoch);

@@ -252,10 +252,11 @@ macro_rules! blocks {
     };
 }
 
-/// Defines VGG15s for 3 x 32 x 32 images: thirteen convolutions of four widths and a hidden linear
-/// layer, 2 x 2 average pooling before ReLU, and no bias except that of batch normalisation.
+/// Defines VGG15s: thirteen convolutions of four widths, the first of which gives planes of 32 x 32,
+/// and a hidden linear layer, 2 x 2 average pooling before ReLU, and no bias except that of batch
+/// normalisation.
 macro_rules! vgg15 {
-    ($(mod $module:ident, $kind:ident $a:literal $b:literal $c:literal $d:literal $hidden:literal {
+    ($(mod $module:ident, $kind:ident [$first:ty] $a:literal $b:literal $c:literal $d:literal $hidden:literal {
         $($(#[$doc:meta])* $name:ident for $task:ident $classes:literal;)*
     })*) => {$(
         mod $module {
@@ -264,7 +265,7 @@ macro_rules! vgg15 {
 
             blocks!($kind);
             type Features = (
-                (Block<3, $a, 32>, Pooled<$a, $a, 32, 16>),
+                ($first, Pooled<$a, $a, 32, 16>),
                 (Block<$a, $b, 16>, Pooled<$b, $b, 16, 8>),
                 (Block<$b, $c, 8>, Block<$c, $c, 8>, Pooled<$c, $c, 8, 4>),
                 (Block<$c, $d, 4>, Block<$d, $d, 4>, Pooled<$d, $d, 4, 2>),
@@ -281,19 +282,24 @@ macro_rules! vgg15 {
 }
 
 vgg15! {
-    mod vgg15, plain 64 128 256 512 4096 {
+    mod vgg15, plain [Block<3, 64, 32>] 64 128 256 512 4096 {
         /// VGG15 of Lu and Sengupta (2020) for CIFAR-10: no bias, dropout 0.1.
         Vgg15 for Cifar10 10;
         /// [`Vgg15`] for CIFAR-100.
         Vgg15Cifar100 for Cifar100 100;
     }
-    mod vgg15_half, norm 32 64 128 256 512 {
+    mod vgg15_half, norm [Block<3, 32, 32>] 32 64 128 256 512 {
         /// VGG15 of half the width with batch normalisation, for CIFAR-10.
         Vgg15HalfBn for Cifar10 10;
         /// [`Vgg15HalfBn`] for CIFAR-100.
         Vgg15HalfBnCifar100 for Cifar100 100;
     }
-    mod vgg15_quarter, norm 16 32 64 128 256 {
+    mod vgg15_half_64, norm [Pooled<3, 32, 64, 32>] 32 64 128 256 512 {
+        /// [`Vgg15HalfBn`] for Tiny-ImageNet, whose first convolution is pooled as well: 64 x 64
+        /// pixels become planes of 32 x 32.
+        Vgg15HalfBnTinyImageNet for TinyImageNet 200;
+    }
+    mod vgg15_quarter, norm [Block<3, 16, 32>] 16 32 64 128 256 {
         /// VGG15 of a quarter of the width with batch normalisation, for CIFAR-10, small enough for
         /// training on two cores.
         Vgg15QuarterBn for Cifar10 10;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::{Args, Subcommand};
 use evospike::Error;
 use evospike::ann::TaskOf;
-use evospike::ann::networks::{Vgg15HalfBn, Vgg15HalfBnCifar100};
+use evospike::ann::networks::{Vgg15HalfBn, Vgg15HalfBnCifar100, Vgg15HalfBnTinyImageNet};
 #[cfg(feature = "onnx")]
 use evospike::data::Task;
 use evospike::data::TrainTest;
@@ -21,7 +21,7 @@ use evospike::reproduce::{
 #[cfg(feature = "onnx")]
 use super::import::{ImportedWork, OnnxArguments};
 use super::source::{
-    Cifar, DataArguments, ImageArguments, Net, Work, load_trained, load_weights, wrong,
+    Cifar, DataArguments, Format, ImageArguments, Net, Work, load_trained, load_weights, wrong,
 };
 
 #[derive(Subcommand)]
@@ -78,8 +78,8 @@ impl Reproduce {
 struct TrainedFiles {
     #[command(flatten)]
     data: DataArguments,
-    /// Weights of the half-width VGG15 for CIFAR-10 or CIFAR-100 (safetensors), as `train` writes
-    /// them or with PyTorch's names
+    /// Weights of the half-width VGG15 for CIFAR-10, CIFAR-100 or Tiny-ImageNet (safetensors), as
+    /// `train` writes them or with PyTorch's names
     #[cfg_attr(
         feature = "onnx",
         doc = "(for `reproduce thresholds` also an ONNX file of a network for other images)"
@@ -295,6 +295,10 @@ impl TrainedFiles {
         // Found before all images are read.
         let found = std::fs::metadata(&self.model);
         found.map_err(|source| Error::Io { path: self.model.clone(), source })?;
+        if self.data.format()? == Format::TinyImagenet {
+            let data = self.data.tiny_imagenet()?;
+            return self.on::<Vgg15HalfBnTinyImageNet>(&data, experiment);
+        }
         match self.data.cifar()? {
             Cifar::Ten(data) => self.on::<Vgg15HalfBn>(&data, experiment),
             Cifar::Hundred(data) => self.on::<Vgg15HalfBnCifar100>(&data, experiment),

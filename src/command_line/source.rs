@@ -6,9 +6,11 @@ use clap::{Args, ValueEnum};
 use evospike::Error;
 use evospike::ann::networks::{
     FashionCnn, Mlp, MnistCnn, ResNet20, ResNet20Cifar100, Vgg15, Vgg15Cifar100, Vgg15HalfBn,
-    Vgg15HalfBnCifar100, Vgg15QuarterBn, Vgg15QuarterBnCifar100, Vgg16,
+    Vgg15HalfBnCifar100, Vgg15HalfBnTinyImageNet, Vgg15QuarterBn, Vgg15QuarterBnCifar100, Vgg16,
 };
-use evospike::data::{Cifar10, Cifar100, FolderSettings, Normalisation, Task, TrainTest};
+use evospike::data::{
+    Cifar10, Cifar100, FolderSettings, Normalisation, Task, TinyImageNet, TrainTest,
+};
 use evospike::prelude::*;
 use evospike::ranks;
 
@@ -58,7 +60,7 @@ pub(crate) enum Net {
     MnistCnn,
     /// For CIFAR-10 or CIFAR-100, without batch normalisation
     Vgg15,
-    /// For CIFAR-10 or CIFAR-100
+    /// For CIFAR-10, CIFAR-100 or Tiny-ImageNet
     Vgg15HalfBn,
     /// For CIFAR-10 or CIFAR-100
     Vgg15QuarterBn,
@@ -76,6 +78,8 @@ pub(crate) enum Format {
     Cifar10,
     /// CIFAR-100's binary version
     Cifar100,
+    /// Tiny-ImageNet-200, unpacked
+    TinyImagenet,
     /// The files of the MNIST family
     Idx,
     /// train/CLASS/* and test/CLASS/*, JPEG or PNG
@@ -96,6 +100,8 @@ pub(crate) fn find_format(data: &Path) -> evospike::Result<Format> {
         ("cifar-100-binary.tar.gz", Format::Cifar100),
         ("cifar-100-python.tar.gz", Format::Cifar100),
         ("train.bin", Format::Cifar100),
+        ("tiny-imagenet-200", Format::TinyImagenet),
+        ("wnids.txt", Format::TinyImagenet),
         ("train-images-idx3-ubyte", Format::Idx),
         ("train-images-idx3-ubyte.gz", Format::Idx),
         ("train-images.idx3-ubyte", Format::Idx),
@@ -183,6 +189,9 @@ impl ImageArguments {
                 self.on::<MnistCnn>(work, data?, &Normalisation::MNIST)
             }
             Net::Vgg15 => self.on_cifar::<Vgg15, Vgg15Cifar100>(work),
+            Net::Vgg15HalfBn if self.files.format()? == Format::TinyImagenet => {
+                work.on::<Vgg15HalfBnTinyImageNet>(&self.split(&self.files.tiny_imagenet()?)?)
+            }
             Net::Vgg15HalfBn => self.on_cifar::<Vgg15HalfBn, Vgg15HalfBnCifar100>(work),
             Net::Vgg15QuarterBn => self.on_cifar::<Vgg15QuarterBn, Vgg15QuarterBnCifar100>(work),
             Net::Resnet20 => self.on_cifar::<ResNet20, ResNet20Cifar100>(work),
@@ -265,7 +274,9 @@ impl DataArguments {
             Format::Cifar10 => (false, false),
             Format::Cifar100 => (true, false),
             Format::Folder => (in_folders() >= Cifar100::CLASSES, true),
-            Format::Idx | Format::Auto => return Err(self.refuse("cifar10, cifar100 or folder")),
+            Format::TinyImagenet | Format::Idx | Format::Auto => {
+                return Err(self.refuse("cifar10, cifar100 or folder"));
+            }
         };
         Ok(if hundred {
             let data = if folder { self.folder()? } else { data::cifar100(path)? };
@@ -274,6 +285,11 @@ impl DataArguments {
             let data = if folder { self.folder()? } else { data::cifar10(path)? };
             Cifar::Ten(data.normalised(&Normalisation::CIFAR10)?)
         })
+    }
+
+    /// Tiny-ImageNet, normalised.
+    pub(crate) fn tiny_imagenet(&self) -> evospike::Result<TrainTest<TinyImageNet>> {
+        data::tiny_imagenet(self.data()?)?.normalised(&Normalisation::TINY_IMAGENET)
     }
 
     /// Images in folders; says which files were left out.

@@ -156,15 +156,24 @@ pub fn class_folders_with<K: Task>(
     Ok((images, skipped))
 }
 
-struct Listing {
-    folder: PathBuf,
-    names: Vec<String>,
-    files: Vec<PathBuf>,
-    labels: Vec<u16>,
+/// Files of images and their classes.
+pub(super) struct Listing {
+    pub folder: PathBuf,
+    /// Names of the classes.
+    pub names: Vec<String>,
+    pub files: Vec<PathBuf>,
+    pub labels: Vec<u16>,
+}
+
+impl Listing {
+    /// No files yet.
+    pub fn new(folder: &Path, names: &[String]) -> Self {
+        Self { folder: folder.into(), names: names.into(), files: Vec::new(), labels: Vec::new() }
+    }
 }
 
 /// Lists the files and folders in a folder, sorted, without hidden ones.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
         let entry = entry.map_err(Error::io(folder))?;
@@ -178,8 +187,7 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
 
 fn list<K: Task>(folder: &Path, settings: &FolderSettings) -> Result<Listing> {
     let mut empty = 0;
-    let mut listing =
-        Listing { folder: folder.into(), names: Vec::new(), files: Vec::new(), labels: Vec::new() };
+    let mut listing = Listing::new(folder, &[]);
     let classes = entries(folder)?;
     if let Some(file) = classes.iter().find(|path| !path.is_dir()) {
         let expected = "nothing but a folder for each class";
@@ -217,7 +225,7 @@ fn list<K: Task>(folder: &Path, settings: &FolderSettings) -> Result<Listing> {
 }
 
 /// Decodes all files but those that cannot be, whose errors it adds to `skipped`.
-fn decode_all<K: Task>(
+pub(super) fn decode_all<K: Task>(
     listing: Listing,
     settings: &FolderSettings,
     skipped: &mut Vec<Error>,

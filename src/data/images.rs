@@ -162,6 +162,8 @@ impl Normalisation {
     pub const CIFAR10: Self = Self::of(&[0.4914, 0.4822, 0.4465], &[0.2470, 0.2435, 0.2616]);
     /// Mean and standard deviation of the training images of CIFAR-100, per channel.
     pub const CIFAR100: Self = Self::of(&[0.5071, 0.4865, 0.4409], &[0.2673, 0.2564, 0.2762]);
+    /// Mean and standard deviation of the training images of Tiny-ImageNet, per channel.
+    pub const TINY_IMAGENET: Self = Self::of(&[0.4802, 0.4481, 0.3975], &[0.2770, 0.2691, 0.2821]);
     /// Mean and standard deviation of the training images of MNIST.
     pub const MNIST: Self = Self::of(&[0.1307], &[0.3081]);
     /// Mean and standard deviation that torchvision's ImageNet networks were trained with, per

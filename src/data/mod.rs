@@ -15,7 +15,7 @@
 //! ```
 //!
 //! Data sets that have a test part are read as [`TrainTest`]: [`cifar10`], [`cifar100`], [`idx`]
-//! for the MNIST family, [`folder`](fn@folder) for images in folders, and [`Images::from_arrays`]
+//! for the MNIST family, [`tiny_imagenet`], [`folder`](fn@folder) for images in folders, and [`Images::from_arrays`]
 //! for anything else.
 //!
 //! ```no_run
@@ -37,6 +37,7 @@ pub(crate) mod pickle;
 pub(crate) mod shape;
 pub(crate) mod split;
 pub(crate) mod tasks;
+pub(crate) mod tiny_imagenet;
 
 pub use augment::Augment;
 pub use embedded::{digits, fashion};
@@ -46,5 +47,6 @@ pub use images::*;
 pub use shape::Shape;
 pub use split::*;
 pub use tasks::*;
+pub use tiny_imagenet::tiny_imagenet;
 
 pub(crate) use images::Samples;

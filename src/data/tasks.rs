@@ -42,5 +42,8 @@ pub type Cifar10 = Classify<3, 32, 10>;
 /// CIFAR-100: 3 x 32 x 32 pixels, 100 classes.
 pub type Cifar100 = Classify<3, 32, 100>;
 
+/// Tiny-ImageNet: 3 x 64 x 64 pixels, 200 classes.
+pub type TinyImageNet = Classify<3, 64, 200>;
+
 /// ImageNet: 3 x 224 x 224 pixels, 1,000 classes.
 pub type ImageNet = Classify<3, 224, 1000>;

@@ -307,8 +307,10 @@ pub(crate) fn max_pool<D: Device<f32>, T: Tape<f32, D>>(
     let over_frames = |x: Flat<f32, D, T>, to: usize, of: &dyn Fn(usize, usize) -> f32| {
         let from = frames + 1;
         let matrix = (0..to * from).map(|i| of(i / from, i % from)).collect();
-        let matrix = device.try_tensor_from_vec(matrix, (to, from))?.retaped::<T>();
+        let matrix = device.try_tensor_from_vec(matrix, (to, from))?;
+        // Copied for each input: on a card, dfdx multiplies no matrix that is broadcast.
         let matrix = matrix.try_broadcast_like::<_, Axis<0>>(&(inputs, to, from))?;
+        let matrix = matrix.try_contiguous()?.retaped::<T>();
         let each = x.shape().0 / (inputs * from).max(1);
         let product = matrix.try_matmul(x.try_reshape_like(&(inputs, from, each))?)?;
         product.try_reshape_like(&(inputs * to * each,))

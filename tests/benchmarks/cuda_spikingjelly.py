@@ -31,7 +31,9 @@ def spiking(device):
     net = nn.Sequential(*modules).to(device)
     functional.set_step_mode(net, "m")
     if device == "cuda":
-        functional.set_backend(net, "cupy", instance=neuron.IFNode)
+        for module in net.modules():
+            if isinstance(module, neuron.IFNode):
+                module.backend = "cupy"
     return net
 
 
