@@ -295,8 +295,8 @@ vgg15! {
         Vgg15HalfBnCifar100 for Cifar100 100;
     }
     mod vgg15_half_64, norm [Pooled<3, 32, 64, 32>] 32 64 128 256 512 {
-        /// [`Vgg15HalfBn`] for Tiny-ImageNet, whose first convolution is pooled as well: 64 x 64
-        /// pixels become planes of 32 x 32.
+        /// [`Vgg15HalfBn`](crate::ann::networks::Vgg15HalfBn) for Tiny-ImageNet, whose first
+        /// convolution is pooled as well: 64 x 64 pixels become planes of 32 x 32.
         Vgg15HalfBnTinyImageNet for TinyImageNet 200;
     }
     mod vgg15_quarter, norm [Block<3, 16, 32>] 16 32 64 128 256 {
