@@ -374,9 +374,16 @@ fn check_out(out: &Path, ending: &str) -> evospike::Result<()> {
     }
 }
 
+fn without_cuda() -> Error {
+    wrong("device", "cuda", "cpu, as the program was built without the feature `cuda`")
+}
+
 fn run_train(arguments: &TrainArguments) -> evospike::Result<()> {
     // Found now, not after the training.
     arguments.settings()?;
+    if cfg!(not(feature = "cuda")) && matches!(arguments.device, DeviceName::Cuda) {
+        return Err(without_cuda());
+    }
     check_out(&arguments.out, HELD_OUT)?;
     arguments.images.open(arguments.net, arguments)
 }
@@ -419,10 +426,7 @@ impl Work for TrainArguments {
                 self.train::<N, dfdx::prelude::Cuda>(&parts.training, &settings, &names, &resume)
             }
             #[cfg(not(feature = "cuda"))]
-            DeviceName::Cuda => {
-                let expected = "cpu, as the program was built without the feature `cuda`";
-                Err(wrong("device", "cuda", expected))
-            }
+            DeviceName::Cuda => Err(without_cuda()),
         }?;
         let ann = Ann::<N>::load(&self.out, &names)?; // rounded, as it is used from now on
         if let Some(last) = history.last() {
