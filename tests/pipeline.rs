@@ -197,6 +197,8 @@ fn bad_arguments_get_one_line_and_exit_code_2() {
         &["--net", "digits", "--label-smoothing", "-0.1"],
         &["--net", "digits", "--momentum", "0.9"], // Adam's default
         &["--net", "digits", "--optimiser", "nesterov", "--momentum", "0"],
+        #[cfg(not(feature = "cuda"))]
+        &["--net", "digits", "--device", "cuda"],
         &["--net", "digits", "--data", "."],
         &["--net", "digits", "--held-out", "1"],
         &["--net", "digits", "--held-out", "0.1", "--held-out-list", "x"],
