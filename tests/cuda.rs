@@ -23,7 +23,7 @@ fn a_card_gives_what_the_cpu_gives() {
         return println!("skipped: {error}");
     }
     let digits = data::digits().unwrap().split(Shares::default(), 0).unwrap();
-    // Adam divides a gradient by its own size, and the rounding of one near 0 with it.
+    // Not by Adam, which divides a gradient by its own size, and the rounding of one near 0 with it.
     let optimiser = Optimiser::Sgd { momentum: 0.9, nesterov: false };
     let settings =
         TrainSettings { epochs: 2, optimiser, learning_rate: 0.01, ..TrainSettings::digits() };

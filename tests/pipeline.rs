@@ -356,7 +356,7 @@ fn damaged_images_are_left_out_by_choice() {
 
 /// The format is told by the name; that it was read, by what is wrong in it.
 #[test]
-fn archives_and_emnist_are_found() {
+fn published_data_sets_are_found() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let ten: Vec<_> = (1..6).map(|i| format!("data_batch_{i}")).collect();
@@ -365,11 +365,15 @@ fn archives_and_emnist_are_found() {
     fs::write(path("cifar-10-python.tar.gz"), cifar::archive(&files)).unwrap();
     let files = ["train", "test"].map(|name| (name, cifar::pickle(1, "coarse")));
     fs::write(path("cifar-100-python.tar.gz"), cifar::archive(&files)).unwrap();
+    fs::create_dir_all(path("tiny/tiny-imagenet-200")).unwrap();
+    fs::write(path("tiny/tiny-imagenet-200/wnids.txt"), "n01443537").unwrap();
     fs::write(path("emnist-digits-train-images-idx3-ubyte"), "no images").unwrap();
     fs::write(path("emnist-digits-train-labels-idx1-ubyte"), "no labels").unwrap();
     for (net, data, expected) in [
         ("resnet20", "cifar-10-python.tar.gz", "data_batch_1, `labels`: found label 10"),
         ("resnet20", "cifar-100-python.tar.gz", "cifar-100-python.tar.gz/train"),
+        ("vgg15-half-bn", "tiny", "tiny-imagenet-200/wnids.txt, classes: found 1"),
+        ("resnet20", "tiny", "format: found tiny-imagenet, expected cifar10"),
         ("mnist-cnn", "emnist-digits", "emnist-digits-train-images-idx3-ubyte, byte 0"),
         ("mnist-cnn", "nowhere", "nowhere: No such file"),
     ] {

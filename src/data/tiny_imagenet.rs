@@ -43,13 +43,12 @@ pub fn tiny_imagenet(path: impl AsRef<Path>) -> Result<TrainTest<TinyImageNet>> 
         let expected = format!("{}, one a line", TinyImageNet::CLASSES);
         return Err(Error::data(ids.display(), "classes", names.len(), expected));
     }
-    let listings = [training(&root.join("train"), &names)?, validation(&root.join("val"), &names)?];
-    let settings = FolderSettings::default();
-    let [training, test] = listings.map(|listing| {
-        let mut skipped = Vec::new(); // none, by these settings
-        decode_all(listing, &settings, &mut skipped)
-    });
-    TrainTest::new(training?, test?)
+    // Both are listed first: decoding takes long, and an error should come before it.
+    let training = training(&root.join("train"), &names)?;
+    let test = validation(&root.join("val"), &names)?;
+    // No file is skipped by these settings.
+    let decode = |listing| decode_all(listing, &FolderSettings::default(), &mut Vec::new());
+    TrainTest::new(decode(training)?, decode(test)?)
 }
 
 /// Name of the folder that the published archive unpacks to.
