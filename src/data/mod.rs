@@ -15,8 +15,8 @@
 //! ```
 //!
 //! Data sets that have a test part are read as [`TrainTest`]: [`cifar10`], [`cifar100`], [`idx`]
-//! for the MNIST family, [`tiny_imagenet`], [`folder`](fn@folder) for images in folders, and [`Images::from_arrays`]
-//! for anything else.
+//! for the MNIST family, [`tiny_imagenet`], [`folder`](fn@folder) for images in folders, and
+//! [`Images::from_arrays`] for anything else.
 //!
 //! ```no_run
 //! use evospike::prelude::*;
