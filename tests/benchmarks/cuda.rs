@@ -37,7 +37,7 @@ fn main() -> evospike::Result<()> {
         return Ok(());
     }
     let cuda = cfg!(feature = "cuda");
-    let images = if cuda { 1024 } else { 16 };
+    let images = if cuda { 256 } else { 16 };
     let card = name();
     let pixels = (0..2 * images * Cifar10::SHAPE.size()).map(|i| (i * i % 251) as u8).collect();
     let labels = (0..2 * images).map(|i| (i % Cifar10::CLASSES) as u16).collect();
@@ -47,11 +47,15 @@ fn main() -> evospike::Result<()> {
     let conversion = convert(&ann, &parts.training.take(100))?;
     let plain = conversion.balance(Balance::PercentilePerChannel(99.9))?;
     let levels = plain.with_initial(0.5)?.with_spikes(Spikes::levels(2))?;
-    let spikingjelly = spikingjelly(images);
     let mut rows = Vec::new();
-    let mut add = |work: &str, images: usize, seconds: [f64; 2]| {
-        let [on_card, on_cpu] = seconds.map(|seconds| images as f64 / seconds);
-        println!("{work}: {on_card:.1} images a second on {card}, {on_cpu:.1} on the CPU");
+    let mut add = |work: &str, images: usize, on_card: Work<'_>, on_cpu: Work<'_>| {
+        // Each figure is printed when it is known: a card may be lent for minutes.
+        let measure = |place: &str, work_there: Work<'_>| {
+            let rate = images as f64 / best_of_3(work_there)?;
+            println!("{work}: {rate:.1} images a second on {place}");
+            evospike::Result::Ok(rate)
+        };
+        let (on_card, on_cpu) = (measure(&card, on_card)?, measure("the CPU", on_cpu)?);
         rows.push(Row {
             card: card.clone(),
             work: work.into(),
@@ -59,8 +63,9 @@ fn main() -> evospike::Result<()> {
             card_images_per_second: on_card,
             cpu_images_per_second: on_cpu,
             ratio: on_card / on_cpu,
-            spikingjelly_images_per_second: spikingjelly.get(work).copied(),
+            spikingjelly_images_per_second: None,
         });
+        evospike::Result::Ok(())
     };
     for (work, snn, timesteps) in
         [("plain, 64 timesteps", &plain, 64), ("two levels, 4 timesteps", &levels, 4)]
@@ -68,22 +73,24 @@ fn main() -> evospike::Result<()> {
         let test = &parts.training.take(images);
         let run = |snn: &Snn<Vgg15HalfBn>| simulate(snn, test, timesteps).map(drop);
         let on_card = snn.on::<Card>()?;
-        add(work, images, [best_of_3(|| run(&on_card))?, best_of_3(|| run(snn))?]);
+        add(work, images, &mut || run(&on_card), &mut || run(snn))?;
     }
     // An epoch of one batch after another.
     let settings = TrainSettings { epochs: 1, batch: 128.min(images), ..TrainSettings::default() };
     let (mut on_card, mut on_cpu) = (Ann::<Vgg15HalfBn, Card>::new(0)?, ann);
-    let seconds = [
-        best_of_3(|| on_card.train(&parts.training, &settings).map(drop))?,
-        best_of_3(|| on_cpu.train(&parts.training, &settings).map(drop))?,
-    ];
-    add("training", parts.training.len(), seconds);
+    let there: Work<'_> = &mut || on_card.train(&parts.training, &settings).map(drop);
+    let here: Work<'_> = &mut || on_cpu.train(&parts.training, &settings).map(drop);
+    add("training", parts.training.len(), there, here)?;
     let hybrid = HybridSettings { train: settings, timesteps: 4, ..HybridSettings::default() };
     let training = &parts.training.take(images / 4);
     let run = |snn: &Snn<Vgg15HalfBn>| train_through_time(snn, training, &hybrid).map(drop);
     let on_card = plain.on::<Card>()?;
-    let seconds = [best_of_3(|| run(&on_card))?, best_of_3(|| run(&plain))?];
-    add("training through 4 timesteps", training.len(), seconds);
+    let (there, here): (Work<'_>, Work<'_>) = (&mut || run(&on_card), &mut || run(&plain));
+    add("training through 4 timesteps", training.len(), there, here)?;
+    let spikingjelly = spikingjelly(images);
+    for row in &mut rows {
+        row.spikingjelly_images_per_second = spikingjelly.get(&row.work).copied();
+    }
     if cuda {
         write_csv(concat!(env!("CARGO_MANIFEST_DIR"), "/results/benchmarks/cuda.csv"), rows)?;
     }
@@ -120,8 +127,11 @@ fn spikingjelly(images: usize) -> BTreeMap<String, f64> {
     }
 }
 
+/// Something to measure.
+type Work<'a> = &'a mut dyn FnMut() -> evospike::Result<()>;
+
 /// Seconds of the fastest of three calls.
-fn best_of_3(mut work: impl FnMut() -> evospike::Result<()>) -> evospike::Result<f64> {
+fn best_of_3(work: Work<'_>) -> evospike::Result<f64> {
     let mut best = f64::INFINITY;
     for _ in 0..3 {
         let clock = Instant::now();
