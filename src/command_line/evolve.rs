@@ -66,6 +66,9 @@ enum Kind {
     /// Signed, up to four, each of a quarter of the threshold
     #[value(name = "four_levels")]
     FourLevels,
+    /// Signed, up to eight, each of an eighth of the threshold
+    #[value(name = "eight_levels")]
+    EightLevels,
 }
 
 impl From<Kind> for Spikes {
@@ -76,6 +79,7 @@ impl From<Kind> for Spikes {
             Kind::Burst => Self::burst(2),
             Kind::TwoLevels => Self::levels(2),
             Kind::FourLevels => Self::levels(4),
+            Kind::EightLevels => Self::levels(8),
         }
     }
 }

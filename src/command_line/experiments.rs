@@ -198,11 +198,11 @@ pub(crate) struct NeuronsArguments {
     /// Seeds of the optimiser, one evolution of each kind of neurons for each
     #[arg(long, value_delimiter = ',', default_values_t = NeuronsSettings::default().seeds)]
     seeds: Vec<u64>,
-    /// Kinds of neurons: plain, signed, burst, two_levels, four_levels
+    /// Kinds of neurons: plain, signed, burst, two_levels, four_levels, eight_levels
     #[arg(long, value_delimiter = ',')]
     kinds: Option<Vec<String>>,
     /// Timestep that the networks are to be good at, from 1: conversions are chosen and calibrated
-    /// for it, and it is the first that counts in the evolution [default: 2 to 12, by the kind]
+    /// for it, and it is the first that counts in the evolution [default: 1 to 12, by the kind]
     #[arg(long)]
     from: Option<usize>,
     /// Number of test images

@@ -86,7 +86,7 @@ pub(super) fn measure<M: Model>(
             kept.is_of(images.len(), settings.timesteps) && kept.outputs.is_none()
         };
         // Outputs of many classes would be too many to keep.
-        let (run, exit) = steps.step_that(&format!("test, {chosen}"), fit, || {
+        let (run, exit) = steps.step_that(&format!("test, {}", chosen.step), fit, || {
             let mut run = simulate(&chosen.snn, &images, run)?;
             let exit = chosen.gap.map(|gap| run.exit_at(gap)).transpose()?;
             run.outputs = None;
@@ -123,6 +123,8 @@ pub(super) struct Chosen<N: Classifier> {
     /// How it was chosen among others of its sort.
     pub conversion: String,
     pub snn: Snn<N>,
+    /// What its steps are named after: the same for two networks only if they are the same.
+    step: String,
     /// Gap of early exit, if one reaches the target.
     pub gap: Option<f32>,
     /// Place, in the list of all networks, of the conversion that it was evolved from: the strongest
@@ -278,21 +280,29 @@ impl<N: Classifier> Experiment<'_, N> {
         }
         let strongest = conversions.iter().enumerate();
         let strongest = strongest.min_by(|(_, a), (_, b)| a.1.2.total_cmp(&b.1.2));
-        let start = first + strongest.map_or(0, |(place, _)| place);
+        let (start, error) = strongest
+            .map_or((first, f64::INFINITY), |(place, (_, (_, _, error)))| (first + place, *error));
         let seed = settings.seeds[0];
         for (network, (conversion, snn, _)) in conversions {
             let (kind, gap, start) = (kind.clone(), None, None);
-            chosen.push(Chosen { kind, network, seed, conversion, snn, gap, start });
+            let step = format!("{}, {network}", kind.name);
+            chosen.push(Chosen { kind, network, seed, conversion, snn, step, gap, start });
         }
         for &seed in &settings.seeds {
-            let mut snn = chosen[start].snn.clone();
+            // What an evolution found is kept only if it errs less than what it started from, on more
+            // images than a generation has.
+            let (mut snn, mut error) = (chosen[start].snn.clone(), error);
+            let (mut conversion, mut step) = (
+                format!("{}, as no evolution was better", chosen[start].conversion),
+                chosen[start].step.clone(),
+            );
             let (images, target) = self.evolving;
             for rung in 0..settings.evolutions.len() {
                 let evolution = settings.evolution(rung, kind, seed);
-                let step = format!("evolution {rung}, {}, seed {seed}", kind.name);
-                let resume = Resume::at(steps.path(&step, "checkpoint")).stopped_by(steps.stop);
+                let name = format!("evolution {rung}, {}, seed {seed}", kind.name);
+                let resume = Resume::at(steps.path(&name, "checkpoint")).stopped_by(steps.stop);
                 let evolved = resume.evolve(&snn, images, target, &evolution)?;
-                steps.timing.push(TimingRow::new(&step, evolved.seconds));
+                steps.timing.push(TimingRow::new(&name, evolved.seconds));
                 convergence.extend(evolved.generations.iter().map(|state| GenerationRow {
                     neuron: kind.name.clone(),
                     seed,
@@ -303,14 +313,20 @@ impl<N: Classifier> Experiment<'_, N> {
                     median: rounded(state.median.value()),
                     incumbent: state.incumbent.map(|fitness| rounded(fitness.value())),
                 }));
-                snn = evolved.snn;
+                let candidate = (format!("evolution {rung}, seed {seed}"), evolved.snn);
+                for (_, found, its) in self.measured(kind, vec![candidate], steps)? {
+                    if its < error {
+                        (snn, error) = (found, its);
+                        conversion = format!("from {}", chosen[start].conversion);
+                        step = format!("{}, {EVOLVED} {rung}, seed {seed}", kind.name);
+                    }
+                }
             }
-            let conversion = format!("from {}", chosen[start].conversion);
             let (kind, network, start) = (kind.clone(), EVOLVED, Some(start));
-            chosen.push(Chosen { kind, network, seed, conversion, snn, gap: None, start });
+            chosen.push(Chosen { kind, network, seed, conversion, snn, step, gap: None, start });
         }
         for chosen in &mut chosen[first..] {
-            let step = format!("gap, {chosen}");
+            let step = format!("gap, {}", chosen.step);
             chosen.gap = steps.step(&step, || self.gap(&chosen.snn))?;
         }
         Ok(())

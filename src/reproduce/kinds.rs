@@ -73,6 +73,7 @@ impl Default for NeuronsSettings {
                 kind("burst", Spikes::burst(2), 3, 5),
                 kind("two_levels", Spikes::levels(2), 3, 4),
                 kind("four_levels", Spikes::levels(4), 2, 3),
+                kind("eight_levels", Spikes::levels(8), 1, 2),
             ],
             initial: 0.5,
             balance_images: 1000,

@@ -61,6 +61,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             systems.insert(name, System::EarlyExit(snn, exit.gap));
         }
     }
+    // In one timestep, which is enough for as many levels.
+    let snn = conversion.balance(Balance::LeastSquaresPerChannel { spikes: 12 })?;
+    let snn = snn.with_initial(0.5)?.with_spikes(Spikes::levels(8))?;
+    systems.insert("evospike, eight levels".into(), System::Fixed(snn, 1));
     println!("{}", json!(systems.keys().collect::<Vec<_>>()));
     for line in io::stdin().lock().lines() {
         let line = line?;
