@@ -482,6 +482,22 @@ fn neurons_resume_to_the_same_files() -> evospike::Result<()> {
     let saved: Vec<NeuronRow> = read_csv(folder.path().join("neurons.csv"))?;
     assert_eq!(&saved, rows);
 
+    // Evolutions that find worse networks only, far away, leave the conversion as it was.
+    let mut worse = NeuronsSettings { seeds: vec![0], ..settings.clone() };
+    worse.kinds.truncate(1);
+    worse.kinds[0].genome = vec![(Gene::Scale, [1.0, 1000.0])];
+    worse.evolutions.truncate(1);
+    worse.evolutions[0].search = Search::CmaEs(CmaEsSettings { population: None, sigma: 0.5 });
+    let folder_of_worse = tempfile::tempdir().unwrap();
+    let never = AtomicBool::new(false);
+    let rows = neurons(&ann, &digits, &worse, folder_of_worse.path(), &never)?.rows;
+    let (evolved, conversions) = rows.split_last().unwrap();
+    let start = evolved.conversion.strip_suffix(", as no evolution was better").unwrap();
+    let start = conversions.iter().find(|row| row.conversion == start).unwrap();
+    assert_eq!(evolved.gain_points, Some(0.0));
+    assert_eq!(evolved.accuracy_t8_percent, start.accuracy_t8_percent);
+    assert_eq!(evolved.spikes_per_image, start.spikes_per_image);
+
     // Beyond the simulations of the evolution, and beyond those of the test images.
     for (from, most) in [(8, 7), (9, 8)] {
         settings.kinds[0].from = from;
