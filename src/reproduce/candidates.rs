@@ -280,8 +280,8 @@ impl<N: Classifier> Experiment<'_, N> {
         }
         let strongest = conversions.iter().enumerate();
         let strongest = strongest.min_by(|(_, a), (_, b)| a.1.2.total_cmp(&b.1.2));
-        let (start, error) = strongest
-            .map_or((first, f64::INFINITY), |(place, (_, (_, _, error)))| (first + place, *error));
+        let start = first + strongest.map_or(0, |(place, _)| place);
+        let strongest = conversions[start - first].1.clone();
         let seed = settings.seeds[0];
         for (network, (conversion, snn, _)) in conversions {
             let (kind, gap, start) = (kind.clone(), None, None);
@@ -291,17 +291,13 @@ impl<N: Classifier> Experiment<'_, N> {
         for &seed in &settings.seeds {
             // What an evolution found is kept only if it errs less than what it started from, on more
             // images than a generation has.
-            let (mut snn, mut error) = (chosen[start].snn.clone(), error);
-            let (mut conversion, mut step) = (
-                format!("{}, as no evolution was better", chosen[start].conversion),
-                chosen[start].step.clone(),
-            );
+            let mut kept = strongest.clone();
             let (images, target) = self.evolving;
             for rung in 0..settings.evolutions.len() {
                 let evolution = settings.evolution(rung, kind, seed);
                 let name = format!("evolution {rung}, {}, seed {seed}", kind.name);
                 let resume = Resume::at(steps.path(&name, "checkpoint")).stopped_by(steps.stop);
-                let evolved = resume.evolve(&snn, images, target, &evolution)?;
+                let evolved = resume.evolve(&kept.1, images, target, &evolution)?;
                 steps.timing.push(TimingRow::new(&name, evolved.seconds));
                 convergence.extend(evolved.generations.iter().map(|state| GenerationRow {
                     neuron: kind.name.clone(),
@@ -313,15 +309,18 @@ impl<N: Classifier> Experiment<'_, N> {
                     median: rounded(state.median.value()),
                     incumbent: state.incumbent.map(|fitness| rounded(fitness.value())),
                 }));
-                let candidate = (format!("evolution {rung}, seed {seed}"), evolved.snn);
-                for (_, found, its) in self.measured(kind, vec![candidate], steps)? {
-                    if its < error {
-                        (snn, error) = (found, its);
-                        conversion = format!("from {}", chosen[start].conversion);
-                        step = format!("{}, {EVOLVED} {rung}, seed {seed}", kind.name);
-                    }
-                }
+                let evolved = vec![(format!("evolution {rung}, seed {seed}"), evolved.snn)];
+                let evolved = self.measured(kind, evolved, steps)?;
+                kept = best([vec![kept], evolved].concat())?;
             }
+            let (name, snn, _) = kept;
+            let unevolved = &chosen[start];
+            let (conversion, step) = match name == unevolved.conversion {
+                true => (format!("{name}, as no evolution was better"), unevolved.step.clone()),
+                false => {
+                    (format!("from {}", unevolved.conversion), format!("{}, {name}", kind.name))
+                }
+            };
             let (kind, network, start) = (kind.clone(), EVOLVED, Some(start));
             chosen.push(Chosen { kind, network, seed, conversion, snn, step, gap: None, start });
         }

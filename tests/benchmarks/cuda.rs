@@ -78,15 +78,18 @@ fn main() -> evospike::Result<()> {
     // An epoch of one batch after another.
     let settings = TrainSettings { epochs: 1, batch: 128.min(images), ..TrainSettings::default() };
     let (mut on_card, mut on_cpu) = (Ann::<Vgg15HalfBn, Card>::new(0)?, ann);
-    let there: Work<'_> = &mut || on_card.train(&parts.training, &settings).map(drop);
-    let here: Work<'_> = &mut || on_cpu.train(&parts.training, &settings).map(drop);
-    add("training", parts.training.len(), there, here)?;
+    add(
+        "training",
+        parts.training.len(),
+        &mut || on_card.train(&parts.training, &settings).map(drop),
+        &mut || on_cpu.train(&parts.training, &settings).map(drop),
+    )?;
     let hybrid = HybridSettings { train: settings, timesteps: 4, ..HybridSettings::default() };
     let training = &parts.training.take(images / 4);
     let run = |snn: &Snn<Vgg15HalfBn>| train_through_time(snn, training, &hybrid).map(drop);
     let on_card = plain.on::<Card>()?;
-    let (there, here): (Work<'_>, Work<'_>) = (&mut || run(&on_card), &mut || run(&plain));
-    add("training through 4 timesteps", training.len(), there, here)?;
+    let work = "training through 4 timesteps";
+    add(work, training.len(), &mut || run(&on_card), &mut || run(&plain))?;
     let spikingjelly = spikingjelly(images);
     for row in &mut rows {
         row.spikingjelly_images_per_second = spikingjelly.get(&row.work).copied();

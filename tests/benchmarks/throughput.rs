@@ -46,14 +46,17 @@ fn main() -> Result<(), Box<dyn Error>> {
         BTreeMap::from([("evospike, ANN".to_string(), System::Ann(Imported::new(ann.graph()?)?))]);
     let plain = conversion.balance(Balance::Percentile(99.8))?;
     systems.insert("evospike, plain, percentile".into(), System::Fixed(plain, 93));
+    let least_squares = |most, spikes| {
+        let snn = conversion.balance(Balance::LeastSquaresPerChannel { spikes: most })?;
+        snn.with_initial(0.5)?.with_spikes(spikes)
+    };
     let target = ann.target(&parts.held_out, 1.0)?;
     for (name, most, spikes) in [
         ("signed", 8, Spikes::levels(1)),
         ("two levels", 9, Spikes::levels(2)),
         ("four levels", 8, Spikes::levels(4)),
     ] {
-        let snn = conversion.balance(Balance::LeastSquaresPerChannel { spikes: most })?;
-        let snn = snn.with_initial(0.5)?.with_spikes(spikes)?;
+        let snn = least_squares(most, spikes)?;
         let settings = SimulateSettings { outputs: true, ..MOST.into() };
         let exits = simulate(&snn, &parts.held_out, settings)?.early_exit()?;
         if let Some(exit) = exits.best(&target) {
@@ -62,9 +65,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     // In one timestep, which is enough for as many levels.
-    let snn = conversion.balance(Balance::LeastSquaresPerChannel { spikes: 12 })?;
-    let snn = snn.with_initial(0.5)?.with_spikes(Spikes::levels(8))?;
-    systems.insert("evospike, eight levels".into(), System::Fixed(snn, 1));
+    let eight = least_squares(12, Spikes::levels(8))?;
+    systems.insert("evospike, eight levels".into(), System::Fixed(eight, 1));
     println!("{}", json!(systems.keys().collect::<Vec<_>>()));
     for line in io::stdin().lock().lines() {
         let line = line?;
