@@ -190,7 +190,8 @@ impl Row for NeuronRow {
 
 /// Compares kinds of neurons for few timesteps, each converted by percentiles per channel, with the
 /// best constant factor, by least squares per channel, calibrated, and evolved from the strongest of
-/// these, with no weight retrained.
+/// these, with no weight retrained. An evolved network that errs no less on held-out images is not
+/// kept: its row is then that of the conversion, and says so.
 ///
 /// Everything is chosen on held-out images; each network sees the test images once. The files are
 /// `neurons.csv`, and the curves, generations, chart and settings as `neurons-*`. The result of
