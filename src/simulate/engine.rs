@@ -25,7 +25,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::lanes::{LANES, Row, Vectors, sum, sum_counted};
+use super::lanes::{LANES, Row, Vectors, sum, sum_counted, total};
 use super::neurons::{Activity, Neuron, Neurons, Reset, Spikes, State, step, step_graded};
 use super::synapses::{MaxPool, Source, Stage, Stages, Synapses};
 use crate::base::{Error, Result};
@@ -61,7 +61,8 @@ impl Saved {
     /// Number of bytes that the spikes take.
     pub fn bytes(&self) -> usize {
         let events = self.0.iter().flatten().flat_map(|(_, events)| &events.timesteps);
-        let values = events.map(|s| s.neurons.len() + s.counts.len() + s.starts.len());
+        let values =
+            events.map(|s| s.neurons.len() + s.counts.len() + s.starts.len() + s.before.len());
         4 * values.sum::<usize>()
     }
 }
@@ -116,14 +117,27 @@ struct Spiking {
     neurons: Vec<u32>,
     /// Number of spikes of each of these neurons, negative downwards; empty if they are plain.
     counts: Vec<f32>,
-    /// First spike of each position, and the number of spikes.
+    /// First of them of each position, and their number.
     starts: Vec<u32>,
+    /// Number of spikes, up and down, before each position, and of all; empty if they are plain.
+    before: Vec<u32>,
 }
 
 impl Spiking {
     /// Number of neurons that fire.
     fn len(&self) -> usize {
         self.starts.last().map_or(0, |&end| end as usize)
+    }
+
+    /// Number of spikes, up and down, before each position, and of all.
+    fn before(&self) -> &[u32] {
+        if self.before.is_empty() { &self.starts } else { &self.before }
+    }
+
+    fn clear(&mut self) {
+        self.starts.clear();
+        self.starts.push(0);
+        self.before.clear();
     }
 }
 
@@ -142,10 +156,7 @@ impl Events {
 
     /// Number of spikes in timestep `timestep` of the chunk, up and down.
     pub fn spikes(&self, timestep: usize) -> u64 {
-        match self.timesteps[timestep].counts.is_empty() {
-            true => self.at(timestep).len() as u64,
-            false => self.counts(timestep).map(|count| u64::from(count.unsigned_abs())).sum(),
-        }
+        self.timesteps[timestep].before().last().map_or(0, |&all| all.into())
     }
 
     /// A copy of the first timesteps, no larger than the spikes.
@@ -154,6 +165,7 @@ impl Events {
             neurons: spiking.neurons[..spiking.len()].to_vec(),
             counts: spiking.counts[..spiking.len().min(spiking.counts.len())].to_vec(),
             starts: spiking.starts.clone(),
+            before: spiking.before.clone(),
         };
         Self { timesteps: self.timesteps[..timesteps].iter().map(copy).collect() }
     }
@@ -168,6 +180,7 @@ impl Events {
             to.counts.clone_from(&from.counts);
             to.counts.resize(if from.counts.is_empty() { 0 } else { enough }, 0.0);
             to.starts.clone_from(&from.starts);
+            to.before.clone_from(&from.before);
         }
     }
 
@@ -176,10 +189,7 @@ impl Events {
         if self.timesteps.len() < timesteps {
             self.timesteps.resize_with(timesteps, Spiking::default);
         }
-        self.timesteps[..timesteps].iter_mut().for_each(|spiking| {
-            spiking.starts.clear();
-            spiking.starts.push(0);
-        });
+        self.timesteps[..timesteps].iter_mut().for_each(Spiking::clear);
     }
 }
 
@@ -198,17 +208,25 @@ impl Spiking {
         if !counts.is_empty() && self.counts.len() < enough {
             self.counts.resize(2 * enough, 0.0);
         }
+        let (mut spikes, graded) = (self.before().last().copied().unwrap_or(0), !counts.is_empty());
+        if graded && self.before.is_empty() {
+            self.before.push(0);
+        }
         let mut counts = counts.iter();
         for fired in fired.chunks_exact(blocks) {
             let first = (self.starts.len() - 1) * channels;
             for (block, &fired) in fired.iter().enumerate() {
                 if let Some(counts) = counts.next() {
                     vectors.pack(fired, counts, &mut self.counts[used..]);
+                    spikes += total(counts);
                 }
                 let first = (first + block * LANES) as u32;
                 used += vectors.places(fired, first, &mut self.neurons[used..]);
             }
             self.starts.push(used as u32);
+            if graded {
+                self.before.push(spikes);
+            }
         }
     }
 }
@@ -659,7 +677,9 @@ impl Engine<'_> {
             for position in 0..positions {
                 let window = pool.window(position);
                 if window.iter().all(silent) {
-                    fired.fill(0); // no sum has changed
+                    // No sum has changed.
+                    fired.fill(0);
+                    counts.fill([0.0; LANES]);
                 } else {
                     for (block, (fired, change)) in fired.iter_mut().zip(&mut counts).enumerate() {
                         let lanes = block * LANES..channels.min((block + 1) * LANES);
@@ -740,8 +760,10 @@ impl Lists {
         let Charged { synapses, plain, .. } = *charged;
         let start = self.used;
         self.reserve(0, plain); // also where nothing reaches the position
-        let starts = &events.starts;
+        let (starts, before) = (&events.starts, events.before());
+        let mut spikes = 0;
         for run in synapses.runs(position) {
+            spikes += before[run.end as usize] - before[run.start as usize];
             let from = starts[run.start as usize] as usize;
             let count = starts[run.end as usize] as usize - from;
             self.reserve(count, plain);
@@ -757,16 +779,7 @@ impl Lists {
             }
             self.used += count;
         }
-        let listed = start..self.used;
-        let spikes = match plain {
-            true => listed.len(),
-            // Whole numbers are added many at a time, unlike floats, whose order matters.
-            false => {
-                let counts = &self.counts[listed.clone()];
-                counts.iter().map(|count| count.abs() as u32).sum::<u32>() as usize
-            }
-        };
-        if listed.len() % 2 == 1 {
+        if (self.used - start) % 2 == 1 {
             self.rows[self.used] = synapses.rows as u32 - 1;
             if !plain {
                 self.counts[self.used] = 0.0;
@@ -774,7 +787,7 @@ impl Lists {
             self.used += 1;
         }
         self.ends.push(self.used as u32);
-        spikes
+        spikes as usize
     }
 }
 

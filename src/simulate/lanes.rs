@@ -265,6 +265,19 @@ pub(crate) fn add_rows<const N: usize>(
     }
 }
 
+/// Sum of whole numbers without their signs. Halves are added, many numbers at a time: as long as all
+/// are whole, the order does not matter.
+#[inline(always)]
+pub(crate) fn total(numbers: &[f32; LANES]) -> u32 {
+    let mut sums = numbers.map(f32::abs);
+    for half in [16, 8, 4, 2, 1] {
+        for lane in 0..half {
+            sums[lane] += sums[lane + half];
+        }
+    }
+    sums[0] as u32
+}
+
 #[inline(always)]
 fn add_times(sum: &mut [f32; LANES], row: &[f32; LANES], count: f32) {
     for lane in 0..LANES {

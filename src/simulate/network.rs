@@ -190,8 +190,8 @@ impl SpikingNetwork {
         some_timesteps("timesteps", timesteps)?;
         let size = self.stages.input().size();
         check_frames("input", input, size, timesteps)?;
-        let currents = Currents::of(&self.stages, input);
-        let drives = [currents.drives(&self.stages)];
+        let currents = Currents::of(&self.stages, &[input]);
+        let drives: Vec<_> = currents.iter().map(|of| of.drives(&self.stages)).collect();
         let engine = Engine::new(&self.stages, &self.neurons)?;
         let layers = self.neurons.len();
         let (spikes, counts) = (vec![Vec::new(); layers], vec![Vec::new(); layers]);

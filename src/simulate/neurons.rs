@@ -241,6 +241,8 @@ fn count<const N: usize>(
             counts[lane] += f32::from(v[lane] >= f32::from(j) * sizes[lane]);
         }
     }
+    // Where no neuron has fired upwards, none can take a spike back.
+    let down = if sums.iter().any(|&sum| sum >= 1.0) { down } else { 0 };
     for j in 1..=down {
         let depth = threshold + f32::from(j - 1);
         for lane in 0..N {

@@ -12,7 +12,7 @@ use super::engine::{Chunk, Drive, Engine, Saved, Scratch};
 use super::neurons::Neurons;
 use super::outputs::Outputs;
 use super::settings::SimulateSettings;
-use super::synapses::{Source, Stage, Stages, to_channels_last};
+use super::synapses::{Source, Stage, Stages, TOGETHER};
 use super::unrolling::{TapeGradients, Unrolling, Wanted};
 use crate::base::{Chart, Error, Result, note_slow_build, one_line, rounded, show, some_timesteps};
 use crate::data::{Samples, Shape};
@@ -159,37 +159,41 @@ pub(super) struct Currents {
 }
 
 impl Currents {
-    /// Computes the currents of one input, or of one input per timestep, one after the other.
-    pub(super) fn of(stages: &Stages, inputs: &[f32]) -> Self {
-        let (shape, size) = (stages.input(), stages.input().size());
-        let mut image = vec![0.0; size];
-        let from_image = |stage: &Stage| {
-            let mut sources = stage.synapses.iter().map(|synapses| synapses.source);
-            sources.any(|source| source == Source::Image)
-        };
-        let mut currents = |stage: &Stage| {
-            let mut current = Vec::new();
-            for input in inputs.chunks_exact(size) {
-                to_channels_last(shape, input, &mut image);
-                let start = current.len();
-                current.extend_from_slice(&stage.place_bias);
-                current.resize(start + stage.output.size(), 0.0);
-                for synapses in &stage.synapses {
-                    if synapses.source == Source::Image {
-                        synapses.add_dense([&image], [&mut current[start..]]);
-                    }
+    /// Computes the currents of images, each one input, or one input per timestep, one after the
+    /// other.
+    pub(super) fn of<I: AsRef<[f32]>>(stages: &Stages, images: &[I]) -> Vec<Self> {
+        let size = stages.input().size();
+        let all = images.iter().flat_map(|image| image.as_ref().chunks_exact(size));
+        let all: Vec<Vec<f32>> = all.map(|frame| stages.channels_last(frame)).collect();
+        let of = |stage: &Stage| {
+            let synapses = stage.synapses.iter().filter(|s| s.source == Source::Image);
+            let mut currents = Vec::new();
+            for synapses in synapses {
+                if currents.is_empty() {
+                    let mut rest = stage.place_bias.clone();
+                    rest.resize(stage.output.size(), 0.0);
+                    currents.resize(all.len(), rest);
                 }
+                synapses.add_dense_to_all(&all, &mut currents);
             }
-            current
+            currents.into_iter()
         };
-        let of = |stage| from_image(stage).then(|| currents(stage));
-        let frames = inputs.chunks_exact(size);
-        let spikes = |frame: &[f32]| frame.iter().filter(|&&x| x != 0.0).count() as u64;
-        Self {
-            spikes: frames.map(spikes).collect(),
-            stages: stages.stages.iter().map(of).collect(),
-            constant: inputs.len() == size,
-        }
+        let mut currents: Vec<_> = stages.stages.iter().map(of).collect();
+        let of = |image: &I| {
+            let timesteps = image.as_ref().len() / size;
+            let stage = |currents: &mut std::vec::IntoIter<Vec<f32>>| match timesteps {
+                1 => currents.next(),
+                _ => Some(currents.take(timesteps).collect::<Vec<_>>().concat())
+                    .filter(|currents| !currents.is_empty()),
+            };
+            let frames = image.as_ref().chunks_exact(size);
+            Self {
+                stages: currents.iter_mut().map(stage).collect(),
+                constant: timesteps == 1,
+                spikes: frames.map(|f| f.iter().filter(|&&x| x != 0.0).count() as u64).collect(),
+            }
+        };
+        images.iter().map(of).collect()
     }
 
     /// Those of no input, for engines of stages that only spikes reach.
@@ -271,21 +275,19 @@ impl<'a> Simulator<'a> {
         let mut simulator = Self { stages, images, code, per_neuron, outputs, device, kept };
         let values = images.len().saturating_mul(stages.stages[0].output.size());
         if code.is_direct() && values <= KEPT && device.is_none() {
-            let all = (0..images.len()).into_par_iter();
-            let currents = |image| simulator.currents(image, 1).into_owned();
-            simulator.kept = Some(all.map(currents).collect());
+            let all: Vec<usize> = (0..images.len()).collect();
+            let currents = all.par_chunks(TOGETHER).map(|images| simulator.computed(images, 1));
+            simulator.kept = Some(currents.flatten_iter().collect());
         }
         Ok(simulator)
     }
 
-    fn currents(&self, image: usize, timesteps: usize) -> Cow<'_, Currents> {
-        if let Some(kept) = &self.kept {
-            return Cow::Borrowed(&kept[image]);
-        }
-        let pixels = self.images.input(image);
-        let (peak, index) = (self.images.peak(), self.images.index(image));
-        let frames = self.code.frames(&pixels, peak, timesteps, index);
-        Cow::Owned(Currents::of(self.stages, &frames))
+    fn computed(&self, images: &[usize], timesteps: usize) -> Vec<Currents> {
+        let frames = |&image: &usize| {
+            let (peak, index) = (self.images.peak(), self.images.index(image));
+            self.code.frames(&self.images.input(image), peak, timesteps, index)
+        };
+        Currents::of(self.stages, &images.iter().map(frames).collect::<Vec<_>>())
     }
 
     pub fn run(&self, neurons: &[Neurons], timesteps: usize) -> Result<Simulation> {
@@ -419,12 +421,13 @@ impl<'a> Simulator<'a> {
         scratch: &mut Scratch,
         show: impl FnMut(usize, &Chunk<'_>) -> bool,
     ) -> Vec<Cow<'_, Currents>> {
-        let takes_image = engine.takes_image();
-        let currents = |&image: &usize| match takes_image {
-            true => self.currents(image, timesteps),
-            false => Cow::Owned(Currents::nothing(self.stages)),
+        let currents: Vec<_> = match &self.kept {
+            _ if !engine.takes_image() => {
+                vec![Cow::Owned(Currents::nothing(self.stages)); images.len()]
+            }
+            Some(kept) => images.iter().map(|&image| Cow::Borrowed(&kept[image])).collect(),
+            None => self.computed(images, timesteps).into_iter().map(Cow::Owned).collect(),
         };
-        let currents: Vec<_> = images.iter().map(currents).collect();
         let drives: Vec<_> = currents.iter().map(|currents| currents.drives(self.stages)).collect();
         engine.run(&drives, timesteps, scratch, show);
         currents

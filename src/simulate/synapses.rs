@@ -317,6 +317,20 @@ impl Synapses {
         weights
     }
 
+    /// Adds to each current that of its dense input.
+    pub fn add_dense_to_all(&self, inputs: &[Vec<f32>], currents: &mut [Vec<f32>]) {
+        for (inputs, currents) in inputs.chunks(TOGETHER).zip(currents.chunks_mut(TOGETHER)) {
+            match (inputs, currents) {
+                ([a, b, c, d], [e, f, g, h]) => self.add_dense([a, b, c, d], [e, f, g, h]),
+                (inputs, currents) => {
+                    for (input, current) in inputs.iter().zip(currents) {
+                        self.add_dense([input], [current]);
+                    }
+                }
+            }
+        }
+    }
+
     /// Adds to each current that of a dense input. A row of weights, once loaded, serves all inputs.
     pub fn add_dense<const N: usize>(&self, inputs: [&[f32]; N], mut currents: [&mut [f32]; N]) {
         Vectors::widest().run(
