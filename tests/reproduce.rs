@@ -498,6 +498,15 @@ fn neurons_resume_to_the_same_files() -> evospike::Result<()> {
     assert_eq!(evolved.accuracy_t8_percent, start.accuracy_t8_percent);
     assert_eq!(evolved.spikes_per_image, start.spikes_per_image);
 
+    // Without evolutions, the conversions alone: the same, since no evolution chose them.
+    let mut alone = NeuronsSettings { seeds: vec![0, 1], ..settings.clone() };
+    alone.kinds.truncate(1);
+    alone.evolutions.clear();
+    let folder_of_alone = tempfile::tempdir().unwrap();
+    let report = neurons(&ann, &digits, &alone, folder_of_alone.path(), &never)?;
+    assert_eq!(report.rows, conversions);
+    assert!(!folder_of_alone.path().join("neurons-convergence.csv").exists());
+
     // Beyond the simulations of the evolution, and beyond those of the test images.
     for (from, most) in [(8, 7), (9, 8)] {
         settings.kinds[0].from = from;

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 #[cfg(feature = "nir")]
 use evospike::Error;
 use evospike::data::{Task, TrainTest};
 use evospike::prelude::*;
 use evospike::report::{AccuracyRow, ConvergenceRow, Output, ThresholdRow};
+use evospike::reproduce::NeuronKind;
 
 use super::experiments::{print_files, stopped_by_ctrl_c};
 use super::import::{ImportedWork, OnnxArguments};
@@ -23,9 +24,9 @@ pub(crate) struct EvolveArguments {
     images: ImageArguments,
     #[command(flatten)]
     input: OnnxArguments,
-    /// Spikes of the neurons, by the names of `reproduce neurons`
-    #[arg(long, default_value = "plain")]
-    spikes: Kind,
+    /// Spikes of the neurons: plain, signed, burst, two_levels, four_levels or eight_levels
+    #[arg(long, default_value = "plain", value_parser = NeuronKind::named)]
+    spikes: NeuronKind,
     /// Initial membrane potential in sizes of a spike: a threshold, unless spikes have levels
     #[arg(long, default_value_t = 0.5)]
     initial: f32,
@@ -50,38 +51,6 @@ pub(crate) struct EvolveArguments {
     /// Folder for the CSV files, the charts and the spiking network
     #[arg(long, default_value = "results/evolve")]
     out: PathBuf,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Kind {
-    /// One spike a timestep
-    Plain,
-    /// Also of negative charge
-    Signed,
-    /// Signed, up to two a timestep
-    Burst,
-    /// Signed, up to two, each of half the threshold
-    #[value(name = "two_levels")]
-    TwoLevels,
-    /// Signed, up to four, each of a quarter of the threshold
-    #[value(name = "four_levels")]
-    FourLevels,
-    /// Signed, up to eight, each of an eighth of the threshold
-    #[value(name = "eight_levels")]
-    EightLevels,
-}
-
-impl From<Kind> for Spikes {
-    fn from(kind: Kind) -> Self {
-        match kind {
-            Kind::Plain => Self::PLAIN,
-            Kind::Signed => Self::SIGNED,
-            Kind::Burst => Self::burst(2),
-            Kind::TwoLevels => Self::levels(2),
-            Kind::FourLevels => Self::levels(4),
-            Kind::EightLevels => Self::levels(8),
-        }
-    }
 }
 
 impl EvolveArguments {
@@ -110,7 +79,7 @@ impl EvolveArguments {
         let test = parts.test.take(self.test_images.unwrap_or(all));
         let target = network.target(&held_out, self.margin)?;
         let conversion = convert(network, &parts.training.take(self.balance_images))?;
-        let change = |snn: Snn<_>| snn.with_initial(self.initial)?.with_spikes(self.spikes.into());
+        let change = |snn: Snn<_>| snn.with_initial(self.initial)?.with_spikes(self.spikes.spikes);
         let (balance, baseline) = conversion.best_of(&held_out, &target, self.timesteps, change)?;
         let settings = EvolveSettings {
             generations: self.generations,

@@ -14,8 +14,8 @@ use evospike::prelude::*;
 use evospike::ranks;
 use evospike::reproduce::{
     AdversarialSettings, ComparisonSettings, DigitsSettings, ExplainSettings, FashionSettings,
-    NeuronsSettings, Report, Row, ThresholdsInput, ThresholdsSettings, adversarial, comparison,
-    digits, explain, fashion, neurons, thresholds,
+    NeuronKind, NeuronsSettings, Report, Row, ThresholdsInput, ThresholdsSettings, adversarial,
+    comparison, digits, explain, fashion, neurons, thresholds,
 };
 
 #[cfg(feature = "onnx")]
@@ -199,12 +199,15 @@ pub(crate) struct NeuronsArguments {
     #[arg(long, value_delimiter = ',', default_values_t = NeuronsSettings::default().seeds)]
     seeds: Vec<u64>,
     /// Kinds of neurons: plain, signed, burst, two_levels, four_levels, eight_levels
-    #[arg(long, value_delimiter = ',')]
-    kinds: Option<Vec<String>>,
+    #[arg(long, value_delimiter = ',', value_parser = NeuronKind::named)]
+    kinds: Option<Vec<NeuronKind>>,
     /// Timestep that the networks are to be good at, from 1: conversions are chosen and calibrated
     /// for it, and it is the first that counts in the evolution [default: 1 to 12, by the kind]
     #[arg(long)]
     from: Option<usize>,
+    /// Number of evolutions one after the other; 0 for conversions alone
+    #[arg(long, default_value_t = NeuronsSettings::default().evolutions.len())]
+    evolutions: usize,
     /// Number of test images
     #[arg(long, default_value_t = NeuronsSettings::default().test_images)]
     test_images: usize,
@@ -383,14 +386,8 @@ impl NeuronsArguments {
             test_images: self.test_images,
             ..NeuronsSettings::default()
         };
-        for name in self.kinds.iter().flatten() {
-            let known = settings.kinds.iter().map(|kind| &*kind.name).collect::<Vec<_>>();
-            if !known.contains(&&**name) {
-                return Err(wrong("kinds", name, known.join(", ")));
-            }
-        }
         if let Some(kinds) = &self.kinds {
-            settings.kinds.retain(|kind| kinds.contains(&kind.name));
+            settings.kinds.clone_from(kinds);
         }
         if let Some(from) = self.from {
             for kind in &mut settings.kinds {
@@ -398,6 +395,11 @@ impl NeuronsArguments {
                 kind.from = from;
             }
         }
+        let most = settings.evolutions.len();
+        if self.evolutions > most {
+            return Err(wrong("evolutions", self.evolutions, format!("at most {most}")));
+        }
+        settings.evolutions.truncate(self.evolutions);
         // Of a small data set, all of its held-out images.
         for evolution in &mut settings.evolutions {
             evolution.batch = evolution.batch.map(|batch| batch.min(parts.held_out.len()));

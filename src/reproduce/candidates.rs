@@ -35,12 +35,14 @@ impl<N: Classifier> Measured<N> {
         rows.collect()
     }
 
-    /// Accuracies of the percentile conversions and of the networks evolved with the first seed,
-    /// against the target 1 point below the ANN.
+    /// Accuracies of the percentile conversions and of the networks evolved with the first seed, or
+    /// the calibrated ones if none is evolved, against the target 1 point below the ANN.
     pub fn chart(&self, title: &str) -> Result<Chart> {
         let first = self.networks.first().map(|network| network.chosen.seed);
+        let evolved = self.networks.iter().any(|network| network.chosen.network == EVOLVED);
+        let last = if evolved { EVOLVED } else { "calibrated" };
         let shown = self.networks.iter().filter(|Tested { chosen, .. }| {
-            Some(chosen.seed) == first && ["percentile", EVOLVED].contains(&chosen.network)
+            Some(chosen.seed) == first && ["percentile", last].contains(&chosen.network)
         });
         let curves = shown.map(|Tested { chosen, run, .. }| (chosen.to_string(), &run.curve));
         accuracy_chart(title, curves, Some(&self.targets[1]))
@@ -288,7 +290,7 @@ impl<N: Classifier> Experiment<'_, N> {
             let step = format!("{}, {network}", kind.name);
             chosen.push(Chosen { kind, network, seed, conversion, snn, step, gap, start });
         }
-        for &seed in &settings.seeds {
+        for &seed in settings.seeds.iter().filter(|_| !settings.evolutions.is_empty()) {
             // What an evolution found is kept only if it errs less than what it started from, on more
             // images than a generation has.
             let mut kept = strongest.clone();

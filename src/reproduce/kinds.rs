@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::steps::changed;
-use crate::base::{Result, at_least, each_once, require, show, some_timesteps};
+use crate::base::{Error, Result, at_least, each_once, require, show, some_timesteps};
 use crate::evolve::{CmaEsSettings, EvolveSettings, Gene, Objective, Search};
 use crate::simulate::Spikes;
 
@@ -21,6 +21,20 @@ pub struct NeuronKind {
     pub timesteps: usize,
     /// Genes of the evolution and their ranges.
     pub genome: Vec<(Gene, [f64; 2])>,
+}
+
+impl NeuronKind {
+    /// Kind of neurons of the default [`NeuronsSettings`], by its name.
+    ///
+    /// # Errors
+    /// Returns an error if there is none of this name; it lists all.
+    pub fn named(name: &str) -> Result<Self> {
+        let kinds = NeuronsSettings::default().kinds;
+        let names: Vec<&str> = kinds.iter().map(|kind| &*kind.name).collect();
+        let known = names.join(", ");
+        let kind = kinds.iter().find(|kind| kind.name == name).cloned();
+        kind.ok_or_else(|| Error::parameter("neuron", name, known))
+    }
 }
 
 /// Settings of [`neurons`](crate::reproduce::neurons).
@@ -49,7 +63,8 @@ pub struct NeuronsSettings {
     pub baseline_images: usize,
     /// Number of timesteps per simulation, except in the evolution.
     pub timesteps: usize,
-    /// Evolutions one after the other, each of what the one before found, on all held-out images.
+    /// Evolutions one after the other, each of what the one before found, on all held-out images; none
+    /// for conversions alone.
     /// Seed, genome, timesteps and the first timestep that counts are replaced by those of each run.
     pub evolutions: Vec<EvolveSettings>,
     /// Number of test images, drawn at random once; all of them if there are fewer.
@@ -126,7 +141,9 @@ impl NeuronsSettings {
             let holds = (1.0..=1000.0).contains(&multiple);
             require(holds, "least_squares", multiple, "multiples from 1 to 1000")?;
         }
-        each_once("evolutions", &self.evolutions)?;
+        if !self.evolutions.is_empty() {
+            each_once("evolutions", &self.evolutions)?;
+        }
         let images = [
             ("balance_images", self.balance_images),
             ("baseline_images", self.baseline_images),

@@ -221,7 +221,9 @@ pub fn neurons<M: Model>(
     chart.save(output.path("neurons-accuracy.svg"))?;
     output.csv("neurons.csv", &rows)?;
     output.csv("neurons-accuracy.csv", measured.accuracy())?;
-    output.csv("neurons-convergence.csv", &measured.convergence)?;
+    if !settings.evolutions.is_empty() {
+        output.csv("neurons-convergence.csv", &measured.convergence)?;
+    }
     output.csv("neurons-timing.csv", &steps.timing)?;
     complete(
         output,
