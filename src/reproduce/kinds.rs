@@ -64,8 +64,8 @@ pub struct NeuronsSettings {
     /// Number of timesteps per simulation, except in the evolution.
     pub timesteps: usize,
     /// Evolutions one after the other, each of what the one before found, on all held-out images; none
-    /// for conversions alone.
-    /// Seed, genome, timesteps and the first timestep that counts are replaced by those of each run.
+    /// for conversions alone. Seed, genome, timesteps and the first timestep that counts are replaced
+    /// by those of each run.
     pub evolutions: Vec<EvolveSettings>,
     /// Number of test images, drawn at random once; all of them if there are fewer.
     pub test_images: usize,

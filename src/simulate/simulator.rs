@@ -282,6 +282,7 @@ impl<'a> Simulator<'a> {
         Ok(simulator)
     }
 
+    /// Currents of images, computed together.
     fn computed(&self, images: &[usize], timesteps: usize) -> Vec<Currents> {
         let frames = |&image: &usize| {
             let (peak, index) = (self.images.peak(), self.images.index(image));
