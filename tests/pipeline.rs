@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicBool;
 
 use evospike::evolve::Stopping;
 use evospike::prelude::*;
-use evospike::reproduce::{DigitsSettings, FashionRow, FashionSettings, digits, fashion};
+use evospike::reproduce::{DigitsSettings, FashionSettings, NeuronLatencyRow, digits, fashion};
 
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = fs::read_dir(folder).unwrap();
@@ -75,8 +75,8 @@ fn the_main_job_is_the_same_at_any_number_of_threads() {
         let settings = small_fashion();
         let stop = AtomicBool::new(false);
         let report = pool.install(|| fashion(&settings, folder.path(), &stop)).unwrap();
-        let networks = |row: &&FashionRow| row.seed == 0 && row.margin_points == 1.0;
-        let rows: Vec<&FashionRow> = report.rows.iter().filter(networks).collect();
+        let networks = |row: &&NeuronLatencyRow| row.seed == 0 && row.margin_points == 1.0;
+        let rows: Vec<&NeuronLatencyRow> = report.rows.iter().filter(networks).collect();
         // Each kind's percentile conversion, what it was evolved from, and evolved.
         assert!((4..=6).contains(&rows.len()));
         for row in rows {

@@ -12,7 +12,8 @@ use evospike::data::{TrainTest, Whole};
 use evospike::prelude::*;
 use evospike::ranks;
 use evospike::report::{
-    AccuracyRow, AttackRow, ComparisonRow, ConvergenceRow, MethodRow, ThresholdRow,
+    AccuracyRow, AttackRow, ComparisonRow, ConvergenceRow, MethodRow, NeuronChangeRow,
+    NeuronLatencyRow, ThresholdRow,
 };
 use evospike::reproduce::{
     AdversarialSettings, AttackedBy, ComparisonSettings, ExplainSettings, NeuronRow,
@@ -456,6 +457,7 @@ fn neurons_resume_to_the_same_files() -> evospike::Result<()> {
     }
 
     let rows = &whole.rows;
+    let rows_of_all = rows;
     let networks: Vec<&str> = rows[..6].iter().map(|row| &*row.network).collect();
     let conversions = ["percentile", "factor", "least_squares", "calibrated"];
     assert_eq!(networks, [&conversions[..], &["evolved"; 2]].concat());
@@ -506,6 +508,66 @@ fn neurons_resume_to_the_same_files() -> evospike::Result<()> {
     let report = neurons(&ann, &digits, &alone, folder_of_alone.path(), &never)?;
     assert_eq!(report.rows, conversions);
     assert!(!folder_of_alone.path().join("neurons-convergence.csv").exists());
+
+    // Latencies, at each target, of the percentile conversion, of the strongest and of what evolved.
+    let latencies: Vec<NeuronLatencyRow> = read_csv(folder.path().join("neurons-latency.csv"))?;
+    for (margin, latency_of) in [
+        (2.0, (|row| row.latency_margin_2_timesteps) as fn(&NeuronRow) -> Option<usize>),
+        (1.0, |row| row.latency_margin_1_timesteps),
+        (0.5, |row| row.latency_margin_0_5_timesteps),
+    ] {
+        let of_margin = latencies.iter().filter(|row| row.margin_points == margin);
+        for kind in ["signed", "two_levels"] {
+            let of_kind = of_margin.clone().filter(|row| row.neuron == kind);
+            let of_kind: Vec<&NeuronLatencyRow> = of_kind.collect();
+            let percentile = of_kind[0];
+            assert!(percentile.network == "percentile" && of_kind.len() >= 3, "{of_kind:?}");
+            assert_eq!(percentile.improvement_low_percent, None);
+            for row in of_kind {
+                let same = |found: &&NeuronRow| {
+                    (&found.neuron, &found.network) == (&row.neuron, &row.network)
+                        && found.seed == row.seed
+                };
+                let found = rows_of_all.iter().find(same).unwrap();
+                assert_eq!(row.latency_timesteps, latency_of(found), "{row:?}");
+                let won = percentile.latency_timesteps.zip(row.latency_timesteps);
+                let won = won.map(|(before, after)| 100.0 * (1.0 - after as f64 / before as f64));
+                let other = row.network != "percentile";
+                let told = row.improvement_percent.map(f64::round);
+                assert_eq!(told, won.filter(|_| other).map(f64::round), "{row:?}");
+                assert_eq!(row.evolution_low_percent.is_some(), row.network == "evolved");
+            }
+        }
+    }
+
+    // What evolution changed: a row for each layer of each network that it found.
+    let changes = folder.path().join("neurons-changes.csv");
+    let changes: Vec<NeuronChangeRow> = match changes.exists() {
+        true => read_csv(changes)?,
+        false => Vec::new(),
+    };
+    let found = rows_of_all.iter().filter(|row| row.conversion.starts_with("from "));
+    let layers = 6; // of neurons in a DigitsCnn
+    assert_eq!(changes.len(), found.count() * layers);
+    for row in &changes {
+        let changed = row.threshold_scale != 1.0 || row.initial_after != row.initial_before;
+        assert!(changed && row.layer < layers, "{row:?}");
+        assert!(row.error_before_percent > 0.0 && row.error_after_percent > 0.0, "{row:?}");
+    }
+    assert!(!folder_of_worse.path().join("neurons-changes.csv").exists());
+
+    // Attacked images make everything else, and a key of their own.
+    let attacked = NeuronsSettings { attack: Some(Attack::named("fgsm:8")?), ..alone };
+    let report = neurons(&ann, &digits, &attacked, folder_of_alone.path(), &never)?;
+    let test = attack(&ann, &digits.test.take(60), Attack::Fgsm { epsilon_255: 8.0 })?;
+    let percent = ann.accuracy(&test)?.percent();
+    assert!((report.rows[0].ann_accuracy_percent - percent).abs() < 1e-3);
+    assert!(percent < conversions[0].ann_accuracy_percent);
+    for (text, found) in [("fgsm", "fgsm"), ("bim:2", "bim:2"), ("pgd:x", "pgd:x")] {
+        let error = Attack::named(text).unwrap_err().to_string();
+        assert!(error.contains(&format!("attack: found {found}, expected fgsm, pgd")), "{error}");
+    }
+    assert!(Attack::named("fgsm:256").is_err());
 
     // Beyond the simulations of the evolution, and beyond those of the test images.
     for (from, most) in [(8, 7), (9, 8)] {

@@ -17,6 +17,7 @@ use evospike::reproduce::{
     NeuronKind, NeuronsSettings, Report, Row, ThresholdsInput, ThresholdsSettings, adversarial,
     comparison, digits, explain, fashion, neurons, thresholds,
 };
+use evospike::through_time::attack::Differentiable;
 
 #[cfg(feature = "onnx")]
 use super::import::{ImportedWork, OnnxArguments};
@@ -35,8 +36,8 @@ pub(crate) enum Reproduce {
     /// The ANN's accuracy within a few timesteps, by signed, burst and graded spikes, converted and
     /// evolved
     ///
-    /// Writes neurons.csv, neurons-accuracy.csv, neurons-convergence.csv, neurons-settings.json,
-    /// neurons-timing.csv and a chart.
+    /// Writes neurons.csv, neurons-latency.csv, neurons-changes.csv, neurons-accuracy.csv,
+    /// neurons-convergence.csv, neurons-settings.json, neurons-timing.csv and a chart.
     Neurons(NeuronsArguments),
     /// Lower latency under attack, by thresholds evolved on clean and on attacked images
     ///
@@ -205,6 +206,13 @@ pub(crate) struct NeuronsArguments {
     /// for it, and it is the first that counts in the evolution [default: 1 to 12, by the kind]
     #[arg(long)]
     from: Option<usize>,
+    /// Number of timesteps per simulation of the test images
+    #[arg(long, default_value_t = NeuronsSettings::default().timesteps)]
+    timesteps: usize,
+    /// Attack through the ANN on the held-out and the test images, with its size in 1/255: fgsm:2,
+    /// pgd:1, noise:8 [default: clean images]
+    #[arg(long, value_parser = Attack::named)]
+    attack: Option<Attack>,
     /// Number of evolutions one after the other; 0 for conversions alone
     #[arg(long, default_value_t = NeuronsSettings::default().evolutions.len())]
     evolutions: usize,
@@ -380,9 +388,15 @@ impl NeuronsArguments {
         }
     }
 
-    fn compare<M: Model>(&self, network: &M, parts: &Split<TaskOf<M>>) -> evospike::Result<()> {
+    fn compare<M: Model + Differentiable<TaskOf<M>>>(
+        &self,
+        network: &M,
+        parts: &Split<TaskOf<M>>,
+    ) -> evospike::Result<()> {
         let mut settings = NeuronsSettings {
             seeds: self.seeds.clone(),
+            timesteps: self.timesteps,
+            attack: self.attack,
             test_images: self.test_images,
             ..NeuronsSettings::default()
         };

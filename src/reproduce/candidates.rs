@@ -42,7 +42,7 @@ impl<N: Classifier> Measured<N> {
         let evolved = self.networks.iter().any(|network| network.chosen.network == EVOLVED);
         let last = if evolved { EVOLVED } else { "calibrated" };
         let shown = self.networks.iter().filter(|Tested { chosen, .. }| {
-            Some(chosen.seed) == first && ["percentile", last].contains(&chosen.network)
+            Some(chosen.seed) == first && [PERCENTILE, last].contains(&chosen.network)
         });
         let curves = shown.map(|Tested { chosen, run, .. }| (chosen.to_string(), &run.curve));
         accuracy_chart(title, curves, Some(&self.targets[1]))
@@ -151,6 +151,9 @@ pub(super) struct Tested<N: Classifier> {
     /// Early exit at the chosen gap.
     pub exit: Option<Exit>,
 }
+
+/// Sort of the conversions by percentiles.
+pub(super) const PERCENTILE: &str = "percentile";
 
 /// Sort of a network that evolution found.
 pub(super) const EVOLVED: &str = "evolved";
@@ -276,7 +279,7 @@ impl<N: Classifier> Experiment<'_, N> {
 
         let first = chosen.len();
         let mut conversions =
-            vec![("percentile", percentile), ("factor", factor), ("calibrated", calibrated)];
+            vec![(PERCENTILE, percentile), ("factor", factor), ("calibrated", calibrated)];
         if !least_squares.is_empty() {
             conversions.insert(2, ("least_squares", best(least_squares)?));
         }

@@ -5,16 +5,15 @@ use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 
-use super::candidates::{EVOLVED, Measured, Tested, measure};
+use super::candidates::{Measured, measure};
 use super::kinds::{NeuronKind, NeuronsSettings, rung};
-use super::neurons::NeuronRow;
-use super::rows::{Report, Row};
+use super::neurons::{NeuronLatencyRow, NeuronRow};
+use super::rows::Report;
 use super::steps::{StepCache, changed, complete};
-use crate::ann::{Ann, Classifier, FashionCnn, Network, TrainSettings};
-use crate::base::{Output, Result, Resume, Table, each_once, latency_text, rounded, show};
+use crate::ann::{Ann, Classifier, FashionCnn, TrainSettings};
+use crate::base::{Output, Result, Resume, each_once, show};
 use crate::data::{Split, fashion as embedded};
 use crate::evolve::Gene;
-use crate::metrics::{Improvement, Target};
 use crate::simulate::Spikes;
 
 /// Settings of [`fashion`].
@@ -61,122 +60,6 @@ impl Default for FashionSettings {
     }
 }
 
-/// Row of `latency.csv`: one network at one target.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct FashionRow {
-    /// Seed of the experiment.
-    pub seed: u64,
-    /// Kind of neurons.
-    pub neuron: String,
-    /// Network of this kind: the strongest percentile conversion, the strongest conversion of any
-    /// sort, or evolved.
-    pub network: String,
-    /// Accuracy of the ANN on the test images, in percent.
-    pub ann_accuracy_percent: f64,
-    /// Margin of the target below that accuracy, in percentage points.
-    pub margin_points: f64,
-    /// Latency on the test images, in timesteps; empty if the target is never reached.
-    pub latency_timesteps: Option<usize>,
-    /// Improvement of the latency on the percentile conversion of plain neurons, in percent; empty
-    /// if either latency is, and for that conversion.
-    pub improvement_percent: Option<f64>,
-    /// Lower bound of the improvement at 95 % confidence, over test images.
-    pub improvement_low_percent: Option<f64>,
-    /// Upper bound of the improvement at 95 % confidence.
-    pub improvement_high_percent: Option<f64>,
-    /// The same improvement of an evolved network on the conversion that it was evolved from, the
-    /// strongest of the same neurons.
-    pub evolution_percent: Option<f64>,
-    /// Lower bound of that improvement at 95 % confidence.
-    pub evolution_low_percent: Option<f64>,
-    /// Upper bound of that improvement at 95 % confidence.
-    pub evolution_high_percent: Option<f64>,
-    /// How the network was converted.
-    pub conversion: String,
-}
-
-/// An improvement and its interval, as a row has them.
-type Won = [Option<f64>; 3];
-
-impl FashionRow {
-    /// Row of a network at the target of one margin, where `first` is the network that all are
-    /// compared with.
-    fn new<N: Network>(
-        seed: u64,
-        network: &Tested<N>,
-        target: &Target,
-        first: Option<&Tested<N>>,
-        start: Option<&Tested<N>>,
-    ) -> Result<Self> {
-        let Tested { chosen, run, .. } = network;
-        let won = |before: Option<&Tested<N>>| -> Result<Won> {
-            let Some(before) = before else {
-                return Ok([None; 3]);
-            };
-            let won = target.improvement_of(&before.run.hits, &run.hits, seed)?.rounded();
-            let Improvement { percent, interval: [low, high], .. } = won;
-            Ok([percent, Some(low), Some(high)])
-        };
-        let ([improvement, low, high], evolution) = (won(first)?, won(start)?);
-        Ok(Self {
-            seed,
-            neuron: chosen.kind.name.clone(),
-            network: chosen.network.into(),
-            ann_accuracy_percent: rounded(target.ann().percent()),
-            margin_points: target.margin(),
-            latency_timesteps: run.curve.latency(target),
-            improvement_percent: improvement,
-            improvement_low_percent: low,
-            improvement_high_percent: high,
-            evolution_percent: evolution[0],
-            evolution_low_percent: evolution[1],
-            evolution_high_percent: evolution[2],
-            conversion: chosen.conversion.clone(),
-        })
-    }
-}
-
-impl Row for FashionRow {
-    fn table(rows: &[Self]) -> Table {
-        let title = "Latency on test images (timesteps), and how much lower it is (95 % interval)";
-        let header = [
-            "seed",
-            "target",
-            "neurons",
-            "network",
-            "latency",
-            "than plain percentile",
-            "than unevolved",
-        ];
-        let won = |won: Won| match won {
-            [percent, Some(low), Some(high)] => {
-                let percent = percent.map_or("?".into(), |percent| format!("{percent:.0}"));
-                format!("{percent} % ({low:.0} to {high:.0})")
-            }
-            _ => String::new(),
-        };
-        let row = |row: &Self| {
-            let improvement = [
-                row.improvement_percent,
-                row.improvement_low_percent,
-                row.improvement_high_percent,
-            ];
-            let evolution =
-                [row.evolution_percent, row.evolution_low_percent, row.evolution_high_percent];
-            vec![
-                row.seed.to_string(),
-                format!("ANN ({:.1} %) - {}", row.ann_accuracy_percent, row.margin_points),
-                row.neuron.clone(),
-                row.network.clone(),
-                latency_text(row.latency_timesteps),
-                won(improvement),
-                won(evolution),
-            ]
-        };
-        Table::of(title, header, rows.iter().map(row))
-    }
-}
-
 /// Runs the whole pipeline on the embedded pictures of clothes: trains, converts to each kind of
 /// neurons, evolves, and measures on the test images.
 ///
@@ -192,7 +75,7 @@ pub fn fashion(
     settings: &FashionSettings,
     folder: impl Into<PathBuf>,
     stop: &AtomicBool,
-) -> Result<Report<FashionRow>> {
+) -> Result<Report<NeuronLatencyRow>> {
     settings.check()?;
     let folder = folder.into();
     let output = Output::new(&folder)?;
@@ -210,14 +93,7 @@ pub fn fashion(
         let Measured { networks, targets, .. } = &measured;
         let [two, one, _] = targets;
         for target in [two, one] {
-            for (i, network) in networks.iter().enumerate() {
-                let first = networks.first().filter(|_| i > 0);
-                let start = network.chosen.start.map(|start| &networks[start]);
-                let started = networks.iter().any(|network| network.chosen.start == Some(i));
-                if started || ["percentile", EVOLVED].contains(&network.chosen.network) {
-                    rows.push(FashionRow::new(seed, network, target, first, start)?);
-                }
-            }
+            rows.extend(NeuronLatencyRow::of(networks, target, |_| 0)?);
         }
         neurons.extend(NeuronRow::of(&measured)?);
         accuracy.extend(measured.accuracy());

@@ -6,6 +6,7 @@ use super::steps::changed;
 use crate::base::{Error, Result, at_least, each_once, require, show, some_timesteps};
 use crate::evolve::{CmaEsSettings, EvolveSettings, Gene, Objective, Search};
 use crate::simulate::Spikes;
+use crate::through_time::Attack;
 
 /// Kind of neurons of [`neurons`](crate::reproduce::neurons), and how it is evolved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,6 +70,9 @@ pub struct NeuronsSettings {
     pub evolutions: Vec<EvolveSettings>,
     /// Number of test images, drawn at random once; all of them if there are fewer.
     pub test_images: usize,
+    /// Attack, through the ANN, on the held-out and the test images; `None` for clean ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attack: Option<Attack>,
 }
 
 show!(NeuronsSettings as fields);
@@ -100,6 +104,7 @@ impl Default for NeuronsSettings {
             timesteps: 16,
             evolutions: vec![rung(400, 12, 0.06), rung(1000, 2, 0.03)],
             test_images: 10_000,
+            attack: None,
         }
     }
 }
@@ -152,6 +157,9 @@ impl NeuronsSettings {
         at_least(1, &images)?;
         at_least(2, &[("factor_points", self.factor_points)])?;
         some_timesteps("timesteps", self.timesteps)?;
+        if let Some(attack) = &self.attack {
+            attack.check()?;
+        }
         let initial = self.initial;
         require(initial.is_finite(), "initial", initial, "finite sizes of a spike")?;
         for kind in &self.kinds {

@@ -2,6 +2,7 @@
 
 pub(crate) mod adversarial;
 pub(crate) mod candidates;
+pub(crate) mod changes;
 pub(crate) mod comparison;
 pub(crate) mod digits;
 pub(crate) mod explain;
@@ -13,11 +14,12 @@ pub(crate) mod steps;
 pub(crate) mod thresholds;
 
 pub use adversarial::{AdversarialSettings, AttackedBy, adversarial};
+pub use changes::NeuronChangeRow;
 pub use comparison::{ComparisonSettings, comparison};
 pub use digits::*;
 pub use explain::{ExplainSettings, explain};
-pub use fashion::{FashionRow, FashionSettings, fashion};
+pub use fashion::{FashionSettings, fashion};
 pub use kinds::{NeuronKind, NeuronsSettings};
-pub use neurons::{NeuronRow, neurons};
+pub use neurons::{NeuronLatencyRow, NeuronRow, neurons};
 pub use rows::*;
 pub use thresholds::{ThresholdsInput, ThresholdsSettings, thresholds};

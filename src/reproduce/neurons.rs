@@ -5,15 +5,17 @@ use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 
-use super::candidates::{Measured, Tested, measure};
+use super::candidates::{EVOLVED, Measured, PERCENTILE, Tested, measure};
+use super::changes::NeuronChangeRow;
 use super::kinds::NeuronsSettings;
 use super::rows::{Report, Row};
 use super::steps::{StepCache, complete};
 use crate::ann::{Classifier, Model, TaskOf};
 use crate::base::{Output, Result, Table, latency_text, rounded};
 use crate::data::Split;
-use crate::metrics::Target;
+use crate::metrics::{Improvement, Target};
 use crate::simulate::Simulation;
+use crate::through_time::{Differentiable, attack};
 
 /// Row of `neurons.csv`: one network on the test images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -188,20 +190,160 @@ impl Row for NeuronRow {
     }
 }
 
+/// Row of `neurons-latency.csv`: one network at one target.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NeuronLatencyRow {
+    /// Seed of the experiment.
+    pub seed: u64,
+    /// Kind of neurons.
+    pub neuron: String,
+    /// Network of this kind: the strongest percentile conversion, the strongest conversion of any
+    /// sort, or evolved.
+    pub network: String,
+    /// Accuracy of the ANN on the test images, in percent.
+    pub ann_accuracy_percent: f64,
+    /// Margin of the target below that accuracy, in percentage points.
+    pub margin_points: f64,
+    /// Latency on the test images, in timesteps; empty if the target is never reached.
+    pub latency_timesteps: Option<usize>,
+    /// Improvement of the latency on the percentile conversion of the same kind ([`fashion`]: of plain
+    /// neurons), in percent; empty if either latency is, and for that conversion.
+    ///
+    /// [`fashion`]: crate::reproduce::fashion()
+    pub improvement_percent: Option<f64>,
+    /// Lower bound of the improvement at 95 % confidence, over test images.
+    pub improvement_low_percent: Option<f64>,
+    /// Upper bound of the improvement at 95 % confidence.
+    pub improvement_high_percent: Option<f64>,
+    /// The same improvement of an evolved network on the conversion that it was evolved from, the
+    /// strongest of the same neurons.
+    pub evolution_percent: Option<f64>,
+    /// Lower bound of that improvement at 95 % confidence.
+    pub evolution_low_percent: Option<f64>,
+    /// Upper bound of that improvement at 95 % confidence.
+    pub evolution_high_percent: Option<f64>,
+    /// How the network was converted.
+    pub conversion: String,
+}
+
+/// An improvement and its interval, as a row has them.
+type Won = [Option<f64>; 3];
+
+impl NeuronLatencyRow {
+    /// Rows, at one target, of percentile conversions, the strongest conversions and evolved networks,
+    /// each compared with the network in the place that `with` gives for its own.
+    pub(super) fn of<N: Classifier>(
+        networks: &[Tested<N>],
+        target: &Target,
+        with: impl Fn(usize) -> usize,
+    ) -> Result<Vec<Self>> {
+        let started = |place| networks.iter().any(|network| network.chosen.start == Some(place));
+        let shown = networks.iter().enumerate().filter(|(place, network)| {
+            started(*place) || [PERCENTILE, EVOLVED].contains(&network.chosen.network)
+        });
+        let row = |(place, network): (usize, &Tested<N>)| {
+            let first = Some(with(place)).filter(|with| *with != place).map(|with| &networks[with]);
+            let start = network.chosen.start.map(|start| &networks[start]);
+            Self::new(network, target, first, start)
+        };
+        shown.map(row).collect()
+    }
+
+    /// Row of a network at the target of one margin, where `first` is the network that it is compared
+    /// with.
+    fn new<N: Classifier>(
+        network: &Tested<N>,
+        target: &Target,
+        first: Option<&Tested<N>>,
+        start: Option<&Tested<N>>,
+    ) -> Result<Self> {
+        let Tested { chosen, run, .. } = network;
+        let seed = chosen.seed;
+        let won = |before: Option<&Tested<N>>| -> Result<Won> {
+            let Some(before) = before else {
+                return Ok([None; 3]);
+            };
+            let won = target.improvement_of(&before.run.hits, &run.hits, seed)?.rounded();
+            let Improvement { percent, interval: [low, high], .. } = won;
+            Ok([percent, Some(low), Some(high)])
+        };
+        let ([improvement, low, high], evolution) = (won(first)?, won(start)?);
+        Ok(Self {
+            seed,
+            neuron: chosen.kind.name.clone(),
+            network: chosen.network.into(),
+            ann_accuracy_percent: rounded(target.ann().percent()),
+            margin_points: target.margin(),
+            latency_timesteps: run.curve.latency(target),
+            improvement_percent: improvement,
+            improvement_low_percent: low,
+            improvement_high_percent: high,
+            evolution_percent: evolution[0],
+            evolution_low_percent: evolution[1],
+            evolution_high_percent: evolution[2],
+            conversion: chosen.conversion.clone(),
+        })
+    }
+}
+
+impl Row for NeuronLatencyRow {
+    fn table(rows: &[Self]) -> Table {
+        let title = "Latency on test images (timesteps), and how much lower it is (95 % interval)";
+        let header = [
+            "seed",
+            "target",
+            "neurons",
+            "network",
+            "latency",
+            "than percentile",
+            "than unevolved",
+        ];
+        let won = |won: Won| match won {
+            [percent, Some(low), Some(high)] => {
+                let percent = percent.map_or("?".into(), |percent| format!("{percent:.0}"));
+                format!("{percent} % ({low:.0} to {high:.0})")
+            }
+            _ => String::new(),
+        };
+        let row = |row: &Self| {
+            let improvement = [
+                row.improvement_percent,
+                row.improvement_low_percent,
+                row.improvement_high_percent,
+            ];
+            let evolution =
+                [row.evolution_percent, row.evolution_low_percent, row.evolution_high_percent];
+            vec![
+                row.seed.to_string(),
+                format!("ANN ({:.1} %) - {}", row.ann_accuracy_percent, row.margin_points),
+                row.neuron.clone(),
+                row.network.clone(),
+                latency_text(row.latency_timesteps),
+                won(improvement),
+                won(evolution),
+            ]
+        };
+        Table::of(title, header, rows.iter().map(row))
+    }
+}
+
 /// Compares kinds of neurons for few timesteps, each converted by percentiles per channel, with the
 /// best constant factor, by least squares per channel, calibrated, and evolved from the strongest of
 /// these, with no weight retrained. An evolved network that errs no less on held-out images is not
 /// kept: its row is then that of the conversion, and says so.
 ///
-/// Everything is chosen on held-out images; each network sees the test images once. The files are
-/// `neurons.csv`, and the curves, generations, chart and settings as `neurons-*`. The result of
+/// Everything is chosen on held-out images; each network sees the test images once. With an attack in
+/// the settings, both are attacked through the ANN. The files are `neurons.csv`, `neurons-latency.csv`
+/// with the latency won over percentiles and by evolution at each target, `neurons-changes.csv` with
+/// what evolution changed in each layer, where it found better networks, and the curves,
+/// generations, chart and settings as `neurons-*`. The result of
 /// every step is kept in `folder/.checkpoints`: after an interruption at any moment, the same call
 /// resumes from there. When another thread sets `stop`, it ends after the current step or generation.
 ///
 /// # Errors
 /// Returns an error if a setting is out of range or the folder cannot be written to;
 /// [`Error::Stopped`](crate::Error::Stopped) after `stop`.
-pub fn neurons<M: Model>(
+pub fn neurons<M: Model + Differentiable<TaskOf<M>>>(
     ann: &M,
     parts: &Split<TaskOf<M>>,
     settings: &NeuronsSettings,
@@ -215,14 +357,41 @@ pub fn neurons<M: Model>(
     let folder = folder.into();
     let output = Output::new(&folder)?;
     let mut steps = StepCache::new("reproduce neurons", &folder, &(), stop)?;
+    let attacked;
+    let parts = match settings.attack {
+        None => parts,
+        Some(by) => {
+            attacked = Split {
+                training: parts.training.clone(),
+                held_out: attack(ann, &parts.held_out, by)?,
+                test: attack(ann, &parts.test.take(settings.test_images), by)?,
+            };
+            &attacked
+        }
+    };
     let measured = measure(ann, parts, settings, &mut steps)?;
+    let networks = &measured.networks;
+    // Each kind begins with its percentile conversion.
+    let percentile = |place: usize| {
+        let first = (0..=place).rev().find(|&at| networks[at].chosen.network == PERCENTILE);
+        first.unwrap_or(place)
+    };
+    let latencies = measured.targets.iter();
+    let latencies = latencies.map(|target| NeuronLatencyRow::of(networks, target, percentile));
+    let latencies = latencies.collect::<Result<Vec<_>>>()?.concat();
     let rows = NeuronRow::of(&measured)?;
-    let chart = measured.chart("Test images")?;
+    let changes = NeuronChangeRow::of(&measured, &parts.held_out, &mut steps)?;
+    let title = settings.attack.map_or("Test images".into(), |by| format!("Test images, {by}"));
+    let chart = measured.chart(&title)?;
     chart.save(output.path("neurons-accuracy.svg"))?;
     output.csv("neurons.csv", &rows)?;
+    output.csv("neurons-latency.csv", latencies)?;
     output.csv("neurons-accuracy.csv", measured.accuracy())?;
     if !settings.evolutions.is_empty() {
         output.csv("neurons-convergence.csv", &measured.convergence)?;
+    }
+    if !changes.is_empty() {
+        output.csv("neurons-changes.csv", changes)?;
     }
     output.csv("neurons-timing.csv", &steps.timing)?;
     complete(

@@ -39,7 +39,7 @@ use super::fire::Fires;
 use super::surrogate::Surrogate;
 use crate::ann::{Ann, Classifier, Graph, Model, Network, NetworkDevice};
 use crate::base::{
-    Progress, Result, Rng, Stream, at_least, image_rng, normal, require, some_timesteps,
+    Error, Progress, Result, Rng, Stream, at_least, image_rng, normal, require, some_timesteps,
 };
 use crate::data::{Images, Part, Task};
 use crate::simulate::{Device, Imported, Neurons, Snn, Unrolling, Wanted};
@@ -78,6 +78,24 @@ impl Attack {
     /// PGD as commonly used on CIFAR-10: ten steps of ε/4, starting at the image.
     pub fn pgd(epsilon_255: f64) -> Self {
         Self::Pgd { epsilon_255, step_255: epsilon_255 / 4.0, steps: 10, random_start: None }
+    }
+
+    /// Attack of a kind and a size in 1/255: `fgsm:2`, `pgd:1` (ten steps of ε/4) or `noise:8` (seed 0).
+    ///
+    /// # Errors
+    /// Returns an error if the text is none of these, or the size is not 0 to 255.
+    pub fn named(text: &str) -> Result<Self> {
+        let known = || Error::parameter("attack", text, "fgsm, pgd or noise, and a size: fgsm:2");
+        let (kind, size) = text.split_once(':').ok_or_else(known)?;
+        let size = size.parse().map_err(|_| known())?;
+        let attack = match kind {
+            "fgsm" => Self::Fgsm { epsilon_255: size },
+            "pgd" => Self::pgd(size),
+            "noise" => Self::Noise { std_255: size, seed: 0 },
+            _ => return Err(known()),
+        };
+        attack.check()?;
+        Ok(attack)
     }
 
     /// Name of the attack in tables, without its size.

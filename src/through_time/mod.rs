@@ -21,6 +21,6 @@ pub(crate) mod steps;
 pub mod surrogate;
 pub(crate) mod unrolled;
 
-pub(crate) use attack::{Attack, Spiking, attack};
+pub(crate) use attack::{Attack, Differentiable, Spiking, attack};
 pub(crate) use hybrid::{HybridSettings, Trained, train_through_time};
 pub(crate) use surrogate::Surrogate;
