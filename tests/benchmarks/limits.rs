@@ -1,14 +1,14 @@
 //! Additions per second of this machine, and time and memory of simulating VGG15.
 //!
 //! `cargo bench --bench limits` needs no data: weights and images are random, thresholds the 99.9th
-//! percentile. Writes `results/benchmarks/limits.csv`.
+//! percentile. Writes `results/benchmarks/limits.csv`, and to `growth.csv` how time and memory grow.
 
 mod common;
 
 use std::time::Instant;
 
-use evospike::ann::networks::{Vgg15, Vgg15HalfBn, Vgg15QuarterBn};
-use evospike::data::Cifar10;
+use evospike::ann::networks::{Vgg15, Vgg15HalfBn, Vgg15HalfBnTinyImageNet, Vgg15QuarterBn};
+use evospike::data::{Normalisation, Task};
 use evospike::prelude::*;
 use evospike::random::{Stream, rng};
 use rand::RngExt;
@@ -19,6 +19,8 @@ use common::{in_own_processes, noise, peak_memory};
 #[derive(Serialize, Deserialize)]
 struct Row {
     width: String,
+    /// Height and width of an image, in pixels.
+    side: usize,
     images: usize,
     timesteps: usize,
     seconds: f64,
@@ -28,15 +30,43 @@ struct Row {
     peak_memory_mib: f64,
 }
 
-type TrainTest = data::TrainTest<Cifar10>;
+/// How the seconds and the peak memory of a simulation grow with one of its sizes s: as s to the power
+/// of an exponent, between two rows.
+#[derive(Serialize)]
+struct Growth {
+    size: &'static str,
+    from: usize,
+    to: usize,
+    seconds_exponent: f64,
+    memory_exponent: f64,
+    /// Size that would take 16 GiB; empty where memory does not grow.
+    largest_in_16_gib: Option<f64>,
+}
 
-fn simulated<N: Network<Task = Cifar10>>(
-    width: &str,
-    images: usize,
-    timesteps: usize,
-) -> evospike::Result<Row> {
-    let whole = TrainTest::new(noise(100)?, noise(images)?)?;
-    let parts = whole.normalised(&data::Normalisation::CIFAR10)?.hold_out(0.1, 0)?;
+impl Growth {
+    fn new(size: &'static str, [from, to]: [(usize, &Row); 2]) -> Self {
+        let rounded = |x: f64| (x * 100.0).round() / 100.0;
+        let grown = (to.0 as f64 / from.0 as f64).ln();
+        let exponent = |of: fn(&Row) -> f64| rounded((of(to.1) / of(from.1)).ln() / grown);
+        // A run with more images or timesteps is rated by its time, not by a rate that rounds it.
+        let seconds =
+            |row: &Row| (row.images * row.timesteps) as f64 / row.image_timesteps_per_second;
+        let memory = exponent(|row| row.peak_memory_mib);
+        let largest = (16_384.0 / to.1.peak_memory_mib).powf(1.0 / memory) * to.0 as f64;
+        Self {
+            size,
+            from: from.0,
+            to: to.0,
+            seconds_exponent: exponent(seconds),
+            memory_exponent: memory,
+            largest_in_16_gib: (memory >= 0.1).then(|| largest.round()),
+        }
+    }
+}
+
+fn simulated<N: Network>(width: &str, images: usize, timesteps: usize) -> evospike::Result<Row> {
+    let whole = data::TrainTest::<N::Task>::new(noise(100)?, noise(images)?)?;
+    let parts = whole.normalised(&Normalisation::CIFAR10)?.hold_out(0.1, 0)?;
     let ann = Ann::<N>::new(0)?;
     let snn = convert(&ann, &parts.training.take(20))?.balance(Balance::Percentile(99.9))?;
     drop(ann);
@@ -49,6 +79,7 @@ fn simulated<N: Network<Task = Cifar10>>(
     let image_timesteps = (images * timesteps) as f64;
     Ok(Row {
         width: width.into(),
+        side: N::Task::SHAPE.height,
         images,
         timesteps,
         seconds: (seconds * 100.0).round() / 100.0,
@@ -136,14 +167,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ("quarter", 50, 100),
         ("full", 50, 100),
         ("full", 1000, 250),
+        ("half, 64 x 64", 50, 100),
     ];
     let cases = cases.map(|(width, images, timesteps)| (width.to_string(), images, timesteps));
     let measure = |(width, images, timesteps): (String, usize, usize)| {
         Ok(match width.as_str() {
             "full" => simulated::<Vgg15>(&width, images, timesteps)?,
             "half" => simulated::<Vgg15HalfBn>(&width, images, timesteps)?,
+            "half, 64 x 64" => simulated::<Vgg15HalfBnTinyImageNet>(&width, images, timesteps)?,
             "quarter" => simulated::<Vgg15QuarterBn>(&width, images, timesteps)?,
-            _ => return Err(format!("{width}: expected full, half or quarter").into()),
+            _ => return Err(format!("{width}: expected one of the cases").into()),
         })
     };
     let say = |row: &Row| {
@@ -160,7 +193,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             row.peak_memory_mib,
         )
     };
-    if in_own_processes("limits.csv", cases, measure, say)? {
+    let rows = in_own_processes("limits.csv", cases, measure, say)?;
+    if let [half, _, longer, more, quarter, full, _, larger] = &rows[..] {
+        let growth = [
+            Growth::new("images", [(half.images, half), (more.images, more)]),
+            Growth::new("timesteps", [(half.timesteps, half), (longer.timesteps, longer)]),
+            Growth::new("channels of the first layer", [(16, quarter), (64, full)]),
+            Growth::new("side of an image", [(half.side, half), (larger.side, larger)]),
+        ];
+        write_csv(concat!(env!("CARGO_MANIFEST_DIR"), "/results/benchmarks/growth.csv"), growth)?;
         for (kib, place) in
             [(16, "first-level cache"), (512, "second-level cache"), (1 << 19, "memory")]
         {

@@ -26,20 +26,20 @@ pub fn noise<K: Task>(count: usize) -> evospike::Result<Images<Whole, K>> {
 }
 
 /// Measures each case in a process of its own, since peak memory belongs to a process, shows its row
-/// by `say`, and writes all to `results/benchmarks`. False in such a process, which prints its row as
-/// JSON.
+/// by `say`, writes all to `results/benchmarks` and gives them; none in such a process, which prints
+/// its row as JSON.
 pub fn in_own_processes<C: Serialize + DeserializeOwned, R: Serialize + DeserializeOwned>(
     file: &str,
     cases: impl IntoIterator<Item = C>,
     measure: impl Fn(C) -> Result<R, Box<dyn Error>>,
     say: impl Fn(&R) -> String,
-) -> Result<bool, Box<dyn Error>> {
+) -> Result<Vec<R>, Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().collect();
     if let [_, run, case] = arguments.as_slice()
         && run == "run"
     {
         println!("{}", serde_json::to_string(&measure(serde_json::from_str(case)?)?)?);
-        return Ok(false);
+        return Ok(Vec::new());
     }
     let mut rows = Vec::new();
     for case in cases {
@@ -53,6 +53,6 @@ pub fn in_own_processes<C: Serialize + DeserializeOwned, R: Serialize + Deserial
         rows.push(row);
     }
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/results/benchmarks");
-    write_csv(format!("{folder}/{file}"), rows)?;
-    Ok(true)
+    write_csv(format!("{folder}/{file}"), &rows)?;
+    Ok(rows)
 }
