@@ -57,18 +57,23 @@ class Ann:
         return max(1, count // batch) * batch / (time.perf_counter() - start)
 
 
+def layers_of_vgg15():
+    """Layers (weight, bias, pooled, threshold) with random weights."""
+    torch.manual_seed(0)
+    modules = list(folded(vgg15()))
+    layers = []
+    for i, module in enumerate(modules):
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            pooled = i + 1 < len(modules) and isinstance(modules[i + 1], nn.AvgPool2d)
+            last = i + 1 == len(modules)
+            weight, bias = module.weight.data, None if last else module.bias.data
+            layers.append((weight, bias, pooled, None if last else 1.0))
+    return layers
+
+
 class Simulator:
     def __init__(self, simulator):
-        torch.manual_seed(0)
-        modules = list(folded(vgg15()))
-        layers = []
-        for i, module in enumerate(modules):
-            if isinstance(module, (nn.Conv2d, nn.Linear)):
-                pooled = i + 1 < len(modules) and isinstance(modules[i + 1], nn.AvgPool2d)
-                last = i + 1 == len(modules)
-                weight, bias = module.weight.data, None if last else module.bias.data
-                layers.append((weight, bias, pooled, None if last else 1.0))
-        self.simulator = simulator(layers, TIMESTEPS)
+        self.simulator = simulator(layers_of_vgg15(), TIMESTEPS)
 
     def measure(self, count):
         images = torch.rand(count, 3, 32, 32)
