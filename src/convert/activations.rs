@@ -9,8 +9,8 @@ use crate::base::{Error, Result, require};
 use crate::data::Samples;
 use crate::simulate::{Stage, Stages, TOGETHER};
 
-/// Number of activations above 0, of all layers, up to which each is kept: a quarter of a GiB.
-const KEPT: usize = 1 << 26;
+/// Number of activations above 0, of all layers, up to which each is kept: 192 MiB.
+const KEPT: usize = 48 << 20;
 /// Number of activations, of all layers, up to which images are computed before they are recorded; up
 /// to eight times as many where they are images enough for all threads.
 const BATCH: usize = 1 << 25;
@@ -129,8 +129,9 @@ impl Activations {
 
     /// Returns the same threshold of each channel, for neurons that round `spikes` in all to the
     /// nearest.
-    pub fn least_squares_rounded(&self, spikes: usize) -> impl Iterator<Item = f32> {
-        self.channels.chunks(1).map(move |channel| least_squares(channel, spikes, 0.5))
+    pub fn least_squares_rounded(&self, spikes: usize) -> Vec<f32> {
+        let channels = self.channels.par_chunks(1);
+        channels.map(|channel| least_squares(channel, spikes, 0.5)).collect()
     }
 }
 
@@ -169,6 +170,42 @@ impl Channel {
         self.values.iter().enumerate().map(move |(i, &value)| (value, count(i)))
     }
 
+    /// Squared errors of all activations, rounded to a number of spikes as for [`least_squares`], with
+    /// each of the thresholds.
+    fn errors(&self, thresholds: &[f32], spikes: usize, rounding: f32) -> Vec<f64> {
+        // Sums of the first activations and of their squares: with them, those that have the same
+        // number of spikes need not be gone through one by one.
+        let mut sums = vec![[0.0; 2]];
+        let mut sum = [0.0; 2];
+        for (a, count) in self.positive() {
+            let (a, count) = (f64::from(a), count as f64);
+            sum = [sum[0] + a * count, sum[1] + a * a * count];
+            sums.push(sum);
+        }
+        let error = |&threshold: &f32| {
+            let (per_step, step) = (spikes as f32 / threshold, threshold / spikes as f32);
+            let (mut error, mut from) = (0.0, 0);
+            for said in 0..=spikes {
+                let rest = &self.values[from..];
+                let next = |a: &f32| a * per_step + rounding < (said + 1) as f32;
+                let to = match said == spikes {
+                    true => self.values.len(),
+                    false => from + rest.partition_point(next),
+                };
+                let [sum, squares] = [0, 1].map(|i| sums[to][i] - sums[from][i]);
+                let (count, said) = ((self.end(to) - self.end(from)) as f64, said as f32 * step);
+                let said = f64::from(said);
+                error += squares - 2.0 * said * sum + said * said * count;
+                from = to;
+                if from == self.values.len() {
+                    break;
+                }
+            }
+            error
+        };
+        thresholds.iter().map(error).collect()
+    }
+
     /// Number of activations above 0 and at most the one with these bits.
     fn up_to(&self, bits: u32) -> usize {
         self.end(self.values.partition_point(|value| value.to_bits() <= bits))
@@ -204,27 +241,17 @@ fn percentile(channels: &[Channel], count: usize, percent: f64) -> f32 {
 /// the largest. 0 if every activation is 0.
 fn least_squares(channels: &[Channel], spikes: usize, rounding: f32) -> f32 {
     let largest = channels.iter().filter_map(|channel| channel.values.last());
-    let (most, steps) = (largest.copied().fold(0.0, f32::max), spikes as f32);
+    let most = largest.copied().fold(0.0, f32::max);
     if most == 0.0 {
         return 0.0;
     }
-    let error = |threshold: f32| -> f64 {
-        let (per_step, step) = (steps / threshold, threshold / steps);
-        let of = |(a, count): (f32, usize)| {
-            // Cut off as whole numbers, which is much faster than `floor`.
-            let said = (a * per_step + rounding).min(steps) as u32 as f32 * step;
-            f64::from((a - said) * (a - said)) * count as f64
-        };
-        channels.iter().flat_map(Channel::positive).map(of).sum()
-    };
-    let candidates: Vec<(f32, f64)> = (1..=100u8)
-        .into_par_iter()
-        .rev()
-        .map(|percent| most * f32::from(percent) / 100.0)
-        .map(|threshold| (threshold, error(threshold)))
-        .collect();
-    let best = candidates.iter().min_by(|a, b| a.1.total_cmp(&b.1));
-    best.map_or(0.0, |best| best.0)
+    let percents = (1..=100u8).rev();
+    let thresholds: Vec<f32> = percents.map(|p| most * f32::from(p) / 100.0).collect();
+    let of_channel = |channel: &Channel| channel.errors(&thresholds, spikes, rounding);
+    let errors: Vec<Vec<f64>> = channels.par_iter().map(of_channel).collect();
+    let error = |i: usize| errors.iter().map(|errors| errors[i]).sum::<f64>();
+    let best = (0..thresholds.len()).map(|i| (i, error(i))).min_by(|a, b| a.1.total_cmp(&b.1));
+    best.map_or(0.0, |(best, _)| thresholds[best])
 }
 
 /// Number of activations in each bin between a power of two and the next.

@@ -107,9 +107,10 @@ show!(impl [N: Classifier] Conversion<N> as table);
 
 /// Records the activations of every layer on training images.
 ///
-/// Up to 2^26 activations above 0 are kept, and their statistics are exact: those of 1,600 CIFAR images
-/// in a half-width VGG15. Of more, histograms are kept, of 512 bins between a power of two and the
-/// next: memory does not grow with the images, and thresholds are within 0.1 % of the exact ones.
+/// Up to 50 million activations above 0 are kept, and their statistics are exact: those of 1,200
+/// CIFAR images in a half-width VGG15. Of more, histograms are kept, of 512 bins between a power of
+/// two and the next: memory does not grow with the images, and thresholds are within 0.1 % of the
+/// exact ones.
 ///
 /// # Errors
 /// Returns an error if there is no image, a layer cannot be converted, or weights or activations
@@ -206,7 +207,9 @@ impl<N: Classifier> Conversion<N> {
             Balance::LeastSquaresPerChannel { spikes } => {
                 at_least(1, &[("spikes", spikes)])?;
                 let all = |a: &Activations| a.least_squares(spikes);
-                layers.map(|a| per_channel(a.least_squares_rounded(spikes), || all(a))).collect()
+                layers
+                    .map(|a| per_channel(a.least_squares_rounded(spikes).into_iter(), || all(a)))
+                    .collect()
             }
             Balance::Learned => {
                 let stages = self.stages.stages[..layers.len()].iter();

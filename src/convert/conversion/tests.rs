@@ -4,6 +4,7 @@ use crate::ann::layers::{CHANNELS_FIRST, Layer, Window};
 use crate::ann::model::Ann;
 use crate::ann::networks::{DigitsCnn, Network};
 use crate::ann::train::TrainSettings;
+use crate::base::{Stream, rng};
 use crate::data::embedded::digits;
 use crate::data::images::Whole;
 use crate::data::shape::Shape;
@@ -12,6 +13,7 @@ use crate::simulate::network::SpikingNetwork;
 use crate::simulate::network::Trace;
 use crate::simulate::neurons::Charge;
 use crate::simulate::run::simulate;
+use rand::RngExt;
 
 #[test]
 fn percentiles_are_numpys() {
@@ -403,9 +405,26 @@ fn least_squares_per_channel_round_to_the_nearest() {
     // By hand: two spikes of 1 make 1 and 2 exactly, a single one stands for both at 1.5. Two spikes
     // stand for 4, 4 and 3 at 11/3, where the nearest percent of 4 is 3.68.
     let activations = Activations::of(&[&[1.0, 2.0, 2.0, 1.0], &[0.0; 4], &[4.0, 4.0, 3.0, 0.0]]);
-    let thresholds = |spikes| activations.least_squares_rounded(spikes).collect::<Vec<_>>();
+    let thresholds = |spikes| activations.least_squares_rounded(spikes);
     assert_eq!(thresholds(2), [2.0, 0.0, 3.68]);
     assert_eq!(thresholds(1)[..2], [1.5, 0.0]);
+
+    // The same as going through all activations one by one.
+    let mut rng = rng(0, Stream::Split);
+    let channel: Vec<f32> = (0..1000).map(|_| rng.random::<f32>().powi(3)).collect();
+    let activations = Activations::of(&[&channel]);
+    for spikes in [1, 3, 8, 1500] {
+        let steps = spikes as f32;
+        let error = |threshold: f32| -> f64 {
+            let said =
+                |a: f32| (a * (steps / threshold) + 0.5).min(steps).floor() * (threshold / steps);
+            channel.iter().map(|&a| f64::from(a - said(a)).powi(2)).sum()
+        };
+        let most = channel.iter().copied().fold(0.0, f32::max);
+        let percents = (1..=100).rev().map(|percent| most * percent as f32 / 100.0);
+        let best = percents.min_by(|a, b| error(*a).total_cmp(&error(*b))).unwrap();
+        assert_eq!(activations.least_squares_rounded(spikes), [best], "{spikes} spikes");
+    }
 
     let digits = digits().unwrap().split(Shares::default(), 0).unwrap();
     let conversion = convert(&trained::<DigitsCnn>(&digits), &digits.training).unwrap();
