@@ -36,14 +36,20 @@ impl<N: Classifier> Measured<N> {
     }
 
     /// Accuracies of the percentile conversions and of the networks evolved with the first seed, or
-    /// the calibrated ones if none is evolved, against the target 1 point below the ANN.
+    /// the calibrated ones if none is evolved, against the target 1 point below the ANN. Of one kind
+    /// of neurons, also of the conversion that was evolved.
     pub fn chart(&self, title: &str) -> Result<Chart> {
         let first = self.networks.first().map(|network| network.chosen.seed);
         let evolved = self.networks.iter().any(|network| network.chosen.network == EVOLVED);
         let last = if evolved { EVOLVED } else { "calibrated" };
-        let shown = self.networks.iter().filter(|Tested { chosen, .. }| {
-            Some(chosen.seed) == first && [PERCENTILE, last].contains(&chosen.network)
+        let kind = self.networks.first().map(|network| &network.chosen.kind.name);
+        let one = self.networks.iter().all(|network| Some(&network.chosen.kind.name) == kind);
+        let started = |place| self.networks.iter().any(|of| of.chosen.start == Some(place));
+        let shown = self.networks.iter().enumerate().filter(|(place, Tested { chosen, .. })| {
+            Some(chosen.seed) == first
+                && ([PERCENTILE, last].contains(&chosen.network) || one && started(*place))
         });
+        let shown = shown.map(|(_, network)| network);
         let curves = shown.map(|Tested { chosen, run, .. }| (chosen.to_string(), &run.curve));
         accuracy_chart(title, curves, Some(&self.targets[1]))
     }

@@ -84,7 +84,7 @@ def main():
     parser = argparse.ArgumentParser(description=" ".join(__doc__.split("\n\n")[0].split()))
     parser.add_argument("--data", type=lambda path: Path(path).resolve(), required=True)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--most", type=int, default=40, help="most generations of the search for as good a network")
+    parser.add_argument("--generations", type=int, nargs="+", default=[10, 20, 40], help="of SciPy's search, until its network is as good")
     arguments = parser.parse_args()
     warn_of_load()
     torch.set_num_threads(arguments.threads)
@@ -95,12 +95,12 @@ def main():
     before = json.loads(served.process.stdout.readline())["accuracy"]
     ours = served.ask("evospike")
     print(f"converted {before:.2f} %, evolved by evospike {ours['accuracy']:.2f} %", flush=True)
-    generations, reached = 5, False
-    while not reached and generations <= arguments.most:
+    for generations in arguments.generations:
         found = served.ask(f"de {generations}")
         reached = found["accuracy"] >= ours["accuracy"]
         print(f"{generations} generations of differential evolution: {found}", flush=True)
-        generations *= 2
+        if reached:
+            break
 
     theirs = Objective()
     theirs(np.tile([1.0, 0.5], (GENES // 2, 1)).T.ravel())

@@ -6,7 +6,8 @@ Needs Linux and Python alone. From the repository root, with the command after `
     python tests/benchmarks/trace.py -- target/release/evospike reproduce neurons ...
 
 A step ends where the command says so on standard error, and took as long as it says; what lies
-between two steps, or before the first, such as reading the images, has rows of its own.
+between two steps, or before the first, such as reading the images, has rows of its own. A
+step that says how far it is has a row each time, from its beginning.
 Ten times a second the processor time of the command is read from `/proc`. Each step's seconds, its mean number
 of busy cores and the longest time in which at least one core was idle for half of it or more go to
 `results/benchmarks/trace.csv`.
