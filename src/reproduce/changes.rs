@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::candidates::{EVOLVED, Measured, Tested};
 use super::steps::StepCache;
 use crate::ann::Classifier;
-use crate::base::{Result, rounded};
+use crate::base::{Error, Result, rounded};
 use crate::data::{HeldOut, Images};
 use crate::evolve::ThresholdRow;
 use crate::explain::{ErrorPart, conversion_error};
@@ -70,7 +70,7 @@ impl NeuronChangeRow {
                 let parts =
                     steps.step(&step, || conversion_error(&name, snn, &images, &timesteps))?;
                 let total = parts.into_iter().filter(|row| row.part == ErrorPart::Total);
-                Ok::<_, crate::Error>(total.collect::<Vec<_>>())
+                Ok::<_, Error>(total.collect::<Vec<_>>())
             };
             let errors = [errors(before)?, errors(after)?];
             let [before, chosen] = [&before.chosen, &after.chosen];
