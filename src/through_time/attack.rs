@@ -220,7 +220,7 @@ impl Gradients {
     ///
     /// # Errors
     /// Returns an error if the number of inputs does not fit the labels or a label is no class;
-    /// [`Error::Device`](crate::Error::Device) if memory cannot be allocated.
+    /// [`Error::Device`] if memory cannot be allocated.
     pub fn of(&self, inputs: &[f32], labels: &[usize]) -> Result<Vec<f32>> {
         let size = self.graph.input.size();
         let holds = inputs.len() == labels.len() * size;
@@ -252,7 +252,7 @@ impl Gradients {
 /// Attacks images: gives the same images, labels and part with changed pixels.
 ///
 /// # Errors
-/// Returns an error if a setting is out of range; [`Error::Device`](crate::Error::Device) if memory
+/// Returns an error if a setting is out of range; [`Error::Device`] if memory
 /// cannot be allocated.
 pub fn attack<P: Part, K: Task>(
     network: &impl Differentiable<K>,
