@@ -457,7 +457,6 @@ fn neurons_resume_to_the_same_files() -> evospike::Result<()> {
     }
 
     let rows = &whole.rows;
-    let rows_of_all = rows;
     let networks: Vec<&str> = rows[..6].iter().map(|row| &*row.network).collect();
     let conversions = ["percentile", "factor", "least_squares", "calibrated"];
     assert_eq!(networks, [&conversions[..], &["evolved"; 2]].concat());
@@ -528,7 +527,7 @@ fn neurons_resume_to_the_same_files() -> evospike::Result<()> {
                     (&found.neuron, &found.network) == (&row.neuron, &row.network)
                         && found.seed == row.seed
                 };
-                let found = rows_of_all.iter().find(same).unwrap();
+                let found = whole.rows.iter().find(same).unwrap();
                 assert_eq!(row.latency_timesteps, latency_of(found), "{row:?}");
                 let won = percentile.latency_timesteps.zip(row.latency_timesteps);
                 let won = won.map(|(before, after)| 100.0 * (1.0 - after as f64 / before as f64));
@@ -546,7 +545,7 @@ fn neurons_resume_to_the_same_files() -> evospike::Result<()> {
         true => read_csv(changes)?,
         false => Vec::new(),
     };
-    let found = rows_of_all.iter().filter(|row| row.conversion.starts_with("from "));
+    let found = whole.rows.iter().filter(|row| row.conversion.starts_with("from "));
     let layers = 6; // of neurons in a DigitsCnn
     assert_eq!(changes.len(), found.count() * layers);
     for row in &changes {

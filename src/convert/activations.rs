@@ -183,23 +183,18 @@ impl Channel {
             sums.push(sum);
         }
         let error = |&threshold: &f32| {
-            let (per_step, step) = (spikes as f32 / threshold, threshold / spikes as f32);
+            let steps = spikes as f32;
+            let (per_step, step) = (steps / threshold, threshold / steps);
+            let fired = |a: f32| (a * per_step + rounding).min(steps) as u32;
             let (mut error, mut from) = (0.0, 0);
-            for said in 0..=spikes {
-                let rest = &self.values[from..];
-                let next = |a: &f32| a * per_step + rounding < (said + 1) as f32;
-                let to = match said == spikes {
-                    true => self.values.len(),
-                    false => from + rest.partition_point(next),
-                };
+            while let Some(&first) = self.values.get(from) {
+                let fired_first = fired(first);
+                let to = from + self.values[from..].partition_point(|&a| fired(a) == fired_first);
                 let [sum, squares] = [0, 1].map(|i| sums[to][i] - sums[from][i]);
-                let (count, said) = ((self.end(to) - self.end(from)) as f64, said as f32 * step);
-                let said = f64::from(said);
+                let count = (self.end(to) - self.end(from)) as f64;
+                let said = f64::from(fired_first as f32 * step);
                 error += squares - 2.0 * said * sum + said * said * count;
                 from = to;
-                if from == self.values.len() {
-                    break;
-                }
             }
             error
         };

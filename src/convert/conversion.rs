@@ -207,9 +207,7 @@ impl<N: Classifier> Conversion<N> {
             Balance::LeastSquaresPerChannel { spikes } => {
                 at_least(1, &[("spikes", spikes)])?;
                 let all = |a: &Activations| a.least_squares(spikes);
-                layers
-                    .map(|a| per_channel(a.least_squares_rounded(spikes).into_iter(), || all(a)))
-                    .collect()
+                layers.map(|a| per_channel(a.least_squares_rounded(spikes), || all(a))).collect()
             }
             Balance::Learned => {
                 let stages = self.stages.stages[..layers.len()].iter();
@@ -323,10 +321,10 @@ fn check_percent(percent: f64) -> Result<()> {
 }
 
 /// Neurons with these thresholds, and that of the layer for channels that have none.
-fn per_channel(thresholds: impl Iterator<Item = f32>, layer: impl Fn() -> f32) -> Neurons {
+fn per_channel(thresholds: impl IntoIterator<Item = f32>, layer: impl Fn() -> f32) -> Neurons {
     let layer = LazyCell::new(layer); // once, however many channels are silent
     let given = |threshold| if threshold == 0.0 { *layer } else { threshold };
-    Neurons::new(thresholds.map(given).collect::<Vec<f32>>())
+    Neurons::new(thresholds.into_iter().map(given).collect::<Vec<f32>>())
 }
 
 fn learned((layer, stage): (usize, &Stage)) -> Result<Neurons> {

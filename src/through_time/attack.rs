@@ -252,8 +252,7 @@ impl Gradients {
 /// Attacks images: gives the same images, labels and part with changed pixels.
 ///
 /// # Errors
-/// Returns an error if a setting is out of range; [`Error::Device`] if memory
-/// cannot be allocated.
+/// Returns an error if a setting is out of range; [`Error::Device`] if memory cannot be allocated.
 pub fn attack<P: Part, K: Task>(
     network: &impl Differentiable<K>,
     images: &Images<P, K>,

@@ -413,7 +413,7 @@ fn least_squares_per_channel_round_to_the_nearest() {
     let mut rng = rng(0, Stream::Split);
     let channel: Vec<f32> = (0..1000).map(|_| rng.random::<f32>().powi(3)).collect();
     let activations = Activations::of(&[&channel]);
-    for spikes in [1, 3, 8, 1500] {
+    for spikes in [1, 3, 8, 1500, 1 << 30] {
         let steps = spikes as f32;
         let error = |threshold: f32| -> f64 {
             let said =
