@@ -75,6 +75,7 @@ fn the_main_job_is_the_same_at_any_number_of_threads() {
         let settings = small_fashion();
         let stop = AtomicBool::new(false);
         let report = pool.install(|| fashion(&settings, folder.path(), &stop)).unwrap();
+        assert!(report.table().to_string().contains("than plain percentile"));
         let networks = |row: &&NeuronLatencyRow| row.seed == 0 && row.margin_points == 1.0;
         let rows: Vec<&NeuronLatencyRow> = report.rows.iter().filter(networks).collect();
         // Each kind's percentile conversion, what it was evolved from, and evolved.

@@ -13,7 +13,7 @@ use evospike::prelude::*;
 use evospike::ranks;
 use evospike::report::{
     AccuracyRow, AttackRow, ComparisonRow, ConvergenceRow, MethodRow, NeuronChangeRow,
-    NeuronLatencyRow, ThresholdRow,
+    NeuronLatencyRow, Row, ThresholdRow,
 };
 use evospike::reproduce::{
     AdversarialSettings, AttackedBy, ComparisonSettings, ExplainSettings, NeuronRow,
@@ -538,6 +538,9 @@ fn neurons_resume_to_the_same_files() -> evospike::Result<()> {
             }
         }
     }
+
+    let table = NeuronLatencyRow::table(&latencies).to_string();
+    assert!(table.contains("than percentile"), "{table}");
 
     // What evolution changed: a row for each layer of each network that it found.
     let changes = folder.path().join("neurons-changes.csv");

@@ -289,15 +289,15 @@ impl NeuronLatencyRow {
 impl Row for NeuronLatencyRow {
     fn table(rows: &[Self]) -> Table {
         let title = "Latency on test images (timesteps), and how much lower it is (95 % interval)";
-        let header = [
-            "seed",
-            "target",
-            "neurons",
-            "network",
-            "latency",
-            "than percentile",
-            "than unevolved",
-        ];
+        // A percentile conversion that is compared itself is compared with that of the first kind.
+        let compared =
+            |row: &Self| row.network == PERCENTILE && row.improvement_low_percent.is_some();
+        let percentile = match rows.first().filter(|_| rows.iter().any(compared)) {
+            Some(first) => format!("than {} percentile", first.neuron),
+            None => "than percentile".into(),
+        };
+        let header =
+            ["seed", "target", "neurons", "network", "latency", &percentile, "than unevolved"];
         let won = |won: Won| match won {
             [percent, Some(low), Some(high)] => {
                 let percent = percent.map_or("?".into(), |percent| format!("{percent:.0}"));
