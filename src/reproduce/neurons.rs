@@ -190,7 +190,7 @@ impl Row for NeuronRow {
     }
 }
 
-/// Row of `neurons-latency.csv`: one network at one target.
+/// Row of `neurons-latency.csv`, and of `latency.csv` of the main job: one network at one target.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NeuronLatencyRow {
     /// Seed of the experiment.
