@@ -3,17 +3,19 @@
 //! Every activation above 0 is kept while that takes little memory, so that percentiles are exact. Of
 //! more images histograms are kept, whose size no longer grows with the images.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
 use rayon::prelude::*;
 
 use crate::base::{Error, Result, require};
 use crate::data::Samples;
-use crate::simulate::{Stage, Stages, TOGETHER};
+use crate::simulate::Stages;
 
 /// Number of activations above 0, of all layers, up to which each is kept: 192 MiB.
 const KEPT: usize = 48 << 20;
-/// Number of activations, of all layers, up to which images are computed before they are recorded; up
-/// to eight times as many where they are images enough for all threads.
-const BATCH: usize = 1 << 25;
+/// Number of positions whose activations are recorded while they are in the cache.
+const TILE: usize = 128;
 /// Number of activations of a channel that go into bins together.
 const FILL: usize = 1 << 10;
 /// Logarithm of the number of bins between a power of two and the next.
@@ -55,38 +57,43 @@ impl Activations {
         let most = most.unwrap_or(usize::MAX);
         let holds = images.len() <= most;
         require(holds, "images", images.len(), format!("at most {most}, for its largest layer"))?;
-        let channels = |layer: usize| (0..shapes[layer].channels).map(move |c| (layer, c));
-        let mut recorders: Vec<_> = (0..shapes.len())
-            .flat_map(|layer| channels(layer).map(|place| (place, Recorder::default())))
+        let recorders: Vec<_> = shapes
+            .iter()
+            .map(|shape| Mutex::new((0..shape.channels).map(|_| Recorder::default()).collect()))
             .collect();
-        let size: usize = shapes.iter().map(|shape| shape.size()).sum();
-        let fits = |values: usize| values / size.max(1);
-        let threads = TOGETHER * rayon::current_num_threads();
-        let batch = fits(BATCH).max(fits(8 * BATCH).min(threads)).clamp(1, 64);
-        for first in (0..images.len()).step_by(batch) {
-            let numbers = first..images.len().min(first + batch);
-            let outputs = stages.forward_all(
-                numbers,
-                |image| images.input(image),
-                |_, currents| outputs(layers, currents),
-            );
-            let outputs = outputs.into_iter().collect::<Result<Vec<_>>>()?;
-            recorders.par_iter_mut().for_each(|((layer, channel), recorder)| {
-                for output in &outputs {
-                    let values = output[*layer][*channel..].iter().copied();
-                    recorder.add(values.step_by(shapes[*layer].channels), positions(*layer));
+        // Every activation is kept or none, whichever thread adds the one that is too many.
+        let recorded = AtomicUsize::new(0);
+        let too_many = || recorded.load(Ordering::Relaxed) > kept;
+        let record = |layer: usize, currents: &mut [Vec<f32>]| {
+            currents.iter().try_for_each(|current| finite(layer, current))?;
+            let channels = shapes[layer].channels;
+            let recorders: &Mutex<Vec<Recorder>> = &recorders[layer];
+            let mut recorders = recorders.lock().unwrap_or_else(PoisonError::into_inner);
+            for current in currents {
+                stages.activate(layer, current);
+                for tile in current.chunks(TILE * channels) {
+                    let added = recorders.iter_mut().enumerate().map(|(channel, recorder)| {
+                        let values = tile[channel..].iter().step_by(channels);
+                        recorder.add(values.copied(), tile.len() / channels)
+                    });
+                    recorded.fetch_add(added.sum(), Ordering::Relaxed);
                 }
-            });
-            if recorders.iter().map(|(_, recorder)| recorder.kept.len()).sum::<usize>() > kept {
-                recorders.par_iter_mut().for_each(|(_, recorder)| recorder.make_histogram());
             }
-        }
-        let channels: Vec<_> =
-            recorders.into_par_iter().map(|(_, recorder)| recorder.finish()).collect();
-        let mut channels = channels.into_iter();
-        let layers = shapes.iter().enumerate().map(|(layer, shape)| Self {
-            count: images.len() * positions(layer),
-            channels: channels.by_ref().take(shape.channels).collect(),
+            if too_many() {
+                recorders.iter_mut().for_each(Recorder::make_histogram);
+            }
+            Ok(())
+        };
+        stages.forward_all(images.len(), |image| images.input(image), record)?;
+        let layers = recorders.into_iter().enumerate().map(|(layer, recorders)| {
+            let recorders = recorders.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let finished = recorders.into_par_iter().map(|mut recorder| {
+                if too_many() {
+                    recorder.make_histogram();
+                }
+                recorder.finish()
+            });
+            Self { count: images.len() * positions(layer), channels: finished.collect() }
         });
         Ok(layers.collect())
     }
@@ -135,19 +142,14 @@ impl Activations {
     }
 }
 
-/// Returns the outputs of layers of neurons for the currents of an image, the output layer's left out.
-fn outputs(layers: &[Stage], mut currents: Vec<Vec<f32>>) -> Result<Vec<Vec<f32>>> {
-    currents.truncate(layers.len());
-    for (number, (stage, currents)) in layers.iter().zip(&mut currents).enumerate() {
-        // All at once, which is faster than to look for the first.
-        if !currents.iter().fold(true, |finite, z| finite & z.is_finite()) {
-            let wrong = currents.iter().find(|z| !z.is_finite()).unwrap_or(&f32::NAN);
-            let found = format!("activation {wrong}");
-            return Err(Error::layer(number, "neurons", found, "finite ones"));
-        }
-        currents.iter_mut().for_each(|z| *z = stage.activation.of(*z));
+/// Checks that the input current of a layer is finite.
+fn finite(layer: usize, current: &[f32]) -> Result<()> {
+    // All at once, which is faster than to look for the first.
+    if current.iter().fold(true, |finite, z| finite & z.is_finite()) {
+        return Ok(());
     }
-    Ok(currents)
+    let wrong = current.iter().find(|z| !z.is_finite()).unwrap_or(&f32::NAN);
+    Err(Error::layer(layer, "neurons", format!("activation {wrong}"), "finite ones"))
 }
 
 impl Channel {
@@ -264,9 +266,10 @@ struct Recorder {
 }
 
 impl Recorder {
-    /// Adds `count` activations, of which some may be 0.
-    fn add(&mut self, activations: impl Iterator<Item = f32>, count: usize) {
-        let mut used = self.kept.len();
+    /// Adds `count` activations, of which some may be 0; returns the number of the others.
+    fn add(&mut self, activations: impl Iterator<Item = f32>, count: usize) -> usize {
+        let before = self.kept.len();
+        let mut used = before;
         if self.kept.capacity() - used < count {
             // Twice as much, as vectors grow by themselves, would be too much memory.
             self.kept.reserve_exact(count.max(used / 8));
@@ -281,9 +284,14 @@ impl Recorder {
         if !self.octaves.is_empty() && used > FILL {
             self.empty_into_bins();
         }
+        used - before
     }
 
+    /// Puts activations into bins, from now on all.
     fn make_histogram(&mut self) {
+        if !self.octaves.is_empty() {
+            return;
+        }
         self.octaves.resize(f32::INFINITY.to_bits() as usize >> (LOWEST + BITS), None);
         self.empty_into_bins();
         self.kept = Vec::new(); // gives the memory back
@@ -303,7 +311,7 @@ impl Recorder {
         if !self.octaves.is_empty() {
             self.empty_into_bins();
         }
-        self.kept.sort_unstable_by_key(|a| a.to_bits());
+        radsort::sort(&mut self.kept);
         let mut channel = Channel { values: self.kept, ends: Vec::new() };
         let mut end = 0;
         for (exponent, octave) in self.octaves.into_iter().enumerate() {

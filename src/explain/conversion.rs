@@ -235,7 +235,7 @@ fn error_sums(
             let mean = |(&n, &c)| (f64::from(c) * f64::from(n) / timesteps as f64) as f32;
             spikes.map(mean).collect()
         };
-        let [inputs] = stages.currents([&image], output);
+        let inputs = stages.currents(&image, output);
         let ann = stages.stages.iter().zip(&ann);
         let layers = snn.neurons().iter().zip(spikes).zip(ann.zip(inputs));
         let sums = layers.map(|((neurons, spikes), ((stage, ann), inputs))| {

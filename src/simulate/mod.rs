@@ -36,5 +36,5 @@ pub(crate) use codes::InputCode;
 pub(crate) use network::check_frames;
 pub(crate) use neurons::{Activity, Charge, Neuron, Neurons, Reset, Spikes, State, step, times};
 pub(crate) use simulator::{Device, LayerByLayer, Simulator, overflow};
-pub(crate) use synapses::{Source, Stage, Stages, TOGETHER};
+pub(crate) use synapses::{Source, Stage, Stages};
 pub(crate) use unrolling::{TapeGradients, Unrolling, Wanted};

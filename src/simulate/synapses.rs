@@ -4,8 +4,9 @@
 //! linear in it is one map of each layer of neurons that reaches it, exactly but for rounding; max
 //! pools stand between neurons and synapses.
 
-use std::ops::Range;
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::{array, mem};
 
 use rayon::prelude::*;
 
@@ -167,88 +168,122 @@ impl Stages {
     /// Input currents of each layer of neurons and the output in the ANN, for an image in the order
     /// row, column, channel.
     pub fn forward(&self, image: &[f32]) -> Vec<Vec<f32>> {
-        let [currents] = self.forward_together([image]);
-        currents
-    }
-
-    fn forward_together<const N: usize>(&self, images: [&[f32]; N]) -> [Vec<Vec<f32>>; N] {
-        self.currents(images, |layer, current| {
-            let activation = self.stages[layer].activation;
-            current.iter().map(|&x| activation.of(x)).collect()
+        self.currents(image, |layer, current| {
+            let mut output = current.to_vec();
+            self.activate(layer, &mut output);
+            output
         })
     }
 
-    /// Runs the ANN on images, given by number as pixels in the order channel, row, column, and
-    /// returns what `of` makes of the number and the [`forward`](Self::forward) currents of each.
-    pub fn forward_all<T: Send>(
+    /// Input currents of each stage for an image, where `output` gives the output of a layer of
+    /// neurons for its input current.
+    pub fn currents(
         &self,
-        images: Range<usize>,
-        pixels: impl Fn(usize) -> Vec<f32> + Sync,
-        of: impl Fn(usize, Vec<Vec<f32>>) -> T + Sync,
-    ) -> Vec<T> {
-        let numbers: Vec<usize> = images.collect();
-        let together = numbers.par_chunks(TOGETHER).flat_map_iter(|numbers| {
-            // Where fewer are left, the last of them takes the other places.
-            let number = |i: usize| numbers[i.min(numbers.len() - 1)];
-            let images: [_; TOGETHER] =
-                std::array::from_fn(|i| self.channels_last(&pixels(number(i))));
-            let currents = self.forward_together(images.each_ref().map(|image| &image[..]));
-            numbers.iter().zip(currents).map(|(&number, currents)| of(number, currents))
+        image: &[f32],
+        output: impl Fn(usize, &[f32]) -> Vec<f32>,
+    ) -> Vec<Vec<f32>> {
+        let mut currents = Vec::new();
+        let Ok([last]) = self.pass([image], |layer, [current]| {
+            let output = output(layer, current);
+            currents.push(mem::replace(current, output));
+            Ok::<_, Infallible>(())
         });
-        together.collect()
+        currents.push(last);
+        currents
     }
 
-    /// Logits of the ANN for images, given by number as in [`forward_all`](Self::forward_all).
+    /// Logits of the ANN for images, given by number as pixels in the order channel, row, column.
     pub fn logits(
         &self,
         images: usize,
         pixels: impl Fn(usize) -> Vec<f32> + Sync,
     ) -> Vec<Vec<f32>> {
-        self.forward_all(0..images, pixels, |_, mut currents| currents.pop().unwrap_or_default())
+        let Ok(logits) = self.forward_all(images, pixels, |layer, currents| {
+            currents.iter_mut().for_each(|current| self.activate(layer, current));
+            Ok::<_, Infallible>(())
+        });
+        logits
     }
 
-    /// Input currents of each stage for each image, where `output` gives the output of a layer of
-    /// neurons for its input current.
-    pub fn currents<const N: usize>(
+    /// Returns the logits of the ANN for images as [`logits`](Self::logits) takes them. `output` turns
+    /// the input currents of a few images in a layer of neurons, in the order row, column, channel,
+    /// into the layer's outputs.
+    pub fn forward_all<E: Send>(
+        &self,
+        images: usize,
+        pixels: impl Fn(usize) -> Vec<f32> + Sync,
+        output: impl Fn(usize, &mut [Vec<f32>]) -> Result<(), E> + Sync,
+    ) -> Result<Vec<Vec<f32>>, E> {
+        let starts: Vec<_> = (0..images).step_by(TOGETHER).collect();
+        let logits = starts.into_par_iter().map(|first| {
+            let count = TOGETHER.min(images - first);
+            // Where fewer are left, the last of them takes the other places, whose logits are dropped.
+            let together: [_; TOGETHER] =
+                array::from_fn(|i| self.channels_last(&pixels(first + i.min(count - 1))));
+            let logits = self
+                .pass(together.each_ref().map(|image| &image[..]), |layer, currents| {
+                    output(layer, &mut currents[..count])
+                });
+            Ok(logits?.into_iter().take(count).collect())
+        });
+        // All of them, so that the error is the first image's at any number of threads.
+        let logits: Vec<Result<Vec<_>, E>> = logits.collect();
+        Ok(logits.into_iter().collect::<Result<Vec<_>, E>>()?.concat())
+    }
+
+    /// Applies a layer's activation to its input current.
+    pub fn activate(&self, layer: usize, current: &mut [f32]) {
+        let activation = self.stages[layer].activation;
+        current.iter_mut().for_each(|z| *z = activation.of(*z));
+    }
+
+    /// Returns the output currents of images, where `output` turns input currents of a layer of neurons
+    /// into its outputs.
+    fn pass<const N: usize, E>(
         &self,
         images: [&[f32]; N],
-        output: impl Fn(usize, &[f32]) -> Vec<f32>,
-    ) -> [Vec<Vec<f32>>; N] {
-        let mut currents = [const { Vec::<Vec<f32>>::new() }; N];
-        let mut outputs = [const { Vec::<Vec<f32>>::new() }; N];
-        let mut pooled = [const { Vec::<Vec<f32>>::new() }; N];
+        mut output: impl FnMut(usize, &mut [Vec<f32>; N]) -> Result<(), E>,
+    ) -> Result<[Vec<f32>; N], E> {
+        let none = || [const { Vec::new() }; N];
+        let mut currents: [Vec<f32>; N] = none();
+        let (mut outputs, mut pooled) = (Vec::<[Vec<f32>; N]>::new(), Vec::<[Vec<f32>; N]>::new());
         for (layer, stage) in self.stages.iter().enumerate() {
-            let mut current: [_; N] = std::array::from_fn(|_| stage.rest());
+            currents = array::from_fn(|_| stage.rest());
             for synapses in &stage.synapses {
-                let values = std::array::from_fn(|n| match synapses.source {
+                let values = array::from_fn(|n| match synapses.source {
                     Source::Image => images[n],
-                    Source::Neurons(layer) => &outputs[n][layer][..],
-                    Source::Pool(pool) => &pooled[n][pool],
+                    Source::Neurons(layer) => &outputs[layer][n][..],
+                    Source::Pool(pool) => &pooled[pool][n],
                 });
-                synapses.add_dense(values, current.each_mut().map(|current| &mut current[..]));
+                synapses.add_dense(values, currents.each_mut().map(|current| &mut current[..]));
             }
-            for (n, current) in current.into_iter().enumerate() {
-                let (outputs, pooled) = (&mut outputs[n], &mut pooled[n]);
-                if layer < self.spiking() {
-                    outputs.push(output(layer, &current));
-                }
-                for pool in self.pools.iter().skip(pooled.len()).take_while(|p| p.layer == layer) {
-                    pooled.push(match pool.source {
-                        Source::Pool(before) => pool.largest(&pooled[before]),
-                        _ => pool.largest(&outputs[layer]),
-                    });
-                }
-                currents[n].push(current);
+            if layer == self.spiking() {
+                break;
+            }
+            output(layer, &mut currents)?;
+            outputs.push(mem::replace(&mut currents, none()));
+            for pool in self.pools.iter().skip(pooled.len()).take_while(|p| p.layer == layer) {
+                let from = match pool.source {
+                    Source::Pool(before) => &pooled[before],
+                    _ => &outputs[layer],
+                };
+                pooled.push(from.each_ref().map(|values| pool.largest(values)));
             }
             // Gives back the memory of what no later stage takes.
             let later = || self.stages[layer + 1..].iter().flat_map(|stage| &stage.synapses);
-            for of in 0..self.spiking().min(layer + 1) {
-                if later().all(|synapses| synapses.source != Source::Neurons(of)) {
-                    outputs.iter_mut().for_each(|outputs| outputs[of] = Vec::new());
+            let taken = |source| later().any(|synapses| synapses.source == source);
+            for (of, outputs) in outputs.iter_mut().enumerate() {
+                if !taken(Source::Neurons(of)) {
+                    *outputs = none();
+                }
+            }
+            for (of, pooled) in pooled.iter_mut().enumerate() {
+                if !taken(Source::Pool(of)) {
+                    *pooled = none();
                 }
             }
         }
-        currents
+        Ok(currents)
     }
 }
 
