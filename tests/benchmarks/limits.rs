@@ -1,4 +1,5 @@
-//! Additions per second of this machine, and time and memory of simulating VGG15.
+//! Additions per second of this machine, and time and memory of simulating VGG15 and, for images of
+//! several sides, a network of six convolutions.
 //!
 //! `cargo bench --bench limits` needs no data: weights and images are random, thresholds the 99.9th
 //! percentile. Writes `results/benchmarks/limits.csv`, and to `growth.csv` how time and memory grow.
@@ -7,8 +8,11 @@ mod common;
 
 use std::time::Instant;
 
+use evospike::ann::graph::Graph;
+use evospike::ann::layers::{CHANNELS_FIRST, Layer, Window};
 use evospike::ann::networks::{Vgg15, Vgg15HalfBn, Vgg15QuarterBn};
-use evospike::data::{Cifar10, Normalisation};
+use evospike::ann::{Model, TaskOf};
+use evospike::data::{Cifar10, Classify, Normalisation, Shape};
 use evospike::prelude::*;
 use evospike::random::{Stream, rng};
 use rand::RngExt;
@@ -18,7 +22,7 @@ use common::{in_own_processes, noise, peak_memory};
 
 #[derive(Serialize, Deserialize)]
 struct Row {
-    width: String,
+    network: String,
     images: usize,
     timesteps: usize,
     seconds: f64,
@@ -68,15 +72,61 @@ impl Growth {
 }
 
 fn simulated<N: Network<Task = Cifar10>>(
-    width: &str,
+    network: &str,
     images: usize,
     timesteps: usize,
 ) -> evospike::Result<Row> {
     let whole = data::TrainTest::new(noise(100)?, noise(images)?)?;
     let parts = whole.normalised(&Normalisation::CIFAR10)?.hold_out(0.1, 0)?;
-    let ann = Ann::<N>::new(0)?;
-    let snn = convert(&ann, &parts.training.take(20))?.balance(Balance::Percentile(99.9))?;
-    drop(ann);
+    measured(Ann::<N>::new(0)?, network, &parts, timesteps)
+}
+
+/// Six convolutions, three average pools, and a linear layer behind them.
+fn of_side<const SIDE: usize>(images: usize, timesteps: usize) -> evospike::Result<Row> {
+    let mut rng = rng(0, Stream::Weights);
+    let mut weights = |outputs: usize, inputs: usize| {
+        let bound = (6.0 / inputs as f32).sqrt(); // He's, uniform
+        (0..outputs * inputs).map(|_| rng.random_range(-bound..bound)).collect()
+    };
+    let mut graph = Graph::new(Shape::new(3, SIDE, SIDE));
+    for (stage, [inputs, outputs]) in [[3, 32], [32, 64], [64, 128]].into_iter().enumerate() {
+        for inputs in [inputs, outputs] {
+            graph.then(Layer::Conv {
+                weight: weights(outputs, inputs * 9),
+                bias: None,
+                inputs,
+                outputs,
+                window: Window::square(3, 1, 1),
+                groups: 1,
+            });
+            graph.then(Layer::Neurons);
+        }
+        let side = if stage < 2 { 2 } else { SIDE / 4 };
+        let window = Window::square(side, side, 0);
+        graph.then(Layer::AvgPool { window, ceil: false, count_padding: false });
+    }
+    let (inputs, outputs, order) = (128, 10, CHANNELS_FIRST);
+    graph.then(Layer::Linear {
+        weight: weights(outputs, inputs),
+        bias: None,
+        inputs,
+        outputs,
+        order,
+    });
+    let network = Imported::<Classify<3, SIDE, 10>>::new(graph)?;
+    let parts = data::TrainTest::new(noise(100)?, noise(images)?)?.hold_out(0.1, 0)?;
+    measured(network, &format!("convolutions, side {SIDE}"), &parts, timesteps)
+}
+
+fn measured<M: Model>(
+    network: M,
+    name: &str,
+    parts: &data::Split<TaskOf<M>>,
+    timesteps: usize,
+) -> evospike::Result<Row> {
+    let snn = convert(&network, &parts.training.take(20))?.balance(Balance::Percentile(99.9))?;
+    drop(network); // which a simulation does not need
+    let images = parts.test.len();
     let start = Instant::now();
     let run = simulate(&snn, &parts.test, timesteps)?;
     let seconds = start.elapsed().as_secs_f64();
@@ -85,7 +135,7 @@ fn simulated<N: Network<Task = Cifar10>>(
     let neurons: usize = snn.sizes().iter().sum();
     let image_timesteps = (images * timesteps) as f64;
     Ok(Row {
-        width: width.into(),
+        network: name.into(),
         images,
         timesteps,
         seconds: (seconds * 100.0).round() / 100.0,
@@ -164,28 +214,32 @@ fn widest(work: impl FnOnce()) {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cases = [
-        ("half", 50, 100),
-        ("half", 200, 100),
-        ("half", 50, 250),
-        ("half", 1000, 100),
-        ("quarter", 50, 100),
-        ("full", 50, 100),
-        ("full", 1000, 250),
+        ("VGG15, half width", 50, 100),
+        ("VGG15, half width", 200, 100),
+        ("VGG15, half width", 50, 250),
+        ("VGG15, half width", 1000, 100),
+        ("VGG15, quarter width", 50, 100),
+        ("VGG15, full width", 50, 100),
+        ("VGG15, full width", 1000, 250),
+        ("convolutions, side 32", 20, 100),
+        ("convolutions, side 128", 20, 100),
     ];
-    let cases = cases.map(|(width, images, timesteps)| (width.to_string(), images, timesteps));
-    let measure = |(width, images, timesteps): (String, usize, usize)| {
-        Ok(match width.as_str() {
-            "full" => simulated::<Vgg15>(&width, images, timesteps)?,
-            "half" => simulated::<Vgg15HalfBn>(&width, images, timesteps)?,
-            "quarter" => simulated::<Vgg15QuarterBn>(&width, images, timesteps)?,
-            _ => return Err(format!("{width}: expected one of the cases").into()),
+    let cases = cases.map(|(name, images, timesteps)| (name.to_string(), images, timesteps));
+    let measure = |(name, images, timesteps): (String, usize, usize)| {
+        Ok(match name.as_str() {
+            "VGG15, full width" => simulated::<Vgg15>(&name, images, timesteps)?,
+            "VGG15, half width" => simulated::<Vgg15HalfBn>(&name, images, timesteps)?,
+            "VGG15, quarter width" => simulated::<Vgg15QuarterBn>(&name, images, timesteps)?,
+            "convolutions, side 32" => of_side::<32>(images, timesteps)?,
+            "convolutions, side 128" => of_side::<128>(images, timesteps)?,
+            _ => return Err(format!("{name}: expected one of the cases").into()),
         })
     };
     let say = |row: &Row| {
         format!(
-            "{} width, {} images, {} timesteps: {:.1} s, {:.0} image-timesteps/s, {:.1} G synaptic \
+            "{}, {} images, {} timesteps: {:.1} s, {:.0} image-timesteps/s, {:.1} G synaptic \
              operations/s, {:.1} % of neurons spike in a timestep, {:.0} MiB at most",
-            row.width,
+            row.network,
             row.images,
             row.timesteps,
             row.seconds,
@@ -196,11 +250,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         )
     };
     let rows = in_own_processes("limits.csv", cases, measure, say)?;
-    if let [half, _, longer, more, quarter, full, _] = &rows[..] {
+    if let [half, _, longer, more, quarter, full, _, side_32, side_128] = &rows[..] {
         let growth = [
             Growth::new("images", [(half.images, half), (more.images, more)]),
             Growth::new("timesteps", [(half.timesteps, half), (longer.timesteps, longer)]),
             Growth::new("channels of the first layer", [(16, quarter), (64, full)]),
+            Growth::new("side of the images", [(32, side_32), (128, side_128)]),
         ];
         write_csv(concat!(env!("CARGO_MANIFEST_DIR"), "/results/benchmarks/growth.csv"), growth)?;
         for (kib, place) in
