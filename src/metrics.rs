@@ -59,6 +59,14 @@ pub fn predict(outputs: &[f32]) -> usize {
     best
 }
 
+/// Returns whether a class is among those of the k largest outputs; of equal outputs, those of lower
+/// classes count as larger, as for [`predict`].
+pub fn is_among_top(k: usize, outputs: &[f32], class: usize) -> bool {
+    let own = outputs[class];
+    let before = |&(other, &output): &(usize, &f32)| output > own || output == own && other < class;
+    outputs.iter().enumerate().filter(before).count() < k
+}
+
 /// Accuracy to reach on some images: the ANN's accuracy less a margin.
 #[derive(Clone, PartialEq)]
 pub struct Target {
@@ -827,6 +835,15 @@ mod tests {
     fn equal_outputs_count_for_the_lowest_class() {
         assert_eq!(predict(&[0.0, 2.0, 2.0]), 1);
         assert_eq!(predict(&[0.0, 0.0]), 0);
+    }
+
+    #[test]
+    fn the_top_k_hold_as_many_classes() {
+        let outputs = [0.0, 2.0, 1.0, 2.0, 0.5];
+        for (k, top) in [(1, vec![1]), (2, vec![1, 3]), (3, vec![1, 2, 3]), (9, (0..5).collect())] {
+            let found: Vec<_> = (0..5).filter(|&c| is_among_top(k, &outputs, c)).collect();
+            assert_eq!(found, top, "{k}");
+        }
     }
 
     #[test]

@@ -11,9 +11,9 @@ use super::train::{History, TrainSettings, train};
 use super::trainable::{Built, Trainable};
 use super::weights;
 use super::weights::Names;
-use crate::base::{Checkpoint, Result, Resume, Table, all_finite, show};
+use crate::base::{Checkpoint, Result, Resume, Table, all_finite, at_least, show};
 use crate::data::{Images, Part, Samples, Task, Training};
-use crate::metrics::{Accuracy, Target, predict};
+use crate::metrics::{Accuracy, Target, is_among_top, predict};
 
 /// Number of images per batch when nothing is trained.
 const FORWARD_BATCH: usize = 256;
@@ -50,6 +50,22 @@ pub trait Model {
     /// No image, or [`Error::Device`](crate::Error::Device) if memory runs out.
     fn accuracy<P: Part>(&self, images: &Images<P, TaskOf<Self>>) -> Result<Accuracy> {
         Ok(self.target(images, 0.0)?.ann())
+    }
+
+    /// Top-k accuracy: number of images whose class is among those of the k largest logits.
+    ///
+    /// # Errors
+    /// No image; k of 0; [`Error::Device`](crate::Error::Device) if memory runs out.
+    fn top_accuracy<P: Part>(
+        &self,
+        k: usize,
+        images: &Images<P, TaskOf<Self>>,
+    ) -> Result<Accuracy> {
+        at_least(1, &[("k", k), ("images", images.len())])?;
+        let logits = self.logits(images)?;
+        let hits = logits.iter().enumerate();
+        let correct = hits.filter(|&(i, row)| is_among_top(k, row, images.label(i))).count();
+        Ok(Accuracy { correct, images: logits.len() })
     }
 
     /// The accuracy that a spiking network is to reach on these images: this network's, less a

@@ -10,9 +10,9 @@ use super::steps::{StepCache, TimingRow, changed};
 use crate::ann::{Classifier, Model, TaskOf};
 use crate::base::{Chart, Error, Result, Resume, rounded};
 use crate::convert::{Balance, Conversion, convert};
-use crate::data::{HeldOut, Images, Split};
+use crate::data::{HeldOut, Images, Split, Task};
 use crate::evolve::{Evaluator, Objective};
-use crate::metrics::{AccuracyRow, Target, accuracy_chart};
+use crate::metrics::{Accuracy, AccuracyCurve, AccuracyRow, Target, accuracy_chart};
 use crate::simulate::{Exit, SimulateSettings, Simulation, Snn, Spikes, simulate};
 
 /// What [`measure`] found.
@@ -21,6 +21,8 @@ pub(super) struct Measured<N: Classifier> {
     pub convergence: Vec<GenerationRow>,
     /// Targets on the test images: 2, 1 and 0.5 points below the ANN.
     pub targets: [Target; 3],
+    /// Top-5 accuracy of the ANN on the test images, for a task of many classes.
+    pub ann_top_5: Option<Accuracy>,
     /// CRC-32 of the held-out and the test images, and of the weights.
     pub checksums: [u32; 3],
 }
@@ -33,6 +35,21 @@ impl<N: Classifier> Measured<N> {
             AccuracyRow::of(chosen.seed, &chosen.to_string(), &run.curve).collect::<Vec<_>>()
         });
         rows.collect()
+    }
+
+    /// Top-5 accuracies of the ANN and of all networks on the test images, for a task of many classes.
+    pub fn top_5(&self) -> Result<Vec<AccuracyRow>> {
+        let mut rows = Vec::new();
+        for Tested { chosen, top_5, .. } in &self.networks {
+            let Some((ann, curve)) = self.ann_top_5.zip(top_5.as_ref()) else { continue };
+            if rows.is_empty() {
+                // The same after every timestep.
+                let ann = AccuracyCurve::new(ann.images, vec![ann.correct; curve.timesteps()])?;
+                rows.extend(AccuracyRow::of(chosen.seed, "ANN", &ann));
+            }
+            rows.extend(AccuracyRow::of(chosen.seed, &chosen.to_string(), curve));
+        }
+        Ok(rows)
     }
 
     /// Accuracies of the percentile conversions and of the networks evolved with the first seed, or
@@ -87,23 +104,27 @@ pub(super) fn measure<M: Model>(
     let images = parts.test.take(settings.test_images);
     let target = ann.target(&images, 1.0)?;
     let run = SimulateSettings { outputs: true, ..settings.timesteps.into() };
+    let many = <TaskOf<M> as Task>::CLASSES >= MANY_CLASSES;
     let mut networks = Vec::new();
     for chosen in chosen {
         steps.depend_on(&(&all, &chosen.kind))?;
-        let fit = |(kept, _): &(Simulation, Option<Exit>)| {
-            kept.is_of(images.len(), settings.timesteps) && kept.outputs.is_none()
+        let fit = |(kept, _, top_5): &(Simulation, Option<Exit>, Option<AccuracyCurve>)| {
+            let whole = kept.is_of(images.len(), settings.timesteps) && kept.outputs.is_none();
+            whole && top_5.is_some() == many
         };
         // Outputs of many classes would be too many to keep.
-        let (run, exit) = steps.step_that(&format!("test, {}", chosen.step), fit, || {
+        let (run, exit, top_5) = steps.step_that(&format!("test, {}", chosen.step), fit, || {
             let mut run = simulate(&chosen.snn, &images, run)?;
             let exit = chosen.gap.map(|gap| run.exit_at(gap)).transpose()?;
+            let top_5 = many.then(|| run.top_curve(5, &images)).transpose()?;
             run.outputs = None;
-            Ok((run, exit))
+            Ok((run, exit, top_5))
         })?;
-        networks.push(Tested { chosen, run, exit });
+        networks.push(Tested { chosen, run, exit, top_5 });
     }
+    let ann_top_5 = many.then(|| ann.top_accuracy(5, &images)).transpose()?;
     let targets = [target.with_margin(2.0)?, target.clone(), target.with_margin(0.5)?];
-    Ok(Measured { networks, convergence, targets, checksums })
+    Ok(Measured { networks, convergence, targets, ann_top_5, checksums })
 }
 
 /// Row of `neurons-convergence.csv`: one generation of one evolution.
@@ -156,7 +177,12 @@ pub(super) struct Tested<N: Classifier> {
     pub run: Simulation,
     /// Early exit at the chosen gap.
     pub exit: Option<Exit>,
+    /// Top-5 accuracy after every timestep, for a task of many classes.
+    pub top_5: Option<AccuracyCurve>,
 }
+
+/// Number of classes from which on top-5 accuracy is customary.
+const MANY_CLASSES: usize = 100;
 
 /// Sort of the conversions by percentiles.
 pub(super) const PERCENTILE: &str = "percentile";

@@ -81,7 +81,7 @@ impl NeuronRow {
         all: &[Tested<N>],
         targets: &[Target; 3],
     ) -> Result<Self> {
-        let Tested { chosen, run, exit } = network;
+        let Tested { chosen, run, exit, .. } = network;
         let after = |t| run.curve.after(t).map(|accuracy| rounded(accuracy.percent()));
         let [two, one, half] = targets.each_ref().map(|target| run.curve.latency(target));
         let spent = one.unwrap_or(run.curve.timesteps());
@@ -335,8 +335,8 @@ impl Row for NeuronLatencyRow {
 /// Everything is chosen on held-out images; each network sees the test images once. With an attack in
 /// the settings, both are attacked through the ANN. The files are `neurons.csv`, `neurons-latency.csv`
 /// with the latency won over percentiles and by evolution at each target, `neurons-changes.csv` with
-/// what evolution changed in each layer, where it found better networks, and the curves, generations,
-/// chart and settings as `neurons-*`. The result of every step is kept in `folder/.checkpoints`: after
+/// what evolution changed in each layer, where it found better networks, `neurons-top-5.csv` for tasks
+/// of 100 classes or more, and the curves, generations, chart and settings as `neurons-*`. The result of every step is kept in `folder/.checkpoints`: after
 /// an interruption at any moment, the same call resumes from there. When another thread sets `stop`,
 /// it ends after the current step or generation.
 ///
@@ -387,6 +387,10 @@ pub fn neurons<M: Model + Differentiable<TaskOf<M>>>(
     output.csv("neurons.csv", &rows)?;
     output.csv("neurons-latency.csv", latencies)?;
     output.csv("neurons-accuracy.csv", measured.accuracy())?;
+    let top_5 = measured.top_5()?;
+    if !top_5.is_empty() {
+        output.csv("neurons-top-5.csv", top_5)?;
+    }
     if !settings.evolutions.is_empty() {
         output.csv("neurons-convergence.csv", &measured.convergence)?;
     }

@@ -221,6 +221,11 @@ fn images_that_are_simulated_together_do_not_mix() {
         }
         let all = whole.layers.iter().map(|layer| layer.spikes.iter().sum::<u64>());
         assert_eq!(all.collect::<Vec<_>>(), spikes);
+        assert_eq!(whole.top_curve(1, &images).unwrap(), whole.curve);
+        let all = AccuracyCurve::new(images.len(), vec![images.len(); 3]).unwrap();
+        assert_eq!(whole.top_curve(10, &images).unwrap(), all);
+        let error = whole.top_curve(5, &images.range(0..9)).unwrap_err().to_string();
+        assert!(error.starts_with("images: found 9, expected the run's 500"), "{error}");
         // Some leave at once, some after two timesteps, the others stay.
         let gaps: Vec<f32> = whole.early_exit().unwrap().exits.iter().map(|e| e.gap).collect();
         for gap in [gaps[gaps.len() / 4], gaps[gaps.len() / 2], gaps[gaps.len() * 3 / 4], 1e9] {
