@@ -2,10 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::simulator::Simulation;
-use crate::base::{Result, at_least, one_line, require};
-use crate::data::{Images, Part, Task};
-use crate::metrics::{AccuracyCurve, is_among_top};
+use crate::base::one_line;
 
 /// Outputs of a network on some images, summed over timesteps, and the number of its spikes.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -73,31 +70,6 @@ impl Outputs {
             }
         }
         sum / f64::from(count)
-    }
-}
-
-impl Simulation {
-    /// Top-k accuracy after every timestep: an image counts if its class is among those of the k
-    /// largest summed outputs. `images` are those of the run, in which
-    /// [`SimulateSettings::outputs`](crate::simulate::SimulateSettings::outputs) must have been set.
-    ///
-    /// # Errors
-    /// k of 0, another number of images than the run's, or a run that did not keep its outputs.
-    pub fn top_curve<P: Part, K: Task>(
-        &self,
-        k: usize,
-        images: &Images<P, K>,
-    ) -> Result<AccuracyCurve> {
-        at_least(1, &[("k", k)])?;
-        let count = self.hits.images();
-        require(images.len() == count, "images", images.len(), format!("the run's {count}"))?;
-        let timesteps = self.curve.timesteps();
-        let mut correct = vec![0; timesteps];
-        for (place, outputs) in self.outputs()?.rows().enumerate() {
-            let (image, t) = (place / timesteps, place % timesteps);
-            correct[t] += usize::from(is_among_top(k, outputs, images.label(image)));
-        }
-        AccuracyCurve::new(count, correct)
     }
 }
 
