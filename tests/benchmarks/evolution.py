@@ -84,7 +84,7 @@ def main():
     parser = argparse.ArgumentParser(description=" ".join(__doc__.split("\n\n")[0].split()))
     parser.add_argument("--data", type=lambda path: Path(path).resolve(), required=True)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--generations", type=int, nargs="+", default=[10, 20, 40], help="of SciPy's search, until its network is as good")
+    parser.add_argument("--generations", type=int, nargs="+", default=[105], help="of SciPy's search, until its network is as good")
     arguments = parser.parse_args()
     warn_of_load()
     torch.set_num_threads(arguments.threads)
