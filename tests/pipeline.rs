@@ -384,3 +384,41 @@ fn published_data_sets_are_found() {
         assert!(text.contains(expected) && text.lines().count() == 1, "{data}: {text}");
     }
 }
+
+/// As a reader runs them, on little of everything: images as published, weights and list as written.
+#[test]
+fn published_images_give_weights_and_both_headlines() {
+    // The labels before an image: its class, in CIFAR-100 after a coarser one.
+    for (name, labels, files) in [
+        ("cifar10", &[3][..], &["data_batch_1", "test_batch"]),
+        ("cifar100", &[7, 44], &["train", "test"]),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let images = |count: usize| {
+            let pixel = |i: usize, place: usize| (i * 7919 + place * place * 31) as u8;
+            let image =
+                |i| labels.iter().copied().chain((0..3072).map(move |place| pixel(i, place)));
+            (0..count).flat_map(image).collect::<Vec<u8>>()
+        };
+        fs::write(path(&format!("{}.bin", files[0])), images(100)).unwrap();
+        fs::write(path(&format!("{}.bin", files[1])), images(5)).unwrap();
+        for empty in (2..6).filter(|_| name == "cifar10") {
+            fs::write(path(&format!("data_batch_{empty}.bin")), "").unwrap();
+        }
+        let (data, model, out) = (path(""), path("weights.safetensors"), path("out"));
+        let train = ["train", "--net", "vgg15-half-bn", "--epochs", "4", "--held-out", "0.04"];
+        let trained = evospike(&[&train[..], &["--data", &data, "--out", &model]].concat());
+        assert!(trained.status.success(), "{trained:?}");
+        let reproduce = ["reproduce", name, "--data", &data, "--model", &model, "--out", &out];
+        let little = ["--seeds", "0", "--generations", "0", "--kinds", "two_levels"];
+        let done = evospike(&[&reproduce[..], &little].concat());
+        assert!(done.status.success(), "{done:?}");
+        let [first, second] = ["comparison.csv", "neurons.csv"]
+            .map(|name| fs::read_to_string(folder.path().join("out").join(name)).unwrap());
+        // Three targets; five networks, of which the last is evolved.
+        assert_eq!(second.lines().count(), 1 + 5, "{second}");
+        assert!(second.lines().last().unwrap().starts_with("two_levels,evolved,0,"), "{second}");
+        assert!((1..=3).all(|n| first.lines().nth(n).is_some()), "{first}");
+    }
+}
