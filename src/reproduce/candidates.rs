@@ -52,22 +52,28 @@ impl<N: Classifier> Measured<N> {
         Ok(rows)
     }
 
-    /// Accuracies of the percentile conversions and of the networks evolved with the first seed, or
-    /// the calibrated ones if none is evolved, against the target 1 point below the ANN. Of one kind
-    /// of neurons, also of the conversion that was evolved.
+    /// Accuracies, against the target 1 point below the ANN, of percentile conversions and of what
+    /// evolution found with the first seed: a network better than the conversion that it started
+    /// from, or this conversion. Of one kind of neurons, both; without evolution, the calibrated ones.
     pub fn chart(&self, title: &str) -> Result<Chart> {
-        let first = self.networks.first().map(|network| network.chosen.seed);
-        let evolved = self.networks.iter().any(|network| network.chosen.network == EVOLVED);
-        let last = if evolved { EVOLVED } else { "calibrated" };
-        let kind = self.networks.first().map(|network| &network.chosen.kind.name);
-        let one = self.networks.iter().all(|network| Some(&network.chosen.kind.name) == kind);
-        let started = |place| self.networks.iter().any(|of| of.chosen.start == Some(place));
-        let shown = self.networks.iter().enumerate().filter(|(place, Tested { chosen, .. })| {
-            Some(chosen.seed) == first
-                && ([PERCENTILE, last].contains(&chosen.network) || one && started(*place))
-        });
-        let shown = shown.map(|(_, network)| network);
-        let curves = shown.map(|Tested { chosen, run, .. }| (chosen.to_string(), &run.curve));
+        let all = || self.networks.iter().map(|network| &network.chosen);
+        let one =
+            all().all(|chosen| all().next().is_some_and(|of| of.kind.name == chosen.kind.name));
+        let shown = |(place, Tested { chosen, .. }): &(usize, &Tested<N>)| match chosen.start {
+            Some(start) => {
+                let first = all().next().is_some_and(|of| of.seed == chosen.seed);
+                first && self.networks[start].chosen.step != chosen.step
+            }
+            None => {
+                // The first seed comes first.
+                let found = all().find(|of| of.start == Some(*place));
+                let kept = found.is_some_and(|found| one || found.step == chosen.step);
+                let last = chosen.network == CALIBRATED && all().all(|of| of.start.is_none());
+                chosen.network == PERCENTILE || kept || last
+            }
+        };
+        let curves = self.networks.iter().enumerate().filter(shown);
+        let curves = curves.map(|(_, Tested { chosen, run, .. })| (chosen.to_string(), &run.curve));
         accuracy_chart(title, curves, Some(&self.targets[1]))
     }
 }
@@ -186,6 +192,9 @@ const MANY_CLASSES: usize = 100;
 
 /// Sort of the conversions by percentiles.
 pub(super) const PERCENTILE: &str = "percentile";
+
+/// Sort of the conversions with calibrated currents or potentials.
+const CALIBRATED: &str = "calibrated";
 
 /// Sort of a network that evolution found.
 pub(super) const EVOLVED: &str = "evolved";
@@ -311,7 +320,7 @@ impl<N: Classifier> Experiment<'_, N> {
 
         let first = chosen.len();
         let mut conversions =
-            vec![(PERCENTILE, percentile), ("factor", factor), ("calibrated", calibrated)];
+            vec![(PERCENTILE, percentile), ("factor", factor), (CALIBRATED, calibrated)];
         if !least_squares.is_empty() {
             conversions.insert(2, ("least_squares", best(least_squares)?));
         }
