@@ -389,10 +389,10 @@ fn published_data_sets_are_found() {
 #[test]
 fn published_images_give_weights_and_both_headlines() {
     // The labels before an image: its class, in CIFAR-100 after a coarser one.
-    for (name, labels, files) in [
-        ("cifar10", &[3][..], &["data_batch_1", "test_batch"]),
-        ("cifar100", &[7, 44], &["train", "test"]),
-    ] {
+    let ten = ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"];
+    for (name, labels, training, test) in
+        [("cifar10", &[3][..], &ten[..], "test_batch"), ("cifar100", &[7, 44], &["train"], "test")]
+    {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
         let images = |count: usize| {
@@ -401,11 +401,10 @@ fn published_images_give_weights_and_both_headlines() {
                 |i| labels.iter().copied().chain((0..3072).map(move |place| pixel(i, place)));
             (0..count).flat_map(image).collect::<Vec<u8>>()
         };
-        fs::write(path(&format!("{}.bin", files[0])), images(100)).unwrap();
-        fs::write(path(&format!("{}.bin", files[1])), images(5)).unwrap();
-        for empty in (2..6).filter(|_| name == "cifar10") {
-            fs::write(path(&format!("data_batch_{empty}.bin")), "").unwrap();
+        for file in training {
+            fs::write(path(&format!("{file}.bin")), images(100 / training.len())).unwrap();
         }
+        fs::write(path(&format!("{test}.bin")), images(5)).unwrap();
         let (data, model, out) = (path(""), path("weights.safetensors"), path("out"));
         let train = ["train", "--net", "vgg15-half-bn", "--epochs", "4", "--held-out", "0.04"];
         let trained = evospike(&[&train[..], &["--data", &data, "--out", &model]].concat());
@@ -416,6 +415,12 @@ fn published_images_give_weights_and_both_headlines() {
         assert!(done.status.success(), "{done:?}");
         let [first, second] = ["comparison.csv", "neurons.csv"]
             .map(|name| fs::read_to_string(folder.path().join("out").join(name)).unwrap());
+        // Of many classes, top-5 accuracies of the ANN and the networks, each of 16 timesteps.
+        let top_5 = fs::read_to_string(folder.path().join("out/neurons-top-5.csv"));
+        assert_eq!(
+            top_5.map_or(0, |rows| rows.lines().count()),
+            if name == "cifar100" { 1 + 16 * 6 } else { 0 }
+        );
         // Three targets; five networks, of which the last is evolved.
         assert_eq!(second.lines().count(), 1 + 5, "{second}");
         assert!(second.lines().last().unwrap().starts_with("two_levels,evolved,0,"), "{second}");
