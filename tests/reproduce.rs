@@ -508,6 +508,13 @@ fn neurons_resume_to_the_same_files() -> evospike::Result<()> {
     assert_eq!(report.rows, conversions);
     assert!(!folder_of_alone.path().join("neurons-convergence.csv").exists());
 
+    // A grid whose best point is its end goes on beyond it.
+    let low = NeuronsSettings { percentiles: vec![95.0, 94.0], ..alone.clone() };
+    let folder_of_low = tempfile::tempdir().unwrap();
+    let report = neurons(&ann, &digits, &low, folder_of_low.path(), &never)?;
+    let percent = report.rows[0].conversion.split(' ').nth(1).and_then(|p| p.parse::<f64>().ok());
+    assert!(percent.is_some_and(|percent| percent > 95.0), "{:?}", report.rows[0]);
+
     // Latencies, at each target, of the percentile conversion, of the strongest and of what evolved.
     let latencies: Vec<NeuronLatencyRow> = read_csv(folder.path().join("neurons-latency.csv"))?;
     for (margin, latency_of) in [

@@ -104,8 +104,7 @@ pub(super) fn measure<M: Model>(
     };
     let (mut chosen, mut convergence) = (Vec::new(), Vec::new());
     for kind in &settings.kinds {
-        steps.depend_on(&(&all, kind))?;
-        experiment.kind(kind, &mut chosen, &mut convergence, steps)?;
+        experiment.kind(kind, &all, (&mut chosen, &mut convergence), steps)?;
     }
     let images = parts.test.take(settings.test_images);
     let target = ann.target(&images, 1.0)?;
@@ -113,7 +112,7 @@ pub(super) fn measure<M: Model>(
     let many = <TaskOf<M> as Task>::CLASSES >= MANY_CLASSES;
     let mut networks = Vec::new();
     for chosen in chosen {
-        steps.depend_on(&(&all, &chosen.kind))?;
+        steps.depend_on(&(&all, &chosen.kind, chosen.snn.neurons()))?;
         let fit = |(kept, _, top_5): &(Simulation, Option<Exit>, Option<AccuracyCurve>)| {
             let whole = kept.is_of(images.len(), settings.timesteps) && kept.outputs.is_none();
             whole && top_5.is_some() == many
@@ -158,7 +157,7 @@ pub(super) struct Chosen<N: Classifier> {
     /// How it was chosen among others of its sort.
     pub conversion: String,
     pub snn: Snn<N>,
-    /// What its steps are named after: the same for two networks only if they are the same.
+    /// What its steps are named after.
     step: String,
     /// Gap of early exit, if one reaches the target.
     pub gap: Option<f32>,
@@ -189,6 +188,9 @@ pub(super) struct Tested<N: Classifier> {
 
 /// Number of classes from which on top-5 accuracy is customary.
 const MANY_CLASSES: usize = 100;
+
+/// Most points to try beyond the ends of a grid of conversions.
+const MOST_BEYOND: usize = 6;
 
 /// Sort of the conversions by percentiles.
 pub(super) const PERCENTILE: &str = "percentile";
@@ -233,18 +235,61 @@ impl<N: Classifier> Experiment<'_, N> {
         candidates.into_iter().map(error).collect()
     }
 
-    /// Conversions by percentiles per channel.
-    fn percentiles(&self, kind: &NeuronKind) -> Result<Vec<(String, Snn<N>)>> {
+    /// Conversions at points of a grid and, as long as the best is at an end of it, at further points
+    /// beyond that end, each `ratio` times as far and none above `most`: a grid that ends at its best
+    /// point may miss a better one. A point of which no conversion can be made ends it, too.
+    fn on_grid(
+        &self,
+        kind: &NeuronKind,
+        (points, ratio, most): (Vec<f64>, f64, f64),
+        conversion: impl Fn(f64) -> Result<Option<(String, Snn<N>)>>,
+        steps: &mut StepCache<'_>,
+    ) -> Result<Vec<Candidate<N>>> {
+        let mut at = |point: f64| -> Result<Option<(f64, Candidate<N>)>> {
+            let measured = self.measured(kind, conversion(point)?.into_iter().collect(), steps)?;
+            Ok(measured.into_iter().next().map(|candidate| (point, candidate)))
+        };
         let mut found = Vec::new();
-        for &percent in &self.settings.percentiles {
+        for point in points {
+            found.extend(at(point)?);
+        }
+        found.sort_by(|a, b| a.0.total_cmp(&b.0));
+        for _ in 0..MOST_BEYOND {
+            let best = found.iter().enumerate().min_by(|(_, a), (_, b)| a.1.2.total_cmp(&b.1.2));
+            let Some((best, (point, _))) = best else { break };
+            let (place, next) = match best {
+                0 => (0, point / ratio),
+                last if last + 1 == found.len() => (last + 1, point * ratio),
+                _ => break,
+            };
+            if next == *point || next > most {
+                break;
+            }
+            let Some(beyond) = at(next)? else { break };
+            found.insert(place, beyond);
+        }
+        Ok(found.into_iter().map(|(_, candidate)| candidate).collect())
+    }
+
+    /// Conversions by percentiles per channel.
+    fn percentiles(
+        &self,
+        kind: &NeuronKind,
+        steps: &mut StepCache<'_>,
+    ) -> Result<Vec<Candidate<N>>> {
+        // By what is cut off, of which the next is twice or half as much.
+        let cut = |percent: f64| 100.0 - percent;
+        let points = self.settings.percentiles.iter().map(|&percent| cut(percent)).collect();
+        let conversion = |point: f64| {
+            let percent = (cut(point) * 1e6).round() / 1e6;
             let balance = Balance::PercentilePerChannel(percent);
             match self.balanced(kind, balance) {
                 // A percentile so low that a sparse layer's threshold is 0 is no candidate.
-                Err(Error::Layer { .. }) => (),
-                snn => found.push((balance.to_string(), snn?)),
+                Err(Error::Layer { .. }) => Ok(None),
+                snn => Ok(Some((balance.to_string(), snn?))),
             }
-        }
-        Ok(found)
+        };
+        self.on_grid(kind, (points, 2.0, 50.0), conversion, steps)
     }
 
     /// Conversions by least squares per channel.
@@ -268,14 +313,20 @@ impl<N: Classifier> Experiment<'_, N> {
     }
 
     /// A conversion with every threshold multiplied by each of the factors.
-    fn factors(&self, (name, snn, _): &Candidate<N>) -> Result<Vec<(String, Snn<N>)>> {
+    fn factors(
+        &self,
+        kind: &NeuronKind,
+        (name, snn, _): &Candidate<N>,
+        steps: &mut StepCache<'_>,
+    ) -> Result<Vec<Candidate<N>>> {
         let ([low, high], points) = (self.settings.factors, self.settings.factor_points);
-        let factor = |i: usize| low * (high / low).powf(i as f64 / (points - 1) as f64);
-        let scaled = |factor: f64| {
+        let power = |i: usize| (high / low).powf(i as f64 / (points - 1) as f64);
+        let factors = (0..points).map(|i| low * power(i)).collect();
+        let conversion = |factor: f64| {
             let scaled = snn.scaled(&vec![factor; snn.neurons().len()])?;
-            Ok((format!("{name}, factor {factor:.3}"), scaled))
+            Ok(Some((format!("{name}, factor {factor:.3}"), scaled)))
         };
-        (0..points).map(factor).map(scaled).collect()
+        self.on_grid(kind, (factors, power(1), f64::INFINITY), conversion, steps)
     }
 
     /// Every conversion with its initial potentials calibrated, and the best percentile and those by
@@ -301,18 +352,19 @@ impl<N: Classifier> Experiment<'_, N> {
         currents.chain(potentials).map(|(of, what)| calibrate(of, what)).collect()
     }
 
-    /// Converts and evolves one kind of neurons.
+    /// Converts and evolves one kind of neurons; `all` is what the steps of all kinds depend on.
     fn kind(
         &self,
         kind: &NeuronKind,
-        chosen: &mut Vec<Chosen<N>>,
-        convergence: &mut Vec<GenerationRow>,
+        all: &impl Serialize,
+        (chosen, convergence): (&mut Vec<Chosen<N>>, &mut Vec<GenerationRow>),
         steps: &mut StepCache<'_>,
     ) -> Result<()> {
         let settings = self.settings;
-        let percentiles = self.measured(kind, self.percentiles(kind)?, steps)?;
+        steps.depend_on(&(all, kind))?;
+        let percentiles = self.percentiles(kind, steps)?;
         let percentile = best(percentiles.clone())?;
-        let factor = best(self.measured(kind, self.factors(&percentile)?, steps)?)?;
+        let factor = best(self.factors(kind, &percentile, steps)?)?;
         let least_squares = self.measured(kind, self.least_squares(kind)?, steps)?;
         let from = (&*percentiles, &percentile);
         let calibrated = self.calibrated(kind, from, &least_squares, steps)?;
@@ -355,7 +407,8 @@ impl<N: Classifier> Experiment<'_, N> {
                     median: rounded(state.median.value()),
                     incumbent: state.incumbent.map(|fitness| rounded(fitness.value())),
                 }));
-                let evolved = vec![(format!("evolution {rung}, seed {seed}"), evolved.snn)];
+                let name = format!("evolution {rung}, seed {seed}, from {}", strongest.0);
+                let evolved = vec![(name, evolved.snn)];
                 let evolved = self.measured(kind, evolved, steps)?;
                 kept = best([vec![kept], evolved].concat())?;
             }
@@ -371,6 +424,7 @@ impl<N: Classifier> Experiment<'_, N> {
             chosen.push(Chosen { kind, network, seed, conversion, snn, step, gap: None, start });
         }
         for chosen in &mut chosen[first..] {
+            steps.depend_on(&(all, kind, chosen.snn.neurons()))?;
             let step = format!("gap, {}", chosen.step);
             chosen.gap = steps.step(&step, || self.gap(&chosen.snn))?;
         }

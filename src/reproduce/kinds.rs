@@ -49,7 +49,8 @@ pub struct NeuronsSettings {
     pub initial: f32,
     /// Number of training images whose activations set the thresholds.
     pub balance_images: usize,
-    /// Percentiles of conversions with one threshold per channel.
+    /// Percentiles of conversions with one threshold per channel. Where the best is the first or the
+    /// last, further ones are tried beyond it, each cutting off half or twice as much.
     pub percentiles: Vec<f64>,
     /// Numbers of spikes for which the thresholds per channel of other conversions have the least
     /// squared error ([`Balance::LeastSquaresPerChannel`](crate::convert::Balance)), as multiples of
@@ -57,7 +58,8 @@ pub struct NeuronsSettings {
     pub least_squares: Vec<f64>,
     /// Range of one factor on all thresholds ([`Gene::Scale`]).
     pub factors: [f64; 2],
-    /// Number of factors to try in that range.
+    /// Number of factors to try in that range, and, where the best is at one of its ends, beyond it in
+    /// the same ratio.
     pub factor_points: usize,
     /// Number of held-out images to choose conversions and the gap of early exit on; all of them if
     /// there are fewer.
