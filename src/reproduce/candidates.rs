@@ -92,10 +92,10 @@ pub(super) fn measure<M: Model>(
         settings.seeds.clear();
         settings.kinds.clear();
     });
-    let all = (M::Network::NAME, common, checksums, training.checksum());
     let held_out = parts.held_out.take(settings.baseline_images);
     let choosing = ann.target(&held_out, 1.0)?;
     let experiment = Experiment {
+        common: (M::Network::NAME, common, checksums, training.checksum()),
         conversion: convert(ann, &training)?,
         gap_target: choosing.with_margin(0.5)?,
         choosing: (&held_out, &choosing),
@@ -104,7 +104,7 @@ pub(super) fn measure<M: Model>(
     };
     let (mut chosen, mut convergence) = (Vec::new(), Vec::new());
     for kind in &settings.kinds {
-        experiment.kind(kind, &all, (&mut chosen, &mut convergence), steps)?;
+        experiment.kind(kind, &mut chosen, &mut convergence, steps)?;
     }
     let images = parts.test.take(settings.test_images);
     let target = ann.target(&images, 1.0)?;
@@ -112,7 +112,7 @@ pub(super) fn measure<M: Model>(
     let many = <TaskOf<M> as Task>::CLASSES >= MANY_CLASSES;
     let mut networks = Vec::new();
     for chosen in chosen {
-        steps.depend_on(&(&all, &chosen.kind, chosen.snn.neurons()))?;
+        experiment.steps_of(&chosen.kind, &chosen.snn, steps)?;
         let fit = |(kept, _, top_5): &(Simulation, Option<Exit>, Option<AccuracyCurve>)| {
             let whole = kept.is_of(images.len(), settings.timesteps) && kept.outputs.is_none();
             whole && top_5.is_some() == many
@@ -203,6 +203,8 @@ pub(super) const EVOLVED: &str = "evolved";
 
 /// The network, and what is chosen on held-out images.
 struct Experiment<'a, N: Classifier> {
+    /// What all steps depend on: the network's name, the settings, checksums of images and weights.
+    common: (&'static str, NeuronsSettings, [u32; 3], u32),
     conversion: Conversion<N>,
     choosing: (&'a Images<HeldOut, N::Task>, &'a Target),
     gap_target: Target,
@@ -214,6 +216,11 @@ struct Experiment<'a, N: Classifier> {
 type Candidate<N> = (String, Snn<N>, f64);
 
 impl<N: Classifier> Experiment<'_, N> {
+    /// Makes the next steps depend on a network, whatever their names say of it.
+    fn steps_of(&self, kind: &NeuronKind, snn: &Snn<N>, steps: &mut StepCache<'_>) -> Result<()> {
+        steps.depend_on(&(&self.common, kind, snn.neurons()))
+    }
+
     /// Adds the error on held-out images, in percent, after the timestep that the kind is to be good
     /// at.
     fn measured(
@@ -225,6 +232,7 @@ impl<N: Classifier> Experiment<'_, N> {
         let (images, target) = self.choosing;
         let objective = Objective::ErrorAt { timestep: kind.from };
         let error = |(name, snn): (String, Snn<N>)| {
+            self.steps_of(kind, &snn, steps)?;
             let error = steps.step(&format!("held-out, {}, {name}", kind.name), || {
                 let run = kind.from.into();
                 let evaluator = Evaluator::new(snn.network(), images, target, objective, run)?;
@@ -341,6 +349,7 @@ impl<N: Classifier> Experiment<'_, N> {
         let mut calibrate = |(name, snn, _): &Candidate<N>, what: &str| {
             let name = format!("{name}, {what} calibrated for {} timesteps", kind.from);
             let step = format!("calibrated, {}, {name}", kind.name);
+            self.steps_of(kind, snn, steps)?;
             let snn = steps.network(&step, snn, || match what {
                 "currents" => self.conversion.calibrated(snn, kind.from),
                 _ => self.conversion.calibrated_potentials(snn, kind.from),
@@ -352,16 +361,15 @@ impl<N: Classifier> Experiment<'_, N> {
         currents.chain(potentials).map(|(of, what)| calibrate(of, what)).collect()
     }
 
-    /// Converts and evolves one kind of neurons; `all` is what the steps of all kinds depend on.
+    /// Converts and evolves one kind of neurons.
     fn kind(
         &self,
         kind: &NeuronKind,
-        all: &impl Serialize,
-        (chosen, convergence): (&mut Vec<Chosen<N>>, &mut Vec<GenerationRow>),
+        chosen: &mut Vec<Chosen<N>>,
+        convergence: &mut Vec<GenerationRow>,
         steps: &mut StepCache<'_>,
     ) -> Result<()> {
         let settings = self.settings;
-        steps.depend_on(&(all, kind))?;
         let percentiles = self.percentiles(kind, steps)?;
         let percentile = best(percentiles.clone())?;
         let factor = best(self.factors(kind, &percentile, steps)?)?;
@@ -407,8 +415,7 @@ impl<N: Classifier> Experiment<'_, N> {
                     median: rounded(state.median.value()),
                     incumbent: state.incumbent.map(|fitness| rounded(fitness.value())),
                 }));
-                let name = format!("evolution {rung}, seed {seed}, from {}", strongest.0);
-                let evolved = vec![(name, evolved.snn)];
+                let evolved = vec![(format!("evolution {rung}, seed {seed}"), evolved.snn)];
                 let evolved = self.measured(kind, evolved, steps)?;
                 kept = best([vec![kept], evolved].concat())?;
             }
@@ -424,7 +431,7 @@ impl<N: Classifier> Experiment<'_, N> {
             chosen.push(Chosen { kind, network, seed, conversion, snn, step, gap: None, start });
         }
         for chosen in &mut chosen[first..] {
-            steps.depend_on(&(all, kind, chosen.snn.neurons()))?;
+            self.steps_of(kind, &chosen.snn, steps)?;
             let step = format!("gap, {}", chosen.step);
             chosen.gap = steps.step(&step, || self.gap(&chosen.snn))?;
         }

@@ -336,9 +336,9 @@ impl Row for NeuronLatencyRow {
 /// the settings, both are attacked through the ANN. The files are `neurons.csv`, `neurons-latency.csv`
 /// with the latency won over percentiles and by evolution at each target, `neurons-changes.csv` with
 /// what evolution changed in each layer, where it found better networks, `neurons-top-5.csv` for tasks
-/// of 100 classes or more, and the curves, generations, chart and settings as `neurons-*`. The result of every step is kept in `folder/.checkpoints`: after
-/// an interruption at any moment, the same call resumes from there. When another thread sets `stop`,
-/// it ends after the current step or generation.
+/// of 100 classes or more, and the curves, generations, chart and settings as `neurons-*`. The result
+/// of every step is kept in `folder/.checkpoints`: after an interruption at any moment, the same call
+/// resumes from there. When another thread sets `stop`, it ends after the current step or generation.
 ///
 /// # Errors
 /// Returns an error if a setting is out of range or the folder cannot be written to;
