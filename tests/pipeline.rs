@@ -425,5 +425,12 @@ fn published_images_give_weights_and_both_headlines() {
         assert_eq!(second.lines().count(), 1 + 5, "{second}");
         assert!(second.lines().last().unwrap().starts_with("two_levels,evolved,0,"), "{second}");
         assert!((1..=3).all(|n| first.lines().nth(n).is_some()), "{first}");
+        // Under the name of the other data set nothing is measured.
+        let other = if name == "cifar10" { "cifar100" } else { "cifar10" };
+        let wrong = ["reproduce", other, "--data", &data, "--model", &model, "--out", &out];
+        let output = evospike(&wrong);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.starts_with("error: data: found "), "{text}");
+        assert_eq!(output.status.code(), Some(2), "{text}");
     }
 }

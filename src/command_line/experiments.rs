@@ -7,9 +7,7 @@ use clap::{Args, Subcommand};
 use evospike::Error;
 use evospike::ann::TaskOf;
 use evospike::ann::networks::{Vgg15HalfBn, Vgg15HalfBnCifar100, Vgg15HalfBnTinyImageNet};
-#[cfg(feature = "onnx")]
-use evospike::data::Task;
-use evospike::data::TrainTest;
+use evospike::data::{Cifar10, Cifar100, Task, TinyImageNet, TrainTest};
 use evospike::prelude::*;
 use evospike::ranks;
 use evospike::reproduce::{
@@ -75,9 +73,9 @@ pub(crate) enum Reproduce {
 impl Reproduce {
     pub(crate) fn run(self) -> evospike::Result<()> {
         match self {
-            Self::Cifar10(arguments) => arguments.run("cifar10"),
-            Self::Cifar100(arguments) => arguments.run("cifar100"),
-            Self::TinyImagenet(arguments) => arguments.run("tiny-imagenet"),
+            Self::Cifar10(arguments) => arguments.run("cifar10", Cifar10::CLASSES),
+            Self::Cifar100(arguments) => arguments.run("cifar100", Cifar100::CLASSES),
+            Self::TinyImagenet(arguments) => arguments.run("tiny-imagenet", TinyImageNet::CLASSES),
             Self::Thresholds(arguments) => arguments.run(),
             Self::Neurons(arguments) => arguments.run(),
             Self::Adversarial(arguments) => arguments.clean.files.open(&arguments),
@@ -366,8 +364,9 @@ impl TrainedFiles {
     }
 }
 
-/// Both headlines of one data set.
+/// Both headlines of the data set of so many classes.
 struct Headlines {
+    classes: usize,
     thresholds: ThresholdsSettings,
     neurons: NeuronsSettings,
     folder: PathBuf,
@@ -375,10 +374,11 @@ struct Headlines {
 
 impl HeadlinesArguments {
     /// Runs both experiments on the data set of this name.
-    fn run(self, name: &str) -> evospike::Result<()> {
+    fn run(self, name: &str, classes: usize) -> evospike::Result<()> {
         let folder = Path::new("results").join(name);
         let model = self.model.unwrap_or_else(|| folder.join("vgg15-half-bn.safetensors"));
         let mut experiment = Headlines {
+            classes,
             thresholds: ThresholdsSettings {
                 seeds: self.seeds.clone(),
                 initial: vec![0.0],
@@ -403,6 +403,11 @@ impl HeadlinesArguments {
 
 impl Experiment for Headlines {
     fn on<N: Network>(&self, input: &ThresholdsInput<'_, Ann<N>>) -> evospike::Result<()> {
+        // Another data set would be measured under this one's name.
+        let (found, expected) = (N::Task::CLASSES, self.classes);
+        if found != expected {
+            return Err(wrong("data", format!("{found} classes"), format!("{expected}")));
+        }
         let (mut first, mut second) = (self.thresholds.clone(), self.neurons.clone());
         let parts = input.data.hold_out_listed(input.held_out_list, 0)?;
         let held_out = parts.held_out.len();
