@@ -76,7 +76,7 @@ fn settings() -> ThresholdsSettings {
         initial: vec![0.5],
         balance_images: 20,
         percentiles: vec![100.0, 99.0],
-        channel_percentiles: vec![100.0, 99.0],
+        channel_percentiles: vec![99.0, 98.0],
         calibrations: vec![4],
         baseline_images: 30,
         timesteps: 10,
@@ -128,6 +128,18 @@ fn thresholds_resume_to_the_same_files() -> evospike::Result<()> {
     };
     assert_eq!(calls, 5);
     assert_eq!(written(&last.files), written(&report.files));
+
+    // Of two percentiles and two factors, the best is an end of the grid, which goes on there: half as
+    // much is cut off or twice as much, and a factor is as much smaller or larger again.
+    let tried: Vec<String> = fs::read_dir(whole.join(".checkpoints"))
+        .unwrap()
+        .map(|step| step.unwrap().file_name().into_string().unwrap())
+        .filter_map(|step| Some(step.strip_prefix("held-out, ")?.to_string()))
+        .collect();
+    let count = |of: &str| tried.iter().filter(|step| step.starts_with(of)).count();
+    assert!(count("factor") > 2, "{tried:?}");
+    let beyond = ["percentile 99.5 per channel, initial", "percentile 96 per channel, initial"];
+    assert!(beyond.iter().any(|step| count(step) == 1), "{tried:?}");
 
     // The files say the same as each other.
     let accuracy: Vec<AccuracyRow> = read_csv(whole.join("accuracy.csv"))?;

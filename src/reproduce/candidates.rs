@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::grid::Grid;
 use super::kinds::{NeuronKind, NeuronsSettings};
 use super::steps::{StepCache, TimingRow, changed};
 use crate::ann::{Classifier, Model, TaskOf};
@@ -189,9 +190,6 @@ pub(super) struct Tested<N: Classifier> {
 /// Number of classes from which on top-5 accuracy is customary.
 const MANY_CLASSES: usize = 100;
 
-/// Most points to try beyond the ends of a grid of conversions.
-const MOST_BEYOND: usize = 6;
-
 /// Sort of the conversions by percentiles.
 pub(super) const PERCENTILE: &str = "percentile";
 
@@ -243,40 +241,23 @@ impl<N: Classifier> Experiment<'_, N> {
         candidates.into_iter().map(error).collect()
     }
 
-    /// Conversions at points of a grid and, as long as the best is at an end of it, at further points
-    /// beyond that end, each `ratio` times as far and none above `most`: a grid that ends at its best
-    /// point may miss a better one. A point of which no conversion can be made ends it, too.
+    /// Conversions on a grid, each with its error.
     fn on_grid(
         &self,
         kind: &NeuronKind,
-        (points, ratio, most): (Vec<f64>, f64, f64),
+        grid: Grid,
         conversion: impl Fn(f64) -> Result<Option<(String, Snn<N>)>>,
         steps: &mut StepCache<'_>,
     ) -> Result<Vec<Candidate<N>>> {
-        let mut at = |point: f64| -> Result<Option<(f64, Candidate<N>)>> {
-            let measured = self.measured(kind, conversion(point)?.into_iter().collect(), steps)?;
-            Ok(measured.into_iter().next().map(|candidate| (point, candidate)))
+        let at = |value| {
+            let converted = conversion(value)?.into_iter().collect();
+            Ok(self.measured(kind, converted, steps)?.pop())
         };
-        let mut found = Vec::new();
-        for point in points {
-            found.extend(at(point)?);
-        }
-        found.sort_by(|a, b| a.0.total_cmp(&b.0));
-        for _ in 0..MOST_BEYOND {
-            let best = found.iter().enumerate().min_by(|(_, a), (_, b)| a.1.2.total_cmp(&b.1.2));
-            let Some((best, (point, _))) = best else { break };
-            let (place, next) = match best {
-                0 => (0, point / ratio),
-                last if last + 1 == found.len() => (last + 1, point * ratio),
-                _ => break,
-            };
-            if next == *point || next > most {
-                break;
-            }
-            let Some(beyond) = at(next)? else { break };
-            found.insert(place, beyond);
-        }
-        Ok(found.into_iter().map(|(_, candidate)| candidate).collect())
+        let best = |found: &[Candidate<N>]| {
+            let errors = found.iter().map(|(.., error)| *error).enumerate();
+            errors.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(place, _)| place).into_iter().collect()
+        };
+        grid.search(at, best)
     }
 
     /// Conversions by percentiles per channel.
@@ -285,11 +266,7 @@ impl<N: Classifier> Experiment<'_, N> {
         kind: &NeuronKind,
         steps: &mut StepCache<'_>,
     ) -> Result<Vec<Candidate<N>>> {
-        // By what is cut off, of which the next is twice or half as much.
-        let cut = |percent: f64| 100.0 - percent;
-        let points = self.settings.percentiles.iter().map(|&percent| cut(percent)).collect();
-        let conversion = |point: f64| {
-            let percent = (cut(point) * 1e6).round() / 1e6;
+        let conversion = |percent| {
             let balance = Balance::PercentilePerChannel(percent);
             match self.balanced(kind, balance) {
                 // A percentile so low that a sparse layer's threshold is 0 is no candidate.
@@ -297,7 +274,8 @@ impl<N: Classifier> Experiment<'_, N> {
                 snn => Ok(Some((balance.to_string(), snn?))),
             }
         };
-        self.on_grid(kind, (points, 2.0, 50.0), conversion, steps)
+        let grid = Grid::of_percentiles(&self.settings.percentiles);
+        self.on_grid(kind, grid, conversion, steps)
     }
 
     /// Conversions by least squares per channel.
@@ -327,14 +305,12 @@ impl<N: Classifier> Experiment<'_, N> {
         (name, snn, _): &Candidate<N>,
         steps: &mut StepCache<'_>,
     ) -> Result<Vec<Candidate<N>>> {
-        let ([low, high], points) = (self.settings.factors, self.settings.factor_points);
-        let power = |i: usize| (high / low).powf(i as f64 / (points - 1) as f64);
-        let factors = (0..points).map(|i| low * power(i)).collect();
         let conversion = |factor: f64| {
             let scaled = snn.scaled(&vec![factor; snn.neurons().len()])?;
             Ok(Some((format!("{name}, factor {factor:.3}"), scaled)))
         };
-        self.on_grid(kind, (factors, power(1), f64::INFINITY), conversion, steps)
+        let grid = Grid::of_factors(self.settings.factors, self.settings.factor_points);
+        self.on_grid(kind, grid, conversion, steps)
     }
 
     /// Every conversion with its initial potentials calibrated, and the best percentile and those by

@@ -7,6 +7,7 @@ pub(crate) mod comparison;
 pub(crate) mod digits;
 pub(crate) mod explain;
 pub(crate) mod fashion;
+mod grid;
 pub(crate) mod kinds;
 pub(crate) mod neurons;
 pub(crate) mod rows;

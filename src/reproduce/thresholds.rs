@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 
+use super::grid::Grid;
 use super::rows::{ComparisonRow, Report};
 use super::steps::{
     NetworkRows, StepCache, TimingRow, changed, check_margin, complete, evolution_charts,
@@ -17,8 +18,9 @@ use crate::base::{
 };
 use crate::convert::{Balance, Conversion, convert};
 use crate::data::{HeldOut, Images, Split, Test, TrainTest};
+use crate::evolve::optimise::better;
 use crate::evolve::{
-    CmaEsSettings, Evolution, EvolveSettings, Gene, Objective, Search, Stopping, evolve,
+    CmaEsSettings, Evaluator, Evolution, EvolveSettings, Fitness, Gene, Objective, Search, Stopping,
 };
 use crate::metrics::{AccuracyCurve, AccuracyRow, Target, accuracy_chart};
 use crate::simulate::{Simulation, Snn, simulate};
@@ -32,7 +34,8 @@ pub struct ThresholdsSettings {
     pub initial: Vec<f32>,
     /// Number of training images whose activations set the thresholds.
     pub balance_images: usize,
-    /// Percentiles of conversions with one threshold per layer; the best is a baseline.
+    /// Percentiles of conversions with one threshold per layer; the best is a baseline. This and the
+    /// other grids go on beyond an end that is the best for a reported target or the evolution's.
     pub percentiles: Vec<f64>,
     /// Percentiles of conversions with one threshold per channel; the best is a stronger baseline.
     pub channel_percentiles: Vec<f64>,
@@ -51,7 +54,7 @@ pub struct ThresholdsSettings {
     /// Range of one factor for all thresholds ([`Gene::Threshold`]). The conversion with the best
     /// factor is the one-parameter baseline, and the start of the evolution.
     pub sweep_factors: [f64; 2],
-    /// Number of factors to try in that range.
+    /// Number of factors to try in that range; the grid goes on beyond an end that is the best.
     pub sweep_points: usize,
     /// Margins of the reported targets below the ANN's accuracy, in percentage points.
     pub reported_margins: Vec<f64>,
@@ -241,10 +244,9 @@ impl<'a, M: Model> Workspace<'a, M> {
         let conversion = convert(input.ann, &balance_images)?;
         let images_checksums = [parts.held_out.checksum(), parts.test.checksum()];
         let weights_checksum = input.ann.checksum()?;
-        // The other settings are in the steps' names.
+        // Seeds and initial potentials are in the steps' names.
         let common = changed(settings, |settings| {
             (settings.seeds, settings.initial) = (Vec::new(), Vec::new());
-            settings.reported_margins.clear();
         });
         let checksums = (images_checksums, balance_images.checksum(), weights_checksum);
         let key = (M::Network::NAME, common, checksums);
@@ -326,6 +328,16 @@ pub(super) struct CandidateGroup<N: Classifier> {
     pub converted: Vec<(Candidate, Snn<N>)>,
 }
 
+/// Candidates and their accuracy on held-out images.
+type MeasuredGroup<N> = (CandidateGroup<N>, Vec<AccuracyCurve>);
+
+/// Place of the accuracy of the lowest latency, and of those the one of the least deficit.
+fn fastest<'a>(curves: impl Iterator<Item = &'a AccuracyCurve>, target: &Target) -> Option<usize> {
+    let shortfalls = curves.map(|curve| curve.shortfall(target)).enumerate();
+    let best = shortfalls.min_by(|(_, a), (_, b)| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    best.map(|(place, _)| place)
+}
+
 /// Network that evolved networks are compared with.
 pub(super) struct Baseline<N: Classifier> {
     pub kind: &'static str,
@@ -374,25 +386,34 @@ impl<M: Model> Experiment<'_, M> {
         steps.network(&step, &snn, || self.conversion.calibrated(&snn, timesteps))
     }
 
-    /// Converts candidates and measures their accuracy on held-out images.
-    fn group(
+    /// Conversions by percentiles and their accuracy on held-out images. The grid goes on beyond an
+    /// end that is the best for one of the targets.
+    fn percentiles(
         &self,
         kind: &'static str,
-        candidates: impl Iterator<Item = Candidate>,
-        images: &Images<HeldOut, TaskOf<M>>,
+        (percentiles, balance): (&[f64], fn(f64) -> Balance),
+        (images, targets): (&Images<HeldOut, TaskOf<M>>, &[Target]),
         steps: &mut StepCache<'_>,
-    ) -> Result<(CandidateGroup<M::Network>, Vec<AccuracyCurve>)> {
-        let mut converted = Vec::new();
-        for candidate in candidates {
+    ) -> Result<MeasuredGroup<M::Network>> {
+        let at = |percent| {
+            let candidate = Candidate(balance(percent), None);
             match self.convert(candidate, steps) {
                 // A percentile so low that a sparse layer's threshold is 0 is no candidate.
-                Err(Error::Layer { .. }) => (),
-                snn => converted.push((candidate, snn?)),
+                Err(Error::Layer { .. }) => Ok(None),
+                snn => {
+                    let converted = (candidate, snn?);
+                    let curve = self.curve(&converted, images, "held-out", steps)?;
+                    Ok(Some((converted, curve)))
+                }
             }
-        }
-        let group = CandidateGroup { kind, converted };
-        let curves = self.measure(&group, images, "held-out", steps)?;
-        Ok((group, curves))
+        };
+        let best = |found: &[(_, AccuracyCurve)]| {
+            let curves = || found.iter().map(|(_, curve)| curve);
+            targets.iter().filter_map(|target| fastest(curves(), target)).collect()
+        };
+        let found = Grid::of_percentiles(percentiles).search(at, best)?;
+        let (converted, curves) = found.into_iter().unzip();
+        Ok((CandidateGroup { kind, converted }, curves))
     }
 
     /// Accuracy of each candidate on images that the steps call `on`.
@@ -403,15 +424,54 @@ impl<M: Model> Experiment<'_, M> {
         on: &str,
         steps: &mut StepCache<'_>,
     ) -> Result<Vec<AccuracyCurve>> {
-        let curve = |(candidate, snn): &(Candidate, Snn<M::Network>)| {
-            let step = format!("{on}, {}", self.name(&candidate.to_string()));
-            let timesteps = self.settings.timesteps;
-            let fit = |curve: &AccuracyCurve| {
-                (curve.images(), curve.timesteps()) == (images.len(), timesteps)
-            };
-            steps.step_that(&step, fit, || Ok(simulate(snn, images, timesteps)?.curve))
+        group.converted.iter().map(|candidate| self.curve(candidate, images, on, steps)).collect()
+    }
+
+    fn curve(
+        &self,
+        (candidate, snn): &(Candidate, Snn<M::Network>),
+        images: &Images<HeldOut, TaskOf<M>>,
+        on: &str,
+        steps: &mut StepCache<'_>,
+    ) -> Result<AccuracyCurve> {
+        let step = format!("{on}, {}", self.name(&candidate.to_string()));
+        let timesteps = self.settings.timesteps;
+        let fit = |curve: &AccuracyCurve| {
+            (curve.images(), curve.timesteps()) == (images.len(), timesteps)
         };
-        group.converted.iter().map(curve).collect()
+        steps.step_that(&step, fit, || Ok(simulate(snn, images, timesteps)?.curve))
+    }
+
+    /// A conversion with the constant factor on all thresholds that is best for the evolution, and
+    /// this factor.
+    fn constant(
+        &self,
+        start: &Snn<M::Network>,
+        (images, target): (&Images<HeldOut, TaskOf<M>>, &Target),
+        steps: &mut StepCache<'_>,
+    ) -> Result<(f64, Snn<M::Network>)> {
+        let EvolveSettings { objective, timesteps, .. } = self.settings.evolution;
+        let at = |factor: f64| {
+            let snn = start.with(|neurons| Gene::Threshold.express(neurons, factor))?;
+            let fitness = steps.step(&self.name(&format!("held-out, factor {factor}")), || {
+                let run = timesteps.into();
+                let evaluator = Evaluator::new(snn.network(), images, target, objective, run)?;
+                evaluator.fitness(snn.neurons())
+            })?;
+            Ok(Some((factor, snn, fitness)))
+        };
+        let best = |found: &[(f64, Snn<M::Network>, Fitness)]| {
+            let places = (0..found.len()).reduce(|a, b| match better(&found[b].2, &found[a].2) {
+                true => b,
+                false => a,
+            });
+            places.into_iter().collect::<Vec<usize>>()
+        };
+        let factors = Grid::of_factors(self.settings.sweep_factors, self.settings.sweep_points);
+        let mut found = factors.search(at, best)?;
+        let place = best(&found)[0];
+        let (factor, snn, _) = found.swap_remove(place);
+        Ok((factor, snn))
     }
 
     /// Chooses the baselines and evolves networks on held-out images.
@@ -419,40 +479,31 @@ impl<M: Model> Experiment<'_, M> {
         let (settings, ann) = (self.settings, self.input.ann);
         let images = self.held_out.take(settings.baseline_images);
         let target = ann.target(&images, settings.margin_points)?;
-        let layers = settings.percentiles.iter();
-        let layers = layers.map(|&p| Candidate(Balance::Percentile(p), None));
-        let layers = self.group("percentile", layers, &images, steps)?;
-        let channels = settings.channel_percentiles.iter();
-        let channels = channels.map(|&p| Candidate(Balance::PercentilePerChannel(p), None));
-        let channels = self.group("percentile per channel", channels, &images, steps)?;
+        let margins = settings.reported_margins.iter();
+        let reported = margins.map(|&margin| target.with_margin(margin));
+        let reported: Vec<Target> = reported.collect::<Result<_>>()?;
+        let targets = [&reported[..], std::slice::from_ref(&target)].concat();
+        let on = (&images, &targets[..]);
+        let layers = (&settings.percentiles[..], Balance::Percentile as fn(f64) -> Balance);
+        let layers = self.percentiles("percentile", layers, on, steps)?;
+        let channels = (&settings.channel_percentiles[..], Balance::PercentilePerChannel as _);
+        let channels = self.percentiles("percentile per channel", channels, on, steps)?;
         let (Candidate(balance, _), start) = channels.0.best(&channels.1, &target)?;
         let (balance, start) = (*balance, start.clone());
-        let calibrated = settings.calibrations.iter();
-        let calibrated = calibrated.map(|&timesteps| Candidate(balance, Some(timesteps)));
-        let calibrated = self.group("calibrated", calibrated, &images, steps)?;
-        let groups = [layers, channels, calibrated];
-
-        let factors = [(Gene::Threshold, settings.sweep_factors)];
-        let sweep = EvolveSettings {
-            search: Search::Sweep { points: settings.sweep_points },
-            genome: factors.to_vec(),
-            generations: 0,
-            stopping: Stopping::Never,
-            batch: None,
-            ..settings.evolution.clone()
-        };
-        let [low, high] = settings.sweep_factors;
-        let fit = |factor: &f64| (low..=high).contains(factor);
-        let factor = steps.step_that(&self.name("constant factor"), fit, || {
-            Ok(evolve(&start, &images, &target, &sweep)?.genes[0])
-        })?;
-        let constant = start.with(|neurons| Gene::Threshold.express(neurons, factor))?;
+        let calibrated = settings.calibrations.iter().map(|&timesteps| {
+            let candidate = Candidate(balance, Some(timesteps));
+            Ok((candidate, self.convert(candidate, steps)?))
+        });
+        let converted = calibrated.collect::<Result<_>>()?;
+        let calibrated = CandidateGroup { kind: "calibrated", converted };
+        let curves = self.measure(&calibrated, &images, "held-out", steps)?;
+        let groups = [layers, channels, (calibrated, curves)];
+        let (factor, constant) = self.constant(&start, (&images, &target), steps)?;
 
         let mut baselines = Vec::new();
-        for &margin in &settings.reported_margins {
-            let target = target.with_margin(margin)?;
+        for target in &reported {
             let of_margin = groups.iter();
-            let of_margin = of_margin.map(|(group, curves)| group.baseline(curves, &target));
+            let of_margin = of_margin.map(|(group, curves)| group.baseline(curves, target));
             let mut of_margin: Vec<_> = of_margin.collect::<Result<_>>()?;
             of_margin.push(Baseline {
                 kind: "constant factor",
@@ -556,13 +607,9 @@ impl<N: Classifier> SearchResult<N> {
 impl<N: Classifier> CandidateGroup<N> {
     /// Candidate of the lowest latency, and of those the one of the least deficit.
     fn best(&self, curves: &[AccuracyCurve], target: &Target) -> Result<&(Candidate, Snn<N>)> {
-        let shortfalls = curves.iter().map(|curve| curve.shortfall(target));
-        let best = shortfalls
-            .zip(&self.converted)
-            .min_by(|(a, _), (b, _)| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+        let best = fastest(curves.iter(), target).map(|place| &self.converted[place]);
         let found = "none with thresholds above 0";
-        best.map(|(_, converted)| converted)
-            .ok_or_else(|| Error::parameter("percentiles", found, "at least one"))
+        best.ok_or_else(|| Error::parameter("percentiles", found, "at least one"))
     }
 
     /// Best candidate as a baseline.
