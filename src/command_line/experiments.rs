@@ -45,8 +45,9 @@ pub(crate) enum Reproduce {
     /// The ANN's accuracy within a few timesteps, by signed, burst and graded spikes, converted and
     /// evolved
     ///
-    /// Writes neurons.csv, neurons-latency.csv, neurons-changes.csv, neurons-accuracy.csv,
-    /// neurons-convergence.csv, neurons-settings.json, neurons-timing.csv and a chart.
+    /// Writes neurons.csv, neurons-latency.csv, neurons-changes.csv, neurons-accuracy.csv, of many
+    /// classes neurons-top-5.csv, neurons-convergence.csv, neurons-settings.json, neurons-timing.csv
+    /// and a chart.
     Neurons(NeuronsArguments),
     /// Lower latency under attack, by thresholds evolved on clean and on attacked images
     ///
@@ -409,14 +410,15 @@ impl Experiment for Headlines {
             return Err(wrong("data", format!("{found} classes"), format!("{expected}")));
         }
         let (mut first, mut second) = (self.thresholds.clone(), self.neurons.clone());
-        let parts = input.data.hold_out_listed(input.held_out_list, 0)?;
-        let held_out = parts.held_out.len();
+        // Not kept while thresholds are evolved, which divide the images by themselves.
+        let parts = || input.data.hold_out_listed(input.held_out_list, 0);
+        let held_out = parts()?.held_out.len();
         for evolution in second.evolutions.iter_mut().chain([&mut first.evolution]) {
             at_most(held_out, evolution);
         }
         let stop = stopped_by_ctrl_c();
         thresholds(input, &first, &self.folder, stop).map(print_report)?;
-        neurons(input.ann, &parts, &second, &self.folder, stop).map(print_report)
+        neurons(input.ann, &parts()?, &second, &self.folder, stop).map(print_report)
     }
 }
 
