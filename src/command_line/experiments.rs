@@ -114,7 +114,7 @@ struct CleanNetworks {
     /// Folder of `reproduce thresholds`
     #[arg(long, default_value = "results/cifar10")]
     thresholds: PathBuf,
-    /// Seeds of the networks that `reproduce thresholds` made
+    /// Seeds of the networks that `reproduce thresholds` made, separated by commas
     #[arg(long, value_delimiter = ',', default_values_t = ThresholdsSettings::default().seeds)]
     seeds: Vec<u64>,
 }
@@ -128,10 +128,11 @@ pub(crate) struct HeadlinesArguments {
     /// that of this command]
     #[arg(long)]
     model: Option<PathBuf>,
-    /// Seeds of the optimiser, one evolution of thresholds and of each kind of neurons for each
+    /// Seeds of the optimiser, separated by commas: one evolution of thresholds and of each kind of
+    /// neurons for each
     #[arg(long, value_delimiter = ',', default_values_t = NeuronsSettings::default().seeds)]
     seeds: Vec<u64>,
-    /// Kinds of neurons, as for `reproduce neurons` [default: all]
+    /// Kinds of neurons, separated by commas, as for `reproduce neurons` [default: all]
     #[arg(long, value_delimiter = ',', value_parser = NeuronKind::named)]
     kinds: Option<Vec<NeuronKind>>,
     /// Generations of the thresholds' evolution after the initial population
@@ -168,7 +169,7 @@ pub(crate) struct ExplainArguments {
 
 #[derive(Args)]
 pub(crate) struct ComparisonArguments {
-    /// Seeds, one whole comparison each
+    /// Seeds, separated by commas, one whole comparison each
     #[arg(long, value_delimiter = ',', default_values_t = ComparisonSettings::default().seeds)]
     seeds: Vec<u64>,
     /// Target accuracy of the latency, in percent
@@ -192,10 +193,11 @@ pub(crate) struct ThresholdsArguments {
     #[cfg(feature = "onnx")]
     #[command(flatten)]
     onnx: OnnxArguments,
-    /// Seeds of the optimiser and the order of its images, one evolution each
+    /// Seeds of the optimiser and the order of its images, separated by commas, one evolution each
     #[arg(long, value_delimiter = ',', default_values_t = ThresholdsSettings::default().seeds)]
     seeds: Vec<u64>,
-    /// Initial membrane potentials as fractions of the threshold, one comparison each
+    /// Initial membrane potentials as fractions of the threshold, separated by commas, one comparison
+    /// each
     #[arg(long, value_delimiter = ',', default_values_t = ThresholdsSettings::default().initial)]
     initial: Vec<f32>,
     /// Generations after the initial population
@@ -235,10 +237,11 @@ pub(crate) struct NeuronsArguments {
     /// ONNX file
     #[arg(long)]
     model: PathBuf,
-    /// Seeds of the optimiser, one evolution of each kind of neurons for each
+    /// Seeds of the optimiser, separated by commas: one evolution of each kind of neurons for each
     #[arg(long, value_delimiter = ',', default_values_t = NeuronsSettings::default().seeds)]
     seeds: Vec<u64>,
-    /// Kinds of neurons: plain, signed, burst, two_levels, four_levels, eight_levels
+    /// Kinds of neurons, separated by commas: plain, signed, burst, two_levels, four_levels,
+    /// eight_levels [default: all]
     #[arg(long, value_delimiter = ',', value_parser = NeuronKind::named)]
     kinds: Option<Vec<NeuronKind>>,
     /// Timestep that the networks are to be good at, from 1: conversions are chosen and calibrated
@@ -265,7 +268,7 @@ pub(crate) struct NeuronsArguments {
 
 #[derive(Args)]
 pub(crate) struct FashionArguments {
-    /// Seeds, one whole experiment each
+    /// Seeds, separated by commas, one whole experiment each
     #[arg(long, value_delimiter = ',', default_values_t = FashionSettings::default().seeds)]
     seeds: Vec<u64>,
     /// Passes over the training images
@@ -281,7 +284,7 @@ pub(crate) struct FashionArguments {
 
 #[derive(Args)]
 pub(crate) struct DigitsArguments {
-    /// Seeds, one whole experiment each
+    /// Seeds, separated by commas, one whole experiment each
     #[arg(long, value_delimiter = ',', default_values_t = DigitsSettings::default().seeds)]
     seeds: Vec<u64>,
     /// Timesteps of each simulation
@@ -293,7 +296,8 @@ pub(crate) struct DigitsArguments {
     /// Generations after the initial population
     #[arg(long, default_value_t = DigitsSettings::default().evolution.generations)]
     generations: usize,
-    /// Margins of the targets below the ANN's accuracy, in percentage points, one evolution each
+    /// Margins of the targets below the ANN's accuracy, in percentage points, separated by commas, one
+    /// evolution each
     #[arg(long, value_delimiter = ',', default_values_t = DigitsSettings::default().margins_percent)]
     margin: Vec<f64>,
     /// Folder for the CSV files and charts

@@ -74,9 +74,9 @@ pub(crate) enum Net {
 pub(crate) enum Format {
     /// Detected from the names of the files
     Auto,
-    /// CIFAR-10's binary version
+    /// CIFAR-10 as published, binary or Python version
     Cifar10,
-    /// CIFAR-100's binary version
+    /// CIFAR-100 as published, binary or Python version
     Cifar100,
     /// Tiny-ImageNet-200, unpacked
     TinyImagenet,

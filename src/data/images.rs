@@ -435,7 +435,9 @@ impl<P: Part, K: Task> Images<P, K> {
         self.part(&self.indices[range.start.min(end)..end])
     }
 
-    /// Takes the images listed in a file, in its order: one [`index`](Self::index) per line.
+    /// Takes the images listed in a file, in its order: one [`index`](Self::index) per line. A list by
+    /// [`save_list`](Self::save_list) is of its images alone: for another data set, or the same one in
+    /// another order, it is refused.
     ///
     /// ```no_run
     /// # use evospike::prelude::*;
@@ -447,20 +449,21 @@ impl<P: Part, K: Task> Images<P, K> {
     ///
     /// # Errors
     /// Returns an error if the file cannot be read or is empty, or if a line is not an index,
-    /// repeats one, or names an image that is not in this part, such as a held-out image.
+    /// repeats one, or names an image that is not in this part, such as a held-out image, or if the
+    /// images are not those that were listed.
     pub fn listed(&self, path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let mut mine = vec![false; self.store.labels.len()];
         for &index in &*self.indices {
             mine[index] = true;
         }
-        let indices = super::lists::index_file(path, mine.len())?;
+        let (indices, checksum) = super::lists::index_file(path, mine.len())?;
         for (line, &index) in indices.iter().enumerate() {
             if !mine[index] {
                 let held_out = P::NAME != HeldOut::NAME && self.held_out.contains(&index);
                 return Err(Error::data(
                     path.display(),
-                    format!("line {}", line + 1),
+                    format!("line {}", line + 1 + checksum.iter().len()),
                     match held_out {
                         true => format!("image {index}, which is held out"),
                         false => format!("image {index}, which is not among them"),
@@ -469,17 +472,28 @@ impl<P: Part, K: Task> Images<P, K> {
                 ));
             }
         }
-        Ok(self.part(indices))
+        let listed = self.part(indices);
+        let found = listed.view().contents();
+        match checksum.filter(|&expected| expected != found) {
+            None => Ok(listed),
+            Some(expected) => Err(Error::data(
+                path.display(),
+                "line 1",
+                format!("images of the CRC-32 {found}: another data set, or in another order"),
+                format!("those that were listed, {expected}"),
+            )),
+        }
     }
 
-    /// Writes the images' indices into a file, one per line, for [`listed`](Self::listed) and
+    /// Writes the images' indices into a file, one per line after their CRC-32, for
+    /// [`listed`](Self::listed) and
     /// [`TrainTest::hold_out_listed`](crate::data::TrainTest::hold_out_listed).
     ///
     /// # Errors
     /// Returns an error if the file cannot be written.
     pub fn save_list(&self, path: impl AsRef<Path>) -> Result<()> {
-        let lines: String = self.indices.iter().map(|index| format!("{index}\n")).collect();
-        write_file(path.as_ref(), lines.as_bytes())
+        let text = super::lists::index_text(&self.indices, self.view().contents());
+        write_file(path.as_ref(), text.as_bytes())
     }
 
     /// Indices of the images of each class.
@@ -607,13 +621,23 @@ impl<'a> Samples<'a> {
         for input in self.scale.inputs.iter().flatten() {
             checksum.update(&input.to_le_bytes());
         }
+        self.add_to(checksum, |i, _| self.input(i))
+    }
+
+    /// CRC-32 of the images' pixels, before normalisation, and labels, in order.
+    pub fn contents(&self) -> u32 {
+        self.add_to(flate2::Crc::new(), |_, shares| shares.to_vec())
+    }
+
+    /// Adds labels and pixels to a checksum, or what `of` gives for pixels that are not bytes.
+    fn add_to(&self, mut checksum: flate2::Crc, of: impl Fn(usize, &[f32]) -> Vec<f32>) -> u32 {
         for (i, &index) in self.indices.iter().enumerate() {
             checksum.update(&self.store.labels[index].to_le_bytes());
             match self.store.image(index) {
                 Image::Bytes(pixels, _) => checksum.update(pixels),
-                Image::Shares(_) => {
-                    let inputs = self.input(i);
-                    let bytes = inputs.iter().flat_map(|input| input.to_le_bytes());
+                Image::Shares(shares) => {
+                    let values = of(i, shares);
+                    let bytes = values.iter().flat_map(|value| value.to_le_bytes());
                     checksum.update(&bytes.collect::<Vec<u8>>());
                 }
             }

@@ -166,6 +166,26 @@ fn lists_hold_out_and_pick_by_reading_order() {
     let held_out = parts.held_out.listed(list("one.txt", "20\n")).unwrap();
     assert_eq!(indices(&held_out), [20]);
 
+    // A list that was written is of its images, whatever their normalisation, and of no others.
+    let written = folder.path().join("written.txt");
+    picked.save_list(&written).unwrap();
+    let text = std::fs::read_to_string(&written).unwrap();
+    assert!(
+        text.starts_with("# CRC-32 of these images: ") && text.ends_with("\n29\n0\n"),
+        "{text}"
+    );
+    let halved = Normalisation::new([0.0], [0.5]).unwrap();
+    let again = parts.training.normalised(&halved).unwrap().listed(&written).unwrap();
+    assert_eq!(indices(&again), [29, 0]);
+    let error = parts.training.listed(list("other.txt", &text.replace("29", "28"))).unwrap_err();
+    let expected = "other.txt, line 1: found images of the CRC-32 ";
+    assert!(error.to_string().contains(expected), "{error}");
+    let error = parts.training.listed(list("bad.txt", &text.replace("29", "20"))).unwrap_err();
+    assert!(
+        error.to_string().contains("bad.txt, line 2: found image 20, which is held"),
+        "{error}"
+    );
+
     let bad = list("bad.txt", "1\n20\n");
     let error = parts.training.listed(&bad).unwrap_err().to_string();
     let expected = "bad.txt, line 2: found image 20, which is held out, expected one of the 27";
