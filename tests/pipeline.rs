@@ -450,8 +450,8 @@ fn published_images_give_weights_and_both_headlines() {
         let trained = evospike(&[&train[..], &["--data", &data, "--out", &model]].concat());
         assert!(trained.status.success(), "{trained:?}");
         let reproduce = ["reproduce", name, "--data", &data, "--model", &model, "--out", &out];
-        let little = ["--seeds", "0", "--generations", "0", "--kinds", "two_levels"];
-        let little = [&little[..], &["--test-images", "5"]].concat();
+        let few = ["--seeds", "0", "--generations", "0", "--test-images", "5"];
+        let little = [&few[..], &["--kinds", "two_levels"]].concat();
         let done = evospike(&[&reproduce[..], &little].concat());
         assert!(done.status.success(), "{done:?}");
         let [first, second] = ["comparison.csv", "neurons.csv"]

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::grid::Grid;
+use super::grid::{Grid, tried};
 use super::kinds::{NeuronKind, NeuronsSettings};
 use super::steps::{StepCache, TimingRow, changed};
 use crate::ann::{Classifier, Model, TaskOf};
@@ -268,11 +268,8 @@ impl<N: Classifier> Experiment<'_, N> {
     ) -> Result<Vec<Candidate<N>>> {
         let conversion = |percent| {
             let balance = Balance::PercentilePerChannel(percent);
-            match self.balanced(kind, balance) {
-                // A percentile so low that a sparse layer's threshold is 0 is no candidate.
-                Err(Error::Layer { .. }) => Ok(None),
-                snn => Ok(Some((balance.to_string(), snn?))),
-            }
+            let snn = tried(self.balanced(kind, balance))?;
+            Ok(snn.map(|snn| (balance.to_string(), snn)))
         };
         let grid = Grid::of_percentiles(&self.settings.percentiles);
         self.on_grid(kind, grid, conversion, steps)

@@ -1,6 +1,6 @@
 //! Grids of conversions that go on beyond an end that is the best.
 
-use crate::base::Result;
+use crate::base::{Error, Result};
 
 /// Most points to try beyond each end of a grid.
 const MOST_BEYOND: usize = 6;
@@ -15,6 +15,14 @@ pub(super) struct Grid {
     most: f64,
     /// Value at a point.
     value: fn(f64) -> f64,
+}
+
+/// A conversion to try; none for a percentile so low that a sparse layer's threshold is 0.
+pub(super) fn tried<T>(converted: Result<T>) -> Result<Option<T>> {
+    match converted {
+        Err(Error::Layer { .. }) => Ok(None),
+        converted => converted.map(Some),
+    }
 }
 
 impl Grid {

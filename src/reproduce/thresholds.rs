@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 
-use super::grid::Grid;
+use super::grid::{Grid, tried};
 use super::rows::{ComparisonRow, Report};
 use super::steps::{
     NetworkRows, StepCache, TimingRow, changed, check_margin, complete, evolution_charts,
@@ -131,6 +131,11 @@ impl ThresholdsSettings {
         require(one, "initial", found, "one initial potential")
     }
 
+    /// The reported targets: a target with each of the reported margins.
+    fn reported(&self, target: &Target) -> Result<Vec<Target>> {
+        self.reported_margins.iter().map(|&margin| target.with_margin(margin)).collect()
+    }
+
     /// Index of the reported margin that is nearest to this one.
     pub(super) fn nearest_margin(&self, points: f64) -> usize {
         let margins = self.reported_margins.iter();
@@ -176,9 +181,7 @@ pub fn thresholds<M: Model>(
     let (workspace, mut steps) = Workspace::new(input, settings, &folder, stop)?;
     let images = workspace.parts.test.take(settings.test_images);
     let target = input.ann.target(&images, settings.margin_points)?;
-    let margins = settings.reported_margins.iter();
-    let targets = margins.map(|&margin| target.with_margin(margin));
-    let targets: Vec<Target> = targets.collect::<Result<_>>()?;
+    let targets = settings.reported(&target)?;
 
     let (mut comparisons, mut rows) = (Vec::new(), NetworkRows::default());
     for &initial in &settings.initial {
@@ -397,15 +400,10 @@ impl<M: Model> Experiment<'_, M> {
     ) -> Result<MeasuredGroup<M::Network>> {
         let at = |percent| {
             let candidate = Candidate(balance(percent), None);
-            match self.convert(candidate, steps) {
-                // A percentile so low that a sparse layer's threshold is 0 is no candidate.
-                Err(Error::Layer { .. }) => Ok(None),
-                snn => {
-                    let converted = (candidate, snn?);
-                    let curve = self.curve(&converted, images, "held-out", steps)?;
-                    Ok(Some((converted, curve)))
-                }
-            }
+            let Some(snn) = tried(self.convert(candidate, steps))? else { return Ok(None) };
+            let converted = (candidate, snn);
+            let curve = self.curve(&converted, images, "held-out", steps)?;
+            Ok(Some((converted, curve)))
         };
         let best = |found: &[(_, AccuracyCurve)]| {
             let curves = || found.iter().map(|(_, curve)| curve);
@@ -479,9 +477,7 @@ impl<M: Model> Experiment<'_, M> {
         let (settings, ann) = (self.settings, self.input.ann);
         let images = self.held_out.take(settings.baseline_images);
         let target = ann.target(&images, settings.margin_points)?;
-        let margins = settings.reported_margins.iter();
-        let reported = margins.map(|&margin| target.with_margin(margin));
-        let reported: Vec<Target> = reported.collect::<Result<_>>()?;
+        let reported = settings.reported(&target)?;
         let targets = [&reported[..], std::slice::from_ref(&target)].concat();
         let on = (&images, &targets[..]);
         let layers = (&settings.percentiles[..], Balance::Percentile as fn(f64) -> Balance);
