@@ -206,10 +206,13 @@ pub(crate) struct ThresholdsArguments {
     /// Number of held-out images per generation: the next batch, starting over after the last
     #[arg(long, default_value_t = usual_batch())]
     images: usize,
-    /// Number of timesteps per simulation in the evolution; the other simulations have as many, or
-    /// 128 if that is more
+    /// Number of timesteps per simulation in the evolution
     #[arg(long, default_value_t = ThresholdsSettings::default().evolution.timesteps)]
     timesteps: usize,
+    /// Number of timesteps of all other simulations: of conversions to choose from, and on the test
+    /// images [default: 128, or --timesteps if that is more]
+    #[arg(long)]
+    test_timesteps: Option<usize>,
     /// Margin of the evolution's target below the ANN's accuracy, in percentage points
     #[arg(long, default_value_t = ThresholdsSettings::default().margin_points)]
     margin: f64,
@@ -433,6 +436,11 @@ fn at_most(held_out: usize, evolution: &mut EvolveSettings) {
 
 impl ThresholdsArguments {
     fn run(&self) -> evospike::Result<()> {
+        // Before the images are read.
+        let least = self.timesteps;
+        if let Some(found) = self.test_timesteps.filter(|&timesteps| timesteps < least) {
+            return Err(wrong("test-timesteps", found, format!("{least} or more, as --timesteps")));
+        }
         #[cfg(feature = "onnx")]
         {
             let model = &self.files.model;
@@ -455,7 +463,8 @@ impl ThresholdsArguments {
         settings.evolution.generations = self.generations;
         settings.evolution.batch = Some(self.images);
         settings.evolution.timesteps = self.timesteps;
-        settings.timesteps = settings.timesteps.max(self.timesteps);
+        let least = settings.timesteps.max(self.timesteps);
+        settings.timesteps = self.test_timesteps.unwrap_or(least);
         thresholds(input, &settings, &self.out, stopped_by_ctrl_c()).map(print_report)
     }
 }
