@@ -519,6 +519,12 @@ fn neurons_resume_to_the_same_files() -> evospike::Result<()> {
     let report = neurons(&ann, &digits, &alone, folder_of_alone.path(), &never)?;
     assert_eq!(report.rows, conversions);
     assert!(!folder_of_alone.path().join("neurons-convergence.csv").exists());
+    let path = folder_of_alone.path().join("neurons-latency.csv");
+    let latencies: Vec<NeuronLatencyRow> = read_csv(path)?;
+    let at_2 = latencies.iter().filter(|row| row.margin_points == 2.0);
+    let names = |row: &NeuronLatencyRow| row.conversion.clone();
+    let expected: Vec<String> = conversions.iter().map(|row| row.conversion.clone()).collect();
+    assert_eq!(at_2.map(names).collect::<Vec<_>>(), expected);
 
     // Of two percentiles the best is an end of the grid, beyond which another one is tried: half as
     // much is cut off, or twice as much.

@@ -198,7 +198,7 @@ pub struct NeuronLatencyRow {
     /// Kind of neurons.
     pub neuron: String,
     /// Network of this kind: the strongest percentile conversion, the strongest conversion of any
-    /// sort, or evolved.
+    /// sort, or evolved; where nothing is evolved, the strongest conversion of each sort.
     pub network: String,
     /// Accuracy of the ANN on the test images, in percent.
     pub ann_accuracy_percent: f64,
@@ -230,16 +230,19 @@ pub struct NeuronLatencyRow {
 type Won = [Option<f64>; 3];
 
 impl NeuronLatencyRow {
-    /// Rows, at one target, of percentile conversions, the strongest conversions and evolved networks,
-    /// each compared with the network in the place that `with` gives for its own.
+    /// Rows, at one target, of percentile conversions, the strongest conversions and evolved networks
+    /// (without evolution of all conversions), each compared with the network in the place that `with`
+    /// gives for its own.
     pub(super) fn of<N: Classifier>(
         networks: &[Tested<N>],
         target: &Target,
         with: impl Fn(usize) -> usize,
     ) -> Result<Vec<Self>> {
         let started = |place| networks.iter().any(|network| network.chosen.start == Some(place));
+        let none_evolved = networks.iter().all(|network| network.chosen.network != EVOLVED);
         let shown = networks.iter().enumerate().filter(|(place, network)| {
-            started(*place) || [PERCENTILE, EVOLVED].contains(&network.chosen.network)
+            let name = &network.chosen.network;
+            none_evolved || started(*place) || [PERCENTILE, EVOLVED].contains(name)
         });
         let row = |(place, network): (usize, &Tested<N>)| {
             let first = Some(with(place)).filter(|with| *with != place).map(|with| &networks[with]);
