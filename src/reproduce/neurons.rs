@@ -230,9 +230,9 @@ pub struct NeuronLatencyRow {
 type Won = [Option<f64>; 3];
 
 impl NeuronLatencyRow {
-    /// Rows, at one target, of percentile conversions, the strongest conversions and evolved networks
-    /// (without evolution of all conversions), each compared with the network in the place that `with`
-    /// gives for its own.
+    /// Rows, at one target, of percentile conversions, the strongest conversions and evolved networks,
+    /// or of all conversions where nothing is evolved, each compared with the network in the place that
+    /// `with` gives for its own.
     pub(super) fn of<N: Classifier>(
         networks: &[Tested<N>],
         target: &Target,
