@@ -179,7 +179,6 @@ fn bad_arguments_get_one_line_and_exit_code_2() {
         &["reproduce", "neurons", "--net", "mlp", "--model", "x", "--bgr"],
         &["reproduce", "neurons", "--model", "x.safetensors"],
         &["reproduce", "thresholds", "--model", "x.safetensors", "--held-out-list", "x", "--bgr"],
-        &["reproduce", "thresholds", "--model=x", "--held-out-list=x", "--test-timesteps=64"],
     ] {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("out");
@@ -220,11 +219,19 @@ fn bad_arguments_get_one_line_and_exit_code_2() {
         assert_eq!(output.status.code(), Some(2), "{text}");
         assert!(files(folder.path()).is_empty(), "{arguments:?} left files");
     }
+    let thresholds = ["reproduce", "thresholds", "--model=x", "--held-out-list=x"];
+    let neurons = ["reproduce", "neurons", "--net=vgg15-half-bn", "--model=x"];
     for (arguments, expected) in [
         (&["sweep", "--net", "digits", "--timesteps", "0"][..], "error: timesteps: found 0"),
         (&["sweep", "--net", "digits", "--images", "0"], "error: images: found 0"),
         (&["sweep", "--net", "digits", "--shard", "5/4"], "error: shard: found 5/4"),
         (&["sweep", "--net", "vgg15"], "error: model: found none"),
+        // Before the model and the images are looked for.
+        (&["reproduce", "cifar10", "--test-images=0"], "error: test_images: found 0"),
+        (&[&thresholds[..], &["--test-timesteps=64"]].concat(), "error: test-timesteps: found 64"),
+        (&[&thresholds[..], &["--margin=-1"]].concat(), "error: margin_points: found -1"),
+        (&[&neurons[..], &["--evolutions=3"]].concat(), "error: evolutions: found 3"),
+        (&[&neurons[..], &["--timesteps=0"]].concat(), "error: timesteps: found 0"),
         (&["sweep", "merge", "nowhere.csv"], "error: nowhere.csv: No such file"),
         (&["trian"], "similar subcommand exists: 'train' (see --help)"),
         (&["--seed", "1"], "similar argument exists: '--seeds' (see --help)"),

@@ -404,6 +404,10 @@ impl HeadlinesArguments {
         if let Some(kinds) = self.kinds {
             experiment.neurons.kinds = kinds;
         }
+        // Before the images are read.
+        experiment.thresholds.check()?;
+        experiment.neurons.check()?;
+
         let held_out_list = beside(&model, ".held-out.txt");
         TrainedFiles { data: self.data, model, held_out_list }.open(&experiment)
     }
@@ -437,10 +441,7 @@ fn at_most(held_out: usize, evolution: &mut EvolveSettings) {
 impl ThresholdsArguments {
     fn run(&self) -> evospike::Result<()> {
         // Before the images are read.
-        let least = self.timesteps;
-        if let Some(found) = self.test_timesteps.filter(|&timesteps| timesteps < least) {
-            return Err(wrong("test-timesteps", found, format!("{least} or more, as --timesteps")));
-        }
+        self.settings()?.check()?;
         #[cfg(feature = "onnx")]
         {
             let model = &self.files.model;
@@ -452,7 +453,11 @@ impl ThresholdsArguments {
         self.files.open(self)
     }
 
-    fn compare<M: Model>(&self, input: &ThresholdsInput<'_, M>) -> evospike::Result<()> {
+    fn settings(&self) -> evospike::Result<ThresholdsSettings> {
+        let least = self.timesteps;
+        if let Some(found) = self.test_timesteps.filter(|&timesteps| timesteps < least) {
+            return Err(wrong("test-timesteps", found, format!("{least} or more, as --timesteps")));
+        }
         let mut settings = ThresholdsSettings {
             seeds: self.seeds.clone(),
             initial: self.initial.clone(),
@@ -463,8 +468,13 @@ impl ThresholdsArguments {
         settings.evolution.generations = self.generations;
         settings.evolution.batch = Some(self.images);
         settings.evolution.timesteps = self.timesteps;
-        let least = settings.timesteps.max(self.timesteps);
-        settings.timesteps = self.test_timesteps.unwrap_or(least);
+        let usual = settings.timesteps.max(self.timesteps);
+        settings.timesteps = self.test_timesteps.unwrap_or(usual);
+        Ok(settings)
+    }
+
+    fn compare<M: Model>(&self, input: &ThresholdsInput<'_, M>) -> evospike::Result<()> {
+        let settings = self.settings()?;
         thresholds(input, &settings, &self.out, stopped_by_ctrl_c()).map(print_report)
     }
 }
@@ -489,7 +499,9 @@ impl ImportedWork for ThresholdsArguments {
 
 impl NeuronsArguments {
     fn run(&self) -> evospike::Result<()> {
+        // Before the images are read.
         self.images.check()?;
+        self.settings()?.check()?;
         match self.net {
             Some(net) => self.images.open(net, self),
             None if self.model.extension().is_some_and(|kind| kind == "safetensors") => {
@@ -502,11 +514,7 @@ impl NeuronsArguments {
         }
     }
 
-    fn compare<M: Model + Differentiable<TaskOf<M>>>(
-        &self,
-        network: &M,
-        parts: &Split<TaskOf<M>>,
-    ) -> evospike::Result<()> {
+    fn settings(&self) -> evospike::Result<NeuronsSettings> {
         let mut settings = NeuronsSettings {
             seeds: self.seeds.clone(),
             timesteps: self.timesteps,
@@ -528,6 +536,15 @@ impl NeuronsArguments {
             return Err(wrong("evolutions", self.evolutions, format!("at most {most}")));
         }
         settings.evolutions.truncate(self.evolutions);
+        Ok(settings)
+    }
+
+    fn compare<M: Model + Differentiable<TaskOf<M>>>(
+        &self,
+        network: &M,
+        parts: &Split<TaskOf<M>>,
+    ) -> evospike::Result<()> {
+        let mut settings = self.settings()?;
         for evolution in &mut settings.evolutions {
             at_most(parts.held_out.len(), evolution);
         }

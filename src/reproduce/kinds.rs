@@ -137,7 +137,11 @@ impl NeuronsSettings {
         })
     }
 
-    pub(super) fn check(&self) -> Result<()> {
+    /// Whether every setting is in its range, which the experiment checks first.
+    ///
+    /// # Errors
+    /// The first setting that is not.
+    pub fn check(&self) -> Result<()> {
         each_once("seeds", &self.seeds)?;
         each_once("kinds", &self.kinds)?;
         each_once("percentiles", &self.percentiles)?;

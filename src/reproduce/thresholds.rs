@@ -95,8 +95,11 @@ impl Default for ThresholdsSettings {
 }
 
 impl ThresholdsSettings {
-    /// Returns an error for settings out of range, before anything runs.
-    pub(super) fn check(&self) -> Result<()> {
+    /// Whether every setting is in its range, which the experiment checks first.
+    ///
+    /// # Errors
+    /// The first setting that is not.
+    pub fn check(&self) -> Result<()> {
         each_once("seeds", &self.seeds)?;
         each_once("initial", &self.initial)?;
         each_once("percentiles", &self.percentiles)?;
