@@ -1,6 +1,6 @@
 //! Whole experiments on little data: the files they write, resuming, and settings they refuse.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -525,6 +525,20 @@ fn neurons_resume_to_the_same_files() -> evospike::Result<()> {
     let names = |row: &NeuronLatencyRow| row.conversion.clone();
     let expected: Vec<String> = conversions.iter().map(|row| row.conversion.clone()).collect();
     assert_eq!(at_2.map(names).collect::<Vec<_>>(), expected);
+
+    // An evolution that is asked for later computes none of their steps again.
+    let steps = || {
+        let entries = fs::read_dir(folder_of_alone.path().join(".checkpoints")).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let steps = paths.filter(|path| path.extension().is_some_and(|kind| kind == "step"));
+        let written = |path: PathBuf| (path.metadata().unwrap().modified().unwrap(), path);
+        steps.map(written).collect::<HashSet<_>>()
+    };
+    let before = steps();
+    let later = NeuronsSettings { seeds: vec![0], evolutions: worse.evolutions, ..alone.clone() };
+    let rows = neurons(&ann, &digits, &later, folder_of_alone.path(), &never)?.rows;
+    assert_eq!(rows[..rows.len() - 1], *conversions);
+    assert!(!before.is_empty() && before.is_subset(&steps()));
 
     // Of two percentiles the best is an end of the grid, beyond which another one is tried: half as
     // much is cut off, or twice as much.

@@ -88,10 +88,12 @@ pub(super) fn measure<M: Model>(
 ) -> Result<Measured<M::Network>> {
     let checksums = [parts.held_out.checksum(), parts.test.checksum(), ann.checksum()?];
     let training = parts.training.take(settings.balance_images);
-    // Seeds are in the steps' names, and the steps of a kind depend on no other.
+    // Seeds are in the steps' names, the steps of a kind depend on no other, and those of an evolved
+    // network on its neurons.
     let common = changed(settings, |settings| {
         settings.seeds.clear();
         settings.kinds.clear();
+        settings.evolutions.clear();
     });
     let held_out = parts.held_out.take(settings.baseline_images);
     let choosing = ann.target(&held_out, 1.0)?;
