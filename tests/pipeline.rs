@@ -179,6 +179,7 @@ fn bad_arguments_get_one_line_and_exit_code_2() {
         &["reproduce", "neurons", "--net", "mlp", "--model", "x", "--bgr"],
         &["reproduce", "neurons", "--model", "x.safetensors"],
         &["reproduce", "thresholds", "--model", "x.safetensors", "--held-out-list", "x", "--bgr"],
+        &["reproduce", "thresholds", "--model=x", "--held-out-list=x", "--test-timesteps=64"],
     ] {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("out");

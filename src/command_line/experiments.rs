@@ -407,7 +407,6 @@ impl HeadlinesArguments {
         // Before the images are read.
         experiment.thresholds.check()?;
         experiment.neurons.check()?;
-
         let held_out_list = beside(&model, ".held-out.txt");
         TrainedFiles { data: self.data, model, held_out_list }.open(&experiment)
     }
