@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
+use std::time::SystemTime;
 
 use evospike::Error;
 use evospike::ann::networks::Vgg15QuarterBn;
@@ -110,6 +111,14 @@ fn written(files: &[PathBuf]) -> BTreeMap<String, Vec<u8>> {
     files.map(|file| (name(file), fs::read(file).unwrap())).collect()
 }
 
+/// The steps that an experiment kept, and when each was written.
+fn steps_in(folder: &Path) -> HashSet<(PathBuf, SystemTime)> {
+    let entries = fs::read_dir(folder.join(".checkpoints")).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let steps = paths.filter(|path| path.extension().is_some_and(|kind| kind == "step"));
+    steps.map(|path| (path.clone(), path.metadata().unwrap().modified().unwrap())).collect()
+}
+
 #[test]
 fn thresholds_resume_to_the_same_files() -> evospike::Result<()> {
     let folder = tempfile::tempdir().unwrap();
@@ -162,6 +171,29 @@ fn thresholds_resume_to_the_same_files() -> evospike::Result<()> {
     assert_eq!(convergence.len(), 2 * 2);
     let thresholds: Vec<ThresholdRow> = read_csv(whole.join("thresholds.csv"))?;
     assert_eq!(thresholds.len(), 2 * 14);
+
+    // Another evolution of the same conversions needs its checkpoints deleted, and computes nothing
+    // again but the evolved networks.
+    let before = steps_in(&whole);
+    let mut other = settings();
+    other.evolution.genome = vec![(Gene::Scale, [0.5, 2.0])];
+    let refused = run(&setting, &other, &whole, false).unwrap_err().to_string();
+    assert!(refused.contains("genome") && refused.contains("delete the file"), "{refused}");
+    for step in fs::read_dir(whole.join(".checkpoints")).unwrap() {
+        let path = step.unwrap().path();
+        if path.extension().is_some_and(|kind| kind == "checkpoint") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    let rows = run(&setting, &other, &whole, false)?.rows;
+    let after = steps_in(&whole);
+    let again = before.difference(&after).map(|(path, _)| path.display().to_string());
+    let again: Vec<String> = again.collect();
+    assert!(
+        again.len() == 2 && again.iter().all(|path| path.contains("test, evolved")),
+        "{again:?}"
+    );
+    assert_eq!(rows.len(), 2 * 2 * 4);
     Ok(())
 }
 
@@ -527,18 +559,11 @@ fn neurons_resume_to_the_same_files() -> evospike::Result<()> {
     assert_eq!(at_2.map(names).collect::<Vec<_>>(), expected);
 
     // An evolution that is asked for later computes none of their steps again.
-    let steps = || {
-        let entries = fs::read_dir(folder_of_alone.path().join(".checkpoints")).unwrap();
-        let paths = entries.map(|entry| entry.unwrap().path());
-        let steps = paths.filter(|path| path.extension().is_some_and(|kind| kind == "step"));
-        let written = |path: PathBuf| (path.metadata().unwrap().modified().unwrap(), path);
-        steps.map(written).collect::<HashSet<_>>()
-    };
-    let before = steps();
+    let before = steps_in(folder_of_alone.path());
     let later = NeuronsSettings { seeds: vec![0], evolutions: worse.evolutions, ..alone.clone() };
     let rows = neurons(&ann, &digits, &later, folder_of_alone.path(), &never)?.rows;
     assert_eq!(rows[..rows.len() - 1], *conversions);
-    assert!(!before.is_empty() && before.is_subset(&steps()));
+    assert!(!before.is_empty() && before.is_subset(&steps_in(folder_of_alone.path())));
 
     // Of two percentiles the best is an end of the grid, beyond which another one is tried: half as
     // much is cut off, or twice as much.

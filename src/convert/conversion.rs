@@ -98,7 +98,7 @@ impl fmt::Display for Balance {
 /// Trained network with its activations, from which each [`Balance`] gives a spiking network.
 pub struct Conversion<N: Classifier> {
     stages: Arc<Stages>,
-    images: Images<Training, N::Task>,
+    pub(crate) images: Images<Training, N::Task>,
     activations: Vec<Activations>,
     network: PhantomData<fn() -> N>,
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use serde::{Deserialize, Serialize};
 
 use super::rows::{AttackRow, Report};
-use super::steps::{NetworkRows, StepCache, changed, check_margin};
+use super::steps::{NetworkRows, StepCache, check_margin};
 use super::thresholds::{
     Baseline, Evolved, Experiment, SearchResult, ThresholdsInput, ThresholdsSettings, Workspace,
 };
@@ -123,18 +123,13 @@ pub fn adversarial<N: Network>(
     settings.check()?;
     let folder = folder.into();
     let output = Output::new(&folder)?;
-    let clean_folder = clean_folder.as_ref();
-    let (workspace, mut clean) = Workspace::new(input, &settings.clean, clean_folder, stop)?;
+    let workspace = Workspace::new(input, &settings.clean)?;
+    let mut clean = StepCache::new("reproduce thresholds", clean_folder.as_ref(), stop);
     let experiment = workspace.experiment(settings.clean.initial[0]);
     let found = experiment.search(&mut clean)?;
     let nearest = settings.clean.nearest_margin(settings.margin_points);
     let reference = &found.baselines[nearest][0].snn;
-    // The steps of an attack depend on no other, so that a new one does not make them run again.
-    let common = changed(settings, |settings| settings.attacks.clear());
-    let key = |by| workspace.key((&common, reference.neurons(), by));
-    let first = key(settings.attacks.first());
-    let mut steps = StepCache::new("reproduce adversarial", &folder, &first, stop)?;
-
+    let mut steps = StepCache::new("reproduce adversarial", &folder, stop);
     let study = AttackStudy {
         settings,
         experiment: &experiment,
@@ -145,7 +140,6 @@ pub fn adversarial<N: Network>(
     };
     let (mut latency, mut rows) = (Vec::new(), NetworkRows::default());
     for (number, by) in settings.attacks.iter().enumerate() {
-        steps.depend_on(&key(Some(by)))?;
         let (baselines, evolved) = study.choose(by, &mut steps)?;
         for evolved in &evolved {
             let (seed, margins) = (evolved.seed, (experiment.initial, settings.margin_points));

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::grid::{Grid, tried};
 use super::kinds::{NeuronKind, NeuronsSettings};
-use super::steps::{StepCache, TimingRow, changed};
+use super::steps::{StepCache, TimingRow, key_of};
 use crate::ann::{Classifier, Model, TaskOf};
 use crate::base::{Chart, Error, Result, Resume, rounded};
 use crate::convert::{Balance, Conversion, convert};
@@ -88,17 +88,9 @@ pub(super) fn measure<M: Model>(
 ) -> Result<Measured<M::Network>> {
     let checksums = [parts.held_out.checksum(), parts.test.checksum(), ann.checksum()?];
     let training = parts.training.take(settings.balance_images);
-    // Seeds are in the steps' names, the steps of a kind depend on no other, and those of an evolved
-    // network on its neurons.
-    let common = changed(settings, |settings| {
-        settings.seeds.clear();
-        settings.kinds.clear();
-        settings.evolutions.clear();
-    });
     let held_out = parts.held_out.take(settings.baseline_images);
     let choosing = ann.target(&held_out, 1.0)?;
     let experiment = Experiment {
-        common: (M::Network::NAME, common, checksums, training.checksum()),
         conversion: convert(ann, &training)?,
         gap_target: choosing.with_margin(0.5)?,
         choosing: (&held_out, &choosing),
@@ -115,13 +107,9 @@ pub(super) fn measure<M: Model>(
     let many = <TaskOf<M> as Task>::CLASSES >= MANY_CLASSES;
     let mut networks = Vec::new();
     for chosen in chosen {
-        experiment.steps_of(&chosen.kind, &chosen.snn, steps)?;
-        let fit = |(kept, _, top_5): &(Simulation, Option<Exit>, Option<AccuracyCurve>)| {
-            let whole = kept.is_of(images.len(), settings.timesteps) && kept.outputs.is_none();
-            whole && top_5.is_some() == many
-        };
+        let key = (key_of(&chosen.snn, &images), run, chosen.gap, many);
         // Outputs of many classes would be too many to keep.
-        let (run, exit, top_5) = steps.step_that(&format!("test, {}", chosen.step), fit, || {
+        let (run, exit, top_5) = steps.step(&format!("test, {}", chosen.step), &key, || {
             let mut run = simulate(&chosen.snn, &images, run)?;
             let exit = chosen.gap.map(|gap| run.exit_at(gap)).transpose()?;
             let top_5 = many.then(|| run.top_curve(5, &images)).transpose()?;
@@ -203,8 +191,6 @@ pub(super) const EVOLVED: &str = "evolved";
 
 /// The network, and what is chosen on held-out images.
 struct Experiment<'a, N: Classifier> {
-    /// What all steps depend on: the network's name, the settings, checksums of images and weights.
-    common: (&'static str, NeuronsSettings, [u32; 3], u32),
     conversion: Conversion<N>,
     choosing: (&'a Images<HeldOut, N::Task>, &'a Target),
     gap_target: Target,
@@ -216,11 +202,6 @@ struct Experiment<'a, N: Classifier> {
 type Candidate<N> = (String, Snn<N>, f64);
 
 impl<N: Classifier> Experiment<'_, N> {
-    /// Makes the next steps depend on a network, whatever their names say of it.
-    fn steps_of(&self, kind: &NeuronKind, snn: &Snn<N>, steps: &mut StepCache<'_>) -> Result<()> {
-        steps.depend_on(&(&self.common, kind, snn.neurons()))
-    }
-
     /// Adds the error on held-out images, in percent, after the timestep that the kind is to be good
     /// at.
     fn measured(
@@ -232,8 +213,8 @@ impl<N: Classifier> Experiment<'_, N> {
         let (images, target) = self.choosing;
         let objective = Objective::ErrorAt { timestep: kind.from };
         let error = |(name, snn): (String, Snn<N>)| {
-            self.steps_of(kind, &snn, steps)?;
-            let error = steps.step(&format!("held-out, {}, {name}", kind.name), || {
+            let key = (key_of(&snn, images), kind.from);
+            let error = steps.step(&format!("held-out, {}, {name}", kind.name), &key, || {
                 let run = kind.from.into();
                 let evaluator = Evaluator::new(snn.network(), images, target, objective, run)?;
                 Ok(evaluator.fitness(snn.neurons())?.value())
@@ -324,11 +305,11 @@ impl<N: Classifier> Experiment<'_, N> {
         let mut calibrate = |(name, snn, _): &Candidate<N>, what: &str| {
             let name = format!("{name}, {what} calibrated for {} timesteps", kind.from);
             let step = format!("calibrated, {}, {name}", kind.name);
-            self.steps_of(kind, snn, steps)?;
-            let snn = steps.network(&step, snn, || match what {
-                "currents" => self.conversion.calibrated(snn, kind.from),
-                _ => self.conversion.calibrated_potentials(snn, kind.from),
-            })?;
+            let calibrate = |conversion: &Conversion<N>, snn: &Snn<N>| match what {
+                "currents" => conversion.calibrated(snn, kind.from),
+                _ => conversion.calibrated_potentials(snn, kind.from),
+            };
+            let snn = steps.calibrated(&step, snn, &self.conversion, calibrate)?;
             Ok((name, snn))
         };
         let currents = std::iter::once(best).chain(least_squares).map(|of| (of, "currents"));
@@ -406,18 +387,20 @@ impl<N: Classifier> Experiment<'_, N> {
             chosen.push(Chosen { kind, network, seed, conversion, snn, step, gap: None, start });
         }
         for chosen in &mut chosen[first..] {
-            self.steps_of(kind, &chosen.snn, steps)?;
-            let step = format!("gap, {}", chosen.step);
-            chosen.gap = steps.step(&step, || self.gap(&chosen.snn))?;
+            chosen.gap = self.gap(chosen, steps)?;
         }
         Ok(())
     }
 
     /// Gap of early exit that reaches half a point below the ANN on held-out images.
-    fn gap(&self, snn: &Snn<N>) -> Result<Option<f32>> {
+    fn gap(&self, chosen: &Chosen<N>, steps: &mut StepCache<'_>) -> Result<Option<f32>> {
+        let (snn, images, target) = (&chosen.snn, self.choosing.0, &self.gap_target);
         let settings = SimulateSettings { outputs: true, ..self.settings.timesteps.into() };
-        let run = simulate(snn, self.choosing.0, settings)?;
-        Ok(run.early_exit()?.best(&self.gap_target).map(|exit| exit.gap))
+        let key = (key_of(snn, images), settings, target.margin());
+        steps.step(&format!("gap, {}", chosen.step), &key, || {
+            let run = simulate(snn, images, settings)?;
+            Ok(run.early_exit()?.best(target).map(|exit| exit.gap))
+        })
     }
 }
 

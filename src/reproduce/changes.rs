@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::candidates::{EVOLVED, Measured, Tested};
-use super::steps::StepCache;
+use super::steps::{StepCache, key_of};
 use crate::ann::Classifier;
 use crate::base::{Error, Result, rounded};
 use crate::data::{HeldOut, Images};
@@ -63,12 +63,11 @@ impl NeuronChangeRow {
             }
             let mut errors = |network: &Tested<N>| {
                 let timesteps = [network.chosen.kind.from];
-                let (name, snn) = (network.chosen.to_string(), network.chosen.snn.network());
-                let key = (network.chosen.snn.neurons(), images.checksum(), measured.checksums);
-                steps.depend_on(&key)?;
-                let step = format!("conversion error, {name}");
-                let parts =
-                    steps.step(&step, || conversion_error(&name, snn, &images, &timesteps))?;
+                let (name, snn) = (network.chosen.to_string(), &network.chosen.snn);
+                let key = (key_of(snn, &images), timesteps);
+                let parts = steps.step(&format!("conversion error, {name}"), &key, || {
+                    conversion_error(&name, snn, &images, &timesteps)
+                })?;
                 let total = parts.into_iter().filter(|row| row.part == ErrorPart::Total);
                 Ok::<_, Error>(total.collect::<Vec<_>>())
             };

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 
-use super::steps::{StepCache, changed, check_margin};
+use super::steps::{StepCache, changed, check_margin, key_of};
 use super::thresholds::{ThresholdsInput, ThresholdsSettings, Workspace};
 use crate::ann::{Ann, Model, Network};
 use crate::base::{Output, Result, at_least, show};
@@ -110,8 +110,8 @@ pub fn explain<N: Network>(
     settings.check()?;
     let folder = folder.into();
     let output = Output::new(&folder)?;
-    let clean_folder = clean_folder.as_ref();
-    let (workspace, mut clean) = Workspace::new(input, &settings.clean, clean_folder, stop)?;
+    let workspace = Workspace::new(input, &settings.clean)?;
+    let mut clean = StepCache::new("reproduce thresholds", clean_folder.as_ref(), stop);
     let experiment = workspace.experiment(settings.clean.initial[0]);
     let found = experiment.search(&mut clean)?;
     let margin = settings.clean.margin_points;
@@ -123,10 +123,7 @@ pub fn explain<N: Network>(
     let evolved = evolved.map(|evolved| (evolved.name(), &evolved.evolution.snn));
     let networks: Vec<_> = baselines.chain(evolved).collect();
 
-    let neurons: Vec<_> = networks.iter().map(|(_, snn)| snn.neurons()).collect();
-    let key = workspace.key((settings, neurons));
-    let mut steps = StepCache::new("reproduce explain", &folder, &key, stop)?;
-
+    let mut steps = StepCache::new("reproduce explain", &folder, stop);
     let images = workspace.parts.test.take(settings.images);
     let attacked = attack(input.ann, &images, settings.attack)?;
     let parts = [(String::new(), &images), (format!(", {}", settings.attack), &attacked)];
@@ -140,11 +137,13 @@ pub fn explain<N: Network>(
             let name = format!("{name}{on}");
             let run = steps.run(&format!("run, {name}"), snn, images, settings.timesteps)?;
             rates.extend(firing_rates(&name, &run));
-            spikes.extend(steps.step(&format!("first spikes, {name}"), || {
+            let key = (key_of(snn, images), settings.timesteps);
+            spikes.extend(steps.step(&format!("first spikes, {name}"), &key, || {
                 first_spikes(&name, network, images, settings.timesteps)
             })?);
             let some = images.take(settings.error_images);
-            errors.extend(steps.step(&format!("conversion error, {name}"), || {
+            let key = (key_of(snn, &some), &settings.error_timesteps);
+            errors.extend(steps.step(&format!("conversion error, {name}"), &key, || {
                 conversion_error(&name, network, &some, &settings.error_timesteps)
             })?);
             for image in 0..settings.map_images.min(images.len()) {
@@ -157,8 +156,9 @@ pub fn explain<N: Network>(
             }
         }
         let evolution = &settings.clean.evolution;
-        sensitivity.extend(steps.step(&format!("sensitivity, {name}"), || {
-            let factors = &settings.factors;
+        let factors = &settings.factors;
+        let key = (key_of(snn, &held_out), margin, evolution, factors);
+        sensitivity.extend(steps.step(&format!("sensitivity, {name}"), &key, || {
             threshold_sensitivity(name, network, &held_out, &target, evolution, factors)
         })?);
     }
@@ -168,8 +168,10 @@ pub fn explain<N: Network>(
     let evolution = changed(&settings.clean.evolution, |evolution| {
         (evolution.objective, evolution.batch) = (Objective::Area, None);
     });
-    let effects = steps.step("elementary effects", || {
-        let (name, trajectories) = ("constant factor", settings.trajectories);
+    let trajectories = settings.trajectories;
+    let key = (key_of(&found.constant, &held_out), margin, &evolution, trajectories);
+    let effects = steps.step("elementary effects", &key, || {
+        let name = "constant factor";
         elementary_effects(name, constant, &held_out, &target, &evolution, trajectories)
     })?;
 

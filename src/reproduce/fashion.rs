@@ -84,7 +84,7 @@ pub fn fashion(
     let (mut accuracy, mut convergence, mut timing) = (Vec::new(), Vec::new(), Vec::new());
     let (mut images, mut weights) = (Vec::new(), Vec::new());
     for &seed in &settings.seeds {
-        let steps = StepCache::new("fashion", &folder, &(), stop)?;
+        let steps = StepCache::new("fashion", &folder, stop);
         let mut steps = steps.part(&format!("seed {seed}"));
         let parts = data.hold_out(settings.held_out, seed)?;
         let ann = settings.trained(seed, &parts, &mut steps)?;

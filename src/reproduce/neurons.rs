@@ -359,7 +359,7 @@ pub fn neurons<M: Model + Differentiable<TaskOf<M>>>(
     }
     let folder = folder.into();
     let output = Output::new(&folder)?;
-    let mut steps = StepCache::new("reproduce neurons", &folder, &(), stop)?;
+    let mut steps = StepCache::new("reproduce neurons", &folder, stop);
     let attacked;
     let parts = match settings.attack {
         None => parts,

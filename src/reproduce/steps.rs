@@ -6,13 +6,13 @@ use std::time::Instant;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::rows::Report;
 use crate::ann::Classifier;
 use crate::base::{
     Error, Lock, Output, Progress, Ranks, Result, read_checkpoint, require, write_checkpoint,
 };
+use crate::convert::Conversion;
 use crate::data::{Images, Part};
 use crate::evolve::{ConvergenceRow, Evolution, ThresholdRow, thresholds_chart};
 use crate::metrics::AccuracyRow;
@@ -131,11 +131,19 @@ pub(super) fn complete<R, S: Serialize>(
     Ok(Report { rows, files })
 }
 
-/// Results of an experiment's steps, one file each, from which the experiment resumes.
+/// What a network's results on images depend on: CRC-32 of the layers, weights included, the neurons
+/// and CRC-32 of the images and their labels.
+pub(super) fn key_of<'a, N: Classifier, P: Part>(
+    snn: &'a Snn<N>,
+    images: &Images<P, N::Task>,
+) -> (u32, &'a [Neurons], u32) {
+    (snn.network().stages.graph.checksum(), snn.neurons(), images.checksum())
+}
+
+/// Results of an experiment's steps, one file each, from which the experiment resumes. Each is kept
+/// with the key of all that it depends on, so that a changed setting leaves the others as they are.
 pub(super) struct StepCache<'a> {
     folder: PathBuf,
-    /// Settings and data that the results depend on.
-    key: Value,
     pub timing: Vec<TimingRow>,
     /// Name of the experiment in errors.
     work: &'static str,
@@ -143,17 +151,9 @@ pub(super) struct StepCache<'a> {
 }
 
 impl<'a> StepCache<'a> {
-    /// Opens the cache in an experiment's folder, for results that depend on `key`.
-    pub fn new(
-        work: &'static str,
-        folder: &Path,
-        key: &impl Serialize,
-        stop: &'a AtomicBool,
-    ) -> Result<Self> {
-        let folder = folder.join(".checkpoints");
-        let mut steps = Self { folder, key: Value::Null, timing: Vec::new(), work, stop };
-        steps.depend_on(key)?;
-        Ok(steps)
+    /// Opens the cache in an experiment's folder.
+    pub fn new(work: &'static str, folder: &Path, stop: &'a AtomicBool) -> Self {
+        Self { folder: folder.join(".checkpoints"), timing: Vec::new(), work, stop }
     }
 
     /// The same for one part of the experiment, with a folder of its own.
@@ -162,44 +162,27 @@ impl<'a> StepCache<'a> {
         self
     }
 
-    /// Replaces what the results of the next steps depend on.
-    pub fn depend_on(&mut self, key: &impl Serialize) -> Result<()> {
-        self.key = serde_json::to_value(key).map_err(Error::write(&self.folder))?;
-        Ok(())
-    }
-
     /// Path of the file of a step. Names of attacks contain fractions, so `/` is replaced.
     pub fn path(&self, step: &str, extension: &str) -> PathBuf {
         let name = step.replace('/', " of ");
         self.folder.join(format!("{name}.{extension}"))
     }
 
-    /// Result of a step, read from its file if that is complete and of the same experiment, and
-    /// computed otherwise.
-    ///
-    /// Returns [`Error::Stopped`] after the step if `stop` is set.
-    pub fn step<T: Serialize + DeserializeOwned>(
-        &mut self,
-        name: &str,
-        compute: impl FnOnce() -> Result<T>,
-    ) -> Result<T> {
-        self.step_that(name, |_| true, compute)
-    }
-
-    /// Result of a step that changes the neurons of `snn`; neurons in its file that the network
-    /// cannot have are computed again.
-    pub fn network<N: Classifier>(
+    /// Result of a step that calibrates `snn` on the images of its conversion.
+    pub fn calibrated<N: Classifier>(
         &mut self,
         name: &str,
         snn: &Snn<N>,
-        compute: impl FnOnce() -> Result<Snn<N>>,
+        conversion: &Conversion<N>,
+        calibrate: impl FnOnce(&Conversion<N>, &Snn<N>) -> Result<Snn<N>>,
     ) -> Result<Snn<N>> {
-        let fit = |neurons: &Vec<Neurons>| snn.with_neurons(neurons.clone()).is_ok();
-        let neurons = self.step_that(name, fit, || Ok(compute()?.neurons().to_vec()))?;
+        let neurons = self.step(name, &key_of(snn, &conversion.images), || {
+            Ok(calibrate(conversion, snn)?.neurons().to_vec())
+        })?;
         snn.with_neurons(neurons)
     }
 
-    /// Run of a network on images; one of others in its file is computed again.
+    /// Run of a network on images.
     pub fn run<N: Classifier, P: Part>(
         &mut self,
         name: &str,
@@ -208,15 +191,17 @@ impl<'a> StepCache<'a> {
         settings: impl Into<SimulateSettings>,
     ) -> Result<Simulation> {
         let settings = settings.into();
-        let fit = |run: &Simulation| run.is_of(images.len(), settings.timesteps);
-        self.step_that(name, fit, || simulate(snn, images, settings))
+        self.step(name, &(key_of(snn, images), settings), || simulate(snn, images, settings))
     }
 
-    /// Result of a step, like [`step`](Self::step), as long as a kept one is `good`.
-    pub fn step_that<T: Serialize + DeserializeOwned>(
+    /// Result of a step, read from its file if that is whole and of the same key, and computed
+    /// otherwise.
+    ///
+    /// Returns [`Error::Stopped`] after the step if `stop` is set.
+    pub fn step<T: Serialize + DeserializeOwned>(
         &mut self,
         name: &str,
-        good: impl Fn(&T) -> bool,
+        key: &impl Serialize,
         compute: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
         #[derive(Serialize, Deserialize)]
@@ -226,10 +211,9 @@ impl<'a> StepCache<'a> {
         }
         let path = self.path(name, "step");
         // All ranks compute the step or none does, even if they see different files. A file that is
-        // damaged or of another experiment is computed again.
-        let read = || read_checkpoint::<Kept<T>>(&path, &self.key).ok().flatten();
-        let known = Ranks::enter()?
-            .lead(|| Ok(read().map(|(kept, _)| kept).filter(|kept| good(&kept.value))))?;
+        // damaged or of another key is computed again.
+        let read = || read_checkpoint::<Kept<T>>(&path, key).ok().flatten();
+        let known = Ranks::enter()?.lead(|| Ok(read().map(|(kept, _)| kept)))?;
         let kept = match known {
             Some(kept) => kept,
             None => {
@@ -241,7 +225,7 @@ impl<'a> StepCache<'a> {
                 progress.finish(|| "done".into());
                 let seconds = clock.elapsed().as_secs_f64();
                 let kept = Kept { seconds, value };
-                write_checkpoint(&path, &self.key, &kept, Vec::new())?;
+                write_checkpoint(&path, key, &kept, Vec::new())?;
                 kept
             }
         };

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::grid::{Grid, tried};
 use super::rows::{ComparisonRow, Report};
 use super::steps::{
-    NetworkRows, StepCache, TimingRow, changed, check_margin, complete, evolution_charts,
+    NetworkRows, StepCache, TimingRow, changed, check_margin, complete, evolution_charts, key_of,
 };
 use crate::ann::{Classifier, Model, TaskOf};
 use crate::base::{
@@ -181,7 +181,8 @@ pub fn thresholds<M: Model>(
     settings.check()?;
     let folder = folder.into();
     let output = Output::new(&folder)?;
-    let (workspace, mut steps) = Workspace::new(input, settings, &folder, stop)?;
+    let workspace = Workspace::new(input, settings)?;
+    let mut steps = StepCache::new("reproduce thresholds", &folder, stop);
     let images = workspace.parts.test.take(settings.test_images);
     let target = input.ann.target(&images, settings.margin_points)?;
     let targets = settings.reported(&target)?;
@@ -237,29 +238,17 @@ pub(super) struct Workspace<'a, M: Model> {
 }
 
 impl<'a, M: Model> Workspace<'a, M> {
-    /// Converts the network and opens the cache of the experiment's steps.
+    /// Divides the data and converts the network.
     pub fn new(
         input: &'a ThresholdsInput<'a, M>,
         settings: &'a ThresholdsSettings,
-        folder: &Path,
-        stop: &'a AtomicBool,
-    ) -> Result<(Self, StepCache<'a>)> {
+    ) -> Result<Self> {
         let parts = input.parts(0)?;
         settings.evolution.batch_of(parts.held_out.len())?;
-        let balance_images = parts.training.take(settings.balance_images);
-        let conversion = convert(input.ann, &balance_images)?;
+        let conversion = convert(input.ann, &parts.training.take(settings.balance_images))?;
         let images_checksums = [parts.held_out.checksum(), parts.test.checksum()];
         let weights_checksum = input.ann.checksum()?;
-        // Seeds and initial potentials are in the steps' names.
-        let common = changed(settings, |settings| {
-            (settings.seeds, settings.initial) = (Vec::new(), Vec::new());
-        });
-        let checksums = (images_checksums, balance_images.checksum(), weights_checksum);
-        let key = (M::Network::NAME, common, checksums);
-        let steps = StepCache::new("reproduce thresholds", folder, &key, stop)?;
-        let workspace =
-            Self { input, settings, parts, conversion, images_checksums, weights_checksum };
-        Ok((workspace, steps))
+        Ok(Self { input, settings, parts, conversion, images_checksums, weights_checksum })
     }
 
     /// Experiment with neurons of this initial potential.
@@ -271,12 +260,6 @@ impl<'a, M: Model> Workspace<'a, M> {
             settings: self.settings,
             initial,
         }
-    }
-
-    /// Key of steps that depend on these settings, the network and the images.
-    pub fn key<S: Serialize>(&self, settings: S) -> impl Serialize {
-        let checksums = (self.images_checksums, self.weights_checksum);
-        (M::Network::NAME, settings, checksums)
     }
 
     /// Completes the files of an experiment and gives its report.
@@ -389,7 +372,8 @@ impl<M: Model> Experiment<'_, M> {
             return Ok(snn);
         };
         let step = format!("conversion, {}", self.name(&candidate.to_string()));
-        steps.network(&step, &snn, || self.conversion.calibrated(&snn, timesteps))
+        let calibrate = |conversion: &Conversion<_>, snn: &_| conversion.calibrated(snn, timesteps);
+        steps.calibrated(&step, &snn, self.conversion, calibrate)
     }
 
     /// Conversions by percentiles and their accuracy on held-out images. The grid goes on beyond an
@@ -437,10 +421,8 @@ impl<M: Model> Experiment<'_, M> {
     ) -> Result<AccuracyCurve> {
         let step = format!("{on}, {}", self.name(&candidate.to_string()));
         let timesteps = self.settings.timesteps;
-        let fit = |curve: &AccuracyCurve| {
-            (curve.images(), curve.timesteps()) == (images.len(), timesteps)
-        };
-        steps.step_that(&step, fit, || Ok(simulate(snn, images, timesteps)?.curve))
+        let key = (key_of(snn, images), timesteps);
+        steps.step(&step, &key, || Ok(simulate(snn, images, timesteps)?.curve))
     }
 
     /// A conversion with the constant factor on all thresholds that is best for the evolution, and
@@ -454,7 +436,9 @@ impl<M: Model> Experiment<'_, M> {
         let EvolveSettings { objective, timesteps, .. } = self.settings.evolution;
         let at = |factor: f64| {
             let snn = start.with(|neurons| Gene::Threshold.express(neurons, factor))?;
-            let fitness = steps.step(&self.name(&format!("held-out, factor {factor}")), || {
+            let key = (key_of(&snn, images), target.margin(), objective, timesteps);
+            let step = self.name(&format!("held-out, factor {factor}"));
+            let fitness = steps.step(&step, &key, || {
                 let run = timesteps.into();
                 let evaluator = Evaluator::new(snn.network(), images, target, objective, run)?;
                 evaluator.fitness(snn.neurons())
