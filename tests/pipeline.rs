@@ -222,6 +222,8 @@ fn bad_arguments_get_one_line_and_exit_code_2() {
     }
     let thresholds = ["reproduce", "thresholds", "--model=x", "--held-out-list=x"];
     let neurons = ["reproduce", "neurons", "--net=vgg15-half-bn", "--model=x"];
+    let attacked = ["reproduce", "adversarial", "--model=x", "--held-out-list=x"];
+    let explain = ["reproduce", "explain", "--model=x", "--held-out-list=x"];
     for (arguments, expected) in [
         (&["sweep", "--net", "digits", "--timesteps", "0"][..], "error: timesteps: found 0"),
         (&["sweep", "--net", "digits", "--images", "0"], "error: images: found 0"),
@@ -231,6 +233,8 @@ fn bad_arguments_get_one_line_and_exit_code_2() {
         (&["reproduce", "cifar10", "--test-images=0"], "error: test_images: found 0"),
         (&[&thresholds[..], &["--test-timesteps=64"]].concat(), "error: test-timesteps: found 64"),
         (&[&thresholds[..], &["--margin=-1"]].concat(), "error: margin_points: found -1"),
+        (&[&attacked[..], &["--test-images=0"]].concat(), "error: test_images: found 0"),
+        (&[&explain[..], &["--margin=0"]].concat(), "error: margin_points: found 0"),
         (&[&neurons[..], &["--evolutions=3"]].concat(), "error: evolutions: found 3"),
         (&[&neurons[..], &["--timesteps=0"]].concat(), "error: timesteps: found 0"),
         (&["sweep", "merge", "nowhere.csv"], "error: nowhere.csv: No such file"),

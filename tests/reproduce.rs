@@ -280,7 +280,7 @@ fn adversarial_resumes_to_the_same_files() -> evospike::Result<()> {
             by(Attack::Fgsm { epsilon_255: 2.0 }, false, Some(4)),
         ],
         margin_points: 2.0,
-        void_below_percent: 30.0,
+        void_below_chances: 3.0,
         baseline_images: 30,
         test_images: 40,
     };

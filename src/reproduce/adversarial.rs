@@ -31,8 +31,9 @@ pub struct AdversarialSettings {
     /// conversion of the clean experiment; the ANN's own accuracy is no useful target where the
     /// attack uses the ANN's gradient.
     pub margin_points: f64,
-    /// Accuracy in percent below which a target is void, because networks pass it early by chance.
-    pub void_below_percent: f64,
+    /// Accuracy, in multiples of that by chance, below which a target is void, because networks pass
+    /// it early by chance.
+    pub void_below_chances: f64,
     /// Number of attacked held-out images to choose conversions on.
     pub baseline_images: usize,
     /// Number of attacked test images; all of them if there are fewer.
@@ -76,7 +77,7 @@ impl Default for AdversarialSettings {
                 },
             ],
             margin_points: 2.0,
-            void_below_percent: 30.0,
+            void_below_chances: 3.0,
             baseline_images: 1000,
             test_images: 3000,
         }
@@ -84,7 +85,11 @@ impl Default for AdversarialSettings {
 }
 
 impl AdversarialSettings {
-    fn check(&self) -> Result<()> {
+    /// Whether every setting is in its range, which the experiment checks first.
+    ///
+    /// # Errors
+    /// The first setting that is not.
+    pub fn check(&self) -> Result<()> {
         self.clean.check_of_one_initial()?;
         each_once("attacks", &self.attacks)?;
         for by in &self.attacks {
@@ -234,6 +239,7 @@ impl<N: Network> AttackStudy<'_, N> {
         let tested = experiment.test(all.collect(), &images, names, steps, accuracy)?;
         let target = tested[REFERENCE].target(settings.margin_points)?;
         let ann = experiment.input.ann.accuracy(&images)?.percent();
+        let chance = 100.0 / N::Task::CLASSES as f64;
         for (on, name, one) in &evolved {
             for baseline in baselines {
                 let [before, after] = [&tested[&baseline.name], &tested[name]];
@@ -245,7 +251,7 @@ impl<N: Network> AttackStudy<'_, N> {
                     ann_accuracy_percent: rounded(ann),
                     reference_accuracy_percent: rounded(target.ann().percent()),
                     margin_points: target.margin(),
-                    void: target.percent() < settings.void_below_percent,
+                    void: target.percent() < settings.void_below_chances * chance,
                     evolved_on: (*on).into(),
                     seed: one.seed,
                     rival: baseline.kind.into(),

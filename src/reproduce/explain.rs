@@ -71,7 +71,11 @@ impl Default for ExplainSettings {
 }
 
 impl ExplainSettings {
-    fn check(&self) -> Result<()> {
+    /// Whether every setting is in its range, which the experiment checks first.
+    ///
+    /// # Errors
+    /// The first setting that is not.
+    pub fn check(&self) -> Result<()> {
         self.clean.check_of_one_initial()?;
         self.attack.check()?;
         at_least(1, &[("images", self.images), ("timesteps", self.timesteps)])?;
