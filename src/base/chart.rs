@@ -44,7 +44,7 @@ pub(crate) const COLOURS: [RGBColor; 8] = [
 ];
 
 /// Dash and gap length of each line in pixels; the first line is solid.
-pub(crate) const DASHES: [(i32, i32); 8] =
+const DASHES: [(i32, i32); 8] =
     [(1, 0), (9, 4), (3, 3), (14, 4), (6, 2), (2, 5), (20, 3), (5, 7)];
 
 const GREY: RGBColor = RGBColor(90, 90, 90);
@@ -286,7 +286,7 @@ pub(crate) fn legend(area: &Area<'_>, entries: &[(String, Key)]) -> Drawn {
             }
             Key::Line(i) => {
                 let style = colour(i).stroke_width(2);
-                match DASHES[i % DASHES.len()] {
+                match dashes(i) {
                     (_, 0) => area.draw(&PathElement::new(ends, style))?,
                     (dash, gap) => area.draw(&DashedPathElement::new(ends, dash, gap, style))?,
                 }
@@ -305,6 +305,11 @@ pub(crate) fn colour(i: usize) -> RGBColor {
     COLOURS[i % COLOURS.len()]
 }
 
+/// Returns the dashes of line number `i` of a chart, others when the colours begin again.
+fn dashes(i: usize) -> (i32, i32) {
+    DASHES[(i + i / COLOURS.len()) % DASHES.len()]
+}
+
 /// Draws line number `i` of a chart, as far as it is within the axes.
 pub(crate) fn line<'a, 'b: 'a>(
     axes: &mut Axes<'a, 'b>,
@@ -316,7 +321,7 @@ pub(crate) fn line<'a, 'b: 'a>(
     }
     let style = colour(i).stroke_width(2);
     for points in clipped(&points, &axes.x_range(), &axes.y_range()) {
-        match DASHES[i % DASHES.len()] {
+        match dashes(i) {
             (_, 0) => axes.draw_series(LineSeries::new(points, style))?,
             (dash, gap) => axes.draw_series(DashedLineSeries::new(points, dash, gap, style))?,
         };

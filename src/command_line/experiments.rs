@@ -30,7 +30,7 @@ pub(crate) enum Reproduce {
     ///
     /// Reads the published images and weights that `train` wrote, then does what `reproduce
     /// thresholds --initial 0` and `reproduce neurons` do, and writes their files. Thresholds take
-    /// about 30 minutes for each seed on two cores, neurons two hours for the first.
+    /// about 30 minutes for each seed on two cores, neurons an hour and a half.
     Cifar10(HeadlinesArguments),
     /// The same on CIFAR-100
     Cifar100(HeadlinesArguments),

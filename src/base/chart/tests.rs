@@ -114,3 +114,11 @@ fn what_has_no_place_is_an_error() {
     }
     lines("nothing", ["x", "y"], [("", [(0.0, 0.0)]); 0]).unwrap();
 }
+
+#[test]
+fn lines_differ_beyond_the_last_colour() {
+    let looks: Vec<_> = (0..24).map(|i| (colour(i), dashes(i))).collect();
+    for (i, look) in looks.iter().enumerate() {
+        assert!(!looks[..i].contains(look), "line {i} looks as one before it");
+    }
+}
