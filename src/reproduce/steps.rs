@@ -168,7 +168,8 @@ impl<'a> StepCache<'a> {
         self.folder.join(format!("{name}.{extension}"))
     }
 
-    /// Result of a step that calibrates `snn` on the images of its conversion.
+    /// Result of a step that calibrates `snn` on the images of its conversion, in the way that the
+    /// step's name says.
     pub fn calibrated<N: Classifier>(
         &mut self,
         name: &str,
