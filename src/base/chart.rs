@@ -44,8 +44,7 @@ pub(crate) const COLOURS: [RGBColor; 8] = [
 ];
 
 /// Dash and gap length of each line in pixels; the first line is solid.
-const DASHES: [(i32, i32); 8] =
-    [(1, 0), (9, 4), (3, 3), (14, 4), (6, 2), (2, 5), (20, 3), (5, 7)];
+const DASHES: [(i32, i32); 8] = [(1, 0), (9, 4), (3, 3), (14, 4), (6, 2), (2, 5), (20, 3), (5, 7)];
 
 const GREY: RGBColor = RGBColor(90, 90, 90);
 
