@@ -108,8 +108,13 @@ pub(super) fn measure<M: Model>(
     let mut networks = Vec::new();
     for chosen in chosen {
         let key = (key_of(&chosen.snn, &images), run, chosen.gap, many);
+        let fit = |(kept, _, top_5): &(Simulation, Option<Exit>, Option<AccuracyCurve>)| {
+            let whole = kept.is_of(images.len(), settings.timesteps) && kept.outputs.is_none();
+            whole && top_5.is_some() == many
+        };
         // Outputs of many classes would be too many to keep.
-        let (run, exit, top_5) = steps.step(&format!("test, {}", chosen.step), &key, || {
+        let step = format!("test, {}", chosen.step);
+        let (run, exit, top_5) = steps.step_that(&step, &key, fit, || {
             let mut run = simulate(&chosen.snn, &images, run)?;
             let exit = chosen.gap.map(|gap| run.exit_at(gap)).transpose()?;
             let top_5 = many.then(|| run.top_curve(5, &images)).transpose()?;

@@ -177,7 +177,8 @@ impl<'a> StepCache<'a> {
         conversion: &Conversion<N>,
         calibrate: impl FnOnce(&Conversion<N>, &Snn<N>) -> Result<Snn<N>>,
     ) -> Result<Snn<N>> {
-        let neurons = self.step(name, &key_of(snn, &conversion.images), || {
+        let fit = |neurons: &Vec<Neurons>| snn.with_neurons(neurons.clone()).is_ok();
+        let neurons = self.step_that(name, &key_of(snn, &conversion.images), fit, || {
             Ok(calibrate(conversion, snn)?.neurons().to_vec())
         })?;
         snn.with_neurons(neurons)
@@ -192,7 +193,9 @@ impl<'a> StepCache<'a> {
         settings: impl Into<SimulateSettings>,
     ) -> Result<Simulation> {
         let settings = settings.into();
-        self.step(name, &(key_of(snn, images), settings), || simulate(snn, images, settings))
+        let key = (key_of(snn, images), settings);
+        let fit = |run: &Simulation| run.is_of(images.len(), settings.timesteps);
+        self.step_that(name, &key, fit, || simulate(snn, images, settings))
     }
 
     /// Result of a step, read from its file if that is whole and of the same key, and computed
@@ -205,6 +208,18 @@ impl<'a> StepCache<'a> {
         key: &impl Serialize,
         compute: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
+        self.step_that(name, key, |_| true, compute)
+    }
+
+    /// The same, as long as a kept result is `fit`: one that cannot be of this step, whoever wrote it,
+    /// is computed again.
+    pub fn step_that<T: Serialize + DeserializeOwned>(
+        &mut self,
+        name: &str,
+        key: &impl Serialize,
+        fit: impl Fn(&T) -> bool,
+        compute: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
         #[derive(Serialize, Deserialize)]
         struct Kept<T> {
             seconds: f64,
@@ -214,7 +229,8 @@ impl<'a> StepCache<'a> {
         // All ranks compute the step or none does, even if they see different files. A file that is
         // damaged or of another key is computed again.
         let read = || read_checkpoint::<Kept<T>>(&path, key).ok().flatten();
-        let known = Ranks::enter()?.lead(|| Ok(read().map(|(kept, _)| kept)))?;
+        let known = Ranks::enter()?
+            .lead(|| Ok(read().map(|(kept, _)| kept).filter(|kept| fit(&kept.value))))?;
         let kept = match known {
             Some(kept) => kept,
             None => {

@@ -422,7 +422,10 @@ impl<M: Model> Experiment<'_, M> {
         let step = format!("{on}, {}", self.name(&candidate.to_string()));
         let timesteps = self.settings.timesteps;
         let key = (key_of(snn, images), timesteps);
-        steps.step(&step, &key, || Ok(simulate(snn, images, timesteps)?.curve))
+        let fit = |curve: &AccuracyCurve| {
+            (curve.images(), curve.timesteps()) == (images.len(), timesteps)
+        };
+        steps.step_that(&step, &key, fit, || Ok(simulate(snn, images, timesteps)?.curve))
     }
 
     /// A conversion with the constant factor on all thresholds that is best for the evolution, and

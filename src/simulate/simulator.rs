@@ -114,6 +114,15 @@ impl Simulation {
         Ok(target.of_reference())
     }
 
+    /// Returns whether this can be a run on so many images for so many timesteps.
+    pub(crate) fn is_of(&self, images: usize, timesteps: usize) -> bool {
+        let sizes = [self.hits.images(), self.curve.images(), self.curve.timesteps()];
+        let mut layers = self.layers.iter();
+        sizes == [images, images, timesteps]
+            && self.hits.curve() == self.curve
+            && layers.all(|layer| layer.spikes.len() == timesteps)
+    }
+
     /// Returns the mean number of spikes per image in layer `layer`.
     pub fn spikes_per_image(&self, layer: usize) -> f64 {
         self.layers[layer].spikes.iter().sum::<u64>() as f64 / self.curve.images() as f64
