@@ -423,8 +423,9 @@ impl Layer {
             for &size in sizes.iter().chain(&values.map(<[f32]>::len)) {
                 checksum.update(&(size as u64).to_le_bytes());
             }
-            for value in values.into_iter().flatten() {
-                checksum.update(&value.to_le_bytes());
+            for values in values {
+                let bytes = values.iter().flat_map(|value| value.to_le_bytes());
+                checksum.update(&bytes.collect::<Vec<u8>>());
             }
         };
         let windows = |kind, window: &Window, more: [usize; 3]| {
