@@ -80,14 +80,8 @@ impl Reproduce {
             Self::TinyImagenet(arguments) => arguments.run("tiny-imagenet", TinyImageNet::CLASSES),
             Self::Thresholds(arguments) => arguments.run(),
             Self::Neurons(arguments) => arguments.run(),
-            Self::Adversarial(arguments) => {
-                arguments.settings()?.check()?;
-                arguments.clean.files.open(&arguments)
-            }
-            Self::Explain(arguments) => {
-                arguments.settings()?.check()?;
-                arguments.clean.files.open(&arguments)
-            }
+            Self::Adversarial(arguments) => arguments.run(),
+            Self::Explain(arguments) => arguments.run(),
             Self::Comparison(arguments) => run_comparison(arguments),
             Self::Digits(arguments) => run_digits(arguments),
         }
@@ -597,6 +591,12 @@ impl CleanNetworks {
 }
 
 impl AdversarialArguments {
+    fn run(&self) -> evospike::Result<()> {
+        // Before the images are read.
+        self.settings()?.check()?;
+        self.clean.files.open(self)
+    }
+
     fn settings(&self) -> evospike::Result<AdversarialSettings> {
         let (clean, test_images) = (self.clean.settings()?, self.test_images);
         Ok(AdversarialSettings { clean, test_images, ..AdversarialSettings::default() })
@@ -611,6 +611,12 @@ impl Experiment for AdversarialArguments {
 }
 
 impl ExplainArguments {
+    fn run(&self) -> evospike::Result<()> {
+        // Before the images are read.
+        self.settings()?.check()?;
+        self.clean.files.open(self)
+    }
+
     fn settings(&self) -> evospike::Result<ExplainSettings> {
         Ok(ExplainSettings { clean: self.clean.settings()?, ..ExplainSettings::default() })
     }

@@ -310,11 +310,11 @@ impl<N: Classifier> Experiment<'_, N> {
         let mut calibrate = |(name, snn, _): &Candidate<N>, what: &str| {
             let name = format!("{name}, {what} calibrated for {} timesteps", kind.from);
             let step = format!("calibrated, {}, {name}", kind.name);
-            let calibrate = |conversion: &Conversion<N>, snn: &Snn<N>| match what {
-                "currents" => conversion.calibrated(snn, kind.from),
-                _ => conversion.calibrated_potentials(snn, kind.from),
-            };
-            let snn = steps.calibrated(&step, snn, &self.conversion, calibrate)?;
+            let on = (snn, &self.conversion.images);
+            let snn = steps.calibrated(&step, on, || match what {
+                "currents" => self.conversion.calibrated(snn, kind.from),
+                _ => self.conversion.calibrated_potentials(snn, kind.from),
+            })?;
             Ok((name, snn))
         };
         let currents = std::iter::once(best).chain(least_squares).map(|of| (of, "currents"));

@@ -12,8 +12,7 @@ use crate::ann::Classifier;
 use crate::base::{
     Error, Lock, Output, Progress, Ranks, Result, read_checkpoint, require, write_checkpoint,
 };
-use crate::convert::Conversion;
-use crate::data::{Images, Part};
+use crate::data::{Images, Part, Training};
 use crate::evolve::{ConvergenceRow, Evolution, ThresholdRow, thresholds_chart};
 use crate::metrics::AccuracyRow;
 use crate::simulate::{Neurons, SimulateSettings, Simulation, Snn, simulate};
@@ -168,19 +167,16 @@ impl<'a> StepCache<'a> {
         self.folder.join(format!("{name}.{extension}"))
     }
 
-    /// Result of a step that calibrates `snn` on the images of its conversion, in the way that the
-    /// step's name says.
+    /// Result of a step that calibrates a network on images, in the way that the step's name says.
     pub fn calibrated<N: Classifier>(
         &mut self,
         name: &str,
-        snn: &Snn<N>,
-        conversion: &Conversion<N>,
-        calibrate: impl FnOnce(&Conversion<N>, &Snn<N>) -> Result<Snn<N>>,
+        (snn, images): (&Snn<N>, &Images<Training, N::Task>),
+        calibrate: impl FnOnce() -> Result<Snn<N>>,
     ) -> Result<Snn<N>> {
+        let key = key_of(snn, images);
         let fit = |neurons: &Vec<Neurons>| snn.with_neurons(neurons.clone()).is_ok();
-        let neurons = self.step_that(name, &key_of(snn, &conversion.images), fit, || {
-            Ok(calibrate(conversion, snn)?.neurons().to_vec())
-        })?;
+        let neurons = self.step_that(name, &key, fit, || Ok(calibrate()?.neurons().to_vec()))?;
         snn.with_neurons(neurons)
     }
 

@@ -372,8 +372,8 @@ impl<M: Model> Experiment<'_, M> {
             return Ok(snn);
         };
         let step = format!("conversion, {}", self.name(&candidate.to_string()));
-        let calibrate = |conversion: &Conversion<_>, snn: &_| conversion.calibrated(snn, timesteps);
-        steps.calibrated(&step, &snn, self.conversion, calibrate)
+        let on = (&snn, &self.conversion.images);
+        steps.calibrated(&step, on, || self.conversion.calibrated(&snn, timesteps))
     }
 
     /// Conversions by percentiles and their accuracy on held-out images. The grid goes on beyond an
