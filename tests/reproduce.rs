@@ -275,6 +275,7 @@ fn adversarial_resumes_to_the_same_files() -> evospike::Result<()> {
     };
     let settings = AdversarialSettings {
         clean: settings(),
+        attacked_timesteps: 6,
         attacks: vec![
             by(Attack::Fgsm { epsilon_255: 2.0 }, true, None),
             by(Attack::Fgsm { epsilon_255: 2.0 }, false, Some(4)),

@@ -177,6 +177,10 @@ pub(crate) struct HeadlinesArguments {
 pub(crate) struct AdversarialArguments {
     #[command(flatten)]
     clean: CleanNetworks,
+    /// Number of timesteps per simulation in an evolution under attack [default: 48, or --timesteps
+    /// if that is less]
+    #[arg(long)]
+    attacked_timesteps: Option<usize>,
     /// Number of attacked test images
     #[arg(long, default_value_t = AdversarialSettings::default().test_images)]
     test_images: usize,
@@ -598,8 +602,12 @@ impl AdversarialArguments {
     }
 
     fn settings(&self) -> evospike::Result<AdversarialSettings> {
-        let (clean, test_images) = (self.clean.settings()?, self.test_images);
-        Ok(AdversarialSettings { clean, test_images, ..AdversarialSettings::default() })
+        let (clean, usual) = (self.clean.settings()?, AdversarialSettings::default());
+        let attacked_timesteps = self.attacked_timesteps;
+        let attacked_timesteps =
+            attacked_timesteps.unwrap_or(usual.attacked_timesteps.min(clean.evolution.timesteps));
+        let test_images = self.test_images;
+        Ok(AdversarialSettings { clean, attacked_timesteps, test_images, ..usual })
     }
 }
 

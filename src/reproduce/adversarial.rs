@@ -7,12 +7,13 @@ use std::sync::atomic::AtomicBool;
 use serde::{Deserialize, Serialize};
 
 use super::rows::{AttackRow, Report};
-use super::steps::{NetworkRows, StepCache, check_margin};
+use super::steps::{NetworkRows, StepCache, changed, check_margin};
 use super::thresholds::{
-    Baseline, Evolved, Experiment, SearchResult, ThresholdsInput, ThresholdsSettings, Workspace,
+    Baseline, Conversions, Evolved, Experiment, SearchResult, ThresholdsInput, ThresholdsSettings,
+    Workspace,
 };
 use crate::ann::{Ann, Model, Network};
-use crate::base::{Chart, Output, Result, at_least, each_once, rounded, show};
+use crate::base::{Chart, Output, Result, at_least, each_once, rounded, show, some_timesteps};
 use crate::data::{HeldOut, Images, Part, Split, Task};
 use crate::metrics::{AccuracyRow, Target, accuracy_chart};
 use crate::simulate::Snn;
@@ -22,8 +23,11 @@ use crate::through_time::{Attack, Spiking, Surrogate, attack};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AdversarialSettings {
     /// Settings of the experiment on clean images, with one initial potential. Its networks are
-    /// attacked, and its evolution settings also hold under attack.
+    /// attacked, and its settings also hold under attack but for the evolution's timesteps.
     pub clean: ThresholdsSettings,
+    /// Number of timesteps per simulation in an evolution under attack, where networks reach their
+    /// targets earlier.
+    pub attacked_timesteps: usize,
     /// Attacks on the images.
     pub attacks: Vec<AttackedBy>,
     /// Margin of the target, in percentage points, below the reference network's accuracy on the
@@ -67,9 +71,10 @@ impl Default for AdversarialSettings {
         let fgsm = |epsilon_255| Attack::Fgsm { epsilon_255 };
         Self {
             clean: ThresholdsSettings { initial: vec![0.0], ..ThresholdsSettings::default() },
+            attacked_timesteps: 48,
             attacks: vec![
                 by(fgsm(2.0), true),
-                by(Attack::pgd(1.0), false),
+                by(Attack::pgd(1.0), true),
                 AttackedBy {
                     through_timesteps: Some(16),
                     at_most_images: Some(1000),
@@ -91,6 +96,8 @@ impl AdversarialSettings {
     /// The first setting that is not.
     pub fn check(&self) -> Result<()> {
         self.clean.check_of_one_initial()?;
+        some_timesteps("attacked_timesteps", self.attacked_timesteps)?;
+        at_least(self.attacked_timesteps, &[("timesteps", self.clean.timesteps)])?;
         each_once("attacks", &self.attacks)?;
         for by in &self.attacks {
             by.attack.check()?;
@@ -108,12 +115,12 @@ impl AdversarialSettings {
 /// thresholds reach a target accuracy on attacked images than the best conversions of the same
 /// trained network, whether they were evolved on clean or on attacked images.
 ///
-/// Conversions and evolution see attacked held-out images only; each final network sees the
-/// attacked test images once. The clean networks come from the steps of
-/// [`thresholds`](super::thresholds()) in `clean_folder`; steps that are missing are computed there.
-/// Attacks use the gradient of the ANN or of the reference network, and all networks get the same
-/// images: no attack is made for an evolved network. Files, resuming and stopping are those of
-/// `thresholds`, with `latency.csv` for the result.
+/// Under each attack, conversions are chosen and networks evolved as on clean images, but on
+/// attacked held-out images; each final network sees the attacked test images once. The clean
+/// networks come from the steps of [`thresholds`](super::thresholds()) in `clean_folder`; steps
+/// that are missing are computed there. Attacks use the gradient of the ANN or of the reference
+/// network, and all networks get the same images: no attack is made for an evolved network. Files,
+/// resuming and stopping are those of `thresholds`, with `latency.csv` for the result.
 ///
 /// # Errors
 /// Returns an error if a setting is out of range, the list does not fit the data or a folder cannot
@@ -130,25 +137,23 @@ pub fn adversarial<N: Network>(
     let output = Output::new(&folder)?;
     let workspace = Workspace::new(input, &settings.clean)?;
     let mut clean = StepCache::new("reproduce thresholds", clean_folder.as_ref(), stop);
-    let experiment = workspace.experiment(settings.clean.initial[0]);
-    let found = experiment.search(&mut clean)?;
+    let initial = settings.clean.initial[0];
+    let found = workspace.experiment(initial).search(&mut clean)?;
     let nearest = settings.clean.nearest_margin(settings.margin_points);
     let reference = &found.baselines[nearest][0].snn;
     let mut steps = StepCache::new("reproduce adversarial", &folder, stop);
-    let study = AttackStudy {
-        settings,
-        experiment: &experiment,
-        parts: &workspace.parts,
-        found: &found,
-        reference,
-        constant: found.baselines[nearest].last(),
-    };
+    let attacked = changed(&settings.clean, |attacked| {
+        attacked.evolution.timesteps = settings.attacked_timesteps;
+    });
+    let experiment = workspace.experiment(initial).with(&attacked);
+    let parts = &workspace.parts;
+    let study = AttackStudy { settings, experiment: &experiment, parts, found: &found, reference };
     let (mut latency, mut rows) = (Vec::new(), NetworkRows::default());
     for (number, by) in settings.attacks.iter().enumerate() {
-        let (baselines, evolved) = study.choose(by, &mut steps)?;
+        let Chosen { conversions, baselines, evolved } = study.choose(by, &mut steps)?;
         for evolved in &evolved {
-            let (seed, margins) = (evolved.seed, (experiment.initial, settings.margin_points));
-            rows.add_evolution(seed, margins, &found.start, &evolved.evolution);
+            let (seed, margins) = (evolved.seed, (initial, settings.margin_points));
+            rows.add_evolution(seed, margins, &conversions.start, &evolved.evolution);
         }
         let networks = (&baselines[..], &evolved[..]);
         let results = (&mut latency, &mut rows.accuracy);
@@ -168,17 +173,20 @@ struct AttackStudy<'a, N: Network> {
     parts: &'a Split<N::Task>,
     found: &'a SearchResult<N>,
     reference: &'a Snn<N>,
-    /// Conversion with the best constant factor on clean images.
-    constant: Option<&'a Baseline<N>>,
 }
 
-/// Baselines and evolved networks chosen on one set of attacked images.
-type Chosen<N> = (Vec<Baseline<N>>, Vec<Evolved<N>>);
+/// Networks chosen on one set of attacked images.
+struct Chosen<N: Network> {
+    conversions: Conversions<N>,
+    /// The reference network and the best conversion of each kind.
+    baselines: Vec<Baseline<N>>,
+    evolved: Vec<Evolved<N>>,
+}
 
 impl<N: Network> AttackStudy<'_, N> {
     /// Chooses baselines and evolves networks on attacked held-out images.
     fn choose(&self, by: &AttackedBy, steps: &mut StepCache<'_>) -> Result<Chosen<N>> {
-        let (settings, found) = (self.settings, self.found);
+        let settings = self.settings;
         let images = match by.evolve {
             true => self.parts.held_out.clone(),
             false => by.some(&self.parts.held_out, settings.baseline_images),
@@ -189,28 +197,23 @@ impl<N: Network> AttackStudy<'_, N> {
         let target = reference.target(settings.margin_points)?;
         let first = images.take(settings.baseline_images);
         let first_target = target.part(0..first.len())?;
-        let baseline = |kind, name: &str, snn: &Snn<N>| {
-            let (name, snn) = (name.into(), snn.clone());
-            Baseline { kind, name, snn }
-        };
-        let mut baselines = vec![baseline(REFERENCE, REFERENCE, self.reference)];
-        for group in &found.groups {
-            let on = format!("held-out, {by}");
-            let curves = self.experiment.measure(group, &first, &on, steps)?;
-            baselines.push(group.baseline(&curves, &first_target)?);
-        }
-        let constant = self.constant.iter();
-        baselines.extend(constant.map(|one| baseline(one.kind, &one.name, &one.snn)));
+        let on = format!("held-out, {by}");
+        let conversions =
+            self.experiment.conversions((&on, &first), (&first_target, &[]), steps)?;
+        let reference =
+            Baseline { kind: REFERENCE, name: REFERENCE.into(), snn: self.reference.clone() };
+        let mut baselines = conversions.baselines(&first_target)?;
+        baselines.insert(0, reference);
         let mut evolved = Vec::new();
         let seeds = settings.clean.seeds.iter().filter(|_| by.evolve);
         for &seed in seeds {
             let images = images.in_order_of(&self.experiment.input.parts(seed)?.held_out);
             let target = reordered(&target, &self.parts.held_out, &images)?;
             let name = format!("evolution, seed {seed}, {by}");
-            let (start, on) = (&found.constant, (&images, &target));
+            let (start, on) = (&conversions.constant, (&images, &target));
             evolved.push((self.experiment).evolve(seed, start, on, &name, steps)?);
         }
-        Ok((baselines, evolved))
+        Ok(Chosen { conversions, baselines, evolved })
     }
 
     /// Simulates every network once on attacked test images, adds the rows and gives the chart of

@@ -167,25 +167,25 @@ pub fn explain<N: Network>(
         })?);
     }
 
-    let constant = found.constant.network();
+    let constant = found.conversions.constant.network();
     // Many networks in the range never reach the target; only the area tells them apart.
     let evolution = changed(&settings.clean.evolution, |evolution| {
         (evolution.objective, evolution.batch) = (Objective::Area, None);
     });
     let trajectories = settings.trajectories;
-    let key = (key_of(&found.constant, &held_out), margin, &evolution, trajectories);
+    let key = (key_of(&found.conversions.constant, &held_out), margin, &evolution, trajectories);
     let effects = steps.step("elementary effects", &key, || {
         let name = "constant factor";
         elementary_effects(name, constant, &held_out, &target, &evolution, trajectories)
     })?;
 
     let thresholds = found.evolved.iter().flat_map(|evolved| {
-        ThresholdRow::of(evolved.seed, margin, &found.start, &evolved.evolution.snn)
+        ThresholdRow::of(evolved.seed, margin, &found.conversions.start, &evolved.evolution.snn)
     });
     let scales = scales(&thresholds.collect::<Vec<_>>())?;
     let per_neuron = SimulateSettings { per_neuron: true, ..settings.timesteps.into() };
-    let start = steps.run("run, start", &found.start, &images, per_neuron)?;
-    let mut statistics = layer_statistics(found.start.network(), &start)?;
+    let start = steps.run("run, start", &found.conversions.start, &images, per_neuron)?;
+    let mut statistics = layer_statistics(found.conversions.start.network(), &start)?;
     let activations = activation_statistics(&workspace.conversion, settings.percentile)?;
     statistics.extend(activations);
     output.csv("scales.csv", &scales)?;

@@ -214,7 +214,7 @@ pub fn thresholds<M: Model>(
         }
         for evolved in &found.evolved {
             let (seed, margins) = (evolved.seed, (initial, settings.margin_points));
-            rows.add_evolution(seed, margins, &found.start, &evolved.evolution);
+            rows.add_evolution(seed, margins, &found.conversions.start, &evolved.evolution);
         }
         experiment.charts(&output, &found, &tested, &targets)?;
     }
@@ -299,7 +299,7 @@ pub(super) struct Experiment<'a, M: Model> {
 
 /// Conversion to choose from, and the timesteps that it is calibrated for, if any.
 #[derive(Clone, Copy)]
-pub(super) struct Candidate(Balance, Option<usize>);
+struct Candidate(Balance, Option<usize>);
 
 impl fmt::Display for Candidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -312,9 +312,9 @@ impl fmt::Display for Candidate {
 }
 
 /// Candidates of one kind with their converted networks.
-pub(super) struct CandidateGroup<N: Classifier> {
-    pub kind: &'static str,
-    pub converted: Vec<(Candidate, Snn<N>)>,
+struct CandidateGroup<N: Classifier> {
+    kind: &'static str,
+    converted: Vec<(Candidate, Snn<N>)>,
 }
 
 /// Candidates and their accuracy on held-out images.
@@ -346,17 +346,46 @@ impl<N: Classifier> Evolved<N> {
     }
 }
 
-/// Networks chosen on held-out images.
-pub(super) struct SearchResult<N: Classifier> {
-    /// All candidates.
-    pub groups: Vec<CandidateGroup<N>>,
-    /// Baselines for each reported margin.
-    pub baselines: Vec<Vec<Baseline<N>>>,
-    /// Conversion whose thresholds evolution changes.
+/// Conversions of every kind, with their accuracy on held-out images.
+pub(super) struct Conversions<N: Classifier> {
+    groups: Vec<MeasuredGroup<N>>,
+    /// Best percentile per channel, whose thresholds evolution changes.
     pub start: Snn<N>,
     /// The same with the best constant factor, where evolution starts.
     pub constant: Snn<N>,
+    factor: f64,
+}
+
+impl<N: Classifier> Conversions<N> {
+    /// The best conversion of each kind for a target.
+    pub fn baselines(&self, target: &Target) -> Result<Vec<Baseline<N>>> {
+        let groups = self.groups.iter();
+        let best = groups.map(|(group, curves)| {
+            let (candidate, snn) = group.best(curves, target)?;
+            Ok(Baseline { kind: group.kind, name: candidate.to_string(), snn: snn.clone() })
+        });
+        let constant = Baseline {
+            kind: "constant factor",
+            name: format!("factor {:.3}", self.factor),
+            snn: self.constant.clone(),
+        };
+        best.chain([Ok(constant)]).collect()
+    }
+}
+
+/// Networks chosen on held-out images.
+pub(super) struct SearchResult<N: Classifier> {
+    pub conversions: Conversions<N>,
+    /// Baselines for each reported margin.
+    pub baselines: Vec<Vec<Baseline<N>>>,
     pub evolved: Vec<Evolved<N>>,
+}
+
+impl<'a, M: Model> Experiment<'a, M> {
+    /// The same experiment with other settings.
+    pub fn with(self, settings: &'a ThresholdsSettings) -> Self {
+        Self { settings, ..self }
+    }
 }
 
 impl<M: Model> Experiment<'_, M> {
@@ -382,14 +411,14 @@ impl<M: Model> Experiment<'_, M> {
         &self,
         kind: &'static str,
         (percentiles, balance): (&[f64], fn(f64) -> Balance),
-        (images, targets): (&Images<HeldOut, TaskOf<M>>, &[Target]),
+        (on, images, targets): (&str, &Images<HeldOut, TaskOf<M>>, &[Target]),
         steps: &mut StepCache<'_>,
     ) -> Result<MeasuredGroup<M::Network>> {
         let at = |percent| {
             let candidate = Candidate(balance(percent), None);
             let Some(snn) = tried(self.convert(candidate, steps))? else { return Ok(None) };
             let converted = (candidate, snn);
-            let curve = self.curve(&converted, images, "held-out", steps)?;
+            let curve = self.curve(&converted, (on, images), steps)?;
             Ok(Some((converted, curve)))
         };
         let best = |found: &[(_, AccuracyCurve)]| {
@@ -401,22 +430,11 @@ impl<M: Model> Experiment<'_, M> {
         Ok((CandidateGroup { kind, converted }, curves))
     }
 
-    /// Accuracy of each candidate on images that the steps call `on`.
-    pub fn measure(
-        &self,
-        group: &CandidateGroup<M::Network>,
-        images: &Images<HeldOut, TaskOf<M>>,
-        on: &str,
-        steps: &mut StepCache<'_>,
-    ) -> Result<Vec<AccuracyCurve>> {
-        group.converted.iter().map(|candidate| self.curve(candidate, images, on, steps)).collect()
-    }
-
+    /// Accuracy of a candidate on images that the steps call `on`.
     fn curve(
         &self,
         (candidate, snn): &(Candidate, Snn<M::Network>),
-        images: &Images<HeldOut, TaskOf<M>>,
-        on: &str,
+        (on, images): (&str, &Images<HeldOut, TaskOf<M>>),
         steps: &mut StepCache<'_>,
     ) -> Result<AccuracyCurve> {
         let step = format!("{on}, {}", self.name(&candidate.to_string()));
@@ -433,14 +451,14 @@ impl<M: Model> Experiment<'_, M> {
     fn constant(
         &self,
         start: &Snn<M::Network>,
-        (images, target): (&Images<HeldOut, TaskOf<M>>, &Target),
+        (on, images, target): (&str, &Images<HeldOut, TaskOf<M>>, &Target),
         steps: &mut StepCache<'_>,
     ) -> Result<(f64, Snn<M::Network>)> {
         let EvolveSettings { objective, timesteps, .. } = self.settings.evolution;
         let at = |factor: f64| {
             let snn = start.with(|neurons| Gene::Threshold.express(neurons, factor))?;
             let key = (key_of(&snn, images), target.margin(), objective, timesteps);
-            let step = self.name(&format!("held-out, factor {factor}"));
+            let step = self.name(&format!("{on}, factor {factor}"));
             let fitness = steps.step(&step, &key, || {
                 let run = timesteps.into();
                 let evaluator = Evaluator::new(snn.network(), images, target, objective, run)?;
@@ -462,57 +480,54 @@ impl<M: Model> Experiment<'_, M> {
         Ok((factor, snn))
     }
 
+    /// Converts the network in every way on held-out images that the steps call `on`: for the
+    /// evolution's target and for further ones, whose best percentiles are looked for too.
+    pub fn conversions(
+        &self,
+        (on, images): (&str, &Images<HeldOut, TaskOf<M>>),
+        (target, others): (&Target, &[Target]),
+        steps: &mut StepCache<'_>,
+    ) -> Result<Conversions<M::Network>> {
+        let settings = self.settings;
+        let targets = [others, std::slice::from_ref(target)].concat();
+        let all = (on, images, &targets[..]);
+        let layers = (&settings.percentiles[..], Balance::Percentile as fn(f64) -> Balance);
+        let layers = self.percentiles("percentile", layers, all, steps)?;
+        let channels = (&settings.channel_percentiles[..], Balance::PercentilePerChannel as _);
+        let channels = self.percentiles("percentile per channel", channels, all, steps)?;
+        let (Candidate(balance, _), start) = channels.0.best(&channels.1, target)?;
+        let (balance, start) = (*balance, start.clone());
+        let calibrated = settings.calibrations.iter().map(|&timesteps| {
+            let candidate = Candidate(balance, Some(timesteps));
+            let converted = (candidate, self.convert(candidate, steps)?);
+            let curve = self.curve(&converted, (on, images), steps)?;
+            Ok((converted, curve))
+        });
+        let (converted, curves) = calibrated.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+        let calibrated = CandidateGroup { kind: "calibrated", converted };
+        let groups = vec![layers, channels, (calibrated, curves)];
+        let (factor, constant) = self.constant(&start, (on, images, target), steps)?;
+        Ok(Conversions { groups, start, constant, factor })
+    }
+
     /// Chooses the baselines and evolves networks on held-out images.
     pub fn search(&self, steps: &mut StepCache<'_>) -> Result<SearchResult<M::Network>> {
         let (settings, ann) = (self.settings, self.input.ann);
         let images = self.held_out.take(settings.baseline_images);
         let target = ann.target(&images, settings.margin_points)?;
         let reported = settings.reported(&target)?;
-        let targets = [&reported[..], std::slice::from_ref(&target)].concat();
-        let on = (&images, &targets[..]);
-        let layers = (&settings.percentiles[..], Balance::Percentile as fn(f64) -> Balance);
-        let layers = self.percentiles("percentile", layers, on, steps)?;
-        let channels = (&settings.channel_percentiles[..], Balance::PercentilePerChannel as _);
-        let channels = self.percentiles("percentile per channel", channels, on, steps)?;
-        let (Candidate(balance, _), start) = channels.0.best(&channels.1, &target)?;
-        let (balance, start) = (*balance, start.clone());
-        let calibrated = settings.calibrations.iter().map(|&timesteps| {
-            let candidate = Candidate(balance, Some(timesteps));
-            Ok((candidate, self.convert(candidate, steps)?))
-        });
-        let converted = calibrated.collect::<Result<_>>()?;
-        let calibrated = CandidateGroup { kind: "calibrated", converted };
-        let curves = self.measure(&calibrated, &images, "held-out", steps)?;
-        let groups = [layers, channels, (calibrated, curves)];
-        let (factor, constant) = self.constant(&start, (&images, &target), steps)?;
-
-        let mut baselines = Vec::new();
-        for target in &reported {
-            let of_margin = groups.iter();
-            let of_margin = of_margin.map(|(group, curves)| group.baseline(curves, target));
-            let mut of_margin: Vec<_> = of_margin.collect::<Result<_>>()?;
-            of_margin.push(Baseline {
-                kind: "constant factor",
-                name: format!("factor {factor:.3}"),
-                snn: constant.clone(),
-            });
-            baselines.push(of_margin);
-        }
-
+        let conversions = self.conversions(("held-out", &images), (&target, &reported), steps)?;
+        let baselines = reported.iter().map(|target| conversions.baselines(target));
+        let baselines = baselines.collect::<Result<_>>()?;
         let mut evolved = Vec::new();
         for &seed in &settings.seeds {
             let images = self.input.parts(seed)?.held_out;
             let target = ann.target(&images, settings.margin_points)?;
             let name = format!("evolution, seed {seed}");
-            evolved.push(self.evolve(seed, &constant, (&images, &target), &name, steps)?);
+            let on = (&images, &target);
+            evolved.push(self.evolve(seed, &conversions.constant, on, &name, steps)?);
         }
-        Ok(SearchResult {
-            groups: groups.into_iter().map(|(group, _)| group).collect(),
-            baselines,
-            start,
-            constant,
-            evolved,
-        })
+        Ok(SearchResult { conversions, baselines, evolved })
     }
 
     /// Evolves a network for a target on held-out images, with a checkpoint of this name.
@@ -575,7 +590,7 @@ impl<M: Model> Experiment<'_, M> {
         let Evolved { seed, evolution } = &found.evolved[0];
         let titles = ["evolution", "thresholds"].map(|what| title(&format!("{what}, seed {seed}")));
         let titles = titles.each_ref().map(String::as_str);
-        evolution_charts(output, &suffix, titles, &found.start, evolution)
+        evolution_charts(output, &suffix, titles, &found.conversions.start, evolution)
     }
 }
 
@@ -596,11 +611,5 @@ impl<N: Classifier> CandidateGroup<N> {
         let best = fastest(curves.iter(), target).map(|place| &self.converted[place]);
         let found = "none with thresholds above 0";
         best.ok_or_else(|| Error::parameter("percentiles", found, "at least one"))
-    }
-
-    /// Best candidate as a baseline.
-    pub fn baseline(&self, curves: &[AccuracyCurve], target: &Target) -> Result<Baseline<N>> {
-        let (candidate, snn) = self.best(curves, target)?;
-        Ok(Baseline { kind: self.kind, name: candidate.to_string(), snn: snn.clone() })
     }
 }
