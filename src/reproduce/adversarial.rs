@@ -13,7 +13,9 @@ use super::thresholds::{
     Workspace,
 };
 use crate::ann::{Ann, Model, Network};
-use crate::base::{Chart, Output, Result, at_least, each_once, rounded, show, some_timesteps};
+use crate::base::{
+    Chart, Output, Result, at_least, each_once, require, rounded, show, some_timesteps,
+};
 use crate::data::{HeldOut, Images, Part, Split, Task};
 use crate::metrics::{AccuracyRow, Target, accuracy_chart};
 use crate::simulate::Snn;
@@ -96,8 +98,10 @@ impl AdversarialSettings {
     /// The first setting that is not.
     pub fn check(&self) -> Result<()> {
         self.clean.check_of_one_initial()?;
-        some_timesteps("attacked_timesteps", self.attacked_timesteps)?;
-        at_least(self.attacked_timesteps, &[("timesteps", self.clean.timesteps)])?;
+        let (attacked, most) = (self.attacked_timesteps, self.clean.timesteps);
+        some_timesteps("attacked_timesteps", attacked)?;
+        let expected = format!("{most} or fewer, those of all other simulations");
+        require(attacked <= most, "attacked_timesteps", attacked, expected)?;
         each_once("attacks", &self.attacks)?;
         for by in &self.attacks {
             by.attack.check()?;
