@@ -307,6 +307,10 @@ fn adversarial_resumes_to_the_same_files() -> evospike::Result<()> {
     let fresh = attacked(&fewer, &folder.path().join("fresh"), false)?;
     assert_eq!(written(&again.files), written(&fresh.files));
 
+    let longer = AdversarialSettings { attacked_timesteps: 11, ..settings };
+    let error = attacked(&longer, &broken, false).unwrap_err().to_string();
+    assert!(error.contains("attacked_timesteps: found 11, expected 10 or fewer"), "{error}");
+
     let accuracy: Vec<AccuracyRow> = read_csv(whole.join("accuracy.csv"))?;
     let rows: Vec<AttackRow> = read_csv(whole.join("latency.csv"))?;
     // Two seeds on clean and on attacked images, five rivals; then two seeds.

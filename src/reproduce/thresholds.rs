@@ -311,18 +311,18 @@ impl fmt::Display for Candidate {
     }
 }
 
-/// Candidates of one kind with their converted networks.
+/// A candidate, its converted network and the accuracy of that on held-out images.
+type Measured<N> = (Candidate, Snn<N>, AccuracyCurve);
+
+/// Candidates of one kind.
 struct CandidateGroup<N: Classifier> {
     kind: &'static str,
-    converted: Vec<(Candidate, Snn<N>)>,
+    measured: Vec<Measured<N>>,
 }
 
-/// Candidates and their accuracy on held-out images.
-type MeasuredGroup<N> = (CandidateGroup<N>, Vec<AccuracyCurve>);
-
-/// Place of the accuracy of the lowest latency, and of those the one of the least deficit.
-fn fastest<'a>(curves: impl Iterator<Item = &'a AccuracyCurve>, target: &Target) -> Option<usize> {
-    let shortfalls = curves.map(|curve| curve.shortfall(target)).enumerate();
+/// Place of the candidate of the lowest latency, and of those the one of the least deficit.
+fn fastest<N: Classifier>(measured: &[Measured<N>], target: &Target) -> Option<usize> {
+    let shortfalls = measured.iter().map(|(_, _, curve)| curve.shortfall(target)).enumerate();
     let best = shortfalls.min_by(|(_, a), (_, b)| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
     best.map(|(place, _)| place)
 }
@@ -348,7 +348,7 @@ impl<N: Classifier> Evolved<N> {
 
 /// Conversions of every kind, with their accuracy on held-out images.
 pub(super) struct Conversions<N: Classifier> {
-    groups: Vec<MeasuredGroup<N>>,
+    groups: Vec<CandidateGroup<N>>,
     /// Best percentile per channel, whose thresholds evolution changes.
     pub start: Snn<N>,
     /// The same with the best constant factor, where evolution starts.
@@ -359,9 +359,8 @@ pub(super) struct Conversions<N: Classifier> {
 impl<N: Classifier> Conversions<N> {
     /// The best conversion of each kind for a target.
     pub fn baselines(&self, target: &Target) -> Result<Vec<Baseline<N>>> {
-        let groups = self.groups.iter();
-        let best = groups.map(|(group, curves)| {
-            let (candidate, snn) = group.best(curves, target)?;
+        let best = self.groups.iter().map(|group| {
+            let (candidate, snn, _) = group.best(target)?;
             Ok(Baseline { kind: group.kind, name: candidate.to_string(), snn: snn.clone() })
         });
         let constant = Baseline {
@@ -413,37 +412,36 @@ impl<M: Model> Experiment<'_, M> {
         (percentiles, balance): (&[f64], fn(f64) -> Balance),
         (on, images, targets): (&str, &Images<HeldOut, TaskOf<M>>, &[Target]),
         steps: &mut StepCache<'_>,
-    ) -> Result<MeasuredGroup<M::Network>> {
+    ) -> Result<CandidateGroup<M::Network>> {
         let at = |percent| {
             let candidate = Candidate(balance(percent), None);
             let Some(snn) = tried(self.convert(candidate, steps))? else { return Ok(None) };
-            let converted = (candidate, snn);
-            let curve = self.curve(&converted, (on, images), steps)?;
-            Ok(Some((converted, curve)))
+            self.measured(candidate, snn, (on, images), steps).map(Some)
         };
-        let best = |found: &[(_, AccuracyCurve)]| {
-            let curves = || found.iter().map(|(_, curve)| curve);
-            targets.iter().filter_map(|target| fastest(curves(), target)).collect()
+        let best = |found: &[Measured<M::Network>]| {
+            targets.iter().filter_map(|target| fastest(found, target)).collect()
         };
-        let found = Grid::of_percentiles(percentiles).search(at, best)?;
-        let (converted, curves) = found.into_iter().unzip();
-        Ok((CandidateGroup { kind, converted }, curves))
+        let measured = Grid::of_percentiles(percentiles).search(at, best)?;
+        Ok(CandidateGroup { kind, measured })
     }
 
-    /// Accuracy of a candidate on images that the steps call `on`.
-    fn curve(
+    /// A candidate and its accuracy on images that the steps call `on`.
+    fn measured(
         &self,
-        (candidate, snn): &(Candidate, Snn<M::Network>),
+        candidate: Candidate,
+        snn: Snn<M::Network>,
         (on, images): (&str, &Images<HeldOut, TaskOf<M>>),
         steps: &mut StepCache<'_>,
-    ) -> Result<AccuracyCurve> {
+    ) -> Result<Measured<M::Network>> {
         let step = format!("{on}, {}", self.name(&candidate.to_string()));
         let timesteps = self.settings.timesteps;
-        let key = (key_of(snn, images), timesteps);
+        let key = (key_of(&snn, images), timesteps);
         let fit = |curve: &AccuracyCurve| {
             (curve.images(), curve.timesteps()) == (images.len(), timesteps)
         };
-        steps.step_that(&step, &key, fit, || Ok(simulate(snn, images, timesteps)?.curve))
+        let curve =
+            steps.step_that(&step, &key, fit, || Ok(simulate(&snn, images, timesteps)?.curve))?;
+        Ok((candidate, snn, curve))
     }
 
     /// A conversion with the constant factor on all thresholds that is best for the evolution, and
@@ -495,17 +493,15 @@ impl<M: Model> Experiment<'_, M> {
         let layers = self.percentiles("percentile", layers, all, steps)?;
         let channels = (&settings.channel_percentiles[..], Balance::PercentilePerChannel as _);
         let channels = self.percentiles("percentile per channel", channels, all, steps)?;
-        let (Candidate(balance, _), start) = channels.0.best(&channels.1, target)?;
+        let (Candidate(balance, _), start, _) = channels.best(target)?;
         let (balance, start) = (*balance, start.clone());
         let calibrated = settings.calibrations.iter().map(|&timesteps| {
             let candidate = Candidate(balance, Some(timesteps));
-            let converted = (candidate, self.convert(candidate, steps)?);
-            let curve = self.curve(&converted, (on, images), steps)?;
-            Ok((converted, curve))
+            let snn = self.convert(candidate, steps)?;
+            self.measured(candidate, snn, (on, images), steps)
         });
-        let (converted, curves) = calibrated.collect::<Result<Vec<_>>>()?.into_iter().unzip();
-        let calibrated = CandidateGroup { kind: "calibrated", converted };
-        let groups = vec![layers, channels, (calibrated, curves)];
+        let measured = calibrated.collect::<Result<_>>()?;
+        let groups = vec![layers, channels, CandidateGroup { kind: "calibrated", measured }];
         let (factor, constant) = self.constant(&start, (on, images, target), steps)?;
         Ok(Conversions { groups, start, constant, factor })
     }
@@ -607,8 +603,8 @@ impl<N: Classifier> SearchResult<N> {
 
 impl<N: Classifier> CandidateGroup<N> {
     /// Candidate of the lowest latency, and of those the one of the least deficit.
-    fn best(&self, curves: &[AccuracyCurve], target: &Target) -> Result<&(Candidate, Snn<N>)> {
-        let best = fastest(curves.iter(), target).map(|place| &self.converted[place]);
+    fn best(&self, target: &Target) -> Result<&Measured<N>> {
+        let best = fastest(&self.measured, target).map(|place| &self.measured[place]);
         let found = "none with thresholds above 0";
         best.ok_or_else(|| Error::parameter("percentiles", found, "at least one"))
     }
